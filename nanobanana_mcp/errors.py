@@ -1,0 +1,83 @@
+"""What can go wrong, sorted by who can put it right.
+
+StudioError
+├─ RequestError            the caller: change the arguments
+│  ├─ SourceNotFound       an input that cannot be read or is not there
+│  ├─ NotAnImage           an input whose bytes are no picture that may be used
+│  ├─ NotAllowed           a path, a file or a call that the rules forbid
+│  └─ UnsupportedOption    a model cannot do what was asked
+├─ ServiceError            Gemini: wait, or say it differently
+│  ├─ Refused              it answered without a picture, and why
+│  ├─ RateLimited          a quota is used up
+│  ├─ Unavailable          no answer, or a fault of theirs; nothing can have been charged
+│  └─ UnknownOutcome       sent, and the answer was lost; it may have been charged
+├─ SetupError              the operator: key, folder, database
+└─ BudgetExceeded          a limit on spending; raised before anything is spent
+
+Every message names the thing and the way out, because a model reads it and acts on it.
+"""
+
+
+class StudioError(Exception):
+    """Anything the studio says in words to whoever called it."""
+
+
+class RequestError(StudioError):
+    """The arguments are wrong; the same call will fail again."""
+
+
+class SourceNotFound(RequestError):
+    """An input image does not exist, cannot be read, or has expired."""
+
+
+class NotAnImage(RequestError):
+    """The bytes are no picture that the studio may read, or one beyond its bounds."""
+
+
+class NotAllowed(RequestError):
+    """The rules forbid reading or writing this, or making this call."""
+
+
+class UnsupportedOption(RequestError):
+    """The chosen model cannot do what was asked; the message names one that can."""
+
+
+class ServiceError(StudioError):
+    """Gemini did not give a picture."""
+
+    retryable = False
+
+
+class Refused(ServiceError):
+    """Gemini answered without a picture; `reason` is its finish or block reason."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class RateLimited(ServiceError):
+    """A quota is used up; `retry_after` is Google's own delay in seconds, None when it gave none."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.retryable = retryable
+
+
+class Unavailable(ServiceError):
+    """Gemini could not be reached or failed, and nothing can have been charged."""
+
+    retryable = True
+
+
+class UnknownOutcome(ServiceError):
+    """The request was sent and its answer lost: it may have been charged. Never retried by itself."""
+
+
+class SetupError(StudioError):
+    """The installation is at fault: a key, a folder, a setting or the database."""
+
+
+class BudgetExceeded(StudioError):
+    """A limit on spending or on calls is reached; nothing was sent."""
