@@ -1,0 +1,27 @@
+"""The command nanobanana-mcp: the server by default, and a few verbs for people."""
+
+import gc
+import os
+import sys
+
+
+def main() -> None:
+    """Start what the command line names. Everything heavy is imported only by the verb that needs it."""
+    # FastMCP would otherwise read settings from the .env of whatever project the client has open.
+    os.environ["FASTMCP_ENV_FILE"] = os.devnull
+    os.environ.setdefault("PY_KEY_VALUE_DISABLE_BEARTYPE", "true")  # 40 ms at the first list of tools
+    if len(sys.argv) > 1:
+        from nanobanana_mcp.commands import run
+
+        sys.exit(run(sys.argv[1:]))
+
+    gc.disable()  # nothing to collect while a thousand modules are made
+    from nanobanana_mcp.serving import serve
+
+    gc.freeze()
+    gc.enable()
+    sys.exit(serve())
+
+
+if __name__ == "__main__":
+    main()

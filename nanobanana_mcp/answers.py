@@ -1,0 +1,121 @@
+"""What a tool says: the same facts once as text and once as structure, each enough to go on from alone."""
+
+from typing import Any
+
+from nanobanana_mcp.domain import Created, ImageRecord, KeptImage
+
+TOTAL_PREVIEW_BYTES = 600_000
+"""Of one answer, before base64 makes a third more of it: clients cut answers off at one megabyte."""
+
+
+def created_text(created: Created) -> str:
+    """What was made and where it is, in a few lines."""
+    spec, request = created.choice.spec, created.request
+    made, asked = len(created.images), request.n
+    verb = "Edited" if created.mode == "edit" else "Made"
+    count = f"{made} of {asked} pictures" if made < asked else f"{made} picture{'s' if made > 1 else ''}"
+    lines = [f"{verb} {count} with {spec.nickname} ({spec.id}); chosen: {created.choice.reason}."]
+    for number, image in enumerate(created.images, 1):
+        record = image.record
+        lines.append(
+            f"{number}. {record.id} {record.path} ({record.width}x{record.height}, {record.mime_type}, "
+            f"{megabytes(record.bytes)} MB)"
+        )
+        if image.text:
+            lines.append(f'   The model wrote: "{image.text}"')
+        if image.sources:
+            lines.append(f"   Searched: {', '.join(image.sources[:5])}")
+    lines += [f"Picture {failure.index} failed ({failure.reason}): {failure.message}" for failure in created.failures]
+    lines.append(cost_line(created))
+    lines += [f"Note: {warning}" for warning in created.warnings]
+    return "\n".join(lines)
+
+
+def cost_line(created: Created) -> str:
+    backend = created.images[0].record.backend
+    if created.cost_usd is None:
+        return "Cost: not known for this model."
+    if backend == "emulator":
+        return f"Emulated: not a real picture and nothing is charged (Gemini would take ${created.cost_usd:.4f})."
+    return f"Cost: ${created.cost_usd:.4f}."
+
+
+def created_structure(created: Created) -> dict[str, Any]:
+    """The facts of an answer: what was asked for, what was sent (image_size, aspect_ratio_sent), what came (images)."""
+    request, choice = created.request, created.choice
+    images = [image_structure(image) for image in created.images]
+    paths = [record.path for record in created.inputs if record.path is not None]
+    return {
+        "mode": created.mode,
+        "backend": created.images[0].record.backend,
+        "model_tier": choice.spec.tier,
+        "model_name": choice.spec.nickname,
+        "model_id": choice.spec.id,
+        "requested_tier": request.model_tier,
+        "auto_selected": choice.auto,
+        "selection_reason": choice.reason,
+        "thinking_level": choice.thinking_level,
+        "resolution": request.resolution,
+        "image_size": choice.image_size,
+        "grounding_enabled": choice.grounding,
+        "requested": request.n,
+        "returned": len(images),
+        "negative_prompt_applied": request.negative_prompt is not None,
+        "used_input_images": bool(created.inputs),
+        "input_image_paths": paths,
+        "input_image_count": len(created.inputs),
+        "aspect_ratio": request.aspect_ratio,
+        "aspect_ratio_sent": created.sent_aspect_ratio,
+        "source_file_id": request.file_id,
+        ("edit_instruction" if created.mode == "edit" else "generation_prompt"): request.prompt,
+        "images": images,
+        "file_paths": [image["path"] for image in images],
+        "files_api_ids": [image["files_api"]["name"] for image in images if image["files_api"]],
+        "parent_relationships": [
+            {"image": image.record.id, "parents": [f"{p.image_id} ({p.role})" for p in image.record.parents]}
+            for image in created.images
+            if image.record.parents
+        ],
+        "total_size_mb": megabytes(sum(image.record.bytes for image in created.images)),
+        "cost_usd": created.cost_usd,
+        "warnings": list(created.warnings),
+        "failures": [
+            {"index": f.index, "reason": f.reason, "message": f.message, "cost_usd": f.cost_usd}
+            for f in created.failures
+        ],
+    }
+
+
+def image_structure(image: KeptImage) -> dict[str, Any]:
+    record, upload = image.record, image.upload
+    return record_structure(record) | {
+        "cost_usd": image.cost_usd,
+        "files_api": None
+        if upload is None
+        else {
+            "name": upload.name,
+            "uri": upload.uri,
+            "state": upload.state,
+            "expires_at": upload.expires_at.isoformat() if upload.expires_at else None,
+        },
+        **({"text": image.text} if image.text else {}),
+        **({"sources": list(image.sources)} if image.sources else {}),
+    }
+
+
+def record_structure(record: ImageRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "path": record.path,
+        "thumbnail_path": record.thumbnail_path,
+        "mime_type": record.mime_type,
+        "width": record.width,
+        "height": record.height,
+        "bytes": record.bytes,
+        "sha256": record.sha256,
+        "parents": [parent.image_id for parent in record.parents],
+    }
+
+
+def megabytes(count: int) -> float:
+    return round(count / 1e6, 2)

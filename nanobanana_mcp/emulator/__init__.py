@@ -1,0 +1,1 @@
+"""The Gemini wire, offline: a stand-in that knows nothing of the studio."""

@@ -1,0 +1,1 @@
+"""Gemini: the only place that knows google-genai and its HTTP library."""

@@ -1,0 +1,183 @@
+"""One client for the whole process: make a picture, and keep files in the Files API."""
+
+import asyncio
+import base64
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import httpx2
+from google import genai
+from google.genai import errors as genai_errors
+from google.genai import types
+
+from nanobanana_mcp.domain import ModelRequest
+from nanobanana_mcp.errors import SetupError, SourceNotFound, StudioError
+from nanobanana_mcp.gemini.failures import translate
+from nanobanana_mcp.gemini.transport import open_clients
+from nanobanana_mcp.tiers import NO_IMAGE_SIZE
+
+UPLOAD_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteFile:
+    """A file as the Files API describes it; `sha256` is hexadecimal."""
+
+    name: str
+    uri: str
+    mime_type: str
+    bytes: int
+    state: Literal["active", "processing", "failed"]
+    expires_at: datetime | None
+    sha256: str | None
+
+
+class Gemini:
+    """google-genai, with its surprises switched off and its errors translated."""
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        vertex_project: str | None = None,
+        vertex_location: str = "global",
+        base_url: str | None = None,
+        api_version: str = "v1beta",
+        timeout_s: float = 300,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        client: genai.Client | None = None,
+    ) -> None:
+        self._key = api_key
+        self._vertex = vertex_project is not None
+        self._timeout_s = timeout_s
+        self._http, self._sync_http = open_clients(transport, timeout_s=timeout_s)
+        if client is not None:
+            self._client = client
+            return
+        options = types.HttpOptions(
+            base_url=base_url,
+            api_version=None if self._vertex else api_version,
+            timeout=round(timeout_s * 1000),
+            retry_options=types.HttpRetryOptions(attempts=1),
+            httpx_client=self._sync_http,
+            httpx_async_client=self._http,
+        )
+        if self._vertex:
+            self._client = genai.Client(
+                enterprise=True, project=vertex_project, location=vertex_location, http_options=options
+            )
+        else:
+            self._client = genai.Client(enterprise=False, api_key=api_key, http_options=options)
+
+    async def generate(self, request: ModelRequest, *, setting: str = "") -> bytes:
+        """Make one picture; the raw JSON of the answer, not decoded. `setting` names the variable of the model.
+
+        Raises UnknownOutcome when the request went out and no answer came back, and otherwise only errors after
+        which nothing can have been charged.
+        """
+        async with self._translated(model_id=request.model_id, setting=setting), asyncio.timeout(self._timeout_s + 5):
+            response = await self._client.aio.models.generate_content(
+                model=request.model_id,
+                contents=[types.Content(role="user", parts=_parts(request))],
+                config=_config(request),
+            )
+        raw = response.sdk_http_response
+        body = raw.body if raw is not None else None
+        return (body or "").encode()
+
+    async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
+        """Put bytes into the Files API under a name of our choice (`files/...`)."""
+        config = types.UploadFileConfig(name=name, mime_type=mime_type, display_name=display_name)
+        async with self._translated(), asyncio.timeout(UPLOAD_S):
+            return _remote(await self._client.aio.files.upload(file=io.BytesIO(data), config=config))
+
+    async def look_up(self, name: str) -> RemoteFile | None:
+        """What the Files API knows of a file; None when it is gone, foreign or never was, which look the same."""
+        try:
+            async with self._translated(), asyncio.timeout(UPLOAD_S):
+                return _remote(await self._client.aio.files.get(name=name))
+        except SourceNotFound:
+            return None
+
+    async def files(self) -> list[RemoteFile]:
+        """Everything the key's project holds in the Files API."""
+        async with self._translated(), asyncio.timeout(UPLOAD_S):
+            pager = await self._client.aio.files.list(config=types.ListFilesConfig(page_size=100))
+            return [_remote(file) async for file in pager]
+
+    async def delete(self, name: str) -> None:
+        try:
+            async with self._translated(), asyncio.timeout(UPLOAD_S):
+                await self._client.aio.files.delete(name=name)
+        except SourceNotFound:
+            return
+
+    async def close(self) -> None:
+        await self._client.aio.aclose()
+        await self._http.aclose()
+        self._client.close()
+        self._sync_http.close()
+
+    @asynccontextmanager
+    async def _translated(self, *, model_id: str | None = None, setting: str = "") -> AsyncIterator[None]:
+        try:
+            yield
+        except StudioError:
+            raise
+        except (genai_errors.APIError, httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+            raise translate(error, key=self._key, model_id=model_id, setting=setting) from None
+        except ValueError as error:
+            if self._vertex and "only supported in the Gemini Developer client" in str(error):
+                raise SetupError("Vertex AI has no Files API; give pictures by path or img_... id.") from None
+            raise
+
+
+def _parts(request: ModelRequest) -> list[types.Part]:
+    parts = [types.Part.from_text(text=request.prompt)]
+    for image in request.inputs:
+        if image.data is not None:
+            parts.append(types.Part.from_bytes(data=image.data, mime_type=image.mime_type))
+        else:
+            assert image.uri is not None
+            parts.append(types.Part.from_uri(file_uri=image.uri, mime_type=image.mime_type))
+    if request.negative_prompt:
+        parts.append(types.Part.from_text(text=f"Keep these out of the picture: {request.negative_prompt}"))
+    return parts
+
+
+def _config(request: ModelRequest) -> types.GenerateContentConfig:
+    size = None if request.model_id in NO_IMAGE_SIZE else request.image_size
+    image = types.ImageConfig(aspect_ratio=request.aspect_ratio, image_size=size)
+    thinking = None
+    if request.thinking_level is not None:
+        thinking = types.ThinkingConfig(thinking_level=types.ThinkingLevel(request.thinking_level.upper()))
+    return types.GenerateContentConfig(
+        response_modalities=["TEXT", "IMAGE"],
+        system_instruction=request.system_instruction,
+        image_config=image if request.aspect_ratio or size else None,
+        thinking_config=thinking,
+        tools=[types.Tool(google_search=types.GoogleSearch())] if request.grounding else None,
+        automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        automatic_continuation=False,
+        should_return_http_response=True,
+    )
+
+
+def _remote(file: types.File) -> RemoteFile:
+    states: dict[str, Literal["active", "processing", "failed"]] = {"ACTIVE": "active", "FAILED": "failed"}
+    digest = None
+    if file.sha256_hash:  # base64 of the hexadecimal digest, as Google's own samples show
+        digest = base64.b64decode(file.sha256_hash).decode("ascii", "replace")
+    return RemoteFile(
+        name=file.name or "",
+        uri=file.uri or "",
+        mime_type=file.mime_type or "",
+        bytes=file.size_bytes or 0,
+        state=states.get(file.state.value if file.state else "", "processing"),
+        expires_at=file.expiration_time,
+        sha256=digest,
+    )

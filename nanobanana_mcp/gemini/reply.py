@@ -1,0 +1,191 @@
+"""Reading one raw answer of generateContent: the picture, the words, the tokens, or why there is no picture."""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from nanobanana_mcp.domain import ModelReply, Usage
+from nanobanana_mcp.errors import Refused, ServiceError
+
+MAX_PARTS = 200
+MAX_TEXT = 600
+
+_REPHRASE = "Say it differently and try again."
+_NO_USE = "The same prompt will be refused again; change what it asks for."
+
+FINISH_REASONS: dict[str, tuple[str, str]] = {
+    "NO_IMAGE": (
+        "the model should have drawn a picture and did not",
+        "Try once more, or describe the picture plainly.",
+    ),
+    "IMAGE_OTHER": ("making the picture failed for a reason Gemini does not name", "Try once more."),
+    "IMAGE_SAFETY": ("the finished picture was held back by Gemini's safety filter", _NO_USE),
+    "IMAGE_PROHIBITED_CONTENT": ("the picture would break Google's prohibited use policy", _NO_USE),
+    "IMAGE_RECITATION": ("the picture came too close to an existing work", _REPHRASE),
+    "PROHIBITED_CONTENT": ("the prompt breaks Google's prohibited use policy", _NO_USE),
+    "SAFETY": ("Gemini's safety filter stopped the answer", _NO_USE),
+    "BLOCKLIST": ("the prompt has words on Gemini's block list", "Replace them and try again."),
+    "SPII": ("the prompt seems to hold sensitive personal information", "Leave it out and try again."),
+    "RECITATION": ("the answer came too close to an existing text", _REPHRASE),
+    "MAX_TOKENS": ("the answer reached its length limit before there was a picture", "Shorten the prompt."),
+    "STOP": ("the model answered in words only", "Ask for a picture in so many words, or answer its question."),
+    "LANGUAGE": ("the prompt's language is not supported", "Write it in English."),
+    "OTHER": ("Gemini stopped for a reason it does not name", "Try once more."),
+    "MALFORMED_RESPONSE": ("Gemini's answer was malformed", "Try once more."),
+    "MALFORMED_FUNCTION_CALL": ("Gemini's answer was malformed", "Try once more."),
+    "UNEXPECTED_TOOL_CALL": ("the model called a tool that it was not given", "Say it differently and try again."),
+    "TOO_MANY_TOOL_CALLS": ("the model searched too often", "Try with enable_grounding false."),
+    "MISSING_THOUGHT_SIGNATURE": ("the conversation's history was incomplete", "Start from the picture alone."),
+    "CONTINUATION": ("the model wanted to go on in a second answer", "Ask for one picture."),
+    "ESCALATION": ("Gemini passed the request to a review", _NO_USE),
+    "PUP_LIMITED_DISABLED": ("this use is switched off for the account", "Ask Google about the account's limits."),
+    "MODEL_ARMOR": ("the project's Model Armor policy stopped it", "Ask whoever runs the Google Cloud project."),
+    "FINISH_REASON_UNSPECIFIED": ("Gemini gave no reason", "Try once more."),
+}
+BLOCK_REASONS: dict[str, tuple[str, str]] = {
+    "SAFETY": ("Gemini's safety filter blocked the prompt", _NO_USE),
+    "OTHER": ("Gemini blocked the prompt for a reason it does not name", _REPHRASE),
+    "BLOCKLIST": ("the prompt has words on Gemini's block list", "Replace them and try again."),
+    "PROHIBITED_CONTENT": ("the prompt breaks Google's prohibited use policy", _NO_USE),
+    "IMAGE_SAFETY": ("an input picture or the picture asked for is held to be unsafe", _NO_USE),
+    "MODEL_ARMOR": (
+        "the project's Model Armor policy blocked the prompt",
+        "Ask whoever runs the Google Cloud project.",
+    ),
+    "JAILBREAK": ("the prompt looks like an attempt to get round the rules", _REPHRASE),
+    "BLOCK_REASON_UNSPECIFIED": ("Gemini blocked the prompt and gave no reason", _REPHRASE),
+}
+
+
+class Unreadable(ServiceError):
+    """An answer that came and cannot be understood; it may have been charged, and its bytes are kept."""
+
+
+class NoPicture(Refused):
+    """An answer without a picture, with the tokens that it is charged for."""
+
+    def __init__(self, message: str, *, reason: str, usage: Usage) -> None:
+        super().__init__(message, reason=reason)
+        self.usage = usage
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    text: str
+    image: bytes | None
+    thought: bool
+
+
+def read_reply(raw: bytes) -> ModelReply:
+    """The final picture of a raw answer: the last image that is no thought, else the last image there is.
+
+    Raises NoPicture with Gemini's reason in words, or Unreadable for what is no answer of Gemini's at all.
+    """
+    try:
+        body = json.loads(raw)
+    except ValueError as error:
+        raise Unreadable("Gemini's answer is not JSON; the raw answer is kept. Try again later.") from error
+    if not isinstance(body, dict):
+        raise Unreadable("Gemini's answer has an unknown form; the raw answer is kept.")
+    usage = _usage(body)
+    candidate = _first(body.get("candidates"))
+    parts = [_part(part) for part in _dictionaries(_dictionary(candidate.get("content")).get("parts"))[:MAX_PARTS]]
+    images = [part for part in parts if part.image]
+    if not images:
+        raise _no_picture(body, candidate, parts, usage)
+    final = ([part for part in images if not part.thought] or images)[-1]
+    assert final.image is not None
+    return ModelReply(
+        image=final.image,
+        text=" ".join(part.text for part in parts if part.text and not part.thought)[:MAX_TEXT],
+        usage=usage,
+        model_version=str(body["modelVersion"]) if body.get("modelVersion") else None,
+        sources=_sources(candidate),
+    )
+
+
+def _no_picture(body: dict[str, Any], candidate: dict[str, Any], parts: list[_Part], usage: Usage) -> NoPicture:
+    feedback = _dictionary(body.get("promptFeedback"))
+    block = feedback.get("blockReason")
+    reason = str(block or candidate.get("finishReason") or "FINISH_REASON_UNSPECIFIED")
+    table = BLOCK_REASONS if block else FINISH_REASONS
+    what, way_out = table.get(reason, (f"Gemini stopped with {reason}", _REPHRASE))
+    details = [quoted("Gemini says", candidate.get("finishMessage") or feedback.get("blockReasonMessage"))]
+    details.append(quoted("The model wrote", " ".join(part.text for part in parts if part.text and not part.thought)))
+    said = "".join(f" {detail}" for detail in details if detail)
+    return NoPicture(f"No picture: {what} ({reason}). {way_out}{said}", reason=reason, usage=usage)
+
+
+def quoted(who: str, text: object) -> str:
+    """Words from outside, short, printable and marked as such; "" when there are none."""
+    if not isinstance(text, str) or not text.strip():
+        return ""
+    clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return f'{who}: "{clean[:MAX_TEXT]}{"..." if len(clean) > MAX_TEXT else ""}"'
+
+
+def _part(part: dict[str, Any]) -> _Part:
+    inline = _dictionary(part.get("inlineData") or part.get("inline_data"))
+    text = part.get("text")
+    return _Part(
+        text=text if isinstance(text, str) else "",
+        image=_decoded(inline.get("data")),
+        thought=part.get("thought") is True,
+    )
+
+
+def _decoded(data: object) -> bytes | None:
+    if not isinstance(data, str) or not data:
+        return None
+    try:
+        return base64.b64decode(data.replace("-", "+").replace("_", "/") if "-" in data or "_" in data else data)
+    except (binascii.Error, ValueError) as error:
+        raise Unreadable("Gemini's picture is not valid base64; the raw answer is kept.") from error
+
+
+def _usage(body: dict[str, Any]) -> Usage:
+    """Tokens as Google bills them; without a breakdown every candidate token counts as the dearer image token."""
+    counts = _dictionary(body.get("usageMetadata"))
+    candidates = _number(counts.get("candidatesTokenCount"))
+    details = _dictionaries(counts.get("candidatesTokensDetails"))
+    image = (
+        sum(_number(d.get("tokenCount")) for d in details if d.get("modality") == "IMAGE") if details else candidates
+    )
+    grounding = _dictionary(_first(body.get("candidates")).get("groundingMetadata"))
+    queries = [grounding.get(name) for name in ("webSearchQueries", "imageSearchQueries")]
+    return Usage(
+        prompt=_number(counts.get("promptTokenCount")) + _number(counts.get("toolUsePromptTokenCount")),
+        text=max(candidates - image, 0) + _number(counts.get("thoughtsTokenCount")),
+        image=image,
+        searches=sum(len(query) for query in queries if isinstance(query, list)),
+    )
+
+
+def _sources(candidate: dict[str, Any]) -> tuple[str, ...]:
+    chunks = _dictionaries(_dictionary(candidate.get("groundingMetadata")).get("groundingChunks"))
+    found = []
+    for chunk in chunks[:20]:
+        web, image = _dictionary(chunk.get("web")), _dictionary(chunk.get("image"))
+        address = web.get("uri") or image.get("sourceUri")
+        if isinstance(address, str) and address.startswith(("https://", "http://")) and address.isprintable():
+            found.append(address[:300])
+    return tuple(dict.fromkeys(found))
+
+
+def _dictionary(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _dictionaries(value: object) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _first(value: object) -> dict[str, Any]:
+    found = _dictionaries(value)
+    return found[0] if found else {}
+
+
+def _number(value: object) -> int:
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0

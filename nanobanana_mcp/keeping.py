@@ -1,0 +1,116 @@
+"""The one way a picture is kept: bytes as delivered, thumbnail, record, then its row and lineage in one transaction."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nanobanana_mcp.domain import ImageRecord, ModelReply, now
+from nanobanana_mcp.errors import NotAnImage, SetupError
+from nanobanana_mcp.library.journal import Call, Journal, Order
+from nanobanana_mcp.pixels.previews import examine
+from nanobanana_mcp.plan import Plan
+from nanobanana_mcp.pricing import cost
+from nanobanana_mcp.storage.paths import Places, picture_stem
+from nanobanana_mcp.storage.state import drop_spool, write_record, write_thumbnail
+from nanobanana_mcp.storage.writing import write_new
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A kept picture, the USD it cost (None when the price is unknown) and what a caller should be told."""
+
+    record: ImageRecord
+    cost_usd: float | None
+    warnings: tuple[str, ...] = ()
+
+
+def keep(
+    reply: ModelReply, *, plan: Plan, order: Order, call: Call, places: Places, journal: Journal, again: bool = False
+) -> Kept:
+    """Bytes first, row second: what is cut short here is repeated from the raw answer, with the same outcome.
+
+    `again` says that this is such a repetition, so that files of the first attempt are taken up and not doubled.
+    Raises SetupError when no disk takes the picture; its raw answer is then still in the spool.
+    """
+    image_id = f"img_{call.id}"
+    warnings: list[str] = []
+    try:
+        header, preview = examine(reply.image)
+        mime_type, extension, width, height = header.mime_type, header.extension, header.width, header.height
+    except NotAnImage as error:
+        preview = None
+        mime_type, extension, width, height = "application/octet-stream", ".bin", 0, 0
+        warnings.append(f"The bytes Gemini delivered are kept as they are but do not decode as a picture: {error}")
+
+    path, warning = _write_master(reply.image, extension, image_id, plan, call, places, again=again)
+    warnings += warning
+    record = ImageRecord(
+        id=image_id,
+        created_at=now(),
+        origin="edited" if plan.mode == "edit" else "generated",
+        path=str(path),
+        thumbnail_path=None,
+        mime_type=mime_type,
+        width=width,
+        height=height,
+        bytes=len(reply.image),
+        sha256=hashlib.sha256(reply.image).hexdigest(),
+        prompt=plan.request.prompt,
+        mode=plan.mode,
+        tier=plan.choice.spec.tier,
+        model_id=plan.choice.spec.id,
+        backend=order.backend,
+        call_id=call.id,
+        parents=plan.parents,
+    )
+    price = cost(plan.choice.spec, reply.usage)
+    try:
+        if preview is not None:
+            suffix = "." + preview.mime_type.removeprefix("image/").replace("jpeg", "jpg")
+            thumbnail = write_thumbnail(image_id, preview.data, suffix, places)
+            record = replace(record, thumbnail_path=str(thumbnail))
+        write_record(record, places, extra={"request": plan.dump(), "cost_usd": price})
+    except OSError as error:
+        warnings.append(f"The picture is kept, but not its preview or record: {error.strerror} ({places.own}).")
+    journal.saved(call.id, record, price)
+    drop_spool(call.id, places)
+    return Kept(record=record, cost_usd=price, warnings=tuple(warnings))
+
+
+def _write_master(
+    data: bytes, extension: str, image_id: str, plan: Plan, call: Call, places: Places, *, again: bool
+) -> tuple[Path, list[str]]:
+    target = plan.target
+    stem = picture_stem(plan.request.prompt, image_id, call.reserved_at)
+    if target.stem is not None:
+        stem = target.stem if plan.request.n == 1 else f"{target.stem}-{call.position + 1}"
+    since = call.reserved_at.timestamp() - 1 if again else None
+    warnings = []
+    try:
+        path = write_new(target.folder, stem, extension, data, key=image_id, written_after=since)
+    except OSError as error:
+        path = _write_elsewhere(data, stem, extension, image_id, places, error)
+        warnings.append(f"{target.folder} could not take the picture ({error.strerror}); it is at {path} instead.")
+        return path, warnings
+    if target.stem is not None and path.stem != stem:
+        warnings.append(f"{stem}{extension} was there already and was left alone; the new picture is {path.name}.")
+    if target.suffix and not _same_type(target.suffix, extension):
+        warnings.append(f"Gemini delivered {extension.lstrip('.').upper()}, so the file is {path.name}.")
+    return path, warnings
+
+
+def _write_elsewhere(data: bytes, stem: str, extension: str, image_id: str, places: Places, error: OSError) -> Path:
+    for folder in (places.output, places.state / "rescued"):
+        try:
+            return write_new(folder, stem, extension, data, key=image_id)
+        except OSError:
+            continue
+    raise SetupError(
+        f"No disk takes the picture ({error.strerror}). Its raw answer is kept in {places.spool}; make room and run "
+        "maintenance with operation 'recover', which finishes it without paying again."
+    ) from error
+
+
+def _same_type(asked: str, delivered: str) -> bool:
+    alike = {".jpeg": ".jpg", ".jpe": ".jpg"}
+    return alike.get(asked, asked) == alike.get(delivered, delivered)

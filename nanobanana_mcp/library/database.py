@@ -1,0 +1,240 @@
+"""The connection: one SQLite file shared by many processes, upgraded when it is opened."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
+from sqlalchemy.pool import QueuePool
+
+from nanobanana_mcp.errors import SetupError
+from nanobanana_mcp.library.tables import HEAD
+
+BUSY_S = 30
+"""How long a statement waits for another process's transaction."""
+
+_upgrading = threading.Lock()  # alembic keeps its context in module globals
+
+_PRAGMAS = (
+    f"busy_timeout={BUSY_S * 1000}",
+    "journal_mode=TRUNCATE",  # immune to the WAL-reset bug of SQLite before 3.51.3; one file; readable on read-only disks
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "trusted_schema=OFF",
+    "cell_size_check=ON",
+)
+
+
+class Database:
+    """An opened library file. Writing takes the write lock at once (BEGIN IMMEDIATE), so no update is ever lost."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._engine = _engine(path, pragmas=_PRAGMAS)
+        self._identity: tuple[int, int] | None = None
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Connect and bring the schema up to date. Raises SetupError when it cannot, and then changes nothing."""
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            upgrade(path)
+            database = cls(path)
+            with database.read() as connection:
+                connection.exec_driver_sql("SELECT 1 FROM images LIMIT 1")
+            database._identity = _identity(path)
+        except OSError as error:
+            raise SetupError(
+                f"The library's folder {path.parent} cannot be used: {error.strerror}. "
+                "Set NANOBANANA_DATABASE_URL to a place that can be written."
+            ) from error
+        return database
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with self._translated(), self._engine.execution_options(read_only=True).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction, short: never held over a request, a decode or a file."""
+        if self._identity is not None and _identity(self.path) != self._identity:
+            raise SetupError(
+                f"The library {self.path} was moved or replaced while the server runs. Restart the server; "
+                "nothing was written."
+            )
+        with self._translated(), self._engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError as error:
+            if isinstance(error, IntegrityError | ProgrammingError):
+                raise
+            raise _explained(self.path, error.orig) from error
+
+
+def upgrade(path: Path, *, target: str = HEAD) -> None:
+    """Bring a library file to `target` in one transaction; do nothing when it is there already.
+
+    A library that has rows is first copied beside itself, so that an older program can go back to it.
+    """
+    try:
+        current = _revision(path)
+        if current == target:
+            return
+        lock = FileLock(f"{path}.upgrade", timeout=BUSY_S)
+        with _upgrading, lock:
+            current = _revision(path)
+            if current == target:
+                return
+            if current is not None:
+                _backup(path, current)
+            _run_steps(path, target)
+    except Timeout as error:
+        raise SetupError(
+            f"Another process has been upgrading {path} for over {BUSY_S} s. Wait for it, or end it, and try again."
+        ) from error
+    except sqlite3.Error as error:
+        raise _explained(path, error) from error
+    except DatabaseError as error:
+        raise _explained(path, error.orig) from error
+
+
+def migrations_folder() -> Path:
+    """Inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+def _engine(path: Path, *, pragmas: tuple[str, ...]) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=0,
+        connect_args={"timeout": BUSY_S, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # SQLAlchemy begins transactions, not the driver
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get("read_only")
+        connection.exec_driver_sql("BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _revision(path: Path) -> str | None:
+    """The migration a file stands at, None for a new file; read without SQLAlchemy since every start pays for it."""
+    if not path.exists():
+        return None
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+    try:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if "alembic_version" not in tables:
+            if tables:
+                raise SetupError(
+                    f"{path} is an SQLite file of another program (tables: {', '.join(sorted(tables)[:5])}). "
+                    "Set NANOBANANA_DATABASE_URL to a file of its own."
+                )
+            return None
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    finally:
+        connection.close()
+    if row is None:
+        return None
+    if row[0] > HEAD:
+        raise SetupError(
+            f"The library {path} was made by a newer version of nanobanana-mcp (schema {row[0]}, this one knows "
+            f"{HEAD}). Upgrade nanobanana-mcp; nothing was changed."
+        )
+    return str(row[0])
+
+
+def _backup(path: Path, revision: str) -> None:
+    copy = path.with_name(f"{path.name}.before-{revision}-upgrade")
+    if copy.exists():
+        return
+    partial = copy.with_name(f"{copy.name}.partial")
+    partial.unlink(missing_ok=True)
+    connection = sqlite3.connect(path, timeout=BUSY_S)
+    try:
+        connection.execute("VACUUM INTO ?", (str(partial),))
+    finally:
+        connection.close()
+    partial.chmod(0o600)
+    partial.replace(copy)
+
+
+def _run_steps(path: Path, target: str) -> None:
+    """The whole chain in one IMMEDIATE transaction.
+
+    Foreign keys are off while tables are rebuilt (a rebuilt parent would otherwise take its children along) and
+    checked before the commit; alembic alone would leave half a step behind when one fails.
+    """
+    from alembic import command  # 115 ms that only an upgrade pays
+    from alembic.config import Config
+
+    _create_private(path)
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    engine = _engine(path, pragmas=(f"busy_timeout={BUSY_S * 1000}", "synchronous=FULL", "foreign_keys=OFF"))
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, target)
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+            if broken:
+                raise SetupError(f"Upgrading {path} would have broken {len(broken)} references; nothing was changed.")
+    finally:
+        engine.dispose()
+
+
+def _create_private(path: Path) -> None:
+    if not path.exists():  # closing a second descriptor would drop this process's own SQLite locks
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_dev, found.st_ino)
+
+
+def _explained(path: Path, error: BaseException | None) -> SetupError:
+    words = str(error).lower()
+    if "locked" in words or "busy" in words:
+        return SetupError(f"The library {path} has been locked by another program for over {BUSY_S} s. Try again.")
+    if "full" in words:
+        return SetupError(f"The disk that holds the library {path} is full. Free some space; nothing is lost.")
+    if "readonly" in words or "unable to open" in words:
+        return SetupError(
+            f"The library {path} cannot be written. Check its permissions, or set NANOBANANA_DATABASE_URL to "
+            "another place."
+        )
+    if "malformed" in words or "not a database" in words or "corrupt" in words:
+        return SetupError(
+            f"The library {path} is damaged and was left as it is. Your pictures are not affected. Run "
+            "'nanobanana-mcp rebuild' to make a new library from the pictures' own records."
+        )
+    return SetupError(f"The library {path} cannot be used: {error}")

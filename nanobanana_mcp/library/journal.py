@@ -1,0 +1,275 @@
+"""The journal of paid calls: a row before a request is sent, and every step after it, over all processes."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
+
+from nanobanana_mcp.budget import Limits, Spending, check, day_start
+from nanobanana_mcp.domain import Backend, ImageRecord, Mode, new_id, now
+from nanobanana_mcp.errors import RequestError
+from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.library.pictures import insert_image
+from nanobanana_mcp.library.tables import calls, requests
+from nanobanana_mcp.library.totals import count_cost
+
+CallState = Literal["reserved", "sent", "spooled", "saved", "done", "failed", "unknown"]
+OPEN: tuple[CallState, ...] = ("reserved", "sent", "spooled", "saved")
+REPLAY_FOR = timedelta(hours=24)
+"""How long an undelivered answer waits for whoever asks for it again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One request as the journal keeps it; `plan` is JSON that suffices to finish it from a raw answer."""
+
+    id: str
+    created_at: datetime
+    process: str
+    mode: Mode
+    tier: str
+    model_id: str
+    backend: Backend
+    plan: str
+    fingerprint: str
+    idempotency_key: str | None = None
+    delivered_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One picture asked of the model. `cost_usd` is None until it is settled; an unknown outcome keeps its estimate."""
+
+    id: str
+    request_id: str
+    position: int
+    state: CallState
+    estimate_usd: float
+    cost_usd: float | None
+    reserved_at: datetime
+    sent_at: datetime | None = None
+    settled_at: datetime | None = None
+    image_id: str | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reservation:
+    """What reserve() came to: calls to make, or an earlier order whose answer this request is entitled to."""
+
+    order: Order
+    calls: tuple[Call, ...]
+    replay: bool
+    warnings: tuple[str, ...] = ()
+
+
+class Journal:
+    """Every change is one transaction that is durable when it returns."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def reserve(self, order: Order, *, n: int, estimate_usd: float, limits: Limits) -> Reservation:
+        """Enter a request and the most it may cost, unless an earlier one already stands for it.
+
+        Raises BudgetExceeded, or RequestError for an idempotency key that was used for something else.
+        """
+        with self.database.write() as connection:
+            earlier = _earlier(connection, order)
+            if earlier is not None:
+                found = connection.execute(
+                    select(calls).where(calls.c.request_id == earlier.id).order_by(calls.c.position)
+                )
+                return Reservation(order=earlier, calls=tuple(_call(row) for row in found), replay=True)
+            at = _clock(connection)
+            spending = _spending(connection, order.backend, at)
+            warnings = check(limits, spending, wanted_usd=n * estimate_usd, calls=n, at=at)
+            connection.execute(insert(requests).values({c.name: getattr(order, c.name) for c in requests.columns}))
+            rows = [
+                {
+                    "id": new_id(),  # the picture's own id will be this with "img_" before it
+                    "request_id": order.id,
+                    "position": position,
+                    "state": "reserved",
+                    "estimate_usd": estimate_usd,
+                    "reserved_at": at,
+                }
+                for position in range(n)
+            ]
+            connection.execute(insert(calls), rows)
+        made = tuple(Call(**row, cost_usd=None) for row in rows)  # type: ignore[arg-type]  # a row is a dict of mixed values
+        return Reservation(order=order, calls=made, replay=False, warnings=tuple(warnings))
+
+    def sent(self, call_id: str) -> None:
+        self._set(call_id, state="sent", sent_at=now())
+
+    def spooled(self, call_id: str) -> None:
+        self._set(call_id, state="spooled")
+
+    def saved(self, call_id: str, record: ImageRecord, cost_usd: float | None) -> None:
+        """The picture, its lineage and its price, together."""
+        with self.database.write() as connection:
+            insert_image(connection, record)
+            _settle(connection, call_id, state="saved", cost_usd=cost_usd, image_id=record.id)
+
+    def failed(self, call_id: str, *, reason: str, message: str, cost_usd: float) -> None:
+        with self.database.write() as connection:
+            _settle(connection, call_id, state="failed", cost_usd=cost_usd, reason=reason, message=message)
+
+    def unknown(self, call_id: str, *, message: str) -> None:
+        """Sent, and nobody knows what came of it: the estimate counts as spent."""
+        with self.database.write() as connection:
+            _settle(connection, call_id, state="unknown", cost_usd=None, reason="UNKNOWN_OUTCOME", message=message)
+
+    def delivered(self, request_id: str) -> None:
+        """The answer has gone to the client."""
+        with self.database.write() as connection:
+            connection.execute(update(requests).where(requests.c.id == request_id).values(delivered_at=now()))
+            connection.execute(
+                update(calls).where(calls.c.request_id == request_id, calls.c.state == "saved").values(state="done")
+            )
+
+    def order(self, request_id: str) -> tuple[Order, tuple[Call, ...]]:
+        with self.database.read() as connection:
+            row = connection.execute(select(requests).where(requests.c.id == request_id)).one()
+            found = connection.execute(select(calls).where(calls.c.request_id == request_id).order_by(calls.c.position))
+            return _order(row), tuple(_call(call) for call in found)
+
+    def unfinished(self) -> list[tuple[Order, Call]]:
+        """Calls that some process has begun and not brought to an end."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(calls).where(calls.c.state.in_(("reserved", "sent", "spooled"))).order_by(calls.c.reserved_at)
+            ).all()
+            found = []
+            for row in rows:
+                order = connection.execute(select(requests).where(requests.c.id == row.request_id)).one()
+                found.append((_order(order), _call(row)))
+            return found
+
+    def unknown_outcomes(self, backend: Backend, *, limit: int = 20) -> list[Call]:
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(calls)
+                .join(requests, requests.c.id == calls.c.request_id)
+                .where(calls.c.state == "unknown", requests.c.backend == backend)
+                .order_by(calls.c.reserved_at.desc())
+                .limit(limit)
+            )
+            return [_call(row) for row in rows]
+
+    def undelivered(self, *, limit: int = 20) -> list[str]:
+        """Ids of pictures that were paid for and never reached the client that asked."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(calls.c.image_id)
+                .where(calls.c.state == "saved")
+                .order_by(calls.c.reserved_at.desc())
+                .limit(limit)
+            )
+            return [image_id for (image_id,) in rows if image_id]
+
+    def cost_of(self, call_id: str) -> float | None:
+        with self.database.read() as connection:
+            return connection.execute(select(calls.c.cost_usd).where(calls.c.id == call_id)).scalar()
+
+    def spending(self, backend: Backend) -> Spending:
+        with self.database.read() as connection:
+            return _spending(connection, backend, _clock(connection))
+
+    def _set(self, call_id: str, **values: Any) -> None:
+        with self.database.write() as connection:
+            connection.execute(update(calls).where(calls.c.id == call_id).values(values))
+
+
+def _settle(
+    connection: Connection,
+    call_id: str,
+    *,
+    state: CallState,
+    cost_usd: float | None,
+    image_id: str | None = None,
+    reason: str | None = None,
+    message: str | None = None,
+) -> None:
+    """End a call; the day's spend takes its cost, or its estimate where the cost is not known."""
+    row = connection.execute(
+        select(calls, requests.c.backend, requests.c.tier, requests.c.mode)
+        .join(requests, requests.c.id == calls.c.request_id)
+        .where(calls.c.id == call_id)
+    ).one()
+    counted = cost_usd if cost_usd is not None else row.estimate_usd
+    connection.execute(
+        update(calls)
+        .where(calls.c.id == call_id)
+        .values(state=state, cost_usd=cost_usd, image_id=image_id, reason=reason, message=message, settled_at=now())
+    )
+    if counted:
+        count_cost(connection, day=row.reserved_at, backend=row.backend, tier=row.tier, mode=row.mode, usd=counted)
+
+
+def _earlier(connection: Connection, order: Order) -> Order | None:
+    """The order that this one repeats: the same key, or, without a key, the same wish whose answer never arrived.
+
+    An order of which every call failed for nothing stands for nothing: the wish may be tried again.
+    """
+    costly = select(calls.c.id).where(
+        calls.c.request_id == requests.c.id,
+        or_(calls.c.state != "failed", func.coalesce(calls.c.cost_usd, calls.c.estimate_usd) > 0),
+    )
+    if order.idempotency_key is not None:
+        same_key = requests.c.idempotency_key == order.idempotency_key
+        row = connection.execute(select(requests).where(same_key)).first()
+        if row is None:
+            return None
+        if row.fingerprint != order.fingerprint:
+            raise RequestError(
+                "This idempotency_key was used before for a different request. Use a new key for a new wish."
+            )
+        if connection.execute(select(requests.c.id).where(same_key, costly.exists())).first() is not None:
+            return _order(row)
+        connection.execute(update(requests).where(same_key).values(idempotency_key=None))
+        return None
+    row = connection.execute(
+        select(requests)
+        .where(requests.c.fingerprint == order.fingerprint, requests.c.idempotency_key.is_(None))
+        .where(requests.c.delivered_at.is_(None), requests.c.created_at > order.created_at - REPLAY_FOR)
+        .where(costly.exists())
+        .order_by(requests.c.created_at.desc())
+        .limit(1)
+    ).first()
+    return _order(row) if row is not None else None
+
+
+def _clock(connection: Connection) -> datetime:
+    """Now, but never before the newest entry: a clock that is set back opens no window again."""
+    newest = connection.execute(select(func.max(calls.c.reserved_at))).scalar()
+    at = now()
+    return max(at, newest) if newest is not None else at
+
+
+def _spending(connection: Connection, backend: Backend, at: datetime) -> Spending:
+    hour, minute = at - timedelta(hours=1), at - timedelta(minutes=1)
+    usd = func.coalesce(func.sum(func.coalesce(calls.c.cost_usd, calls.c.estimate_usd)), 0.0)
+    mine = select(usd, func.min(calls.c.reserved_at), func.count()).join(requests, requests.c.id == calls.c.request_id)
+    mine = mine.where(requests.c.backend == backend)
+    hour_usd, hour_oldest, _ = connection.execute(mine.where(calls.c.reserved_at > hour)).one()
+    day_usd, _, _ = connection.execute(mine.where(calls.c.reserved_at >= day_start(at))).one()
+    _, minute_oldest, count = connection.execute(mine.where(calls.c.reserved_at > minute)).one()
+    return Spending(
+        hour_usd=round(hour_usd, 6),
+        day_usd=round(day_usd, 6),
+        minute_calls=count,
+        hour_resets=hour_oldest + timedelta(hours=1) if hour_oldest else None,
+        minute_resets=minute_oldest + timedelta(minutes=1) if minute_oldest else None,
+    )
+
+
+def _order(row: Row[Any]) -> Order:
+    return Order(**{column.name: getattr(row, column.name) for column in requests.columns})
+
+
+def _call(row: Row[Any]) -> Call:
+    return Call(**{column.name: getattr(row, column.name) for column in calls.columns})

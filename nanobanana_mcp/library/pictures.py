@@ -1,0 +1,250 @@
+"""The library: pictures, what each was made from, and their stays in the Files API."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, insert, literal, or_, select, update
+
+from nanobanana_mcp.domain import Backend, ImageRecord, Parent, Upload, UploadState
+from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.library.tables import image_sources, images, uploads
+from nanobanana_mcp.library.totals import count_picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ancestor:
+    """One step of a lineage: `depth` edges up from the picture that was asked about."""
+
+    record: ImageRecord
+    child_id: str
+    depth: int
+
+
+class Library:
+    """Questions and additions. Plain records go in and out; nothing stays attached to the database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def add(self, record: ImageRecord) -> None:
+        """Keep a record with its lineage, in one transaction."""
+        with self.database.write() as connection:
+            insert_image(connection, record)
+
+    def get(self, image_id: str) -> ImageRecord | None:
+        return self._first(images.c.id == image_id)
+
+    def find_by_content(self, sha256: str) -> ImageRecord | None:
+        """The picture with these bytes: one that we made before one that was imported, the oldest first."""
+        return self._first(images.c.sha256 == sha256, order=(images.c.origin == "imported", images.c.created_at))
+
+    def find_by_upload(self, name: str) -> tuple[ImageRecord, Upload] | None:
+        with self.database.read() as connection:
+            row = connection.execute(select(uploads).where(uploads.c.name == name)).first()
+            if row is None:
+                return None
+            found = _upload(row)
+            record = _records(
+                connection, [connection.execute(select(images).where(images.c.id == found.image_id)).one()]
+            )
+            return record[0], found
+
+    def recent(self, count: int) -> list[ImageRecord]:
+        """The newest pictures that we made."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(images).where(images.c.origin != "imported").order_by(images.c.created_at.desc()).limit(count)
+            ).all()
+            return _records(connection, rows)
+
+    def made(self, *, with_file: bool = True) -> Iterator[list[ImageRecord]]:
+        """Every picture that we made, oldest first, in pages of a thousand so that memory stays flat."""
+        condition = images.c.origin != "imported"
+        if with_file:
+            condition = and_(condition, images.c.path.is_not(None), images.c.trash_path.is_(None))
+        yield from self._pages(condition)
+
+    def in_trash(self) -> Iterator[list[ImageRecord]]:
+        yield from self._pages(images.c.trash_path.is_not(None))
+
+    def known_paths(self, paths: Iterable[str]) -> set[str]:
+        """Those of `paths` that some record names."""
+        wanted = list(paths)
+        found: set[str] = set()
+        with self.database.read() as connection:
+            for start in range(0, len(wanted), 500):
+                part = wanted[start : start + 500]
+                rows = connection.execute(select(images.c.path).where(images.c.path.in_(part)))
+                found.update(path for (path,) in rows)
+        return found
+
+    def ancestors(self, image_id: str, *, limit: int = 1000) -> list[Ancestor]:
+        """What a picture was made from, and what that was made from, nearest first, in one query."""
+        walk = (
+            select(image_sources.c.parent_id, image_sources.c.image_id, literal(1).label("depth"))
+            .where(image_sources.c.image_id == image_id)
+            .cte("walk", recursive=True)
+        )
+        walk = walk.union(
+            select(image_sources.c.parent_id, image_sources.c.image_id, walk.c.depth + 1)
+            .where(image_sources.c.image_id == walk.c.parent_id)
+            .where(walk.c.depth < limit)
+        )
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(images, walk.c.image_id.label("child_id"), walk.c.depth)
+                .join(walk, images.c.id == walk.c.parent_id)
+                .order_by(walk.c.depth, images.c.created_at)
+            ).all()
+            records = _records(connection, rows)
+        return [
+            Ancestor(record=record, child_id=row.child_id, depth=row.depth)
+            for record, row in zip(records, rows, strict=True)
+        ]
+
+    def children(self, image_id: str) -> list[ImageRecord]:
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(images)
+                .join(image_sources, image_sources.c.image_id == images.c.id)
+                .where(image_sources.c.parent_id == image_id)
+                .distinct()
+                .order_by(images.c.created_at)
+            ).all()
+            return _records(connection, rows)
+
+    def move_to_trash(self, record: ImageRecord, trash_path: Path | None) -> None:
+        """Note where the master went (None: that it came back); the days' totals follow."""
+        with self.database.write() as connection:
+            connection.execute(
+                update(images)
+                .where(images.c.id == record.id)
+                .values(trash_path=str(trash_path) if trash_path is not None else None)
+            )
+            sign = -1 if trash_path is not None else 1
+            count_picture(connection, replace(record, bytes=sign * record.bytes), pictures=0)
+
+    def relink(self, image_id: str, path: Path) -> None:
+        """Note where a picture's file is now."""
+        with self.database.write() as connection:
+            connection.execute(update(images).where(images.c.id == image_id).values(path=str(path)))
+
+    def add_upload(self, upload: Upload) -> None:
+        with self.database.write() as connection:
+            connection.execute(insert(uploads).values(asdict(upload)))
+
+    def settle_upload(
+        self,
+        upload: Upload,
+        *,
+        state: UploadState,
+        uri: str | None = None,
+        expires_at: datetime | None = None,
+        error: str | None = None,
+    ) -> Upload:
+        """Note how a stay in the Files API went on. The name never changes: a renewal is a new row."""
+        changed = replace(
+            upload, state=state, uri=uri or upload.uri, expires_at=expires_at or upload.expires_at, error=error
+        )
+        with self.database.write() as connection:
+            connection.execute(
+                update(uploads)
+                .where(uploads.c.id == upload.id)
+                .values(state=state, uri=changed.uri, expires_at=changed.expires_at, error=error)
+            )
+        return changed
+
+    def newest_upload(self, image_id: str, backend: Backend) -> Upload | None:
+        """The latest stay of a picture that did not fail; it may have expired."""
+        with self.database.read() as connection:
+            row = connection.execute(
+                select(uploads)
+                .where(uploads.c.image_id == image_id, uploads.c.backend == backend)
+                .where(uploads.c.state.in_(("active", "pending")))
+                .order_by(uploads.c.state, uploads.c.expires_at.desc(), uploads.c.created_at.desc())
+                .limit(1)
+            ).first()
+            return _upload(row) if row is not None else None
+
+    def live_uploads(self, at: datetime, backend: Backend) -> tuple[int, int]:
+        """How many uploads have not expired, and their bytes."""
+        with self.database.read() as connection:
+            row = connection.execute(
+                select(func.count(), func.coalesce(func.sum(uploads.c.bytes), 0)).where(
+                    uploads.c.state == "active", uploads.c.expires_at > at, uploads.c.backend == backend
+                )
+            ).one()
+        return int(row[0]), int(row[1])
+
+    def expired_uploads(self, at: datetime, backend: Backend) -> list[Upload]:
+        """Uploads that are still called active or pending although Google has let them go."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(uploads).where(
+                    uploads.c.state.in_(("active", "pending")),
+                    uploads.c.backend == backend,
+                    or_(uploads.c.expires_at <= at, uploads.c.expires_at.is_(None)),
+                )
+            ).all()
+            return [_upload(row) for row in rows]
+
+    def _first(self, condition: Any, *, order: Sequence[Any] = ()) -> ImageRecord | None:
+        with self.database.read() as connection:
+            row = connection.execute(select(images).where(condition).order_by(*order).limit(1)).first()
+            return _records(connection, [row])[0] if row is not None else None
+
+    def _pages(self, condition: Any) -> Iterator[list[ImageRecord]]:
+        last = ""
+        while True:
+            with self.database.read() as connection:
+                rows = connection.execute(
+                    select(images).where(condition, images.c.id > last).order_by(images.c.id).limit(1000)
+                ).all()
+                page = _records(connection, rows)
+            if not page:
+                return
+            yield page
+            last = page[-1].id
+
+
+def insert_image(connection: Connection, record: ImageRecord) -> None:
+    """A picture, its parents and the day's totals: for a transaction that is already open."""
+    values = {column.name: getattr(record, column.name) for column in images.columns}
+    connection.execute(insert(images).values(values))
+    if record.parents:
+        connection.execute(
+            insert(image_sources),
+            [
+                {"image_id": record.id, "position": position, "parent_id": parent.image_id, "role": parent.role}
+                for position, parent in enumerate(record.parents)
+            ],
+        )
+    if record.origin != "imported":
+        count_picture(connection, record, pictures=1)
+
+
+def _records(connection: Connection, rows: Sequence[Row[Any]]) -> list[ImageRecord]:
+    if not rows:
+        return []
+    parents: dict[str, list[Parent]] = {}
+    ids = list({row.id for row in rows})
+    for start in range(0, len(ids), 500):
+        edges = connection.execute(
+            select(image_sources)
+            .where(image_sources.c.image_id.in_(ids[start : start + 500]))
+            .order_by(image_sources.c.image_id, image_sources.c.position)
+        )
+        for edge in edges:
+            parents.setdefault(edge.image_id, []).append(Parent(image_id=edge.parent_id, role=edge.role))
+    names = [column.name for column in images.columns]
+    return [
+        ImageRecord(**{name: getattr(row, name) for name in names}, parents=tuple(parents.get(row.id, ())))
+        for row in rows
+    ]
+
+
+def _upload(row: Row[Any]) -> Upload:
+    return Upload(**{column.name: getattr(row, column.name) for column in uploads.columns})

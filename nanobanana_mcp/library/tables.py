@@ -1,0 +1,128 @@
+"""The tables, as the newest migration leaves them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Column, Dialect, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy.types import BigInteger, TypeDecorator
+
+HEAD = "0002"
+"""The newest migration: lets a library that is up to date open without importing alembic."""
+
+
+class Moment(TypeDecorator[datetime]):
+    """An instant as whole milliseconds since 1970 UTC: sorts, subtracts and survives every time zone."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else round(value.timestamp() * 1000)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.fromtimestamp(value / 1000, UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("created_at", Moment, nullable=False, index=True),
+    Column("origin", String, nullable=False),
+    Column("path", Text),
+    Column("thumbnail_path", Text),
+    Column("mime_type", String, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("sha256", String, nullable=False, index=True),
+    Column("prompt", Text),
+    Column("mode", String),
+    Column("tier", String),
+    Column("model_id", String),
+    Column("backend", String),
+    Column("call_id", String, index=True),
+    Column("trash_path", Text),
+)
+
+image_sources = Table(
+    "image_sources",
+    metadata,
+    Column("image_id", String, ForeignKey("images.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("parent_id", String, ForeignKey("images.id"), nullable=False, index=True),
+    Column("role", String, nullable=False),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("image_id", String, ForeignKey("images.id"), nullable=False, index=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("uri", Text),
+    Column("mime_type", String, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("display_name", Text),
+    Column("state", String, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, index=True),
+    Column("backend", String, nullable=False),
+    Column("error", Text),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("created_at", Moment, nullable=False),
+    Column("process", String, nullable=False),
+    Column("mode", String, nullable=False),
+    Column("tier", String, nullable=False),
+    Column("model_id", String, nullable=False),
+    Column("backend", String, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("fingerprint", String, nullable=False, index=True),
+    Column("idempotency_key", String, unique=True),
+    Column("delivered_at", Moment),
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("request_id", String, ForeignKey("requests.id"), nullable=False, index=True),
+    Column("position", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("estimate_usd", Float, nullable=False),
+    Column("cost_usd", Float),
+    Column("reserved_at", Moment, nullable=False, index=True),
+    Column("sent_at", Moment),
+    Column("settled_at", Moment),
+    Column("image_id", String),
+    Column("reason", String),
+    Column("message", Text),
+)
+Index("ix_calls_open", calls.c.state, sqlite_where=calls.c.state.in_(("reserved", "sent", "spooled", "saved")))
+
+days = Table(
+    "days",
+    metadata,
+    Column("day", String, primary_key=True),
+    Column("backend", String, primary_key=True),
+    Column("tier", String, primary_key=True),
+    Column("mode", String, primary_key=True),
+    Column("pictures", Integer, nullable=False, default=0),
+    Column("bytes", BigInteger, nullable=False, default=0),
+    Column("usd", Float, nullable=False, default=0.0),
+)

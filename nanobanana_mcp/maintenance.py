@@ -1,0 +1,265 @@
+"""Tidying up: first a list of deeds, made from the library's rows; then, unless it is a dry run, the same list is done."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal, get_args
+
+from nanobanana_mcp.domain import Backend, ImageRecord, Upload, now
+from nanobanana_mcp.errors import RequestError, SetupError
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.model import ImageModel
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.reading import read_own
+from nanobanana_mcp.storage.writing import move_new
+
+Operation = Literal[
+    "cleanup_expired", "cleanup_local", "check_quota", "database_hygiene", "full_cleanup", "restore", "recover"
+]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+QUOTA_BYTES = 20 * 10**9
+STALE_UPLOAD = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deed:
+    """One thing that maintenance does or would do."""
+
+    kind: Literal["forget_upload", "to_trash", "restore", "relink"]
+    subject: str
+    """An image id or a files/... name."""
+    path: str | None
+    bytes: int
+    why: str
+    record: ImageRecord | None = None
+    upload: Upload | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was done (or, in a dry run, what would be), what was left alone and why, and plain findings."""
+
+    operation: Operation
+    dry_run: bool
+    deeds: tuple[Deed, ...] = ()
+    left: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        return sum(deed.bytes for deed in self.deeds)
+
+
+@dataclass(kw_only=True)
+class _Survey:
+    deeds: list[Deed] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+
+
+class Maintenance:
+    """Works from rows, never from a folder's listing: a file that we have no row for is at most reported."""
+
+    def __init__(self, library: Library, model: ImageModel, places: Places, backend: Backend) -> None:
+        self._library = library
+        self._model = model
+        self._places = places
+        self._backend: Backend = backend
+
+    async def run(
+        self, operation: Operation, *, dry_run: bool, max_age_hours: float, keep_count: int, image_ids: tuple[str, ...]
+    ) -> Report:
+        """Raises RequestError, or SetupError when the output folder is not there: an unplugged disk is no reason
+        to think that the pictures were deleted.
+        """
+        survey = _Survey()
+        if image_ids and operation != "restore":
+            raise RequestError("image_ids goes with operation 'restore' only.")
+        if operation in ("cleanup_local", "database_hygiene", "full_cleanup", "restore"):
+            self._check_reachable()
+        if operation in ("cleanup_expired", "full_cleanup"):
+            await asyncio.to_thread(self._expired_uploads, survey)
+        if operation in ("cleanup_local", "full_cleanup"):
+            await asyncio.to_thread(self._old_pictures, survey, max_age_hours, keep_count)
+        if operation in ("database_hygiene", "full_cleanup"):
+            await asyncio.to_thread(self._hygiene, survey)
+        if operation == "restore":
+            await asyncio.to_thread(self._restorable, survey, image_ids)
+        if operation == "check_quota":
+            await self._quota(survey)
+        if not dry_run:
+            await asyncio.to_thread(self._do, survey)
+        return Report(
+            operation=operation,
+            dry_run=dry_run,
+            deeds=tuple(survey.deeds),
+            left=tuple(survey.left),
+            findings=tuple(survey.findings),
+        )
+
+    def _check_reachable(self) -> None:
+        if not self._places.output.is_dir() and next(iter(self._library.made()), None):
+            raise SetupError(
+                f"The output folder {self._places.output} is not there although the library has pictures in it. "
+                "Mount or restore it; nothing was changed."
+            )
+
+    def _expired_uploads(self, survey: _Survey) -> None:
+        at = now()
+        for upload in self._library.expired_uploads(at, self._backend):
+            if upload.expires_at is None and at - upload.created_at < STALE_UPLOAD:
+                continue
+            why = "expired in the Files API" if upload.expires_at else "never finished"
+            survey.deeds.append(
+                Deed(kind="forget_upload", subject=upload.name, path=None, bytes=0, why=why, upload=upload)
+            )
+
+    def _old_pictures(self, survey: _Survey, max_age_hours: float, keep_count: int) -> None:
+        limit = now() - timedelta(hours=max_age_hours)
+        newest = {record.id for record in self._library.recent(keep_count)}
+        old: list[ImageRecord] = []
+        staying_sources: set[str] = set()
+        for record in self._kept():
+            if record.created_at <= limit and record.id not in newest:
+                old.append(record)
+            else:
+                staying_sources.update(parent.image_id for parent in record.parents)
+        for record in old:
+            why_not = self._why_keep(record, staying_sources)
+            if why_not:
+                survey.left.append(f"{record.id} {record.path}: {why_not}")
+                continue
+            survey.deeds.append(
+                Deed(
+                    kind="to_trash",
+                    subject=record.id,
+                    path=record.path,
+                    bytes=record.bytes,
+                    why=f"older than {max_age_hours:g} h and not among the newest {keep_count}",
+                    record=record,
+                )
+            )
+
+    def _kept(self) -> Iterator[ImageRecord]:
+        for page in self._library.made():
+            yield from page
+
+    def _why_keep(self, record: ImageRecord, staying_sources: set[str]) -> str | None:
+        if record.id in staying_sources:
+            return "a newer picture that stays was made from it"
+        return self._why_untouchable(record)
+
+    def _why_untouchable(self, record: ImageRecord) -> str | None:
+        """Why a file may not be moved although a row of ours names it; None when it is ours as we wrote it."""
+        assert record.path is not None
+        path = Path(record.path)
+        if not path.is_relative_to(self._places.output):
+            return "outside the output folder, where you put it yourself"
+        if path.is_symlink():
+            return "is a link now"
+        data = read_own(path)
+        if data is None:
+            return "the file is gone already"
+        if len(data) != record.bytes or hashlib.sha256(data).hexdigest() != record.sha256:
+            return "was changed since it was made"
+        return None
+
+    def _hygiene(self, survey: _Survey) -> None:
+        missing = [r for r in self._kept() if r.path is not None and not os.path.lexists(r.path)]
+        untracked = untracked_files(self._library, self._places)
+        by_content = {hashlib.sha256(read_own(path) or b"").hexdigest(): path for path in untracked} if missing else {}
+        for record in missing:
+            found = by_content.get(record.sha256)
+            if found is None:
+                survey.findings.append(f"{record.id}: its file {record.path} is missing; its record and lineage stay.")
+                continue
+            survey.deeds.append(
+                Deed(
+                    kind="relink",
+                    subject=record.id,
+                    path=record.path,
+                    bytes=0,
+                    why="the file was renamed or moved within the output folder",
+                    record=record,
+                    target=str(found),
+                )
+            )
+        relinked = {deed.target for deed in survey.deeds if deed.kind == "relink"}
+        others = [str(path) for path in untracked if str(path) not in relinked]
+        if others:
+            survey.findings.append(
+                f"{len(others)} files in the output folder are not the studio's and are never touched, "
+                f"such as {others[0]}."
+            )
+
+    def _restorable(self, survey: _Survey, image_ids: tuple[str, ...]) -> None:
+        found = [record for page in self._library.in_trash() for record in page]
+        unknown = set(image_ids) - {record.id for record in found}
+        if unknown:
+            raise RequestError(f"Not in the trash: {', '.join(sorted(unknown))}.")
+        for record in found:
+            if image_ids and record.id not in image_ids:
+                continue
+            if not Path(record.trash_path or "").is_file():
+                survey.left.append(f"{record.id}: {record.trash_path} is no longer in the trash")
+                continue
+            survey.deeds.append(
+                Deed(
+                    kind="restore",
+                    subject=record.id,
+                    path=record.path,
+                    bytes=record.bytes,
+                    why="is in the trash",
+                    record=record,
+                )
+            )
+
+    async def _quota(self, survey: _Survey) -> None:
+        """Count what the Files API really holds, not what we remember having sent."""
+        files = await self._model.files()
+        total = sum(file.bytes for file in files)
+        ours = sum(1 for file in files if file.name.startswith("files/nb"))
+        survey.findings.append(
+            f"The Files API holds {len(files)} files with {total / 1e6:.1f} MB, {100 * total / QUOTA_BYTES:.2f} % of "
+            f"20 GB; {ours} of them were uploaded by this studio. Each is deleted by Google after 48 hours."
+        )
+
+    def _do(self, survey: _Survey) -> None:
+        for deed in survey.deeds:
+            if deed.kind == "forget_upload":
+                assert deed.upload is not None
+                self._library.settle_upload(deed.upload, state="deleted", error=deed.why)
+            elif deed.kind == "to_trash":
+                assert deed.record is not None and deed.path is not None
+                moved = move_new(Path(deed.path), self._places.trash, Path(deed.path).name)
+                self._library.move_to_trash(deed.record, moved)
+            elif deed.kind == "restore":
+                assert deed.record is not None and deed.record.trash_path is not None and deed.path is not None
+                back = move_new(Path(deed.record.trash_path), Path(deed.path).parent, Path(deed.path).name)
+                self._library.move_to_trash(deed.record, None)
+                if str(back) != deed.path:
+                    self._library.relink(deed.subject, back)
+                    survey.findings.append(f"{deed.path} is taken, so {deed.subject} came back as {back}.")
+            else:
+                assert deed.target is not None
+                self._library.relink(deed.subject, Path(deed.target))
+
+
+def untracked_files(library: Library, places: Places, *, limit: int | None = None) -> list[Path]:
+    """Files directly in the output folder that no row names; at most the first `limit` files are looked at."""
+    if not places.output.is_dir():
+        return []
+    paths = []
+    with os.scandir(places.output) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
+                paths.append(entry.path)
+                if limit is not None and len(paths) >= limit:
+                    break
+    known = library.known_paths(paths)
+    return sorted(Path(path) for path in paths if path not in known)

@@ -1,0 +1,1 @@
+"""Everything that looks into a picture: the only place that knows Pillow and numpy."""

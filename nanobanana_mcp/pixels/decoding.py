@@ -1,0 +1,46 @@
+"""Turns a file's bytes into the pixels that every edit is exact about.
+
+The decoded source is 8 bits a channel and upright: RGBA where a pixel is not opaque, else RGB. It is what `clean`
+decodes (16-bit samples keep their upper byte, CMYK goes through its profile to sRGB), with grey spread over three
+channels, through its profile where it has one. RGB keeps its numbers and its ICC profile, in
+`image.info["icc_profile"]`. "Bit-identical to the source" always means: to these numbers.
+"""
+
+from io import BytesIO
+
+from PIL import Image, ImageCms
+
+from nanobanana_mcp.pixels.clean import decode, eight_bit, to_srgb, upright, whole_picture
+from nanobanana_mcp.pixels.header import check_bounds, read_header
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two lie just outside, as in Pillow
+Size = tuple[int, int]  # width, height
+
+SIDE_LIMIT = 16_384  # px a side of a picture that is made here; WebP ends at 16,383
+PIXEL_LIMIT = 100_000_000
+
+
+def decoded(data: bytes) -> Image.Image:
+    """The decoded source of a file. Hold a slot of `clean.DECODES` meanwhile.
+
+    Raises NotAnImage for bytes that are no whole picture, or one beyond the bounds.
+    """
+    header = read_header(data)
+    check_bounds(header, data)
+    whole_picture(data, header)
+    image = upright(eight_bit(decode(data, header), header), header)
+    return to_srgb(image).convert("RGB") if image.mode == "L" else image
+
+
+def from_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """An sRGB picture in the numbers of `profile`, to be set into a source that has it; None leaves it as it is."""
+    if profile is None:
+        return image
+    try:
+        target = ImageCms.ImageCmsProfile(BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), target, outputMode=image.mode)
+    except (ImageCms.PyCMSError, OSError):  # a damaged profile: viewers read such numbers as sRGB
+        return image
+    assert converted is not None  # None comes only with inPlace
+    converted.info = {"icc_profile": profile}
+    return converted

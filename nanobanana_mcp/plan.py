@@ -1,0 +1,57 @@
+"""A request made ready: everything that is decided before money is spent, and enough to finish it afterwards."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nanobanana_mcp.domain import Choice, ImageRequest, Mode, Parent
+from nanobanana_mcp.storage.writing import Target
+from nanobanana_mcp.tiers import AspectRatio, ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What was asked, what was chosen, what will be sent, and where the pictures go."""
+
+    request: ImageRequest
+    mode: Mode
+    choice: Choice
+    aspect_ratio: AspectRatio | None
+    """As it is sent: the caller's, or in an edit the source's; None lets the model follow its input."""
+    parents: tuple[Parent, ...]
+    target: Target
+    estimate_usd: float | None
+    """For one picture."""
+    warnings: tuple[str, ...] = ()
+
+    def dump(self) -> str:
+        body = asdict(self)
+        body["target"]["folder"] = str(self.target.folder)
+        body["choice"]["spec"] = asdict(replace(self.choice.spec, shutdown=None))
+        return json.dumps(body, ensure_ascii=False)
+
+    def fingerprint(self, contents: tuple[str, ...]) -> str:
+        """The same for the same wish: the request with its inputs' contents instead of their names."""
+        asked = asdict(replace(self.request, inputs=contents, file_id=None))
+        return hashlib.sha256(
+            json.dumps([asked, self.mode, self.choice.spec.id], sort_keys=True, ensure_ascii=False).encode()
+        ).hexdigest()
+
+
+def load_plan(text: str) -> Plan:
+    body: dict[str, Any] = json.loads(text)
+    request = body["request"] | {"inputs": tuple(body["request"]["inputs"])}
+    spec = body["choice"]["spec"]
+    spec |= {name: tuple(spec[name]) for name in ("sizes", "ratios", "thinking_levels")}
+    return Plan(
+        request=ImageRequest(**request),
+        mode=body["mode"],
+        choice=Choice(**(body["choice"] | {"spec": ModelSpec(**spec)})),
+        aspect_ratio=body["aspect_ratio"],
+        parents=tuple(Parent(**parent) for parent in body["parents"]),
+        target=Target(**(body["target"] | {"folder": Path(body["target"]["folder"])})),
+        estimate_usd=body["estimate_usd"],
+        warnings=tuple(body["warnings"]),
+    )

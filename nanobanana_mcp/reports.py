@@ -1,0 +1,165 @@
+"""What the tools that make no picture say: uploads, statistics, maintenance; as text and as structure."""
+
+from dataclasses import asdict
+from typing import Any
+
+from nanobanana_mcp.answers import megabytes, record_structure
+from nanobanana_mcp.domain import ImageRecord
+from nanobanana_mcp.library.totals import Total
+from nanobanana_mcp.maintenance import Report
+from nanobanana_mcp.stats import LOOKED_AT, Stats
+from nanobanana_mcp.studio import Uploaded
+
+SHOWN = 50
+
+
+def uploaded_text(uploaded: Uploaded) -> str:
+    upload = uploaded.upload
+    expiry = upload.expires_at.strftime("%Y-%m-%d %H:%M UTC") if upload.expires_at else "in about 48 hours"
+    how = "Already in the Files API" if uploaded.reused else "Uploaded"
+    notes = "".join(f"\nNote: {note}" for note in uploaded.notes)
+    return (
+        f"{how}: {upload.name} ({upload.mime_type}, {megabytes(upload.bytes)} MB), expires {expiry}. In the library it is "
+        f"{uploaded.record.id}; that id keeps working after the expiry.{notes}"
+    )
+
+
+def uploaded_structure(uploaded: Uploaded) -> dict[str, Any]:
+    upload = uploaded.upload
+    return {
+        "name": upload.name,
+        "uri": upload.uri,
+        "mime_type": upload.mime_type,
+        "size_bytes": upload.bytes,
+        "sha256": uploaded.record.sha256,
+        "sent_sha256": upload.sha256,
+        "display_name": upload.display_name,
+        "state": upload.state,
+        "expires_at": upload.expires_at.isoformat() if upload.expires_at else None,
+        "reused": uploaded.reused,
+        "image_id": uploaded.record.id,
+        "path": uploaded.record.path,
+        "notes": list(uploaded.notes),
+    }
+
+
+def stats_structure(stats: Stats) -> dict[str, Any]:
+    return {
+        "backend": stats.backend,
+        "output_dir": str(stats.output_dir),
+        "pictures": stats.total.pictures,
+        "bytes": stats.total.bytes,
+        "spend_usd": stats.total.usd,
+        "by_tier": _totals(stats.by_tier),
+        "by_mode": _totals(stats.by_mode),
+        "by_day": _totals(stats.by_day),
+        "recent": [_recent(record) for record in stats.recent],
+        "missing_files": [record.path for record in stats.missing[:SHOWN]],
+        "untracked_files": [str(path) for path in stats.untracked[:SHOWN]],
+        "live_uploads": {"count": stats.live_uploads, "bytes": stats.live_upload_bytes},
+        "undelivered": list(stats.undelivered),
+        "unknown_outcomes": [
+            {"call": call.id, "at": call.reserved_at.isoformat(), "may_have_cost_usd": call.estimate_usd}
+            for call in stats.unknown_outcomes
+        ],
+        "limits": asdict(stats.limits),
+        "spent": {
+            "last_hour_usd": stats.spending.hour_usd,
+            "today_usd": stats.spending.day_usd,
+            "last_minute_calls": stats.spending.minute_calls,
+        },
+    }
+
+
+def stats_text(stats: Stats) -> str:
+    emulated = " (emulator: nothing was charged)" if stats.backend == "emulator" else ""
+    lines = [
+        f"{stats.total.pictures} pictures made, {megabytes(stats.total.bytes)} MB kept, ${stats.total.usd:.2f} "
+        f"spent{emulated}. They are in {stats.output_dir}.",
+        *(f"{name}: {_line(total)}" for name, total in [*stats.by_tier.items(), *stats.by_mode.items()]),
+        *(f"{day}: {_line(total)}" for day, total in list(stats.by_day.items())[:7]),
+        f"In the Files API: {stats.live_uploads} live uploads, {megabytes(stats.live_upload_bytes)} MB.",
+    ]
+    if stats.missing:
+        lines.append(f"{len(stats.missing)} of the newest {LOOKED_AT} pictures have lost their file.")
+    if stats.untracked:
+        lines.append(f"{len(stats.untracked)} files in the output folder are not the studio's.")
+    if stats.undelivered:
+        lines.append(f"Paid for and never delivered: {', '.join(stats.undelivered)}.")
+    if stats.unknown_outcomes:
+        possible = sum(call.estimate_usd for call in stats.unknown_outcomes)
+        lines.append(
+            f"{len(stats.unknown_outcomes)} calls have an unknown outcome; they may have cost ${possible:.3f}."
+        )
+    lines.append("Newest:" if stats.recent else "Nothing was made yet.")
+    lines += [
+        f"- {record.id} {record.created_at:%Y-%m-%d %H:%M} {record.tier} {record.width}x{record.height} "
+        f"{record.trash_path or record.path}: {_short(record.prompt)}"
+        for record in stats.recent
+    ]
+    return "\n".join(lines)
+
+
+def report_structure(report: Report) -> dict[str, Any]:
+    return {
+        "operation": report.operation,
+        "dry_run": report.dry_run,
+        "count": len(report.deeds),
+        "bytes": report.bytes,
+        "deeds": [
+            {"kind": deed.kind, "subject": deed.subject, "path": deed.path, "bytes": deed.bytes, "why": deed.why}
+            for deed in report.deeds[:SHOWN]
+        ],
+        "left_alone": list(report.left[:SHOWN]),
+        "findings": list(report.findings[:SHOWN]),
+    }
+
+
+def report_text(report: Report) -> str:
+    words = {
+        "forget_upload": "mark as gone from the Files API",
+        "to_trash": "move to the trash",
+        "restore": "bring back from the trash",
+        "relink": "find again",
+    }
+    would = "Would" if report.dry_run else "Done:"
+    lines = []
+    for kind, doing in words.items():
+        deeds = [deed for deed in report.deeds if deed.kind == kind]
+        if deeds:
+            size = megabytes(sum(deed.bytes for deed in deeds))
+            lines.append(f"{would} {doing}: {len(deeds)}" + (f" ({size} MB)" if size else "") + ".")
+            lines += [f"- {deed.subject}{f' {deed.path}' if deed.path else ''}: {deed.why}" for deed in deeds[:SHOWN]]
+            lines += [f"  and {len(deeds) - SHOWN} more"] if len(deeds) > SHOWN else []
+    if not report.deeds:
+        lines.append("Nothing to do." if not report.findings else "Nothing to change.")
+    lines += [f"Left alone: {left}" for left in report.left[:SHOWN]]
+    lines += list(report.findings[:SHOWN])
+    if report.dry_run and report.deeds:
+        lines.append("This was a dry run: nothing was changed. Call again with dry_run false to do exactly this.")
+    elif any(deed.kind == "to_trash" for deed in report.deeds):
+        lines.append("Operation 'restore' brings them back; records and lineage are unchanged.")
+    return "\n".join(lines)
+
+
+def _recent(record: ImageRecord) -> dict[str, Any]:
+    return record_structure(record) | {
+        "created_at": record.created_at.isoformat(),
+        "tier": record.tier,
+        "mode": record.mode,
+        "prompt": _short(record.prompt, 300),
+        "in_trash": record.trash_path is not None,
+    }
+
+
+def _totals(found: dict[str, Total]) -> dict[str, dict[str, float]]:
+    return {name: asdict(total) for name, total in found.items()}
+
+
+def _line(total: Total) -> str:
+    return f"{total.pictures} pictures, {megabytes(total.bytes)} MB, ${total.usd:.2f}"
+
+
+def _short(text: str | None, limit: int = 80) -> str:
+    text = " ".join((text or "").split())
+    return text if len(text) <= limit else f"{text[:limit]}..."

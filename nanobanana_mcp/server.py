@@ -1,0 +1,54 @@
+"""The MCP server: puts the tools together and opens the studio behind the list of them."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastmcp import FastMCP
+
+from nanobanana_mcp import __version__
+from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.tools import generate, resources, upkeep
+from nanobanana_mcp.tools.session import Opening, Tidy
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.studio import Studio
+
+INSTRUCTIONS = """\
+Makes and edits pictures with Google's Gemini image models and keeps every one of them on this machine, with what it \
+was made from. generate_image makes new pictures and edits existing ones; every answer gives absolute paths and ids \
+(img_...) that later calls take as inputs. Pictures cost money (about $0.04 flash, $0.15-0.27 pro): ask for what is \
+wanted, and look at the preview before asking again. output_stats shows what there is and what was spent."""
+
+
+def build_server(settings: Settings, open_it: "Callable[[], Studio] | None" = None) -> FastMCP:
+    """A server that is ready to run. `open_it` makes the studio; by default it is made from the settings."""
+    opening = Opening(open_it or _open_from(settings))
+
+    @asynccontextmanager
+    async def lifespan(_server: FastMCP) -> AsyncIterator[dict[str, object]]:
+        yield {}
+        await opening.close()
+
+    server = FastMCP(
+        "nanobanana-mcp",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        lifespan=lifespan,
+        middleware=[Tidy(opening.warm_up)],
+        mask_error_details=True,
+        strict_input_validation=True,
+        on_duplicate="error",
+    )
+    for module in (generate, upkeep, resources):
+        module.add(server, opening, settings)
+    return server
+
+
+def _open_from(settings: Settings) -> "Callable[[], Studio]":
+    def open_it() -> "Studio":
+        from nanobanana_mcp.opening import open_studio  # half a second of imports, behind the list of tools
+
+        return open_studio(settings)
+
+    return open_it

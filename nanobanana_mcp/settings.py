@@ -1,0 +1,201 @@
+"""The environment and the platform's folders, read once at the start."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from platformdirs import user_config_path, user_data_path, user_pictures_path
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from nanobanana_mcp.domain import Backend
+from nanobanana_mcp.errors import SetupError
+from nanobanana_mcp.tiers import DEFAULTS
+
+APP = "nanobanana-mcp"
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def _default_output() -> Path:
+    return user_pictures_path() / "nanobanana"
+
+
+def _default_database() -> str:
+    return f"sqlite:///{user_data_path(APP, appauthor=False) / 'library.db'}"
+
+
+class Settings(BaseSettings):
+    """Every field is one variable; its description is the line about it in the README and in `.env.example`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_prefix="NANOBANANA_", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    gemini_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        description="The key for the Gemini API; GOOGLE_API_KEY is read when this is not set.",
+    )
+    gemini_base_url: str | None = Field(
+        default=None,
+        validation_alias="GEMINI_BASE_URL",
+        description="Another address for the Gemini API, such as a gateway; https, or http on this machine.",
+    )
+    api_version: str = Field(
+        default="v1beta", pattern=r"^v1[a-z0-9]*$", description="The version of the Gemini API that is called."
+    )
+    output_dir: Path = Field(
+        default_factory=_default_output,
+        validation_alias=AliasChoices("NANOBANANA_OUTPUT_DIR", "IMAGE_OUTPUT_DIR"),
+        description="Where pictures are kept; IMAGE_OUTPUT_DIR is its older name.",
+    )
+    database_url: str = Field(
+        default_factory=_default_database, description="The library: an SQLite URL such as sqlite:////path/library.db."
+    )
+    backend: Literal["gemini", "emulator"] = Field(
+        default="gemini", description="Who draws: gemini, or the built-in emulator (free, offline, not real pictures)."
+    )
+    upload: Literal["always", "on_demand", "never"] | None = Field(
+        default=None,
+        description="When pictures go to the Files API: always, on_demand (when a request needs it) or never.",
+    )
+    flash_model: str = Field(default=DEFAULTS["flash"], min_length=1, description="The model of the flash tier.")
+    pro_model: str = Field(default=DEFAULTS["pro"], min_length=1, description="The model of the pro tier.")
+    lite_model: str = Field(default=DEFAULTS["lite"], min_length=1, description="The model of the lite tier.")
+    max_concurrency: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=8, description="How many requests to Gemini may be under way at once."
+    )
+    timeout_s: Annotated[float, Field(ge=10, le=3600)] = Field(
+        default=300, description="The longest wait for one picture, in seconds."
+    )
+    preview_px: Annotated[int, Field(ge=0, le=1024)] = Field(
+        default=512, description="The long side of the previews in an answer, in pixels; 0 leaves them out."
+    )
+    structured: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Whether answers carry structured content: auto leaves it out for clients that would drop the "
+        "pictures because of it.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="WARNING", description="What is logged to stderr: DEBUG, INFO, WARNING or ERROR."
+    )
+    auth: Literal["api_key", "vertex_ai"] = Field(
+        default="api_key",
+        description="How Gemini is reached: api_key, or vertex_ai by application default credentials.",
+    )
+    vertex_project: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("NANOBANANA_VERTEX_PROJECT", "GOOGLE_CLOUD_PROJECT"),
+        description="The Google Cloud project for vertex_ai; GOOGLE_CLOUD_PROJECT is read when this is not set.",
+    )
+    vertex_location: str = Field(
+        default="global",
+        validation_alias=AliasChoices("NANOBANANA_VERTEX_LOCATION", "GOOGLE_CLOUD_LOCATION"),
+        description="The Google Cloud location for vertex_ai; GOOGLE_CLOUD_LOCATION is read when this is not set.",
+    )
+
+    @field_validator("gemini_api_key")
+    @classmethod
+    def _key_is_sendable(cls, key: SecretStr | None) -> SecretStr | None:
+        """A header takes printable ASCII only; anything else would surface as a crash that quotes the key."""
+        if key is None:
+            return None
+        text = key.get_secret_value().strip()
+        if not text or not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError("is not a key: it must be printable ASCII without spaces")
+        return SecretStr(text)
+
+    @field_validator("gemini_base_url")
+    @classmethod
+    def _key_travels_safely(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.username or parts.password or not parts.hostname:
+            raise ValueError("must be an address such as https://gateway.example/ without a user name in it")
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+            raise ValueError(
+                "must begin with https:// (http:// is for this machine only), or the key would travel bare"
+            )
+        return url
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_is_sqlite(cls, url: str) -> str:
+        if not url.startswith("sqlite:///") or url == "sqlite:///":
+            raise ValueError("must be an SQLite file's URL such as sqlite:////home/me/library.db")
+        return url
+
+    @field_validator("output_dir")
+    @classmethod
+    def _output_is_absolute(cls, path: Path) -> Path:
+        path = path.expanduser()
+        if not path.is_absolute():
+            raise ValueError("must be an absolute path, since a server is started in whatever folder its client is in")
+        return path
+
+    @model_validator(mode="after")
+    def _vertex_is_whole(self) -> Self:
+        if self.auth == "vertex_ai" and self.backend == "gemini":
+            if not self.vertex_project:
+                raise ValueError("NANOBANANA_AUTH=vertex_ai needs NANOBANANA_VERTEX_PROJECT (or GOOGLE_CLOUD_PROJECT)")
+            if self.upload not in (None, "never"):
+                raise ValueError("NANOBANANA_UPLOAD must be never with vertex_ai: it has no Files API")
+        return self
+
+    @property
+    def database_path(self) -> Path:
+        return Path(self.database_url.removeprefix("sqlite:///"))
+
+    @property
+    def state_dir(self) -> Path:
+        """Beside the database: what must survive but is not for people to browse."""
+        return self.database_path.parent
+
+    @property
+    def origin(self) -> Backend:
+        if self.backend == "emulator":
+            return "emulator"
+        return "vertex_ai" if self.auth == "vertex_ai" else "gemini"
+
+    @property
+    def uploading(self) -> Literal["always", "on_demand", "never"]:
+        if self.origin == "vertex_ai":
+            return "never"
+        return self.upload or "always"
+
+
+def load_settings() -> Settings:
+    """Read the environment, and a `.env` in our own configuration folder or where NANOBANANA_ENV_FILE points.
+
+    Never a `.env` of the working directory, which belongs to whatever project the client has open.
+    Raises SetupError naming the variable that is wrong, without its value.
+    """
+    env_file = os.environ.get("NANOBANANA_ENV_FILE") or str(user_config_path(APP, appauthor=False) / ".env")
+    try:
+        return Settings(_env_file=env_file)  # type: ignore[call-arg]  # pydantic-settings takes it at run time
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{_variable(problem['loc'])} {problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors(include_url=False, include_input=False, include_context=False)
+        )
+        raise SetupError(f"The settings are wrong: {problems}") from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    if not location:
+        return ""
+    name = str(location[0])
+    return name if name.isupper() else f"NANOBANANA_{name.upper()}"
+
+
+def variables() -> dict[str, str]:
+    """Every variable with its description, first name first: what the README and `.env.example` must list."""
+    found: dict[str, str] = {}
+    for name, info in Settings.model_fields.items():
+        alias = info.validation_alias
+        if isinstance(alias, AliasChoices):
+            alias = str(alias.choices[0])
+        found[alias if isinstance(alias, str) else f"NANOBANANA_{name.upper()}"] = info.description or ""
+    return found

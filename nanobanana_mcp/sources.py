@@ -1,0 +1,238 @@
+"""Inputs: a path, a Files API id or one of our image ids becomes a picture that is known and may be sent."""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from nanobanana_mcp.domain import (
+    Backend,
+    ImageRecord,
+    InputPart,
+    Upload,
+    is_file_id,
+    is_image_id,
+    new_id,
+    new_image_id,
+    now,
+)
+from nanobanana_mcp.errors import NotAnImage, RequestError, SourceNotFound
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.model import ImageModel
+from nanobanana_mcp.pixels.clean import clean
+from nanobanana_mcp.pixels.header import check_bounds, read_header
+from nanobanana_mcp.storage.paths import Places, shorten
+from nanobanana_mcp.storage.reading import read_input
+from nanobanana_mcp.storage.state import write_record
+from nanobanana_mcp.uploads import MARGIN_S, RETENTION, UPLOAD_BYTES, Uploads, sendable
+
+VERTEX_BYTES = 7_000_000
+"""One inline picture on Vertex AI."""
+
+INLINE_BYTES = 14 * 1024 * 1024
+"""All pictures of one request together: base64 makes 19 MiB of it, and Google takes 20 MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One input. `data` is what would be sent, already cleaned; None for one that is only in the Files API."""
+
+    given: str
+    record: ImageRecord
+    new: bool
+    """Whether the library does not have the record yet."""
+    data: bytes | None = None
+    mime_type: str = ""
+    upload: Upload | None = None
+    upload_is_new: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class Sources:
+    """Finds inputs and puts them into a form that a request can carry."""
+
+    def __init__(
+        self,
+        model: ImageModel,
+        library: Library,
+        uploads: Uploads,
+        places: Places,
+        backend: Backend,
+        *,
+        uploading: bool,
+    ) -> None:
+        """`uploading` says whether the Files API may be used for what does not fit into a request."""
+        self._model = model
+        self._library = library
+        self._uploads = uploads
+        self._places = places
+        self._backend: Backend = backend
+        self._uploading = uploading
+        self._max_bytes = VERTEX_BYTES if backend == "vertex_ai" else UPLOAD_BYTES if uploading else INLINE_BYTES
+
+    async def find(self, given: str) -> Source:
+        """What a caller's string names. Nothing is written, uploaded or paid for here.
+
+        Raises SourceNotFound, NotAnImage, NotAllowed or RequestError, naming the input.
+        """
+        if is_file_id(given):
+            return await self._by_file_id(given)
+        if is_image_id(given):
+            return await asyncio.to_thread(self._by_image_id, given)
+        return await asyncio.to_thread(self._by_path, given)
+
+    async def enter(self, sources: list[Source]) -> None:
+        """Give the callers' own pictures their rows; called once a request is certain to be sent."""
+        for source in sources:
+            if source.new:
+                await asyncio.to_thread(self._library.add, source.record)
+                if source.record.path is not None:
+                    await asyncio.to_thread(write_record, source.record, self._places)
+            if source.upload is not None and source.upload_is_new:
+                await asyncio.to_thread(self._library.add_upload, source.upload)
+
+    async def parts(self, sources: list[Source]) -> tuple[tuple[InputPart, ...], list[str]]:
+        """The sources as a request carries them, and what to tell the caller: inline while they fit together, by the
+        Files API beyond that; what has expired there is uploaded again from its local file.
+        """
+        inline = sum(len(source.data) for source in sources if source.data is not None and source.upload is None)
+        if inline > INLINE_BYTES and not self._uploading:
+            raise RequestError(
+                f"The input images have {inline / 1e6:.0f} MB together; {INLINE_BYTES // 2**20} MiB fit into one request. "
+                "Give fewer or smaller ones, or allow the Files API (NANOBANANA_UPLOAD=on_demand)."
+            )
+        found, notes = [], []
+        for source in sources:
+            upload = source.upload
+            if upload is not None and not upload.alive(now(), margin_s=MARGIN_S):
+                upload = await self._uploads.ready(source.record)
+                if source.upload is not None and upload.name != source.upload.name:
+                    notes.append(_renewal_note(source, upload))
+            elif upload is None and inline > INLINE_BYTES:
+                upload = await self._uploads.ready(source.record)
+            if upload is not None:
+                found.append(InputPart(mime_type=upload.mime_type, uri=upload.uri))
+            else:
+                found.append(InputPart(mime_type=source.mime_type, data=source.data))
+        return tuple(found), notes
+
+    async def renewed(self, sources: list[Source]) -> list[Source]:
+        """The same inputs after the Files API said that it does not have one of them: local files uploaded again.
+
+        Raises SourceNotFound when one of them has no local file.
+        """
+        found = []
+        for source in sources:
+            if source.upload is None:
+                found.append(source)
+                continue
+            if await self._model.look_up(source.upload.name) is None:
+                upload = await self._uploads.renew(source.record, display_name=source.upload.display_name)
+                note = _renewal_note(source, upload)
+                source = replace(source, upload=upload, upload_is_new=False, notes=(*source.notes, note))
+            found.append(source)
+        return found
+
+    async def _by_file_id(self, given: str) -> Source:
+        name = given.strip()
+        known = await asyncio.to_thread(self._library.find_by_upload, name)
+        if known is not None:
+            record, upload = known
+            if upload.backend != self._backend:
+                raise SourceNotFound(
+                    f"{name} belongs to {upload.backend}, not to {self._backend}. Give its path or id."
+                )
+            if not upload.alive(now(), margin_s=MARGIN_S):
+                await asyncio.to_thread(sendable, record)  # raises now rather than after the reservation
+            return Source(given=given, record=record, new=False, upload=upload)
+        remote = await self._model.look_up(name)
+        if remote is None or remote.state != "active":
+            raise SourceNotFound(
+                f"The Files API does not have {shorten(name)}: it never did, it has expired (files live 48 hours) or it "
+                "belongs to another project. Give the picture's path or its img_... id instead."
+            )
+        if not remote.mime_type.startswith("image/"):
+            raise NotAnImage(f"{name} is {remote.mime_type}, not an image.")
+        found = await asyncio.to_thread(self._library.find_by_content, remote.sha256) if remote.sha256 else None
+        record = found or _imported(
+            None, mime_type=remote.mime_type, width=0, height=0, size=remote.bytes, sha256=remote.sha256 or ""
+        )
+        upload = Upload(
+            id=new_id(),
+            image_id=record.id,
+            name=name,
+            uri=remote.uri,
+            mime_type=remote.mime_type,
+            bytes=remote.bytes,
+            sha256=remote.sha256 or "",
+            display_name=None,
+            state="active",
+            created_at=now(),
+            expires_at=remote.expires_at or now() + RETENTION - timedelta(hours=1),
+            backend=self._backend,
+        )
+        return Source(given=given, record=record, new=found is None, upload=upload, upload_is_new=True)
+
+    def _by_image_id(self, given: str) -> Source:
+        record = self._library.get(given)
+        if record is None:
+            raise SourceNotFound(f"The library has no picture {given}. output_stats lists the recent ones.")
+        data, mime_type = sendable(record)
+        return self._fitting(Source(given=given, record=record, new=False, data=data, mime_type=mime_type))
+
+    def _by_path(self, given: str) -> Source:
+        path, data = read_input(given, self._places)
+        digest = hashlib.sha256(data).hexdigest()
+        known = self._library.find_by_content(digest)
+        try:
+            header = read_header(data)
+            check_bounds(header, data)
+            if known is not None and known.origin != "imported":
+                return self._fitting(Source(given=given, record=known, new=False, data=data, mime_type=known.mime_type))
+            cleaned = clean(data, max_bytes=self._max_bytes)
+        except NotAnImage as error:
+            raise NotAnImage(f"{path}: {error}") from error
+        record = known or _imported(
+            str(path),
+            mime_type=header.mime_type,
+            width=header.width,
+            height=header.height,
+            size=len(data),
+            sha256=digest,
+        )
+        notes = tuple(f"{path.name}: {note}." for note in cleaned.notes)
+        return Source(
+            given=given,
+            record=record,
+            new=known is None,
+            data=cleaned.data,
+            mime_type=cleaned.mime_type,
+            notes=notes,
+        )
+
+    def _fitting(self, source: Source) -> Source:
+        """One of our own pictures as delivered, or, where it is beyond what a request takes, smaller."""
+        if source.data is None or len(source.data) <= self._max_bytes:
+            return source
+        cleaned = clean(source.data, max_bytes=self._max_bytes)
+        notes = tuple(f"{source.given}: {note}." for note in cleaned.notes)
+        return replace(source, data=cleaned.data, mime_type=cleaned.mime_type, notes=notes)
+
+
+def _renewal_note(source: Source, upload: Upload) -> str:
+    return f"{source.given} had expired in the Files API; {source.record.path} was uploaded again as {upload.name}."
+
+
+def _imported(path: str | None, *, mime_type: str, width: int, height: int, size: int, sha256: str) -> ImageRecord:
+    return ImageRecord(
+        id=new_image_id(),
+        created_at=now(),
+        origin="imported",
+        path=path,
+        thumbnail_path=None,
+        mime_type=mime_type,
+        width=width,
+        height=height,
+        bytes=size,
+        sha256=sha256,
+    )

@@ -1,0 +1,63 @@
+"""What there is and what it cost: totals, the newest pictures, and what is amiss. Reads, and changes nothing."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanobanana_mcp.budget import Limits, Spending
+from nanobanana_mcp.domain import Backend, ImageRecord, now
+from nanobanana_mcp.library.journal import Call, Journal
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.library.totals import Total, totals
+from nanobanana_mcp.maintenance import untracked_files
+from nanobanana_mcp.storage.paths import Places
+
+LOOKED_AT = 1000
+"""How many of the newest pictures, and how many files, are looked at on the disk; maintenance looks at all."""
+
+DAYS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """Bytes and USD; `by_day` is newest first and ends after 30 days on which something was made."""
+
+    backend: Backend
+    output_dir: Path
+    total: Total
+    by_tier: dict[str, Total]
+    by_mode: dict[str, Total]
+    by_day: dict[str, Total]
+    recent: tuple[ImageRecord, ...]
+    missing: tuple[ImageRecord, ...]
+    untracked: tuple[Path, ...]
+    live_uploads: int
+    live_upload_bytes: int
+    undelivered: tuple[str, ...]
+    unknown_outcomes: tuple[Call, ...]
+    limits: Limits
+    spending: Spending
+
+
+def collect(library: Library, journal: Journal, places: Places, backend: Backend, limits: Limits, recent: int) -> Stats:
+    newest = library.recent(max(LOOKED_AT, recent))
+    missing = [r for r in newest if r.trash_path is None and r.path is not None and not os.path.lexists(r.path)]
+    live, live_bytes = library.live_uploads(now(), backend)
+    database = library.database
+    return Stats(
+        backend=backend,
+        output_dir=places.output,
+        total=totals(database, backend)[""],
+        by_tier=totals(database, backend, "tier"),
+        by_mode=totals(database, backend, "mode"),
+        by_day=dict(list(totals(database, backend, "day").items())[:DAYS]),
+        recent=tuple(newest[:recent]),
+        missing=tuple(missing),
+        untracked=tuple(untracked_files(library, places, limit=LOOKED_AT)),
+        live_uploads=live,
+        live_upload_bytes=live_bytes,
+        undelivered=tuple(journal.undelivered()),
+        unknown_outcomes=tuple(journal.unknown_outcomes(backend)),
+        limits=limits,
+        spending=journal.spending(backend),
+    )

@@ -1,0 +1,146 @@
+"""Which paths a caller may name, and what files are called. Looks at strings and folders, opens nothing."""
+
+import os
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from nanobanana_mcp.errors import NotAllowed, RequestError
+
+MAX_PATH_BYTES = 4096
+OWN_FOLDER = ".nanobanana"
+"""Inside the output folder: thumbnails, records and trash, out of the way of people."""
+
+_RESERVED = frozenset(
+    {"con", "prn", "aux", "nul", *(f"com{d}" for d in "123456789¹²³"), *(f"lpt{d}" for d in "123456789¹²³")}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """The folders of one installation. `allowed` narrows what callers may read and write; empty means anything."""
+
+    output: Path
+    state: Path
+    base: Path
+    """What relative paths are relative to: the project the client has open."""
+    allowed: tuple[Path, ...] = ()
+
+    @property
+    def own(self) -> Path:
+        return self.output / OWN_FOLDER
+
+    @property
+    def thumbnails(self) -> Path:
+        return self.own / "thumbnails"
+
+    @property
+    def records(self) -> Path:
+        return self.own / "records"
+
+    @property
+    def trash(self) -> Path:
+        return self.own / "trash"
+
+    @property
+    def spool(self) -> Path:
+        return self.state / "spool"
+
+
+def named_path(text: str, places: Places) -> Path:
+    """The path a caller means, absolute, not yet resolved.
+
+    Raises RequestError for what cannot be a path of this machine; nothing is looked up before that, since asking
+    for a network path would already send the user's credentials on Windows.
+    """
+    if not text or not text.strip():
+        raise RequestError("An empty path was given; name a file, or leave the argument out.")
+    shown = shorten(text)
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
+        raise RequestError(f"The path {shown} is longer than {MAX_PATH_BYTES} bytes.")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise RequestError(f"The path {shown} has control characters in it.")
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", text):
+        raise RequestError(f"{shown} is an address; give the path of a file on this machine (download it first).")
+    if text.startswith(("\\\\", "//")):
+        raise RequestError(f"{shown} is a network path; copy the file to this machine first.")
+    if os.name == "nt" and ":" in text[2:]:
+        raise RequestError(f"{shown} names a data stream; give a plain file.")
+    path = Path(text)
+    if path.parts[0] == "~":
+        path = Path.home().joinpath(*path.parts[1:])
+    return path if path.is_absolute() else places.base / path
+
+
+def check_readable(path: Path, places: Places) -> None:
+    """Refuse a resolved path that may not be read: hidden folders, our own state, outside the allowed folders."""
+    if path.is_relative_to(places.state) or path.is_relative_to(places.own):
+        raise NotAllowed(
+            f"{path} belongs to the studio's own records. Use the picture's id (img_...) or the path of the full picture."
+        )
+    _check_allowed(path, places, doing="read")
+    hidden = _hidden_part(path, places)
+    if hidden:
+        raise NotAllowed(
+            f"{path} is in a hidden folder or is a hidden file ({hidden}); copy the picture elsewhere first."
+        )
+
+
+def check_writable(path: Path, places: Places) -> None:
+    """Refuse a resolved folder that pictures may not be written to."""
+    if path.is_relative_to(places.state) or path.is_relative_to(places.own):
+        raise NotAllowed(f"output_path {path} is the studio's own folder; name another, or leave output_path out.")
+    if path != places.output:
+        _check_allowed(path, places, doing="written to")
+    hidden = _hidden_part(path, places)
+    if hidden:
+        raise NotAllowed(
+            f"output_path {path} is in a hidden folder ({hidden}); name another, or leave output_path out."
+        )
+
+
+def _check_allowed(path: Path, places: Places, *, doing: str) -> None:
+    roots = (*places.allowed, places.output) if places.allowed else ()
+    if roots and not any(path.is_relative_to(root) for root in roots):
+        names = ", ".join(str(root) for root in roots)
+        raise NotAllowed(f"{path} may not be {doing}: only {names} may (NANOBANANA_ALLOWED_DIRS).")
+
+
+def _hidden_part(path: Path, places: Places) -> str | None:
+    """The first hidden component, not counting those of folders that the user configured."""
+    for root in (places.output, *places.allowed):
+        if path.is_relative_to(root):
+            path = path.relative_to(root)
+            break
+    return next((part for part in path.parts if part.startswith(".") and part not in (".", "..")), None)
+
+
+def picture_stem(prompt: str, image_id: str, at: datetime) -> str:
+    """A name for people: the local date, a few words of the prompt, the end of the id."""
+    words = slug(prompt)
+    day = at.astimezone().strftime("%Y-%m-%d")
+    return "_".join(part for part in (day, words, image_id[-6:]) if part)
+
+
+def slug(text: str, *, max_bytes: int = 60) -> str:
+    """A few words as a file name any system takes: letters and digits of every script, hyphens between."""
+    normal = unicodedata.normalize("NFC", text[:400])
+    kept = "".join(c.lower() if unicodedata.category(c)[0] in "LN" else "-" for c in normal)
+    words = [word for word in kept.split("-") if word]
+    chosen = ""
+    for word in words[:8]:
+        longer = f"{chosen}-{word}" if chosen else word
+        if len(longer.encode()) > max_bytes:
+            break
+        chosen = longer
+    if not chosen and words:
+        chosen = words[0].encode()[:max_bytes].decode(errors="ignore")
+    return f"{chosen}-picture" if chosen in _RESERVED else chosen
+
+
+def shorten(text: str, limit: int = 120) -> str:
+    """Text of a caller as it may stand in a message: one line, printable, not long."""
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    return repr(clean if len(clean) <= limit else f"{clean[:limit]}...")

@@ -1,0 +1,114 @@
+"""Reading a file that a caller named: by descriptor, so that what was checked is what is read."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from nanobanana_mcp.errors import NotAllowed, SourceNotFound
+from nanobanana_mcp.storage.paths import Places, check_readable, named_path, shorten
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # a pipe is refused below, never waited on
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+def read_input(text: str, places: Places) -> tuple[Path, bytes]:
+    """The resolved path and the bytes of a picture that a caller named.
+
+    Symbolic links are followed once, the rules are applied to where they lead, and the file is then opened component
+    by component without following any: a link that is swapped in meanwhile is refused, not read.
+    Raises SourceNotFound, NotAllowed or RequestError.
+    """
+    path = named_path(text, places)
+    try:
+        resolved = path.resolve(strict=True)
+    except OSError as error:
+        raise _not_found(text, path, error) from error
+    check_readable(resolved, places)
+    try:
+        descriptor = _open_without_links(resolved)
+    except OSError as error:
+        raise _not_found(text, resolved, error) from error
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            kind = "folder" if stat.S_ISDIR(found.st_mode) else "pipe, socket or device"
+            raise SourceNotFound(f"{resolved} is a {kind}; name an image file.")
+        if found.st_size > MAX_FILE_BYTES:
+            raise NotAllowed(
+                f"{resolved} has {found.st_size / 1e6:.0f} MB; at most {MAX_FILE_BYTES // 2**20} MiB are read. "
+                "Make it smaller first."
+            )
+        data = _read_bounded(file.read, MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise NotAllowed(f"{resolved} grew beyond {MAX_FILE_BYTES // 2**20} MiB while it was read.")
+    if not data:
+        raise SourceNotFound(f"{resolved} is empty.")
+    return resolved, data
+
+
+def read_own(path: Path) -> bytes | None:
+    """The bytes of a picture of the library, None when it is no longer there or is no plain file."""
+    try:
+        descriptor = os.open(path, _FLAGS | _NO_FOLLOW)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > 4 * MAX_FILE_BYTES:
+            return None
+        return _read_bounded(file.read, found.st_size + 1)
+
+
+def _read_bounded(read: Callable[[int], bytes | None], limit: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < limit:
+        part = read(min(limit - len(parts), 1 << 20))
+        if not part:
+            break
+        parts += part
+    return bytes(parts)
+
+
+def _open_without_links(path: Path) -> int:
+    if os.open not in os.supports_dir_fd or not _NO_FOLLOW:
+        return os.open(path, _FLAGS)
+    folder = os.open(path.anchor, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in path.parts[1:-1]:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | _NO_FOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(path.parts[-1] if len(path.parts) > 1 else ".", _FLAGS | _NO_FOLLOW, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _not_found(text: str, path: Path, error: OSError) -> SourceNotFound | NotAllowed:
+    shown = shorten(text)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return SourceNotFound(f"The image {shown} may not be read by this user; check the permissions of {path}.")
+    if error.errno in (errno.ELOOP, errno.EMLINK):
+        return NotAllowed(
+            f"The image {shown} leads through a symbolic link that changed or loops; name the file itself."
+        )
+    if error.errno == errno.ENAMETOOLONG:
+        return SourceNotFound(f"The image {shown} has a name that is too long to exist.")
+    if error.errno == errno.EINVAL:
+        return SourceNotFound(f"The image {shown} is not a usable path.")
+    if error.errno in (errno.ENXIO, errno.ENODEV):
+        return SourceNotFound(f"{path} is a pipe, socket or device; name an image file.")
+    if error.errno == errno.ENOENT:
+        where = f" (looked at {path})" if str(path) != text else ""
+        return SourceNotFound(
+            f"There is no image {shown}{where}. Give an absolute path, a files/... id or an img_... id."
+        )
+    return SourceNotFound(f"The image {shown} cannot be read: {error.strerror}.")

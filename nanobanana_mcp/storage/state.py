@@ -1,0 +1,103 @@
+"""What the studio keeps for itself: raw answers, thumbnails, records beside them, and signs of life."""
+
+import errno
+import json
+import os
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nanobanana_mcp.domain import ImageRecord, Parent, new_id
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.writing import replace_durably
+
+
+def spool(call_id: str, raw: bytes, places: Places) -> Path:
+    """Put a raw answer on the disk before anything is done with it; in a second place when the first is full.
+
+    Raises OSError when neither takes it.
+    """
+    first, second = _spool_paths(call_id, places)
+    try:
+        replace_durably(first, raw)
+    except OSError:
+        replace_durably(second, raw)
+        return second
+    return first
+
+
+def spooled(call_id: str, places: Places) -> bytes | None:
+    for path in _spool_paths(call_id, places):
+        if path.is_file():
+            return path.read_bytes()
+    return None
+
+
+def drop_spool(call_id: str, places: Places) -> None:
+    for path in _spool_paths(call_id, places):
+        path.unlink(missing_ok=True)
+
+
+def _spool_paths(call_id: str, places: Places) -> tuple[Path, Path]:
+    return places.spool / f"{call_id}.json", places.own / "spool" / f"{call_id}.json"
+
+
+def write_thumbnail(image_id: str, data: bytes, extension: str, places: Places) -> Path:
+    path = places.thumbnails / f"{image_id}{extension}"
+    replace_durably(path, data)
+    return path
+
+
+def write_record(record: ImageRecord, places: Places, *, extra: dict[str, Any] | None = None) -> None:
+    """The picture's own record: what a new library is rebuilt from when the database is lost."""
+    body = asdict(record) | {"created_at": record.created_at.isoformat()} | (extra or {})
+    replace_durably(places.records / f"{record.id}.json", json.dumps(body, ensure_ascii=False, indent=1).encode())
+
+
+def read_record(path: Path) -> ImageRecord | None:
+    """The record in a file, None when it is not one of ours."""
+    try:
+        body = json.loads(path.read_bytes())
+        parents = tuple(Parent(**parent) for parent in body.pop("parents"))
+        body["created_at"] = datetime.fromisoformat(body["created_at"])
+        known = {name: body[name] for name in ImageRecord.__dataclass_fields__ if name in body}
+        return ImageRecord(**known, parents=parents)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+class Presence:
+    """This process's sign of life: a lock that the kernel frees however the process ends."""
+
+    def __init__(self, places: Places) -> None:
+        self._folder = places.state / "processes"
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.name = f"{os.getpid()}-{new_id()}"
+        self._lock = FileLock(self._folder / f"{self.name}.lock")
+        self._lock.acquire(timeout=5)
+
+    def is_alive(self, name: str) -> bool:
+        """Whether the process that called itself so still runs; the sign of a dead one is removed."""
+        if name == self.name:
+            return True
+        path = self._folder / f"{name}.lock"
+        if not path.exists():
+            return False
+        try:
+            with FileLock(path, timeout=0):
+                pass
+        except Timeout:
+            return True
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
+        path.unlink(missing_ok=True)
+        return False
+
+    def close(self) -> None:
+        self._lock.release()
+        (self._folder / f"{self.name}.lock").unlink(missing_ok=True)

@@ -1,0 +1,174 @@
+"""Writing a picture: whole or not at all, durable when it returns, and never over another file."""
+
+import errno
+import os
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanobanana_mcp.errors import RequestError, SetupError
+from nanobanana_mcp.storage.paths import Places, check_writable, named_path, shorten
+
+MAX_NAMES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where a request's pictures go: a folder, and a file name's stem when the caller gave one."""
+
+    folder: Path
+    stem: str | None = None
+    suffix: str = ""
+    """The extension the caller wrote; the bytes decide the real one."""
+
+
+def plan_target(output_path: str | None, places: Places) -> Target:
+    """Decide and check the place before anything is spent.
+
+    An existing folder, a trailing slash or a name without extension means a folder; anything else a file.
+    Raises RequestError or NotAllowed; makes nothing yet.
+    """
+    if output_path is None:
+        return Target(folder=places.output)
+    path = named_path(output_path, places)
+    try:
+        is_folder = path.is_dir() or output_path.endswith(("/", os.sep)) or not path.suffix
+        folder = (path if is_folder else path.parent).resolve()
+    except OSError as error:
+        raise RequestError(f"output_path {shorten(output_path)} cannot be used: {error.strerror}.") from error
+    check_writable(folder, places)
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir():
+        raise RequestError(f"output_path {shorten(output_path)} cannot be used: {existing} is a file.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise RequestError(f"output_path {shorten(output_path)} cannot be used: {existing} may not be written.")
+    if is_folder:
+        return Target(folder=folder)
+    if path.name.startswith("."):
+        raise RequestError(f"output_path {shorten(output_path)} is a hidden file; give it a name without the dot.")
+    if len(path.name.encode()) > 200:
+        raise RequestError(f"output_path {shorten(output_path)} has a file name of over 200 bytes.")
+    return Target(folder=folder, stem=path.stem, suffix=path.suffix.lower())
+
+
+def write_new(
+    folder: Path, stem: str, extension: str, data: bytes, *, key: str, written_after: float | None = None
+) -> Path:
+    """Write bytes under a name that is free: `stem.ext`, else `stem-2.ext` and so on. Raises OSError.
+
+    A hidden temporary file is filled, flushed to the disk and then linked to its name, which fails rather than
+    overwrites; the folder is flushed last. `key` is unique to what is written: it names the temporary file, so that
+    whoever repeats a write that was cut short removes what that one left. When repeating, `written_after` (seconds
+    since 1970) accepts a file with the same bytes that was written since as the first attempt's own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{key}.tmp"
+    temporary.unlink(missing_ok=True)
+    try:
+        _write_durably(temporary, data, mode=0o666)
+        for number in range(1, MAX_NAMES):
+            final = folder / (f"{stem}{extension}" if number == 1 else f"{stem}-{number}{extension}")
+            if _claim(temporary, final) or (written_after is not None and _is_ours(final, data, written_after)):
+                break
+        else:
+            raise FileExistsError(errno.EEXIST, "every numbered name is taken", str(folder / stem))
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(folder)
+    return final
+
+
+def replace_durably(path: Path, data: bytes) -> None:
+    """Write a file of our own state, private to the user, replacing the one that was there."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        _write_durably(temporary, data, mode=0o600)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def move_new(source: Path, folder: Path, name: str) -> Path:
+    """Move a file within one disk to a free name, never over another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem, extension = Path(name).stem, Path(name).suffix
+    for number in range(1, MAX_NAMES):
+        final = folder / (name if number == 1 else f"{stem}-{number}{extension}")
+        if _claim(source, final):
+            source.unlink()
+            sync_folder(folder)
+            sync_folder(source.parent)
+            return final
+    raise FileExistsError(errno.EEXIST, "every numbered name is taken", str(folder / name))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names durable; Windows has no such call and journals them itself."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise SetupError when the disk that holds `folder` has fewer than `needed` bytes free, or cannot be written."""
+    existing = next((parent for parent in (folder, *folder.parents) if parent.is_dir()), None)
+    if existing is None or not os.access(existing, os.W_OK | os.X_OK):
+        raise SetupError(
+            f"The folder {folder} cannot be written, so a picture could not be kept; nothing was sent. "
+            "Make it writable, or name another by NANOBANANA_OUTPUT_DIR or output_path."
+        )
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise SetupError(
+            f"The disk that holds {folder} has {free / 1e6:.0f} MB left; {needed / 1e6:.0f} MB are wanted before a "
+            "picture is paid for. Free some space, or name another folder by NANOBANANA_OUTPUT_DIR or output_path."
+        )
+
+
+def _write_durably(path: Path, data: bytes, *, mode: int) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, mode)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_ours(path: Path, data: bytes, written_after: float) -> bool:
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size != len(data) or found.st_mtime < written_after:
+        return False
+    return path.read_bytes() == data
+
+
+def _claim(temporary: Path, final: Path) -> bool:
+    """Give a finished file its name, False when the name is taken."""
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        return _claim_by_copy(temporary, final)
+    return True
+
+
+def _claim_by_copy(temporary: Path, final: Path) -> bool:
+    """For disks without hard links (FAT, some network drives): the name is taken exclusively, then filled."""
+    try:
+        _write_durably(final, temporary.read_bytes(), mode=0o666)
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,259 @@
+"""The studio: its methods are the verbs. It puts the parts together and alone knows the order of things."""
+
+import asyncio
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nanobanana_mcp.budget import Limits
+from nanobanana_mcp.domain import (
+    MAX_INPUTS,
+    Backend,
+    Created,
+    ImageRecord,
+    ImageRequest,
+    Mode,
+    Parent,
+    Upload,
+    new_id,
+    now,
+)
+from nanobanana_mcp.drawing import Drawing, Progress, Sleep, silent
+from nanobanana_mcp.errors import NotAllowed, RequestError, SetupError, SourceNotFound
+from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.library.journal import Journal, Order
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.maintenance import Maintenance, Operation, Report
+from nanobanana_mcp.model import ImageModel
+from nanobanana_mcp.pixels.previews import Thumbnail
+from nanobanana_mcp.plan import Plan
+from nanobanana_mcp.previews import make_previews
+from nanobanana_mcp.pricing import estimate, highest_known
+from nanobanana_mcp.selector import choose, find_mode
+from nanobanana_mcp.shapes import nearest_ratio
+from nanobanana_mcp.sources import Source, Sources
+from nanobanana_mcp.stats import Stats, collect
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.reading import read_own
+from nanobanana_mcp.storage.state import Presence
+from nanobanana_mcp.storage.writing import check_room, plan_target
+from nanobanana_mcp.tiers import AspectRatio, ModelSpec, TierName
+from nanobanana_mcp.uploads import Uploads
+
+ROOM = 200_000_000
+"""Bytes a disk must have free before a picture is paid for: several 4K PNGs with their raw answers."""
+
+EXIT_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploaded:
+    """The result of upload_file."""
+
+    record: ImageRecord
+    upload: Upload
+    reused: bool
+    notes: tuple[str, ...] = ()
+
+
+class Studio:
+    """Create, upload, count, tidy up. Everything it needs is handed in, so that tests hand in a stand-in model."""
+
+    def __init__(
+        self,
+        *,
+        model: ImageModel,
+        database: Database,
+        places: Places,
+        backend: Backend,
+        models: dict[TierName, ModelSpec],
+        uploading: str = "always",
+        limits: Limits | None = None,
+        max_concurrency: int = 8,
+        setup_problem: str | None = None,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.library = Library(database)
+        self.journal = Journal(database)
+        self.places = places
+        self.backend: Backend = backend
+        self.models = models
+        self.limits = limits or Limits()
+        self.model = model
+        self.uploading = uploading
+        self._setup_problem = setup_problem
+        self.uploads = Uploads(model, self.library, backend)
+        self.sources = Sources(model, self.library, self.uploads, places, backend, uploading=uploading != "never")
+        self._maintenance = Maintenance(self.library, model, places, backend)
+        self._presence = Presence(places)
+        self._drawing = Drawing(
+            model=model,
+            journal=self.journal,
+            sources=self.sources,
+            uploads=self.uploads,
+            places=places,
+            upload_always=uploading == "always",
+            max_concurrency=max_concurrency,
+            sleep=sleep,
+        )
+        self._running: dict[str, asyncio.Task[Created]] = {}
+
+    async def plan(self, request: ImageRequest) -> tuple[Plan, list[Source]]:
+        """Decide everything that can be decided for nothing. Raises RequestError and its kin."""
+        given = ((request.file_id,) if request.file_id is not None else ()) + request.inputs
+        if not request.prompt.strip():
+            raise RequestError("The prompt is empty; say what the picture should show.")
+        if request.file_id is not None and not request.file_id.startswith("files/"):
+            raise RequestError(
+                "file_id takes a Files API id such as 'files/abc123'; give paths and img_... ids as inputs."
+            )
+        if len(given) > MAX_INPUTS:
+            raise RequestError(f"{len(given)} input images were given; at most {MAX_INPUTS} are taken.")
+        mode = find_mode(request)
+        choice = choose(request, self.models)
+        target = await asyncio.to_thread(plan_target, request.output_path, self.places)
+        sources = [await self.sources.find(one) for one in given]
+        characters = len(request.prompt) + len(request.negative_prompt or "") + len(request.system_instruction or "")
+        ratio, warnings = _ratio_to_send(request, mode, choice.spec, sources)
+        plan = Plan(
+            request=request,
+            mode=mode,
+            choice=choice,
+            aspect_ratio=ratio,
+            parents=tuple(
+                Parent(image_id=source.record.id, role="base" if mode == "edit" and position == 0 else "reference")
+                for position, source in enumerate(sources)
+            ),
+            target=target,
+            estimate_usd=estimate(choice, inputs=len(sources), prompt_characters=characters),
+            warnings=(*warnings, *(note for source in sources for note in source.notes)),
+        )
+        return plan, sources
+
+    async def create(self, request: ImageRequest, *, key: str | None = None, progress: Progress = silent) -> Created:
+        """Make or edit pictures. What was begun is finished and kept even when the caller goes away.
+
+        Raises a StudioError when there is no picture at all.
+        """
+        self._check_setup()
+        plan, sources = await self.plan(request)
+        await asyncio.to_thread(check_room, plan.target.folder, ROOM)
+        await asyncio.to_thread(check_room, self.places.state, ROOM)
+        reserved_usd = plan.estimate_usd
+        if reserved_usd is None:
+            reserved_usd = highest_known(plan.choice, inputs=len(sources), prompt_characters=len(request.prompt))
+        order = Order(
+            id=new_id(),
+            created_at=now(),
+            process=self._presence.name,
+            mode=plan.mode,
+            tier=plan.choice.spec.tier,
+            model_id=plan.choice.spec.id,
+            backend=self.backend,
+            plan=plan.dump(),
+            fingerprint=plan.fingerprint(tuple(s.record.sha256 or s.record.id for s in sources)),
+            idempotency_key=key,
+        )
+        reservation = await asyncio.to_thread(
+            self.journal.reserve, order, n=request.n, estimate_usd=reserved_usd, limits=self.limits
+        )
+        if reservation.replay:
+            raise NotImplementedError
+        plan = replace(plan, warnings=(*plan.warnings, *reservation.warnings))
+        task = asyncio.create_task(self._drawing.carry_out(plan, sources, order, reservation.calls, progress))
+        self._running[order.id] = task
+        task.add_done_callback(lambda done: self._ended(order.id, done))
+        return await asyncio.shield(task)
+
+    async def delivered(self, request_id: str) -> None:
+        await asyncio.to_thread(self.journal.delivered, request_id)
+
+    async def upload(self, path: str, display_name: str | None = None) -> Uploaded:
+        """Put a picture into the Files API, unless the same content is alive there already."""
+        self._check_setup()
+        if self.uploading == "never":
+            raise NotAllowed(
+                "Uploading is switched off (NANOBANANA_UPLOAD=never, or Vertex AI, which has no Files API). "
+                "generate_image takes the path itself."
+            )
+        source = await self.sources.find(path)
+        await self.sources.enter([source])
+        known = await asyncio.to_thread(self.library.newest_upload, source.record.id, self.backend)
+        if known is not None:
+            known = await self.uploads.finish(known)
+        if known is not None and known.alive(now()):
+            return Uploaded(record=source.record, upload=known, reused=True, notes=source.notes)
+        if source.data is None:
+            raise SourceNotFound(f"{path} is in the Files API already, under that name.")
+        upload = await self.uploads.begin(source.record, source.data, source.mime_type, display_name)
+        upload = await self.uploads.finish(upload)
+        return Uploaded(record=source.record, upload=upload, reused=False, notes=source.notes)
+
+    async def stats(self, recent: int = 10) -> Stats:
+        return await asyncio.to_thread(
+            collect, self.library, self.journal, self.places, self.backend, self.limits, recent
+        )
+
+    async def maintain(
+        self,
+        operation: Operation,
+        *,
+        dry_run: bool = True,
+        max_age_hours: float = 168,
+        keep_count: int = 10,
+        image_ids: tuple[str, ...] = (),
+    ) -> Report:
+        """Tidy up; a dry run lists the very deeds that the real run does."""
+        return await self._maintenance.run(
+            operation, dry_run=dry_run, max_age_hours=max_age_hours, keep_count=keep_count, image_ids=image_ids
+        )
+
+    async def picture(self, image_id: str, *, thumbnail: bool = False) -> tuple[bytes, str]:
+        """The bytes and mime type of a kept picture or its thumbnail, for reading as a resource."""
+        record = await asyncio.to_thread(self.library.get, image_id)
+        if record is None:
+            raise SourceNotFound(f"The library has no picture {image_id}.")
+        path = record.thumbnail_path if thumbnail else record.trash_path or record.path
+        data = await asyncio.to_thread(read_own, Path(path)) if path else None
+        if data is None:
+            raise SourceNotFound(f"The file of {image_id} is not there ({path or 'it never was on this machine'}).")
+        if not thumbnail:
+            return data, record.mime_type
+        return data, {".jpg": "image/jpeg", ".webp": "image/webp"}.get(Path(str(path)).suffix, "image/png")
+
+    async def previews(self, records: list[ImageRecord], long_side: int) -> list[Thumbnail]:
+        """One preview a picture; beyond four pictures one numbered contact sheet of all of them."""
+        return await asyncio.to_thread(make_previews, records, long_side)
+
+    async def close(self) -> None:
+        """Let what is paid for come home, then leave."""
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=EXIT_S)
+        await self.uploads.drain(EXIT_S)
+        await self.model.close()
+        await asyncio.to_thread(self.library.database.close)
+        self._presence.close()
+
+    def _check_setup(self) -> None:
+        if self._setup_problem is not None:
+            raise SetupError(self._setup_problem)
+
+    def _ended(self, request_id: str, task: asyncio.Task[Created]) -> None:
+        self._running.pop(request_id, None)
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; when nobody did, the journal does
+
+
+def _ratio_to_send(
+    request: ImageRequest, mode: Mode, spec: ModelSpec, sources: list[Source]
+) -> tuple[AspectRatio | None, list[str]]:
+    """The caller's ratio, else in an edit the source's own.
+
+    A model that is given none follows its last input; with references behind the source that would be the wrong
+    one, so the source's nearest ratio is sent.
+    """
+    if request.aspect_ratio is not None or mode == "generate" or len(sources) == 1:
+        return request.aspect_ratio, []
+    base = sources[0].record
+    if not base.width:
+        return None, [f"The shape of {sources[0].given} is not known here; give aspect_ratio to keep it."]
+    return nearest_ratio(base.width, base.height, spec.ratios), []

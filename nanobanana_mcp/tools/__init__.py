@@ -1,0 +1,1 @@
+"""The tools: what an agent may ask for, and in which words."""

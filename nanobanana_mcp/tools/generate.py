@@ -1,0 +1,160 @@
+"""generate_image: new pictures, and edits of existing ones."""
+
+import base64
+from typing import TYPE_CHECKING, Annotated
+
+from fastmcp import Context, FastMCP
+from fastmcp.tools import ToolResult
+from mcp.types import ContentBlock, ImageContent, ResourceLink, TextContent, ToolAnnotations
+from pydantic import Field
+
+from nanobanana_mcp.domain import (
+    MAX_INPUTS,
+    MAX_INSTRUCTION,
+    MAX_N,
+    MAX_NEGATIVE,
+    MAX_PROMPT,
+    AskedMode,
+    AskedTier,
+    Created,
+    ImageRequest,
+    Resolution,
+)
+from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.tiers import AspectRatio, ThinkingLevel
+from nanobanana_mcp.tools.session import Opening, progress_to, spoken, wants_structure
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.studio import Studio
+
+DESCRIPTION = """\
+Create new images or edit existing ones. Costs money: about $0.04 a picture with flash, $0.15 with pro ($0.27 at 4k). \
+The full pictures are saved on this machine; the answer has their absolute paths, ids (img_...) for later edits, \
+small previews and the cost. To edit, give exactly one input image (or file_id) and say in the prompt what changes \
+and what must stay."""
+
+PathText = Annotated[str | None, Field(description="Path of an input image (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF).")]
+
+
+def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
+    @server.tool(
+        title="Generate or edit images",
+        description=DESCRIPTION,
+        output_schema=None,
+        annotations=ToolAnnotations(
+            read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
+        ),
+        meta={"anthropic/alwaysLoad": True},
+    )
+    @spoken
+    async def generate_image(
+        context: Context,
+        prompt: Annotated[
+            str,
+            Field(
+                min_length=1,
+                max_length=MAX_PROMPT,
+                description="What the picture shows, or what an edit changes; sent as written.",
+            ),
+        ],
+        n: Annotated[int, Field(ge=1, le=MAX_N, description="How many pictures; each is paid for.")] = 1,
+        negative_prompt: Annotated[
+            str | None, Field(max_length=MAX_NEGATIVE, description="What to keep out of the picture.")
+        ] = None,
+        system_instruction: Annotated[
+            str | None, Field(max_length=MAX_INSTRUCTION, description="A standing instruction, such as a house style.")
+        ] = None,
+        input_image_path_1: PathText = None,
+        input_image_path_2: PathText = None,
+        input_image_path_3: PathText = None,
+        input_images: Annotated[
+            list[str] | None,
+            Field(
+                max_length=MAX_INPUTS,
+                description="Input images in order, after the three above: paths, files/... ids or img_... ids.",
+            ),
+        ] = None,
+        file_id: Annotated[
+            str | None,
+            Field(description="Files API id (files/...) of the image to edit; other inputs become references to it."),
+        ] = None,
+        mode: Annotated[
+            AskedMode,
+            Field(description="auto: file_id or exactly one input means edit; none or several mean generate."),
+        ] = "auto",
+        model_tier: Annotated[
+            AskedTier,
+            Field(
+                description="flash: fast, all ratios. pro: best text, detail and composition, 4x the price. lite: 1k "
+                "only, no search. nb2 is flash. auto: chosen from the prompt's words, and the answer says why."
+            ),
+        ] = "auto",
+        resolution: Annotated[
+            Resolution,
+            Field(description="high: the most pixels at the tier's base price (flash 1K, pro 2K). 4k costs more."),
+        ] = "high",
+        thinking_level: Annotated[
+            ThinkingLevel | None,
+            Field(
+                description="How long the model plans. flash: minimal, medium, high; lite: minimal, high; pro: none."
+            ),
+        ] = None,
+        enable_grounding: Annotated[
+            bool | None, Field(description="Let the model search Google for facts. Unset: on for pro, off elsewhere.")
+        ] = None,
+        aspect_ratio: Annotated[
+            AspectRatio | None,
+            Field(description="Unset: in an edit the source's own, else the model's. pro lacks 1:4, 4:1, 1:8, 8:1."),
+        ] = None,
+        output_path: Annotated[
+            str | None,
+            Field(
+                description="A file or a folder to save to; with n > 1 a file name is numbered. Never overwrites. The "
+                "extension follows the bytes Gemini delivers (usually JPEG)."
+            ),
+        ] = None,
+    ) -> ToolResult:
+        paths = (input_image_path_1, input_image_path_2, input_image_path_3)
+        request = ImageRequest(
+            prompt=prompt,
+            n=n,
+            negative_prompt=negative_prompt,
+            system_instruction=system_instruction,
+            inputs=tuple(path for path in paths if path is not None) + tuple(input_images or ()),
+            file_id=file_id,
+            mode=mode,
+            model_tier=model_tier,
+            resolution=resolution,
+            thinking_level=thinking_level,
+            enable_grounding=enable_grounding,
+            aspect_ratio=aspect_ratio,
+            output_path=output_path,
+        )
+        studio = await opening.studio()
+        created = await studio.create(request, progress=progress_to(context))
+        result = await present(studio, created, settings, structured=wants_structure(context, settings))
+        await studio.delivered(created.request_id)
+        return result
+
+
+async def present(studio: "Studio", created: Created, settings: Settings, *, structured: bool) -> ToolResult:
+    """An answer: text, previews, links to the full pictures, and the same facts as structure."""
+    from nanobanana_mcp.answers import created_structure, created_text
+
+    content: list[ContentBlock] = [TextContent(type="text", text=created_text(created))]
+    if settings.preview_px:
+        content += [
+            ImageContent(type="image", data=base64.b64encode(preview.data).decode(), mime_type=preview.mime_type)
+            for preview in await studio.previews([image.record for image in created.images], settings.preview_px)
+        ]
+    content += [
+        ResourceLink(
+            type="resource_link",
+            uri=f"image://{image.record.id}",
+            name=image.record.path.rsplit("/", 1)[-1] if image.record.path else image.record.id,
+            mime_type=image.record.mime_type,
+            size=image.record.bytes,
+        )
+        for image in created.images
+    ]
+    return ToolResult(content=content, structured_content=created_structure(created) if structured else None)

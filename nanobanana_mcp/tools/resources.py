@@ -1,0 +1,31 @@
+"""image://{id}: the full pictures and their thumbnails, for clients that read resources."""
+
+from fastmcp import FastMCP
+from fastmcp.exceptions import ResourceError
+from fastmcp.resources import ResourceContent, ResourceResult
+
+from nanobanana_mcp.errors import StudioError
+from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.tools.session import Opening
+
+
+def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
+    @server.resource(
+        "image://{image_id}", name="picture", description="A full picture, as Gemini delivered it.", mime_type="image/*"
+    )
+    async def picture(image_id: str) -> ResourceResult:
+        return await _read(opening, image_id, thumbnail=False)
+
+    @server.resource(
+        "image://{image_id}/thumbnail", name="thumbnail", description="A small preview.", mime_type="image/*"
+    )
+    async def thumbnail(image_id: str) -> ResourceResult:
+        return await _read(opening, image_id, thumbnail=True)
+
+
+async def _read(opening: Opening, image_id: str, *, thumbnail: bool) -> ResourceResult:
+    try:
+        data, mime_type = await (await opening.studio()).picture(image_id, thumbnail=thumbnail)
+    except StudioError as error:
+        raise ResourceError(str(error)) from error
+    return ResourceResult(contents=[ResourceContent(data, mime_type=mime_type)])

@@ -1,0 +1,100 @@
+"""upload_file, output_stats and maintenance: everything that makes no picture."""
+
+from typing import Annotated, Literal
+
+from fastmcp import FastMCP
+from fastmcp.tools import ToolResult
+from mcp.types import TextContent, ToolAnnotations
+from pydantic import Field
+
+from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.tools.session import Opening, spoken
+
+Operation = Literal[
+    "cleanup_expired", "cleanup_local", "check_quota", "database_hygiene", "full_cleanup", "restore", "recover"
+]
+
+
+def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
+    @server.tool(
+        title="Upload a file",
+        description="Put a local picture into Gemini's Files API (free, kept 48 hours), to be used by its files/... id. "
+        "generate_image takes paths itself; upload what several calls will use. The same content is not sent twice.",
+        output_schema=None,
+        annotations=ToolAnnotations(
+            read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
+        ),
+    )
+    @spoken
+    async def upload_file(
+        path: Annotated[
+            str, Field(min_length=1, description="Path of the picture, or the img_... id of one made here.")
+        ],
+        display_name: Annotated[
+            str | None, Field(max_length=512, description="A name for it in the Files API; its path is never sent.")
+        ] = None,
+    ) -> ToolResult:
+        from nanobanana_mcp.reports import uploaded_structure, uploaded_text
+
+        uploaded = await (await opening.studio()).upload(path, display_name)
+        return _both(uploaded_text(uploaded), uploaded_structure(uploaded))
+
+    @server.tool(
+        title="Output statistics",
+        description="Pictures, bytes and USD spent, by tier, mode and day; the newest pictures with their ids, prompts "
+        "and paths; files that are missing or not the studio's; live uploads. Changes nothing.",
+        output_schema=None,
+        annotations=ToolAnnotations(
+            read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+        ),
+    )
+    @spoken
+    async def output_stats(
+        recent: Annotated[int, Field(ge=0, le=100, description="How many of the newest pictures to list.")] = 10,
+    ) -> ToolResult:
+        from nanobanana_mcp.reports import stats_structure, stats_text
+
+        stats = await (await opening.studio()).stats(recent)
+        return _both(stats_text(stats), stats_structure(stats))
+
+    @server.tool(
+        title="Maintenance",
+        description="Tidy up. cleanup_expired: note which uploads Google has let go. cleanup_local: move old pictures of "
+        "the output folder to a trash (restore brings them back). check_quota: what the Files API holds. "
+        "database_hygiene: find renamed files, report missing ones. full_cleanup: all of these but check_quota. "
+        "recover: finish what a killed process left behind. Touches only files that this studio made and that are "
+        "unchanged; records and lineage stay. A dry run (the default) lists exactly what the real run does.",
+        output_schema=None,
+        annotations=ToolAnnotations(
+            read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
+        ),
+    )
+    @spoken
+    async def maintenance(
+        operation: Annotated[Operation, Field(description="What to do.")],
+        dry_run: Annotated[bool, Field(description="true: only say what would be done.")] = True,
+        max_age_hours: Annotated[
+            float, Field(ge=0, le=1_000_000, description="cleanup_local: leave younger pictures alone.")
+        ] = 168,
+        keep_count: Annotated[
+            int, Field(ge=0, le=1_000_000, description="cleanup_local: always keep this many of the newest.")
+        ] = 10,
+        image_ids: Annotated[
+            list[str] | None, Field(max_length=1000, description="restore: only these; unset: everything in the trash.")
+        ] = None,
+    ) -> ToolResult:
+        from nanobanana_mcp.reports import report_structure, report_text
+
+        studio = await opening.studio()
+        report = await studio.maintain(
+            operation,
+            dry_run=dry_run,
+            max_age_hours=max_age_hours,
+            keep_count=keep_count,
+            image_ids=tuple(image_ids or ()),
+        )
+        return _both(report_text(report), report_structure(report))
+
+
+def _both(text: str, structure: dict[str, object]) -> ToolResult:
+    return ToolResult(content=[TextContent(type="text", text=text)], structured_content=structure)

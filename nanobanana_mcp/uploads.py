@@ -1,0 +1,139 @@
+"""Stays in the Files API: begun under an id of our choice, finished behind the answer, renewed when they expired."""
+
+import asyncio
+import hashlib
+from datetime import timedelta
+from pathlib import Path
+
+from nanobanana_mcp.domain import Backend, ImageRecord, Upload, new_id, now
+from nanobanana_mcp.errors import NotAnImage, ServiceError, SourceNotFound, StudioError
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.model import ImageModel
+from nanobanana_mcp.pixels.clean import clean
+from nanobanana_mcp.storage.reading import read_own
+
+MARGIN_S = 600
+"""How much life an upload must have left to be used: a request may take minutes to be read."""
+
+RETENTION = timedelta(hours=48)
+"""How long Google keeps a file; used only until Google has said so itself."""
+
+UPLOAD_BYTES = 64 * 1024 * 1024
+
+
+class Uploads:
+    """Knows what is under way in this process; everything else is in the library."""
+
+    def __init__(self, model: ImageModel, library: Library, backend: Backend) -> None:
+        self._model = model
+        self._library = library
+        self._backend: Backend = backend
+        self._running: dict[str, asyncio.Task[Upload]] = {}
+        self._gate = asyncio.Semaphore(4)
+
+    async def begin(self, record: ImageRecord, data: bytes, mime_type: str, display_name: str | None = None) -> Upload:
+        """Enter an upload and start it; the row that comes back already has the name the file will have."""
+        upload_id = new_id()
+        upload = Upload(
+            id=upload_id,
+            image_id=record.id,
+            name=f"files/nb{upload_id}",
+            uri=None,
+            mime_type=mime_type,
+            bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            display_name=display_name,
+            state="pending",
+            created_at=now(),
+            expires_at=None,
+            backend=self._backend,
+        )
+        await asyncio.to_thread(self._library.add_upload, upload)
+        task = asyncio.create_task(self._carry_out(upload, data))
+        self._running[upload.name] = task
+        task.add_done_callback(lambda done: self._finished(upload.name, done))
+        return upload
+
+    async def finish(self, upload: Upload) -> Upload:
+        """Wait for an upload of this process. Raises what went wrong with it."""
+        task = self._running.get(upload.name)
+        return await asyncio.shield(task) if task is not None else upload
+
+    async def ready(self, record: ImageRecord) -> Upload:
+        """A live upload of a picture: the one there is, or a new one made from the local file.
+
+        Raises SourceNotFound when it has expired and the local file is gone or changed.
+        """
+        known = await asyncio.to_thread(self._library.newest_upload, record.id, self._backend)
+        if known is not None and known.name in self._running:
+            known = await self.finish(known)
+        if known is not None and known.alive(now(), margin_s=MARGIN_S):
+            return known
+        return await self.renew(record, display_name=known.display_name if known else None)
+
+    async def renew(self, record: ImageRecord, *, display_name: str | None = None) -> Upload:
+        """Upload the local file again, under a new name, and wait until it is there."""
+        data, mime_type = await asyncio.to_thread(sendable, record)
+        return await self.finish(await self.begin(record, data, mime_type, display_name))
+
+    async def drain(self, seconds: float) -> int:
+        """Give what is under way some time; the number that had to be left is made good when next needed."""
+        tasks = list(self._running.values())
+        if not tasks:
+            return 0
+        _, left = await asyncio.wait(tasks, timeout=seconds)
+        for task in left:
+            task.cancel()
+        return len(left)
+
+    async def _carry_out(self, upload: Upload, data: bytes) -> Upload:
+        try:
+            async with self._gate:
+                remote = await self._model.upload(upload.name, data, upload.mime_type, upload.display_name)
+                for _ in range(10):
+                    if remote.state != "processing":
+                        break
+                    await asyncio.sleep(1)
+                    remote = await self._model.look_up(upload.name) or remote
+            if remote.state != "active":
+                raise ServiceError(f"The Files API did not take the picture (state {remote.state}).")
+        except StudioError as error:
+            await asyncio.to_thread(self._library.settle_upload, upload, state="failed", error=str(error))
+            raise
+        return await asyncio.to_thread(
+            self._library.settle_upload,
+            upload,
+            state="active",
+            uri=remote.uri,
+            expires_at=remote.expires_at or upload.created_at + RETENTION,
+        )
+
+    def _finished(self, name: str, task: asyncio.Task[Upload]) -> None:
+        self._running.pop(name, None)
+        if not task.cancelled():
+            task.exception()  # the row has it; whoever needs the file hears of it by finish() or makes a new one
+
+
+def sendable(record: ImageRecord) -> tuple[bytes, str]:
+    """The bytes of a kept picture that may leave the machine: ours as delivered, a caller's without its metadata.
+
+    Raises SourceNotFound when the file is gone or has other contents than the record.
+    """
+    path = record.trash_path or record.path
+    if not record.mime_type.startswith("image/"):
+        raise NotAnImage(f"{record.id} ({path}) does not decode as a picture, so it cannot be sent.")
+    data = read_own(Path(path)) if path else None
+    if data is None:
+        raise SourceNotFound(
+            f"{record.id} has expired in the Files API and its file "
+            f"({path or 'never on this machine'}) is not there to be uploaded again. Give another picture."
+        )
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        raise SourceNotFound(f"{path} has changed since it became {record.id}. Give its path to use it as it is now.")
+    if record.origin != "imported":
+        return data, record.mime_type
+    try:
+        cleaned = clean(data, max_bytes=UPLOAD_BYTES)
+    except NotAnImage as error:
+        raise NotAnImage(f"{path}: {error}") from error
+    return cleaned.data, cleaned.mime_type

@@ -1,0 +1,154 @@
+"""What may change: boxes, mask files, growing, feathering, and the crop that is sent."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from nanobanana_mcp.errors import NotAnImage, RequestError
+from nanobanana_mcp.pixels.masks import context_box, grown, pixel_box, region_from_box, region_from_mask
+from tests.scenes import as_bytes
+
+RATIOS = {"1:1": (1024, 1024), "16:9": (1376, 768), "9:16": (768, 1376), "3:2": (1264, 848), "4:1": (2064, 512)}
+QUICK = settings(derandomize=True, deadline=None, max_examples=60)
+
+
+def test_a_box_is_read_in_pixels_or_in_fractions() -> None:
+    assert pixel_box([10, 20, 110, 220], size=(400, 300)) == (10, 20, 110, 220)
+    assert pixel_box([0.1, 0.2, 0.5, 1], size=(400, 300)) == (40, 60, 200, 300)
+    assert pixel_box([0, 0, 1, 1], size=(400, 300)) == (0, 0, 400, 300)
+    assert pixel_box([0.3, 0.3, 0.6, 0.7], size=(10, 10)) == (3, 3, 6, 7)
+
+
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ([10, 10, 10, 40], "empty or reversed"),
+        ([50, 10, 40, 40], "empty or reversed"),
+        ([0.5, 0.5, 0.2, 0.9], "fractions"),
+        ([-1, 0, 50, 50], "outside"),
+        ([0, 0, 401, 300], "400x300"),
+        ([0, 0, float("nan"), 300], "not finite"),
+        ([0, 0, float("inf"), 300], "not finite"),
+        ([1, 2, 3], "four numbers"),
+    ],
+)
+def test_a_box_that_makes_no_sense_is_refused_in_words(box: list[float], words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        region_from_box(box, size=(400, 300))
+
+
+@QUICK
+@given(
+    left=st.integers(0, 80),
+    top=st.integers(0, 60),
+    wide=st.integers(1, 60),
+    high=st.integers(1, 60),
+    grow=st.integers(0, 20),
+    feather=st.integers(0, 20),
+)
+def test_feathering_never_reaches_beyond_what_was_grown(
+    left: int, top: int, wide: int, high: int, grow: int, feather: int
+) -> None:
+    size = (110, 90)
+    right, bottom = min(left + wide, 110), min(top + high, 90)
+    region = region_from_box(
+        [left, top, max(right, left + 2), max(bottom, top + 2)], size=size, grow=grow, feather=feather
+    )
+    weight = region.within((0, 0, *size))
+    rows, columns = np.mgrid[0:90, 0:110]
+    away_x = np.maximum(np.maximum(left - columns, columns - (max(right, left + 2) - 1)), 0)
+    away_y = np.maximum(np.maximum(top - rows, rows - (max(bottom, top + 2) - 1)), 0)
+    distance = np.hypot(away_x, away_y)
+    assert not weight[distance > grow].any()
+    assert weight.max() == 255
+    if grow >= feather:
+        assert (weight[distance == 0] == 255).all()
+    if feather == 0:
+        assert (weight[distance <= grow] == 255).all()
+
+
+def test_a_wide_feather_falls_smoothly_from_full_to_nothing() -> None:
+    region = region_from_box([400, 300, 1000, 900], size=(1400, 1200), grow=200, feather=200)
+    across = region.within((0, 600, 1400, 601))[0].astype(int)
+    assert not across[:200].any()
+    assert across[400] == 255
+    assert (np.diff(across[:700]) >= 0).all()
+    assert np.diff(across[:700]).max() <= 4
+
+
+def test_an_edge_of_the_picture_is_not_feathered() -> None:
+    weight = region_from_box([0, 0, 50, 100], size=(100, 100), feather=20).within((0, 0, 100, 100))
+    assert (weight[:, :29] == 255).all()
+    assert weight[50, 49] < 20
+
+
+def test_a_thin_line_keeps_a_full_middle_under_a_wide_feather() -> None:
+    assert region_from_box([50, 10, 55, 90], size=(100, 100), feather=40).weight.max() == 255
+
+
+def test_a_mask_file_of_another_size_is_stretched_to_the_picture() -> None:
+    mask = Image.new("L", (100, 50))
+    mask.paste(255, (50, 0, 100, 50))
+    region = region_from_mask(as_bytes(mask), size=(400, 400))
+    assert 0.49 < region.share < 0.51
+    assert region.box[2:] == (400, 400)
+
+
+def test_a_mask_uses_its_alpha_where_that_varies_and_its_brightness_otherwise() -> None:
+    varying = Image.new("RGBA", (60, 60), (0, 0, 0, 0))
+    varying.paste((0, 0, 0, 255), (10, 10, 30, 30))
+    assert region_from_mask(as_bytes(varying), size=(60, 60)).box == (10, 10, 30, 30)
+    opaque = Image.new("RGBA", (60, 60), (0, 0, 0, 255))
+    opaque.paste((255, 255, 255, 255), (5, 5, 20, 40))
+    assert region_from_mask(as_bytes(opaque), size=(60, 60)).box == (5, 5, 20, 40)
+    wide = Image.fromarray(np.pad(np.full((20, 20), 65_535, np.uint16), 20))
+    assert region_from_mask(as_bytes(wide), size=(60, 60)).box == (20, 20, 40, 40)
+
+
+def test_the_noise_of_a_jpeg_mask_does_not_spread_over_the_picture() -> None:
+    mask = Image.new("L", (200, 200))
+    mask.paste(255, (80, 80, 120, 120))
+    region = region_from_mask(as_bytes(mask, "JPEG", quality=80), size=(200, 200))
+    assert region.box[0] >= 72
+    assert region.box[2] <= 128
+
+
+def test_a_mask_without_white_and_bytes_that_are_no_mask_are_refused() -> None:
+    with pytest.raises(RequestError, match="no white"):
+        region_from_mask(as_bytes(Image.new("L", (30, 30))), size=(30, 30))
+    with pytest.raises(NotAnImage, match="The mask"):
+        region_from_mask(b"not a picture", size=(30, 30))
+    with pytest.raises(RequestError, match="feather"):
+        grown(region_from_box([0, 0, 9, 9], size=(30, 30)), grow=0, feather=-1)
+
+
+@QUICK
+@given(
+    width=st.integers(600, 4000),
+    height=st.integers(600, 4000),
+    corner=st.tuples(st.floats(0, 0.9), st.floats(0, 0.9)),
+    part=st.floats(0.02, 0.5),
+)
+def test_the_crop_holds_the_box_stays_in_the_picture_and_has_a_shape_the_model_knows(
+    width: int, height: int, corner: tuple[float, float], part: float
+) -> None:
+    left, top = int(corner[0] * width), int(corner[1] * height)
+    box = (left, top, min(width, left + int(part * width) + 1), min(height, top + int(part * height) + 1))
+    found = context_box(box, size=(width, height), ratios=RATIOS)
+    assert 0 <= found.box[0] <= box[0] < box[2] <= found.box[2] <= width
+    assert 0 <= found.box[1] <= box[1] < box[3] <= found.box[3] <= height
+    assert min(found.box[2] - found.box[0], found.box[3] - found.box[1]) >= 512
+    shape = RATIOS[found.ratio]
+    real = (found.box[2] - found.box[0]) / (found.box[3] - found.box[1])
+    assert abs(np.log(real / (shape[0] / shape[1]))) == pytest.approx(found.distortion)
+    if part < 0.3 and 0.75 < width / height < 1.4:
+        assert found.distortion <= 0.01
+
+
+def test_a_strip_that_no_shape_fits_is_sent_with_its_distortion_named() -> None:
+    found = context_box((0, 0, 3000, 300), size=(3000, 300), ratios={"1:1": (1024, 1024), "4:1": (2064, 512)})
+    assert found.box == (0, 0, 3000, 300)
+    assert found.ratio == "4:1"
+    assert found.distortion > 0.5
