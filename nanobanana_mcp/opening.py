@@ -61,6 +61,7 @@ def open_studio(settings: Settings) -> Studio:
         backend=settings.origin,
         models=models(settings),
         uploading=settings.uploading,
+        limits=settings.limits,
         max_concurrency=settings.max_concurrency,
         setup_problem=NO_KEY if isinstance(model, Keyless) else None,
     )
@@ -88,7 +89,12 @@ def open_model(settings: Settings) -> ImageModel:
 def open_places(settings: Settings) -> Places:
     """Relative paths mean the project that the client has open, which Claude Code names; else the working folder."""
     base = Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd())
-    return Places(output=_resolved(settings.output_dir), state=_resolved(settings.state_dir), base=base)
+    return Places(
+        output=_resolved(settings.output_dir),
+        state=_resolved(settings.state_dir),
+        base=base,
+        allowed=tuple(_resolved(folder) for folder in settings.allowed_dirs),
+    )
 
 
 def models(settings: Settings) -> dict[TierName, ModelSpec]:

@@ -37,7 +37,7 @@ explained in `condition.py`. Plain values have their YAML 1.2 meaning: 16:9 is t
 import math
 import re
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
@@ -131,6 +131,11 @@ class Layer:
     default: Action = "allow"
     hide: frozenset[str] = frozenset()
     tools: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+
+    def conditions(self) -> Iterator[Condition]:
+        for rules in self.tools.values():
+            for rule in rules:
+                yield from rule.conditions
 
     def judge(self, tool: str, args: Mapping[str, object], *, required: Collection[str]) -> Verdict:
         if not self.hide.isdisjoint((tool, "*")):
@@ -294,6 +299,11 @@ class PolicyFile:
     def current(self) -> Policy:
         """Raise PolicyError as long as a file is missing, unreadable or invalid."""
         user, project = (Policy() if path is None else self._policy(path) for path in self._paths)
+        if any(condition.op == "regex" for layer in project.layers for condition in layer.conditions()):
+            raise PolicyError(
+                f"The project's policy {self._paths[1]} uses op regex, which only the user's own policy may: a hostile "
+                "pattern could hold the server up. Use eq, in or contains."
+            )
         return tighten(user, project)
 
     def _policy(self, path: Path) -> Policy:

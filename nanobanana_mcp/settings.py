@@ -6,9 +6,10 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from platformdirs import user_config_path, user_data_path, user_pictures_path
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from nanobanana_mcp.budget import Limits
 from nanobanana_mcp.domain import Backend
 from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.tiers import DEFAULTS
@@ -23,6 +24,13 @@ def _default_output() -> Path:
 
 def _default_database() -> str:
     return f"sqlite:///{user_data_path(APP, appauthor=False) / 'library.db'}"
+
+
+def _off(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() == "off" else value
+
+
+Limit = Annotated[float | None, Field(gt=0, allow_inf_nan=False), BeforeValidator(_off)]
 
 
 class Settings(BaseSettings):
@@ -77,6 +85,27 @@ class Settings(BaseSettings):
         description="Whether answers carry structured content: auto leaves it out for clients that would drop the "
         "pictures because of it.",
     )
+    allowed_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Folders that pictures may be read from and written to, separated as in PATH; unset: any folder "
+        "that is not hidden.",
+    )
+    policy: Path | None = Field(
+        default=None, description="A YAML file with rules for the tools; see the README's section on limits."
+    )
+    max_usd_per_call: Limit = Field(
+        default=2.0, description="The most that one request may cost, in USD; off for no limit."
+    )
+    max_usd_per_hour: Limit = Field(
+        default=5.0, description="The most that may be spent in any hour, over all processes, in USD; off for no limit."
+    )
+    max_usd_per_day: Limit = Field(
+        default=20.0,
+        description="The most that may be spent in a UTC day, over all processes, in USD; off for no limit.",
+    )
+    max_calls_per_minute: Annotated[int | None, Field(ge=1), BeforeValidator(_off)] = Field(
+        default=40, description="The most pictures that may be asked for in any minute; off for no limit."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="What is logged to stderr: DEBUG, INFO, WARNING or ERROR."
     )
@@ -127,6 +156,29 @@ class Settings(BaseSettings):
             raise ValueError("must be an SQLite file's URL such as sqlite:////home/me/library.db")
         return url
 
+    @field_validator("allowed_dirs", mode="before")
+    @classmethod
+    def _folders_are_listed(cls, value: object) -> object:
+        return (
+            tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part)
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("allowed_dirs")
+    @classmethod
+    def _folders_are_absolute(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
+        if not all(folder.is_absolute() for folder in folders):
+            raise ValueError("must be absolute paths")
+        return folders
+
+    @field_validator("policy")
+    @classmethod
+    def _policy_is_absolute(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.expanduser().is_absolute():
+            raise ValueError("must be an absolute path")
+        return path.expanduser() if path is not None else None
+
     @field_validator("output_dir")
     @classmethod
     def _output_is_absolute(cls, path: Path) -> Path:
@@ -158,6 +210,15 @@ class Settings(BaseSettings):
         if self.backend == "emulator":
             return "emulator"
         return "vertex_ai" if self.auth == "vertex_ai" else "gemini"
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            per_call_usd=self.max_usd_per_call,
+            per_hour_usd=self.max_usd_per_hour,
+            per_day_usd=self.max_usd_per_day,
+            calls_per_minute=self.max_calls_per_minute,
+        )
 
     @property
     def uploading(self) -> Literal["always", "on_demand", "never"]:

@@ -70,13 +70,14 @@ class Sources:
         self._uploading = uploading
         self._max_bytes = VERTEX_BYTES if backend == "vertex_ai" else UPLOAD_BYTES if uploading else INLINE_BYTES
 
-    async def find(self, given: str) -> Source:
-        """What a caller's string names. Nothing is written, uploaded or paid for here.
+    async def find(self, given: str, *, offline: bool = False) -> Source:
+        """What a caller's string names. Nothing is written, uploaded or paid for here; `offline` does not even look
+        an unknown Files API id up.
 
         Raises SourceNotFound, NotAnImage, NotAllowed or RequestError, naming the input.
         """
         if is_file_id(given):
-            return await self._by_file_id(given)
+            return await self._by_file_id(given, offline=offline)
         if is_image_id(given):
             return await asyncio.to_thread(self._by_image_id, given)
         return await asyncio.to_thread(self._by_path, given)
@@ -133,7 +134,7 @@ class Sources:
             found.append(source)
         return found
 
-    async def _by_file_id(self, given: str) -> Source:
+    async def _by_file_id(self, given: str, *, offline: bool) -> Source:
         name = given.strip()
         known = await asyncio.to_thread(self._library.find_by_upload, name)
         if known is not None:
@@ -145,6 +146,9 @@ class Sources:
             if not upload.alive(now(), margin_s=MARGIN_S):
                 await asyncio.to_thread(sendable, record)  # raises now rather than after the reservation
             return Source(given=given, record=record, new=False, upload=upload)
+        if offline:
+            unseen = _imported(None, mime_type="", width=0, height=0, size=0, sha256="")
+            return Source(given=given, record=unseen, new=True, notes=(f"{shorten(name)} was not looked up.",))
         remote = await self._model.look_up(name)
         if remote is None or remote.state != "active":
             raise SourceNotFound(

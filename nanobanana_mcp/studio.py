@@ -1,10 +1,11 @@
 """The studio: its methods are the verbs. It puts the parts together and alone knows the order of things."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nanobanana_mcp.budget import Limits
+from nanobanana_mcp.budget import Limits, Spending, check
 from nanobanana_mcp.domain import (
     MAX_INPUTS,
     Backend,
@@ -18,16 +19,20 @@ from nanobanana_mcp.domain import (
     now,
 )
 from nanobanana_mcp.drawing import Drawing, Progress, Sleep, silent
-from nanobanana_mcp.errors import NotAllowed, RequestError, SetupError, SourceNotFound
+from nanobanana_mcp.errors import BudgetExceeded, NotAllowed, RequestError, SetupError, SourceNotFound, StudioError
+from nanobanana_mcp.library.counts import Counts
 from nanobanana_mcp.library.database import Database
-from nanobanana_mcp.library.journal import Journal, Order
+from nanobanana_mcp.library.journal import Journal, Order, Reservation
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.maintenance import Maintenance, Operation, Report
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.pixels.previews import Thumbnail
 from nanobanana_mcp.plan import Plan
+from nanobanana_mcp.policy import Limit
 from nanobanana_mcp.previews import make_previews
 from nanobanana_mcp.pricing import estimate, highest_known
+from nanobanana_mcp.recovery import Recovered, Recovery
+from nanobanana_mcp.replay import read_back
 from nanobanana_mcp.selector import choose, find_mode
 from nanobanana_mcp.shapes import nearest_ratio
 from nanobanana_mcp.sources import Source, Sources
@@ -42,7 +47,21 @@ from nanobanana_mcp.uploads import Uploads
 ROOM = 200_000_000
 """Bytes a disk must have free before a picture is paid for: several 4K PNGs with their raw answers."""
 
-EXIT_S = 2.0
+DRAIN_S = 20.0
+"""How long an ending process waits for pictures that are being drawn; most take less."""
+
+UPLOAD_DRAIN_S = 2.0
+REPLAY_POLL_S = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quote:
+    """What a request would be; `refusal` when the limits would not let it pass now."""
+
+    plan: Plan
+    inputs: tuple[ImageRecord, ...]
+    spending: Spending
+    refusal: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +104,9 @@ class Studio:
         self.sources = Sources(model, self.library, self.uploads, places, backend, uploading=uploading != "never")
         self._maintenance = Maintenance(self.library, model, places, backend)
         self._presence = Presence(places)
+        self._recovery = Recovery(self.journal, places, self._presence)
+        self._counts = Counts(database=database)
+        self._sleep = sleep
         self._drawing = Drawing(
             model=model,
             journal=self.journal,
@@ -97,8 +119,11 @@ class Studio:
         )
         self._running: dict[str, asyncio.Task[Created]] = {}
 
-    async def plan(self, request: ImageRequest) -> tuple[Plan, list[Source]]:
-        """Decide everything that can be decided for nothing. Raises RequestError and its kin."""
+    async def plan(self, request: ImageRequest, *, offline: bool = False) -> tuple[Plan, list[Source]]:
+        """Decide everything that can be decided for nothing; `offline` asks not even the Files API.
+
+        Raises RequestError and its kin.
+        """
         given = ((request.file_id,) if request.file_id is not None else ()) + request.inputs
         if not request.prompt.strip():
             raise RequestError("The prompt is empty; say what the picture should show.")
@@ -111,7 +136,7 @@ class Studio:
         mode = find_mode(request)
         choice = choose(request, self.models)
         target = await asyncio.to_thread(plan_target, request.output_path, self.places)
-        sources = [await self.sources.find(one) for one in given]
+        sources = [await self.sources.find(one, offline=offline) for one in given]
         characters = len(request.prompt) + len(request.negative_prompt or "") + len(request.system_instruction or "")
         ratio, warnings = _ratio_to_send(request, mode, choice.spec, sources)
         plan = Plan(
@@ -138,9 +163,7 @@ class Studio:
         plan, sources = await self.plan(request)
         await asyncio.to_thread(check_room, plan.target.folder, ROOM)
         await asyncio.to_thread(check_room, self.places.state, ROOM)
-        reserved_usd = plan.estimate_usd
-        if reserved_usd is None:
-            reserved_usd = highest_known(plan.choice, inputs=len(sources), prompt_characters=len(request.prompt))
+        reserved_usd = self._reserved_usd(plan, len(sources))
         order = Order(
             id=new_id(),
             created_at=now(),
@@ -157,12 +180,12 @@ class Studio:
             self.journal.reserve, order, n=request.n, estimate_usd=reserved_usd, limits=self.limits
         )
         if reservation.replay:
-            raise NotImplementedError
+            return await self._replay(reservation, progress)
         plan = replace(plan, warnings=(*plan.warnings, *reservation.warnings))
         task = asyncio.create_task(self._drawing.carry_out(plan, sources, order, reservation.calls, progress))
         self._running[order.id] = task
         task.add_done_callback(lambda done: self._ended(order.id, done))
-        return await asyncio.shield(task)
+        return await self._answer(order.id, task)
 
     async def delivered(self, request_id: str) -> None:
         await asyncio.to_thread(self.journal.delivered, request_id)
@@ -193,6 +216,28 @@ class Studio:
             collect, self.library, self.journal, self.places, self.backend, self.limits, recent
         )
 
+    async def recover(self) -> list[Recovered]:
+        """Finish or report what dead processes left behind; at every start, and when asked."""
+        found = await asyncio.to_thread(self._recovery.recover)
+        await asyncio.to_thread(self._presence.sweep)
+        return found
+
+    async def take(self, limits: Sequence[Limit], tool: str) -> None:
+        """Use a policy's limits once. Raises PolicyViolation when one of them is used up."""
+        await asyncio.to_thread(self._counts.take, limits, tool)
+
+    async def quote(self, request: ImageRequest) -> Quote:
+        """What a request would be and cost. Sends nothing, writes nothing."""
+        plan, sources = await self.plan(request, offline=True)
+        spending = await asyncio.to_thread(self.journal.spending, self.backend)
+        reserved = self._reserved_usd(plan, len(sources))
+        refusal = None
+        try:
+            check(self.limits, spending, wanted_usd=request.n * reserved, calls=request.n, at=now())
+        except BudgetExceeded as error:
+            refusal = str(error)
+        return Quote(plan=plan, inputs=tuple(source.record for source in sources), spending=spending, refusal=refusal)
+
     async def maintain(
         self,
         operation: Operation,
@@ -203,6 +248,13 @@ class Studio:
         image_ids: tuple[str, ...] = (),
     ) -> Report:
         """Tidy up; a dry run lists the very deeds that the real run does."""
+        if operation == "recover":
+            found = await asyncio.to_thread(self._recovery.preview) if dry_run else await self.recover()
+            return Report(
+                operation=operation,
+                dry_run=dry_run,
+                findings=tuple(f"Call {one.call.id}: {one.outcome}" for one in found),
+            )
         return await self._maintenance.run(
             operation, dry_run=dry_run, max_age_hours=max_age_hours, keep_count=keep_count, image_ids=image_ids
         )
@@ -224,14 +276,56 @@ class Studio:
         """One preview a picture; beyond four pictures one numbered contact sheet of all of them."""
         return await asyncio.to_thread(make_previews, records, long_side)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way that may be paid for already."""
+        return bool(self._running)
+
     async def close(self) -> None:
-        """Let what is paid for come home, then leave."""
+        """Let what is paid for come home, within a bound; the journal tells the next start of the rest."""
         if self._running:
-            await asyncio.wait(self._running.values(), timeout=EXIT_S)
-        await self.uploads.drain(EXIT_S)
+            await asyncio.wait(self._running.values(), timeout=DRAIN_S)
+        await self.uploads.drain(UPLOAD_DRAIN_S)
         await self.model.close()
         await asyncio.to_thread(self.library.database.close)
         self._presence.close()
+
+    async def _answer(self, request_id: str, task: asyncio.Task[Created]) -> Created:
+        """Wait for a request without owning it: a caller that goes away leaves it running. A failure that is told
+        counts as delivered.
+        """
+        try:
+            return await asyncio.shield(task)
+        except StudioError:
+            await self.delivered(request_id)
+            raise
+
+    async def _replay(self, reservation: Reservation, progress: Progress) -> Created:
+        """The answer to a request that was made before: waited for, recovered or read back; never paid twice."""
+        order = reservation.order
+        await progress(0, len(reservation.calls), "This request was made before; waiting for its pictures")
+        running = self._running.get(order.id)
+        if running is not None:
+            return await self._answer(order.id, running)
+        while True:
+            order, calls = await asyncio.to_thread(self.journal.order, order.id)
+            if not any(call.state in ("reserved", "sent", "spooled") for call in calls):
+                break
+            if not await asyncio.to_thread(self._presence.is_alive, order.process):
+                await asyncio.to_thread(self._recovery.recover)
+                continue
+            await self._sleep(REPLAY_POLL_S)
+        try:
+            return await asyncio.to_thread(read_back, order, calls, self.library, self.backend)
+        except StudioError:
+            await self.delivered(order.id)
+            raise
+
+    def _reserved_usd(self, plan: Plan, inputs: int) -> float:
+        """What one picture may cost; where nobody knows, what the dearest known model would take."""
+        if plan.estimate_usd is not None:
+            return plan.estimate_usd
+        return highest_known(plan.choice, inputs=inputs, prompt_characters=len(plan.request.prompt))
 
     def _check_setup(self) -> None:
         if self._setup_problem is not None:

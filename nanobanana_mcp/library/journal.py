@@ -149,6 +149,18 @@ class Journal:
                 found.append((_order(order), _call(row)))
             return found
 
+    def take_over(self, request_id: str, *, dead: str, process: str) -> bool:
+        """Make a dead process's request ours; False when another process was quicker."""
+        with self.database.write() as connection:
+            changed = connection.execute(
+                update(requests).where(requests.c.id == request_id, requests.c.process == dead).values(process=process)
+            )
+        return changed.rowcount == 1
+
+    def state_of(self, call_id: str) -> CallState | None:
+        with self.database.read() as connection:
+            return connection.execute(select(calls.c.state).where(calls.c.id == call_id)).scalar()
+
     def unknown_outcomes(self, backend: Backend, *, limit: int = 20) -> list[Call]:
         with self.database.read() as connection:
             rows = connection.execute(

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Column, Dialect, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.types import BigInteger, TypeDecorator
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration: lets a library that is up to date open without importing alembic."""
 
 
@@ -114,6 +114,15 @@ calls = Table(
     Column("message", Text),
 )
 Index("ix_calls_open", calls.c.state, sqlite_where=calls.c.state.in_(("reserved", "sent", "spooled", "saved")))
+
+policy_calls = Table(
+    "policy_calls",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("rule", String, nullable=False),
+    Column("made_at", Moment, nullable=False),
+)
+Index("ix_policy_calls_rule", policy_calls.c.rule, policy_calls.c.made_at)
 
 days = Table(
     "days",

@@ -22,6 +22,7 @@ SURE = (
 )
 _FURTHEST = 0.06  # of the longer side: how far a shift is searched for
 _SCALES = (0.96, 0.97, 0.98, 0.99, 1.0, 1.01, 1.02, 1.03, 1.04)
+_LOST = 0.12  # shift as a part of a side, or change of scale, at which the search has run away
 _COARSE = 192  # px of the longer side
 _LEVELS = (256, 512, 1024)
 _LEAST_PIXELS = 1200  # outside pixels at the level of 256 below which nothing is said
@@ -226,6 +227,8 @@ def _refined(level: _Level, answered: Image.Image, motion: Plane) -> tuple[Plane
         conditioned = normal * np.outer(scaling, scaling) + 1e-6 * np.eye(4)
         step = scaling * np.linalg.solve(conditioned, scaling * (weighted @ residual))
         current += step[:3]
+        if max(abs(current[0]) / width, abs(current[1]) / height, abs(current[2] - 1)) > _LOST:
+            return motion, 0.0
         contrast = float(np.clip(contrast + step[3], 0.3, 3))
         spread = np.outer(scaling, scaling) * np.linalg.inv(conditioned) * sigma**2
         if turn > 5 and max(abs(step[0]), abs(step[1]), abs(step[2]) * width / 2) < 0.004:

@@ -135,7 +135,7 @@ def check_bounds(header: Header, data: bytes) -> None:
 
 
 def open_picture(data: bytes, found: Format) -> Image.Image:
-    """Open bytes with the one plugin of their format, without decoding pixels; metadata does not reach Pillow.
+    """Open bytes with the one plugin of their format, without decoding pixels and, but for BMP and TIFF, without metadata.
 
     Raises NotAnImage when the plugin cannot.
     """

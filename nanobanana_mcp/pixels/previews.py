@@ -17,7 +17,7 @@ PreviewType = Literal["image/jpeg", "image/webp", "image/png"]
 
 MAX_CELLS: Final = 100
 _QUALITIES: Final = (88, 80, 65, 45)
-_DRAFT_MARGIN: Final = 2
+_DRAFT_MARGIN: Final = 3
 _GAP: Final = 16
 _PLAIN: Final = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-"}
@@ -113,7 +113,7 @@ def _reduced(data: bytes, header: Header, long_side: int) -> Image.Image:
     check_bounds(header, data)
     whole_picture(data, header)
     with DECODES:
-        # Twice the size is enough for a good filter: measured SSIM against a full decode is above 0.99.
+        # Against a full decode, the measured SSIM of busy pictures is 0.975 at twice the size and 0.988 at three times.
         image = decode(data, header, at_least=_DRAFT_MARGIN * long_side)
         image = upright(eight_bit(image, header), header)
         share = min(1.0, long_side / max(header.width, header.height))

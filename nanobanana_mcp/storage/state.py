@@ -36,6 +36,12 @@ def spooled(call_id: str, places: Places) -> bytes | None:
     return None
 
 
+def spooled_calls(places: Places) -> list[str]:
+    """Ids of the calls whose raw answer is on the disk."""
+    folders = {path.parent for path in _spool_paths("any", places)}
+    return [path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.json") if path.stem[0] != "."]
+
+
 def drop_spool(call_id: str, places: Places) -> None:
     for path in _spool_paths(call_id, places):
         path.unlink(missing_ok=True)
@@ -97,6 +103,11 @@ class Presence:
             raise
         path.unlink(missing_ok=True)
         return False
+
+    def sweep(self) -> None:
+        """Remove the signs of processes that are gone."""
+        for path in self._folder.glob("*.lock"):
+            self.is_alive(path.stem)
 
     def close(self) -> None:
         self._lock.release()

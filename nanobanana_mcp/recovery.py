@@ -1,0 +1,97 @@
+"""What a dead process left behind: finished from its raw answers where there are any, and otherwise reported."""
+
+from dataclasses import dataclass
+
+from nanobanana_mcp.domain import ImageRecord
+from nanobanana_mcp.drawing import settle
+from nanobanana_mcp.errors import StudioError
+from nanobanana_mcp.gemini.reply import NoPicture, Unreadable
+from nanobanana_mcp.library.journal import OPEN, Call, Journal, Order
+from nanobanana_mcp.plan import load_plan
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.state import Presence, drop_spool, spooled, spooled_calls
+
+NEVER_SENT = "The process was ended before the request was sent; nothing was charged."
+LOST = "The process was ended while Gemini was drawing, so the answer is lost; it may have been charged."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovered:
+    """What became of one call that was left open, in words; `record` when it was a picture."""
+
+    call: Call
+    outcome: str
+    record: ImageRecord | None = None
+
+
+class Recovery:
+    """Never touches what belongs to a living process."""
+
+    def __init__(self, journal: Journal, places: Places, presence: Presence) -> None:
+        self._journal = journal
+        self._places = places
+        self._presence = presence
+
+    def left_behind(self) -> list[tuple[Order, Call]]:
+        """Open calls of processes that no longer run."""
+        alive: dict[str, bool] = {}
+        found = []
+        for order, call in self._journal.unfinished():
+            if order.process not in alive:
+                alive[order.process] = self._presence.is_alive(order.process)
+            if not alive[order.process]:
+                found.append((order, call))
+        return found
+
+    def recover(self) -> list[Recovered]:
+        """Bring every call that was left behind to an end, once, whichever process does it."""
+        owned: set[str] = set()
+        found = []
+        for order, call in self.left_behind():
+            if order.id not in owned:
+                if not self._journal.take_over(order.id, dead=order.process, process=self._presence.name):
+                    continue
+                owned.add(order.id)
+            found.append(self._end(order, call))
+        self._sweep()
+        return found
+
+    def preview(self) -> list[Recovered]:
+        """What recover() would do, doing nothing."""
+        return [Recovered(call=call, outcome=self._foreseen(call)) for _, call in self.left_behind()]
+
+    def _foreseen(self, call: Call) -> str:
+        if spooled(call.id, self._places) is not None:
+            return "its answer is on the disk and would be kept as a picture"
+        return "it was never sent; nothing was charged" if call.state == "reserved" else LOST
+
+    def _end(self, order: Order, call: Call) -> Recovered:
+        raw = spooled(call.id, self._places)
+        if raw is None and call.state == "reserved":
+            self._journal.failed(call.id, reason="NEVER_SENT", message=NEVER_SENT, cost_usd=0.0)
+            return Recovered(call=call, outcome=NEVER_SENT)
+        if raw is None:
+            self._journal.unknown(call.id, message=LOST)
+            return Recovered(call=call, outcome=LOST)
+        try:
+            kept = settle(
+                raw,
+                plan=load_plan(order.plan),
+                order=order,
+                call=call,
+                places=self._places,
+                journal=self._journal,
+                again=True,
+            )
+        except (NoPicture, Unreadable) as error:
+            return Recovered(call=call, outcome=str(error))
+        except StudioError as error:
+            return Recovered(call=call, outcome=f"could not be finished now: {error}")
+        return Recovered(call=call, outcome=f"kept as {kept.record.id} at {kept.record.path}", record=kept.record)
+
+    def _sweep(self) -> None:
+        """Drop raw answers whose picture is kept: a process may end between the two."""
+        for call_id in spooled_calls(self._places):
+            state = self._journal.state_of(call_id)
+            if state is not None and state not in (*OPEN[:3], "unknown"):
+                drop_spool(call_id, self._places)
