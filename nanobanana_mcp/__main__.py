@@ -15,12 +15,14 @@ def main() -> None:
 
         sys.exit(run(sys.argv[1:]))
 
+    wire = os.dup(1)  # until the server speaks, whatever an import prints goes to stderr
+    os.dup2(2, 1)
     gc.disable()  # nothing to collect while a thousand modules are made
     from nanobanana_mcp.serving import serve
 
     gc.freeze()
     gc.enable()
-    sys.exit(serve())
+    sys.exit(serve(wire))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from typing import Any
 
 from nanobanana_mcp.domain import Created, ImageRecord, KeptImage
+from nanobanana_mcp.studio import Quote
 
 TOTAL_PREVIEW_BYTES = 600_000
 """Of one answer, before base64 makes a third more of it: clients cut answers off at one megabyte."""
@@ -83,6 +84,47 @@ def created_structure(created: Created) -> dict[str, Any]:
             {"index": f.index, "reason": f.reason, "message": f.message, "cost_usd": f.cost_usd}
             for f in created.failures
         ],
+    }
+
+
+def quote_text(quote: Quote) -> str:
+    """What a request would be and cost."""
+    plan, choice = quote.plan, quote.plan.choice
+    spec, n = choice.spec, quote.plan.request.n
+    each = plan.estimate_usd
+    price = f"about ${each * n:.3f} (${each:.3f} a picture)" if each is not None else "an unknown amount"
+    shape = f"{choice.image_size}, aspect ratio {plan.aspect_ratio or ('of the source' if quote.inputs else 'auto')}"
+    lines = [
+        f"Dry run: nothing was sent. It would {plan.mode} {n} picture{'s' if n > 1 else ''} with {spec.nickname} "
+        f"({spec.id}) at {shape}, for {price}.",
+        f"Chosen: {choice.reason}. Grounding {'on' if choice.grounding else 'off'}, {len(quote.inputs)} input images.",
+        f"Spent today: ${quote.spending.day_usd:.3f}; in the last hour: ${quote.spending.hour_usd:.3f}.",
+    ]
+    lines += [quote.refusal] if quote.refusal else []
+    return "\n".join([*lines, *(f"Note: {warning}" for warning in plan.warnings)])
+
+
+def quote_structure(quote: Quote) -> dict[str, Any]:
+    plan, choice = quote.plan, quote.plan.choice
+    each = plan.estimate_usd
+    return {
+        "dry_run": True,
+        "mode": plan.mode,
+        "model_tier": choice.spec.tier,
+        "model_name": choice.spec.nickname,
+        "model_id": choice.spec.id,
+        "selection_reason": choice.reason,
+        "image_size": choice.image_size,
+        "aspect_ratio_sent": plan.aspect_ratio,
+        "grounding_enabled": choice.grounding,
+        "requested": plan.request.n,
+        "input_image_count": len(quote.inputs),
+        "estimated_usd_each": each,
+        "estimated_usd": round(each * plan.request.n, 6) if each is not None else None,
+        "spent_today_usd": quote.spending.day_usd,
+        "spent_last_hour_usd": quote.spending.hour_usd,
+        "would_be_refused": quote.refusal,
+        "warnings": list(plan.warnings),
     }
 
 

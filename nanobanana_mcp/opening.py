@@ -1,6 +1,5 @@
 """Opening the studio from the settings: the one place where the parts are chosen."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -13,7 +12,7 @@ from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.gemini.client import Gemini, RemoteFile
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.model import ImageModel
-from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.settings import Settings, project_folder
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio import Studio
 from nanobanana_mcp.tiers import BY_ID, DEFAULTS, ModelSpec, TierName
@@ -87,12 +86,11 @@ def open_model(settings: Settings) -> ImageModel:
 
 
 def open_places(settings: Settings) -> Places:
-    """Relative paths mean the project that the client has open, which Claude Code names; else the working folder."""
-    base = Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd())
+    """Relative paths are relative to the project that the client has open."""
     return Places(
         output=_resolved(settings.output_dir),
         state=_resolved(settings.state_dir),
-        base=base,
+        base=project_folder(),
         allowed=tuple(_resolved(folder) for folder in settings.allowed_dirs),
     )
 

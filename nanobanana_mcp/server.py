@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from fastmcp import FastMCP
 
 from nanobanana_mcp import __version__
-from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.settings import Settings, project_folder
 from nanobanana_mcp.tools import generate, resources, upkeep
-from nanobanana_mcp.tools.session import Opening, Tidy
+from nanobanana_mcp.tools.gate import Gate
+from nanobanana_mcp.tools.session import Opening
 
 if TYPE_CHECKING:
     from nanobanana_mcp.studio import Studio
@@ -21,9 +22,10 @@ was made from. generate_image makes new pictures and edits existing ones; every 
 wanted, and look at the preview before asking again. output_stats shows what there is and what was spent."""
 
 
-def build_server(settings: Settings, open_it: "Callable[[], Studio] | None" = None) -> FastMCP:
-    """A server that is ready to run. `open_it` makes the studio; by default it is made from the settings."""
-    opening = Opening(open_it or _open_from(settings))
+def build_server(settings: Settings, opening: Opening | None = None) -> FastMCP:
+    """A server that is ready to run. `opening` makes the studio; by default it is made from the settings."""
+    opening = opening or Opening(open_from(settings))
+    gate = Gate(user_policy=settings.policy, project=project_folder(), studio=opening.studio, listed=opening.warm_up)
 
     @asynccontextmanager
     async def lifespan(_server: FastMCP) -> AsyncIterator[dict[str, object]]:
@@ -35,7 +37,7 @@ def build_server(settings: Settings, open_it: "Callable[[], Studio] | None" = No
         version=__version__,
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
-        middleware=[Tidy(opening.warm_up)],
+        middleware=[gate],
         mask_error_details=True,
         strict_input_validation=True,
         on_duplicate="error",
@@ -45,7 +47,7 @@ def build_server(settings: Settings, open_it: "Callable[[], Studio] | None" = No
     return server
 
 
-def _open_from(settings: Settings) -> "Callable[[], Studio]":
+def open_from(settings: Settings) -> "Callable[[], Studio]":
     def open_it() -> "Studio":
         from nanobanana_mcp.opening import open_studio  # half a second of imports, behind the list of tools
 

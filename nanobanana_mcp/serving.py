@@ -1,4 +1,4 @@
-"""Running the server over stdio: logs to stderr, and leaving when the client says so."""
+"""Running the server over stdio: nothing but JSON-RPC on stdout, logs to stderr, and leaving when the client says so."""
 
 import logging
 import os
@@ -9,32 +9,52 @@ import anyio
 from fastmcp import FastMCP
 
 from nanobanana_mcp.errors import SetupError
-from nanobanana_mcp.server import build_server
+from nanobanana_mcp.server import build_server, open_from
 from nanobanana_mcp.settings import load_settings
+from nanobanana_mcp.tools.session import Opening
 
 
-def serve() -> int:
-    """Serve until the client closes stdin or sends a signal. 2 when the settings are wrong."""
+def serve(wire: int) -> int:
+    """Serve until the client closes stdin or sends a signal. 2 when the settings are wrong.
+
+    `wire` is the descriptor of the real stdout, which is put back only now.
+    """
     try:
         settings = load_settings()
     except SetupError as error:
-        print(f"nanobanana-mcp: {error}", file=sys.stderr)  # noqa: T201 - the one place that talks to a terminal
+        print(f"nanobanana-mcp: {error}", file=sys.stderr)  # noqa: T201 - nobody else listens yet
         return 2
     logging.basicConfig(stream=sys.stderr, level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
-    anyio.run(_run, build_server(settings))
+    logging.getLogger("fastmcp").setLevel(settings.log_level)
+    opening = Opening(open_from(settings))
+    server = build_server(settings, opening)
+    os.dup2(wire, 1)
+    os.close(wire)
+    anyio.run(_run, server, opening)
     return 0
 
 
-async def _run(server: FastMCP) -> None:
+async def _run(server: FastMCP, opening: Opening) -> None:
     async with anyio.create_task_group() as tasks:
         if os.name == "posix":
-            tasks.start_soon(_leave_on_signal)
+            tasks.start_soon(_leave_on_signal, opening)
         await server.run_async("stdio", show_banner=False)
-        tasks.cancel_scope.cancel()
+        await opening.close()
+        sys.stdout.flush()
+        os._exit(0)  # worker threads that still decode or read would hold the exit up
 
 
-async def _leave_on_signal() -> None:
-    """FastMCP does not leave on SIGINT, and SIGTERM would skip what has to be closed."""
+async def _leave_on_signal(opening: Opening) -> None:
+    """FastMCP does not leave on SIGINT, and SIGTERM would skip what has to be closed.
+
+    Claude Code sends the one and 100 ms later the other: the second must not cut short what the first began.
+    """
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            os._exit(0)  # the thread that reads stdin cannot be cancelled
+        async with anyio.create_task_group() as tasks:
+            async for _ in signals:
+                tasks.start_soon(_leave, opening)
+
+
+async def _leave(opening: Opening) -> None:
+    await opening.close()
+    os._exit(0)  # the thread that reads stdin cannot be cancelled

@@ -227,6 +227,11 @@ class Settings(BaseSettings):
         return self.upload or "always"
 
 
+def project_folder() -> Path:
+    """The folder that the client has open: Claude Code names it, others start their servers in it."""
+    return Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd())
+
+
 def load_settings() -> Settings:
     """Read the environment, and a `.env` in our own configuration folder or where NANOBANANA_ENV_FILE points.
 

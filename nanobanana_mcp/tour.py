@@ -11,13 +11,13 @@ from mcp.types import TextContent
 
 from nanobanana_mcp.errors import ServiceError
 
-FOX = "A red fox in a snowed-in cafe reads the morning paper, watercolour"
-TRAIN = "Travel poster: a night train on a stone viaduct under green northern lights, lettering NORTHBOUND"
-STAMPS = "A postage stamp with a hot-air balloon over a patchwork of fields, engraved"
-COAT = "Give the fox a yellow raincoat; keep everything else as it is"
-ASTRONAUT = "Put the banana into a tiny space suit; keep the tablecloth"
-DAWN = "Turn the night into a pink dawn; keep the train and the lettering"
-BENCH = "The fox in the raincoat and the banana in the space suit wait for the night train on one bench"
+FOX = "A red fox reads the morning paper in a cafe"
+TRAIN = "Travel poster for the night train NORTHBOUND"
+STAMPS = "A postage stamp with a hot-air balloon"
+COAT = "Give the fox a yellow raincoat"
+ASTRONAUT = "Put the banana into a tiny space suit"
+DAWN = "Turn the night into a pink dawn"
+BENCH = "The fox and the banana wait for the train"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Audience(Protocol):
 
     def begins(self, step: str) -> None: ...
 
-    async def progress(self, done: float, total: float | None, words: str | None) -> None: ...
+    async def progress(self, progress: float, total: float | None, message: str | None) -> None: ...
 
     def ends(self, outcome: str) -> None: ...
 
@@ -103,7 +103,7 @@ class Tour:
                 path=photo,
                 thumbnail=photo,
                 prompt="Your own photo",
-                how="uploaded, never changed",
+                how="left as it is",
                 tier=None,
                 width=size[0],
                 height=size[1],
@@ -112,30 +112,28 @@ class Tour:
         self.audience.ends(f"{answer['name']}, without the camera's notes and the place")
         return str(answer["name"])
 
-    async def ask(self, step: str, tool: str, **arguments: Any) -> dict[str, Any]:
-        """What a tool that makes no picture says; its first line is the outcome."""
-        return await self._call(step, tool, arguments, tell=True)
+    async def ask(self, step: str, tool: str, outcome: str, **arguments: Any) -> dict[str, Any]:
+        """What a tool that makes no picture answers; `outcome` is filled in from it."""
+        answer = await self._call(step, tool, arguments)
+        self.audience.ends(outcome.format_map(answer))
+        return answer
 
     def descends(self, child: Shown, *parents: str) -> None:
         """Insist that a picture remembers what it was made from."""
         if child.parents != parents:
             raise self._wrong(f"{child.id} should come from {', '.join(parents)}, not {', '.join(child.parents)}.")
 
-    async def _call(
-        self, step: str, tool: str, arguments: dict[str, Any], *, tell: bool = False
-    ) -> dict[str, Any]:
+    async def _call(self, step: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         self._step = step
         self.audience.begins(step)
         result = await self.client.call_tool(
             tool, arguments, progress_handler=self.audience.progress, raise_on_error=False
         )
-        text = next((block.text for block in result.content if isinstance(block, TextContent)), "")
         if result.is_error:
-            raise self._wrong(text or "The server gave no reason.")
+            words = [block.text for block in result.content if isinstance(block, TextContent)]
+            raise self._wrong(" ".join(words) or "The server gave no reason.")
         if not isinstance(result.structured_content, dict):
             raise self._wrong("The answer has no structured content.")
-        if tell:
-            self.audience.ends(text.splitlines()[0])
         return result.structured_content
 
     def _wrong(self, why: str) -> ServiceError:
@@ -148,41 +146,46 @@ FULL_STEPS, SHORT_STEPS = 11, 3
 
 async def full_tour(tour: Tour, photo: Path) -> None:
     """Everything the studio's main job is, against the emulator."""
-    (fox,) = await tour.make("A flash picture", "made from words", prompt=FOX)
+    (fox,) = await tour.make("A flash picture", "", prompt=FOX)
     (train,) = await tour.make(
         "A pro picture, 4K, 16:9",
-        "made from words",
+        "",
         size=(5504, 3072),
         prompt=TRAIN,
         model_tier="pro",
         resolution="4k",
         aspect_ratio="16:9",
     )
-    await tour.make("Three at once", "made from words", prompt=STAMPS, n=3, aspect_ratio="4:5")
+    await tour.make("Three at once", "", prompt=STAMPS, n=3, aspect_ratio="4:5")
     name = await tour.upload("Upload a photo of yours", photo, (1280, 960))
     breakfast = tour.shown[-1]
-    (coat,) = await tour.make("Edit, by path", "edit", prompt=COAT, input_image_path_1=str(fox.path))
+    (coat,) = await tour.make("Edit, by path", "edit of", prompt=COAT, input_image_path_1=str(fox.path))
     tour.descends(coat, fox.id)
-    (astronaut,) = await tour.make("Edit, by Files API id", "edit", prompt=ASTRONAUT, file_id=name)
+    (astronaut,) = await tour.make("Edit, by Files API id", "edit of", prompt=ASTRONAUT, file_id=name)
     tour.descends(astronaut, breakfast.id)
-    (dawn,) = await tour.make("Edit, by picture id", "edit", prompt=DAWN, input_images=[train.id], model_tier="pro")
+    (dawn,) = await tour.make("Edit, by picture id", "edit of", prompt=DAWN, input_images=[train.id], model_tier="pro")
     tour.descends(dawn, train.id)
     (bench,) = await tour.make(
         "Two reference pictures",
-        "made from",
+        "from",
         prompt=BENCH,
         input_images=[coat.id, str(astronaut.path)],
         aspect_ratio="3:2",
     )
     tour.descends(bench, coat.id, astronaut.id)
-    await tour.ask("output_stats", "output_stats")
+    await tour.ask("Statistics", "output_stats", "{pictures} pictures, {live_uploads[count]} live uploads")
     await tour.ask(
-        "maintenance, as a dry run", "maintenance", operation="full_cleanup", max_age_hours=0, keep_count=5
+        "Maintenance, as a dry run",
+        "maintenance",
+        "{count} pictures could go to the trash; nothing was changed",
+        operation="full_cleanup",
+        max_age_hours=0,
+        keep_count=5,
     )
 
 
 async def short_tour(tour: Tour, _photo: Path) -> None:
     """One picture and one edit of it: enough to see that the key and the models work."""
-    (fox,) = await tour.make("A flash picture", "made from words", prompt=FOX, model_tier="flash")
-    (coat,) = await tour.make("Edit, by picture id", "edit", prompt=COAT, input_images=[fox.id], model_tier="flash")
+    (fox,) = await tour.make("A flash picture", "", prompt=FOX, model_tier="flash")
+    (coat,) = await tour.make("Edit, by picture id", "edit of", prompt=COAT, input_images=[fox.id], model_tier="flash")
     tour.descends(coat, fox.id)

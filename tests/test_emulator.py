@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from google.genai import types
+from PIL import Image
 
 from nanobanana_mcp.emulator.app import Emulator
 from nanobanana_mcp.emulator.control import (
@@ -138,7 +139,8 @@ async def test_the_declared_type_can_be_a_lie() -> None:
     assert opened(image_of(response)).format == "JPEG"
 
 
-async def test_a_heic_input_is_taken() -> None:
+async def test_a_heic_input_is_taken_where_nothing_can_decode_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "OPEN", {name: door for name, door in Image.OPEN.items() if name != "HEIF"})
     data = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic"
     assert (await post(Emulator(), {"contents": [user("x", inline(data, "image/heic"))]})).status_code == 200
 

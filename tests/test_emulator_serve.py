@@ -30,8 +30,9 @@ def test_a_served_emulator_really_hangs_up_and_stops_quietly(served: tuple[subpr
     with httpx2.Client(base_url=url, headers={"x-goog-api-key": "TEST_KEY"}, timeout=10) as client:
         queue = [{"behaviour": "Drop", "when": when} for when in whens]
         assert client.post("/emulator/control", json={"queue": [*queue, {"behaviour": "Hang"}]}).status_code == 200
-        for _ in whens:
-            with pytest.raises(httpx2.RemoteProtocolError):
+        for when in whens:
+            heard = "without sending complete message body" if when == "mid_body" else "without sending a response"
+            with pytest.raises(httpx2.RemoteProtocolError, match=heard):
                 client.post(PATH, json=BODY)
         with pytest.raises(httpx2.ReadTimeout):
             client.post(PATH, json=BODY, timeout=0.1)

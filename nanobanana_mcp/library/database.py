@@ -47,7 +47,9 @@ class Database:
             upgrade(path)
             database = cls(path)
             with database.read() as connection:
-                connection.exec_driver_sql("SELECT 1 FROM images LIMIT 1")
+                damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+            if damage != "ok":
+                raise _damaged(path)
             database._identity = _identity(path)
         except OSError as error:
             raise SetupError(
@@ -221,6 +223,13 @@ def _identity(path: Path) -> tuple[int, int]:
     return (found.st_dev, found.st_ino)
 
 
+def _damaged(path: Path) -> SetupError:
+    return SetupError(
+        f"The library {path} is damaged and was left as it is. Your pictures are not affected. Run "
+        "'nanobanana-mcp rebuild' to make a new library from the pictures' own records."
+    )
+
+
 def _explained(path: Path, error: BaseException | None) -> SetupError:
     words = str(error).lower()
     if "locked" in words or "busy" in words:
@@ -233,8 +242,5 @@ def _explained(path: Path, error: BaseException | None) -> SetupError:
             "another place."
         )
     if "malformed" in words or "not a database" in words or "corrupt" in words:
-        return SetupError(
-            f"The library {path} is damaged and was left as it is. Your pictures are not affected. Run "
-            "'nanobanana-mcp rebuild' to make a new library from the pictures' own records."
-        )
+        return _damaged(path)
     return SetupError(f"The library {path} cannot be used: {error}")

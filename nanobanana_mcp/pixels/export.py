@@ -135,7 +135,7 @@ def scaled(image: Image.Image, size: Size, *, box: tuple[float, float, float, fl
     planes = np.empty((size[1], size[0], pixels.shape[2]), np.uint8)
     cover = small = None
     if image.mode == "RGBA":
-        cover = np.asarray(pixels[..., 3] / np.float32(255))
+        cover = np.asarray(pixels[..., 3] / np.float32(255), np.float32)
         small = _resized(cover, size, box)
         planes[..., 3] = np.rint(np.clip(small, 0, 1) * 255)
     for channel in range(3):  # one by one: all three as floats would be four times the picture

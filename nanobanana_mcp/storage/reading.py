@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nanobanana_mcp.errors import NotAllowed, SourceNotFound
+from nanobanana_mcp.storage.folders import Folder
 from nanobanana_mcp.storage.paths import Places, check_readable, named_path, shorten
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -79,17 +80,10 @@ def _read_bounded(read: Callable[[int], bytes | None], limit: int) -> bytes:
 
 
 def _open_without_links(path: Path) -> int:
-    if os.open not in os.supports_dir_fd or not _NO_FOLLOW:
+    if len(path.parts) < 2:
         return os.open(path, _FLAGS)
-    folder = os.open(path.anchor, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for part in path.parts[1:-1]:
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | _NO_FOLLOW, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        return os.open(path.parts[-1] if len(path.parts) > 1 else ".", _FLAGS | _NO_FOLLOW, dir_fd=folder)
-    finally:
-        os.close(folder)
+    with Folder(path.parent) as folder:
+        return folder.open(path.name, _FLAGS)
 
 
 def _not_found(text: str, path: Path, error: OSError) -> SourceNotFound | NotAllowed:

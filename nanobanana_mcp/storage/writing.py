@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanobanana_mcp.errors import RequestError, SetupError
+from nanobanana_mcp.storage.folders import Folder
 from nanobanana_mcp.storage.paths import Places, check_writable, named_path, shorten
 
 MAX_NAMES = 10_000
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What a disk without hard links (FAT, some network drives) answers."""
+_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,21 +66,23 @@ def write_new(
     whoever repeats a write that was cut short removes what that one left. When repeating, `written_after` (seconds
     since 1970) accepts a file with the same bytes that was written since as the first attempt's own.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{key}.tmp"
-    temporary.unlink(missing_ok=True)
-    try:
-        _write_durably(temporary, data, mode=0o666)
-        for number in range(1, MAX_NAMES):
-            final = folder / (f"{stem}{extension}" if number == 1 else f"{stem}-{number}{extension}")
-            if _claim(temporary, final) or (written_after is not None and _is_ours(final, data, written_after)):
-                break
-        else:
-            raise FileExistsError(errno.EEXIST, "every numbered name is taken", str(folder / stem))
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(folder)
-    return final
+    temporary = f".{key}.tmp"
+    with Folder(folder, create=True) as held:
+        held.unlink(temporary)
+        try:
+            _fill(held.open(temporary, _NEW, 0o666), data)
+            for number in range(1, MAX_NAMES):
+                final = f"{stem}{extension}" if number == 1 else f"{stem}-{number}{extension}"
+                if _claim(held, temporary, final, data):
+                    break
+                if written_after is not None and _is_ours(held, final, data, written_after):
+                    break
+            else:
+                raise FileExistsError(errno.EEXIST, "every numbered name is taken", str(folder / stem))
+        finally:
+            held.unlink(temporary)
+        held.sync()
+    return folder / final
 
 
 def replace_durably(path: Path, data: bytes) -> None:
@@ -85,36 +91,35 @@ def replace_durably(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        _write_durably(temporary, data, mode=0o600)
+        _fill(os.open(temporary, _NEW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o600), data)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with Folder(path.parent.resolve()) as held:
+        held.sync()
 
 
 def move_new(source: Path, folder: Path, name: str) -> Path:
-    """Move a file within one disk to a free name, never over another."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Move a file within one disk to a free name, never over another. Raises OSError."""
     stem, extension = Path(name).stem, Path(name).suffix
-    for number in range(1, MAX_NAMES):
-        final = folder / (name if number == 1 else f"{stem}-{number}{extension}")
-        if _claim(source, final):
-            source.unlink()
-            sync_folder(folder)
-            sync_folder(source.parent)
-            return final
+    with Folder(folder, create=True) as held, Folder(source.parent) as left:
+        for number in range(1, MAX_NAMES):
+            final = name if number == 1 else f"{stem}-{number}{extension}"
+            try:
+                os.link(source, folder / final)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                if (folder / final).exists():
+                    continue
+                source.rename(folder / final)
+            held.sync()
+            left.unlink(source.name)
+            left.sync()
+            return folder / final
     raise FileExistsError(errno.EEXIST, "every numbered name is taken", str(folder / name))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names durable; Windows has no such call and journals them itself."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def check_room(folder: Path, needed: int) -> None:
@@ -133,9 +138,8 @@ def check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _write_durably(path: Path, data: bytes, *, mode: int) -> None:
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags, mode)
+def _fill(descriptor: int, data: bytes) -> None:
+    """Write all of it, flush it to the disk and close."""
     try:
         view = memoryview(data)
         while view:
@@ -145,30 +149,36 @@ def _write_durably(path: Path, data: bytes, *, mode: int) -> None:
         os.close(descriptor)
 
 
-def _is_ours(path: Path, data: bytes, written_after: float) -> bool:
-    found = path.lstat()
-    if not stat.S_ISREG(found.st_mode) or found.st_size != len(data) or found.st_mtime < written_after:
-        return False
-    return path.read_bytes() == data
-
-
-def _claim(temporary: Path, final: Path) -> bool:
+def _claim(folder: Folder, temporary: str, final: str, data: bytes) -> bool:
     """Give a finished file its name, False when the name is taken."""
     try:
-        os.link(temporary, final)
+        folder.link(temporary, final)
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+        if error.errno not in _NO_LINKS:
             raise
-        return _claim_by_copy(temporary, final)
+        return _claim_by_copy(folder, final, data)
     return True
 
 
-def _claim_by_copy(temporary: Path, final: Path) -> bool:
+def _claim_by_copy(folder: Folder, final: str, data: bytes) -> bool:
     """For disks without hard links (FAT, some network drives): the name is taken exclusively, then filled."""
     try:
-        _write_durably(final, temporary.read_bytes(), mode=0o666)
+        descriptor = folder.open(final, _NEW, 0o666)
     except FileExistsError:
         return False
+    _fill(descriptor, data)
     return True
+
+
+def _is_ours(folder: Folder, name: str, data: bytes, written_after: float) -> bool:
+    try:
+        descriptor = folder.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return False
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != len(data) or found.st_mtime < written_after:
+            return False
+        return file.read() == data

@@ -22,10 +22,10 @@ from nanobanana_mcp.domain import (
 )
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.tiers import AspectRatio, ThinkingLevel
-from nanobanana_mcp.tools.session import Opening, progress_to, spoken, wants_structure
+from nanobanana_mcp.tools.session import Opening, progress_to, request_key, spoken, wants_structure
 
 if TYPE_CHECKING:
-    from nanobanana_mcp.studio import Studio
+    from nanobanana_mcp.studio import Quote, Studio
 
 DESCRIPTION = """\
 Create new images or edit existing ones. Costs money: about $0.04 a picture with flash, $0.15 with pro ($0.27 at 4k). \
@@ -113,6 +113,17 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
                 "extension follows the bytes Gemini delivers (usually JPEG)."
             ),
         ] = None,
+        idempotency_key: Annotated[
+            str | None,
+            Field(
+                min_length=1,
+                max_length=200,
+                description="The same key and request again give the same pictures without paying again.",
+            ),
+        ] = None,
+        dry_run: Annotated[
+            bool, Field(description="true: only say which model and size it would be and what it would cost.")
+        ] = False,
     ) -> ToolResult:
         paths = (input_image_path_1, input_image_path_2, input_image_path_3)
         request = ImageRequest(
@@ -131,10 +142,21 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             output_path=output_path,
         )
         studio = await opening.studio()
-        created = await studio.create(request, progress=progress_to(context))
+        if dry_run:
+            return present_quote(await studio.quote(request))
+        key = request_key(context, idempotency_key)
+        created = await studio.create(request, key=key, progress=progress_to(context))
         result = await present(studio, created, settings, structured=wants_structure(context, settings))
         await studio.delivered(created.request_id)
         return result
+
+
+def present_quote(quote: "Quote") -> ToolResult:
+    from nanobanana_mcp.answers import quote_structure, quote_text
+
+    return ToolResult(
+        content=[TextContent(type="text", text=quote_text(quote))], structured_content=quote_structure(quote)
+    )
 
 
 async def present(studio: "Studio", created: Created, settings: Settings, *, structured: bool) -> ToolResult:

@@ -1,21 +1,22 @@
-"""What every tool shares: the studio when it is needed, errors as sentences, previews and progress for the client."""
+"""What every tool shares: the studio when it is needed, errors as sentences, and what its client wants."""
 
 import asyncio
 import functools
+import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import anyio
 from fastmcp import Context
-from fastmcp.exceptions import ToolError, ValidationError
-from fastmcp.server.middleware import Middleware, MiddlewareContext
-from pydantic import ValidationError as PydanticError
+from fastmcp.exceptions import ToolError
 
 from nanobanana_mcp.errors import StudioError
 from nanobanana_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from nanobanana_mcp.studio import Studio
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,22 +35,36 @@ class Opening:
         self._lock = asyncio.Lock()
         self._studio: Studio | None = None
         self._warming: asyncio.Task[None] | None = None
+        self._recovering: asyncio.Task[None] | None = None
 
     async def studio(self) -> "Studio":
         async with self._lock:
             if self._studio is None:
                 self._studio = await asyncio.to_thread(self._open_it)
+                self._recovering = asyncio.create_task(self._recover(self._studio))
             return self._studio
 
     def warm_up(self) -> None:
         if self._studio is None and self._warming is None:
             self._warming = asyncio.create_task(self._warm())
 
+    @property
+    def busy(self) -> bool:
+        return self._studio is not None and self._studio.busy
+
     async def close(self) -> None:
-        if self._warming is not None:
-            self._warming.cancel()
-        if self._studio is not None:
-            await self._studio.close()
+        """Once; whoever comes second waits for the first."""
+        async with self._lock:
+            if self._warming is not None:
+                self._warming.cancel()
+            studio, self._studio = self._studio, None
+            if studio is not None:
+                await studio.close()
+
+    async def _recover(self, studio: "Studio") -> None:
+        """Pictures that a dead process left behind come home without anybody asking."""
+        for one in await studio.recover():
+            logger.warning("A call left open by a process that ended: %s", one.outcome)
 
     async def _warm(self) -> None:
         await asyncio.sleep(WARM_UP_S)  # the list is on its way first
@@ -57,27 +72,6 @@ class Opening:
             await self.studio()
         except StudioError:
             return  # the first call that needs the studio tries again and says why
-
-
-class Tidy(Middleware):
-    """Argument errors in plain words, with no links and nothing of the input quoted back."""
-
-    def __init__(self, warm_up: Callable[[], None]) -> None:
-        self._warm_up = warm_up
-
-    async def on_list_tools(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
-        result = await call_next(context)
-        self._warm_up()
-        return result
-
-    async def on_call_tool(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
-        try:
-            return await call_next(context)
-        except ValidationError as error:
-            if not isinstance(error.__cause__, PydanticError):
-                raise
-            found = error.__cause__.errors(include_url=False, include_input=False, include_context=False)
-            raise ToolError("; ".join(_argument_error(problem) for problem in found)) from None
 
 
 def spoken(tool: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
@@ -121,8 +115,11 @@ def client_name(context: Context) -> str:
     return params.client_info.name.lower() if params is not None and params.client_info is not None else ""
 
 
-def _argument_error(problem: Any) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{name} is not an argument of this tool; leave it out"
-    return f"{name}: {problem['msg']}"
+def request_key(context: Context, explicit: str | None) -> str | None:
+    """What makes two calls the same wish: the caller's key, or the id that Claude Code gives each use of a tool."""
+    if explicit is not None:
+        return f"key:{explicit}"
+    request = context.request_context
+    meta = request.meta if request is not None else None
+    use = meta.get("claudecode/toolUseId") if isinstance(meta, dict) else None
+    return f"claude-code:{use}" if isinstance(use, str) and use else None

@@ -1,0 +1,100 @@
+"""The verbs of the command line, for people; without a verb the command is an MCP server."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from nanobanana_mcp import __version__
+
+ABOUT = """\
+A studio for making and editing pictures with Gemini's image models, as an MCP server.
+
+Without a verb it serves MCP over stdin and stdout, which is what a client such as Claude Code starts:
+
+  claude mcp add nanobanana -e GEMINI_API_KEY=your-key -- nanobanana-mcp
+
+(give the full path of nanobanana-mcp where it is not on the PATH)."""
+
+SETTINGS = """\
+The settings are environment variables; the README and .env.example list them. A key comes from
+https://aistudio.google.com/apikey. NANOBANANA_BACKEND=emulator needs none and makes no real pictures."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one sentence with the way out."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help says what there is.\n")
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do what the command line asks and return the exit code: 2 for what was not understood or not set up."""
+    parser = _parser()
+    try:
+        asked = parser.parse_args(argv)
+    except SystemExit as leaving:  # argparse leaves by itself after --help, --version and mistakes
+        return leaving.code if isinstance(leaving.code, int) else 0
+    try:
+        if asked.verb == "demo":
+            from nanobanana_mcp.demo import run_demo
+
+            return run_demo(asked.output, live=asked.live, agreed=asked.yes)
+        return _emulator(asked.host, asked.port)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _emulator(host: str, port: int) -> int:
+    from nanobanana_mcp.emulator.serve import serve
+
+    try:
+        serve(port, host)
+    except OSError as error:
+        sys.stderr.write(f"nanobanana-mcp emulator: {host}:{port} cannot be listened on ({error.strerror}).\n")
+        return 2
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="nanobanana-mcp",
+        description=ABOUT,
+        epilog=SETTINGS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"nanobanana-mcp {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    demo = verbs.add_parser(
+        "demo",
+        help="drive the real server through its main job and show the pictures",
+        description="Starts the server with the built-in Gemini emulator (offline, free, no real pictures), makes and "
+        "edits pictures through it, and leaves them with one contact sheet in a new folder.",
+        allow_abbrev=False,
+    )
+    demo.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="a new folder for everything it makes (default: nanobanana-demo/<date and time> here)",
+    )
+    demo.add_argument("--live", action="store_true", help="a small version with Gemini; says first what it will cost")
+    demo.add_argument("--yes", action="store_true", help="with --live: agree to the cost without being asked")
+    emulator = verbs.add_parser(
+        "emulator",
+        help="serve the Gemini emulator over HTTP to any program",
+        description="Serves the Gemini emulator until it is interrupted. Point a Gemini client's base URL at it, this "
+        "program's with GEMINI_BASE_URL; any key will do.",
+        allow_abbrev=False,
+    )
+    emulator.add_argument("--port", type=_port, required=True, metavar="N", help="0 takes any free one")
+    emulator.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)

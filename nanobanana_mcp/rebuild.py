@@ -1,0 +1,91 @@
+"""A new library from the pictures' own records, for when the database is lost or damaged."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nanobanana_mcp.domain import ImageRecord, now
+from nanobanana_mcp.errors import SetupError
+from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.state import read_record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebuilt:
+    """What came back; `aside` is where the old database went, which is never deleted."""
+
+    pictures: int
+    unreadable: tuple[Path, ...]
+    aside: Path | None
+
+
+def rebuild(database_path: Path, places: Places) -> Rebuilt:
+    """Put an old database aside, damaged or not, and enter every record into a new one, sources before their edits.
+
+    Spending and uploads are not in the records: they begin anew. Raises SetupError when there are no records.
+    """
+    records: dict[str, ImageRecord] = {}
+    unreadable = []
+    for path in sorted(places.records.glob("*.json")) if places.records.is_dir() else []:
+        record = read_record(path)
+        if record is None:
+            unreadable.append(path)
+        else:
+            records[record.id] = replace(record, trash_path=_in_trash(record, places))
+    if not records:
+        raise SetupError(
+            f"There are no records in {places.records}, so nothing can be rebuilt and nothing was changed. "
+            "Is NANOBANANA_OUTPUT_DIR the folder your pictures are in?"
+        )
+    aside = _put_aside(database_path)
+    library = Library(Database.open(database_path))
+    try:
+        for record in in_order(records):
+            library.add(record)
+    finally:
+        library.database.close()
+    return Rebuilt(pictures=len(records), unreadable=tuple(unreadable), aside=aside)
+
+
+def in_order(records: dict[str, ImageRecord]) -> list[ImageRecord]:
+    """Parents first; a parent without a record of its own is left out of its children's lineage."""
+    found: dict[str, ImageRecord] = {}
+    for start in records.values():
+        waiting = [start]
+        while waiting:
+            record = waiting[-1]
+            if record.id in found:
+                waiting.pop()
+                continue
+            missing = [
+                records[parent.image_id]
+                for parent in record.parents
+                if parent.image_id in records and parent.image_id not in found
+            ]
+            if missing and len(waiting) <= len(records):
+                waiting += missing
+                continue
+            kept = tuple(parent for parent in record.parents if parent.image_id in found)
+            found[record.id] = replace(record, parents=kept)
+            waiting.pop()
+    return list(found.values())
+
+
+def _in_trash(record: ImageRecord, places: Places) -> str | None:
+    if record.path is None or Path(record.path).exists():
+        return None
+    trashed = places.trash / Path(record.path).name
+    return str(trashed) if trashed.is_file() else None
+
+
+def _put_aside(path: Path) -> Path | None:
+    aside = None
+    stamp = f"{now():%Y%m%d-%H%M%S}"
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        old = path.with_name(f"{path.name}{suffix}")
+        if old.exists():
+            new = path.with_name(f"{path.name}.aside-{stamp}{suffix}")
+            old.rename(new)
+            aside = aside or new
+    return aside

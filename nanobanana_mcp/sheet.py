@@ -1,0 +1,58 @@
+"""What the demo leaves to look at: one sheet of all its pictures, and the tree of what was made from what."""
+
+from collections.abc import Sequence
+
+from rich.text import Text
+from rich.tree import Tree
+
+from nanobanana_mcp.pixels.previews import contact_sheet
+from nanobanana_mcp.tour import Shown
+
+CELL = 360
+COLUMNS = 5
+WORDS = 7
+
+
+def draw_sheet(shown: Sequence[Shown], title: str) -> bytes:
+    """A PNG with every picture, numbered from 1, and below each what was asked and how it was made."""
+    pictures = [(each.thumbnail.read_bytes(), caption(each, shown)) for each in shown]
+    sheet = contact_sheet(pictures, columns=COLUMNS, cell=CELL, title=title, format="png")
+    return sheet.data
+
+
+def caption(one: Shown, shown: Sequence[Shown]) -> str:
+    """What was asked, where it came from (by the numbers on the sheet), tier and size in pixels."""
+    return f"{one.prompt}: {origin(one, shown)} {one.width}x{one.height}"
+
+
+def origin(one: Shown, shown: Sequence[Shown]) -> str:
+    numbers = {each.id: number for number, each in enumerate(shown, 1)}
+    parents = " and ".join(str(numbers[parent]) for parent in one.parents)
+    return ", ".join(words for words in (f"{one.how} {parents}".strip(), one.tier) if words)
+
+
+def draw_tree(shown: Sequence[Shown]) -> Tree:
+    """Every picture below what it was made from; one with several parents stands below each, in full only once."""
+    tree = Tree(Text("Lineage", style="bold"))
+    told: set[str] = set()
+
+    def hang(branch: Tree, number: int, one: Shown) -> None:
+        label = Text.assemble((f"{number:>2}  ", "bold"), (one.id[-6:], "dim"), f"  {few_words(one.prompt)}  ")
+        if one.id in told:
+            branch.add(label.append("(see above)", style="dim"))
+            return
+        told.add(one.id)
+        below = branch.add(label.append(origin(one, shown), style="dim"))
+        for child_number, child in enumerate(shown, 1):
+            if one.id in child.parents:
+                hang(below, child_number, child)
+
+    for number, one in enumerate(shown, 1):
+        if not one.parents:
+            hang(tree, number, one)
+    return tree
+
+
+def few_words(text: str) -> str:
+    words = text.split()
+    return " ".join(words[:WORDS]).rstrip(",:;") + ("..." if len(words) > WORDS else "")

@@ -1,0 +1,78 @@
+"""A folder held by descriptor: what is done in it cannot be led elsewhere by a link that is swapped in."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+BY_DESCRIPTOR = {os.open, os.mkdir, os.unlink, os.link, os.stat} <= os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+class Folder:
+    """An open folder. `path` must be resolved: no component of it may be a symbolic link, now or when it is opened.
+
+    Where the system has no such calls (Windows), the same operations are made by path. Raises OSError.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+        if BY_DESCRIPTOR:
+            self._descriptor = _descend(path, create=create)
+        elif create:
+            path.mkdir(parents=True, exist_ok=True)
+
+    def open(self, name: str, flags: int, mode: int = 0o666) -> int:
+        flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        return os.open(self._name(name), flags, mode, dir_fd=self._descriptor)
+
+    def link(self, old: str, new: str) -> None:
+        if self._descriptor is None:
+            os.link(self._name(old), self._name(new))
+        else:
+            os.link(old, new, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+
+    def unlink(self, name: str) -> None:
+        """Remove a name; that it is not there is fine."""
+        try:
+            os.unlink(self._name(name), dir_fd=self._descriptor)
+        except FileNotFoundError:
+            return
+
+    def sync(self) -> None:
+        """Make names durable; Windows has no such call and journals them itself."""
+        if self._descriptor is not None:
+            os.fsync(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    def _name(self, name: str) -> str:
+        return name if self._descriptor is not None else str(self.path / name)
+
+
+def _descend(path: Path, *, create: bool) -> int:
+    """Open a folder component by component, following no link, making what is missing."""
+    folder = os.open(path.anchor, _DIRECTORY)
+    for part in path.parts[1:]:
+        try:
+            try:
+                inner = os.open(part, _DIRECTORY, dir_fd=folder)
+            except FileNotFoundError:
+                if not create:
+                    raise
+                with suppress(FileExistsError):  # another process may be quicker
+                    os.mkdir(part, dir_fd=folder)
+                inner = os.open(part, _DIRECTORY, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = inner
+    return folder

@@ -1,0 +1,139 @@
+"""What stands before every tool: the policy, and argument errors in plain words."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastmcp.exceptions import ToolError, ValidationError
+from fastmcp.server.middleware import Middleware, MiddlewareContext
+from pydantic import ValidationError as PydanticError
+
+from nanobanana_mcp.errors import StudioError
+from nanobanana_mcp.policy import Policy, PolicyError, PolicyFile
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.studio import Studio
+
+PROJECT_POLICY = "nanobanana-policy.yaml"
+"""A project's own rules, in the folder that the client has open; they can only add to the user's."""
+
+PAID = frozenset({"generate_image"})
+"""Tools that spend money: a policy that cannot be read stops these."""
+
+INSTEAD = {
+    "width": "aspect_ratio and resolution set the shape",
+    "height": "aspect_ratio and resolution set the shape",
+    "size": "use resolution (1k, 2k, 4k) and aspect_ratio",
+    "image_size": "use resolution (1k, 2k, 4k)",
+    "quality": "use model_tier (pro for quality) or resolution",
+    "model": "use model_tier (flash, pro, lite)",
+    "steps": "Gemini has no steps; thinking_level or model_tier come nearest",
+    "cfg_scale": "Gemini has no guidance scale; say it in the prompt",
+    "guidance_scale": "Gemini has no guidance scale; say it in the prompt",
+    "scheduler": "Gemini has no schedulers",
+    "sampler": "Gemini has no samplers",
+    "lora": "Gemini takes no LoRA; give reference pictures as input_images",
+    "strength": "say in the prompt how much may change",
+    "num_images": "use n",
+    "number_of_images": "use n",
+    "image": "use input_image_path_1 or input_images",
+    "image_path": "use input_image_path_1 or input_images",
+    "images": "use input_images",
+    "input_image": "use input_image_path_1 or input_images",
+    "save_path": "use output_path",
+    "output_dir": "use output_path",
+    "output_file": "use output_path",
+    "path": "use output_path for where to save, input_image_path_1 for what to edit",
+    "grounding": "use enable_grounding",
+    "negative": "use negative_prompt",
+    "ratio": "use aspect_ratio",
+    "tier": "use model_tier",
+}
+"""Arguments of other image servers, and what to use here."""
+
+
+class Gate(Middleware):
+    """Judges each call by the policy before it is made."""
+
+    def __init__(
+        self,
+        *,
+        user_policy: Path | None,
+        project: Path,
+        studio: "Callable[[], Awaitable[Studio]]",
+        listed: Callable[[], None],
+    ) -> None:
+        self._user = user_policy
+        self._project = project / PROJECT_POLICY
+        self._studio = studio
+        self._listed = listed
+        self._files: dict[bool, PolicyFile] = {}
+
+    async def on_list_tools(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
+        tools: Sequence[Any] = await call_next(context)
+        self._listed()
+        try:
+            policy = self.policy()
+        except PolicyError:
+            return tools  # each paid call says what is wrong with it
+        return [tool for tool in tools if not policy.hidden(tool.name)]
+
+    async def on_call_tool(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
+        name = context.message.name
+        try:
+            await self._judge(name, context)
+            return await call_next(context)
+        except ValidationError as error:
+            if not isinstance(error.__cause__, PydanticError):
+                raise
+            found = error.__cause__.errors(include_url=False, include_input=False, include_context=False)
+            raise ToolError("; ".join(_argument_error(problem) for problem in found)) from None
+        except StudioError as error:
+            raise ToolError(f"Policy violation: {error}") from error
+
+    def policy(self) -> Policy:
+        """The rules as they are now. Raises PolicyError when a file cannot be read or understood."""
+        present = self._project.exists()
+        if present not in self._files:
+            self._files[present] = PolicyFile(self._user, self._project if present else None)
+        return self._files[present].current()
+
+    async def _judge(self, name: str, context: MiddlewareContext[Any]) -> None:
+        try:
+            policy = self.policy()
+        except PolicyError:
+            if name in PAID:
+                raise
+            return
+        if not policy.layers:
+            return
+        assert context.fastmcp_context is not None
+        tool = await context.fastmcp_context.fastmcp.get_tool(name)
+        if tool is None:
+            return
+        schema = tool.parameters
+        verdict = policy.judge(name, with_defaults(context.message.arguments or {}, schema), required=required(schema))
+        if not verdict.allowed:
+            raise ToolError(f"Policy violation: {verdict.message}")
+        if verdict.limits:
+            await (await self._studio()).take(verdict.limits, name)
+
+
+def with_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as the tool will use them."""
+    properties = schema.get("properties", {})
+    return {name: prop["default"] for name, prop in properties.items() if "default" in prop} | dict(arguments)
+
+
+def required(schema: Mapping[str, Any]) -> list[str]:
+    return list(schema.get("required", ()))
+
+
+def _argument_error(problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        instead = INSTEAD.get(name.lower())
+        return f"{name} is not an argument of this tool: {instead or 'leave it out'}"
+    if problem["type"] in ("missing_argument", "missing"):
+        return f"{name} is missing"
+    return f"{name}: {problem['msg'].removeprefix('Input ')}"
