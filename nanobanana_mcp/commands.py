@@ -86,7 +86,7 @@ def _parser() -> Parser:
         "emulator",
         help="serve the Gemini emulator over HTTP to any program",
         description="Serves the Gemini emulator until it is interrupted. Point a Gemini client's base URL at it, this "
-        "program's with GEMINI_BASE_URL; any key will do.",
+        "program's with GEMINI_BASE_URL; any key of four characters or more will do.",
         allow_abbrev=False,
     )
     emulator.add_argument("--port", type=_port, required=True, metavar="N", help="0 takes any free one")

@@ -13,13 +13,14 @@ from typing import Self
 import anyio
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
+from mcp import MCPError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from nanobanana_mcp import __version__
 from nanobanana_mcp.domain import Choice, ImageRequest
 from nanobanana_mcp.errors import ServiceError, SetupError, StudioError
-from nanobanana_mcp.opening import NO_KEY, models
+from nanobanana_mcp.opening import models
 from nanobanana_mcp.pricing import estimate
 from nanobanana_mcp.selector import choose
 from nanobanana_mcp.settings import Settings, load_settings
@@ -114,15 +115,13 @@ def run_demo(folder: Path | None, *, live: bool, agreed: bool, console: Console 
         environment = _live_environment() if live else _emulated_environment(os.environ)
         if live and not agreed and not _agreed_to(console, load_settings()):
             return 2
-        _prepare(stage)
+        _prepare(stage, snapshot=not live)
         anyio.run(_show, stage, environment | stage.variables(), live, console)
     except SetupError as error:
-        console.print(f"nanobanana-mcp demo: {error}", markup=False, soft_wrap=True)
+        sys.stderr.write(f"nanobanana-mcp demo: {error}\n")
         return 2
     except StudioError as error:
-        console.print(
-            f"nanobanana-mcp demo: {error}\nThe server's own words: {stage.log}", markup=False, soft_wrap=True
-        )
+        sys.stderr.write(f"nanobanana-mcp demo: {error}\nThe server's own words are in {stage.log}\n")
         return 1
     return 0
 
@@ -136,13 +135,18 @@ async def _show(stage: Stage, environment: dict[str, str], live: bool, console: 
     with Terminal(console, SHORT_STEPS if live else FULL_STEPS) as terminal:
         terminal.begins("Start the server")
         transport = StdioTransport(
-            sys.executable, ["-m", "nanobanana_mcp"], env=environment, keep_alive=False, log_file=stage.log
+            sys.executable,
+            ["-m", "nanobanana_mcp"],
+            env=environment,
+            cwd=str(stage.folder),  # away from the rules of whatever project the demo is run in
+            keep_alive=False,
+            log_file=stage.log,
         )
         async with AsyncExitStack() as stack:
             try:
                 client = await stack.enter_async_context(Client(transport, init_timeout=30))
                 tools = await client.list_tools()
-            except (RuntimeError, ConnectionError, TimeoutError) as error:
+            except (MCPError, RuntimeError, ConnectionError, TimeoutError) as error:
                 raise ServiceError(f"The server did not start ({error}).") from error
             terminal.ends(f"{len(tools)} tools: {', '.join(tool.name for tool in tools)}")
             tour = Tour(client=client, audience=terminal)
@@ -171,12 +175,14 @@ def _say_where(stage: Stage, tour: Tour, seconds: float, console: Console) -> No
     )
 
 
-def _prepare(stage: Stage) -> None:
+def _prepare(stage: Stage, *, snapshot: bool) -> None:
     try:
-        stage.photo.parent.mkdir(parents=True)
-        stage.photo.write_bytes(take_snapshot())
+        stage.folder.mkdir(parents=True)
+        if snapshot:
+            stage.photo.parent.mkdir()
+            stage.photo.write_bytes(take_snapshot())
     except FileExistsError as error:
-        raise SetupError(f"{stage.folder} has a demo in it already; name another folder with --output.") from error
+        raise SetupError(f"{stage.folder} exists already; name a new folder with --output.") from error
     except OSError as error:
         raise SetupError(
             f"{stage.folder} cannot be written ({error.strerror}); name another folder with --output."
@@ -194,7 +200,10 @@ def _live_environment() -> dict[str, str]:
     if settings.backend == "emulator":
         raise SetupError("NANOBANANA_BACKEND is emulator; unset it for --live, or leave --live out.")
     if settings.auth == "api_key" and settings.gemini_api_key is None:
-        raise SetupError(NO_KEY.replace("environment of this MCP server", "environment"))
+        raise SetupError(
+            "There is no Gemini key for --live. Set GEMINI_API_KEY in the environment (get one at "
+            "https://aistudio.google.com/apikey), or leave --live out for the emulated demo."
+        )
     return dict(os.environ)
 
 
@@ -206,7 +215,9 @@ def _agreed_to(console: Console, settings: Settings) -> bool:
     costs = [_estimate(choose(request, {"flash": flash}), request) for request in (drawing, editing)]
     known = [cost for cost in costs if cost is not None]
     words = f"about ${sum(known):.2f}" if len(known) == len(costs) else f"an amount that is not known for {flash.id}"
-    console.print(f"This makes one picture and one edit with {flash.id} and costs {words}.", markup=False)
+    console.print(
+        f"This makes one picture and one edit with {flash.id} and costs {words}.", markup=False, soft_wrap=True
+    )
     if not console.is_terminal or not sys.stdin.isatty():
         console.print("Say that you agree with --yes.")
         return False

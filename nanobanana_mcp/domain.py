@@ -12,8 +12,16 @@ Mode = Literal["generate", "edit"]
 AskedMode = Literal["auto", "generate", "edit"]
 AskedTier = Literal["auto", "flash", "nb2", "pro", "lite"]
 Resolution = Literal["high", "1k", "2k", "4k"]
-Role = Literal["base", "reference", "mask"]
-Origin = Literal["generated", "edited", "imported"]
+Role = Literal["base", "reference", "mask", "part"]
+Origin = Literal["generated", "edited", "derived", "part", "imported"]
+"""A part is a model's answer that a picture was put together from; derived is a picture in another size or format."""
+
+InputRole = Literal["subject", "character", "style", "layout", "product", "other"]
+HarmCategory = Literal["harassment", "hate_speech", "sexually_explicit", "dangerous_content"]
+HarmThreshold = Literal["block_low_and_above", "block_medium_and_above", "block_only_high", "block_none", "off"]
+Fit = Literal["cover", "contain", "pad", "stretch"]
+OutputFormat = Literal["png", "jpeg", "webp", "avif"]
+Background = Literal["opaque", "transparent"]
 UploadState = Literal["pending", "active", "failed", "deleted"]
 Backend = Literal["gemini", "vertex_ai", "emulator"]
 
@@ -23,7 +31,7 @@ MAX_INSTRUCTION = 512
 MAX_INPUTS = 14
 MAX_N = 20
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
 
 
 def new_id(prefix: str = "") -> str:
@@ -32,7 +40,7 @@ def new_id(prefix: str = "") -> str:
     digits = ""
     for _ in range(16):
         value, rest = divmod(value, 32)
-        digits = _ALPHABET[rest] + digits
+        digits = ALPHABET[rest] + digits
     return prefix + digits
 
 
@@ -41,7 +49,7 @@ def new_image_id() -> str:
 
 
 def is_image_id(text: str) -> bool:
-    return len(text) == 20 and text.startswith("img_") and set(text[4:]) <= set(_ALPHABET)
+    return len(text) == 20 and text.startswith("img_") and set(text[4:]) <= set(ALPHABET)
 
 
 def is_file_id(text: str) -> bool:
@@ -50,6 +58,17 @@ def is_file_id(text: str) -> bool:
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exact:
+    """The exact file a caller wants beside the master: width x height in pixels, one of them None to follow."""
+
+    width: int | None = None
+    height: int | None = None
+    fit: Fit = "cover"
+    output_format: OutputFormat | None = None
+    quality: int = 90
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +88,13 @@ class ImageRequest:
     enable_grounding: bool | None = None
     aspect_ratio: AspectRatio | None = None
     output_path: str | None = None
+    input_roles: tuple[InputRole, ...] = ()
+    """For the inputs in order; shorter than them, the rest have none."""
+    seed: int | None = None
+    safety: tuple[tuple[HarmCategory, HarmThreshold], ...] = ()
+    continue_from: str | None = None
+    """The picture (img_...) whose conversation with the model goes on."""
+    exact: Exact | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +181,22 @@ class Usage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TurnPart:
+    """A part of a conversation's turn: words, or a picture by its bytes; with the model's signature where it has one."""
+
+    text: str | None = None
+    data: bytes | None = None
+    mime_type: str | None = None
+    signature: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    role: Literal["user", "model"]
+    parts: tuple[TurnPart, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelReply:
     """What one answer of the model brought."""
 
@@ -164,6 +206,8 @@ class ModelReply:
     model_version: str | None
     sources: tuple[str, ...] = ()
     """Web addresses that Google Search grounding used."""
+    turn: tuple[TurnPart, ...] = ()
+    """The model's own turn, without its thoughts, as a conversation has to repeat it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +232,12 @@ class ModelRequest:
     image_size: ImageSize | None
     thinking_level: ThinkingLevel | None
     grounding: bool
+    roles: str | None = None
+    """What each input is for, in words."""
+    seed: int | None = None
+    safety: tuple[tuple[HarmCategory, HarmThreshold], ...] = ()
+    history: tuple[Turn, ...] = ()
+    """Earlier turns, oldest first, beginning with the user's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +259,10 @@ class KeptImage:
     cost_usd: float | None
     text: str = ""
     sources: tuple[str, ...] = ()
+    master: ImageRecord | None = None
+    """For an exact file, the picture as Gemini delivered it."""
+    report: tuple[tuple[str, float | str], ...] = ()
+    """Measurements of how a picture was put together, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,3 +279,5 @@ class Created:
     warnings: tuple[str, ...] = ()
     cost_usd: float | None = None
     request_id: str = ""
+    parts: tuple[ImageRecord, ...] = ()
+    """The model's answers that the pictures were put together from, where they were."""

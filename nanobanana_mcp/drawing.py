@@ -3,19 +3,29 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
+from nanobanana_mcp.conversation import history_of
 from nanobanana_mcp.domain import Created, Failure, ImageRecord, InputPart, KeptImage, ModelRequest
-from nanobanana_mcp.errors import RateLimited, ServiceError, SourceNotFound, StudioError, Unavailable, UnknownOutcome
-from nanobanana_mcp.gemini.reply import NoPicture, Unreadable, read_reply
-from nanobanana_mcp.keeping import keep
+from nanobanana_mcp.errors import (
+    HistoryRejected,
+    RateLimited,
+    SourceNotFound,
+    StudioError,
+    Unavailable,
+    UnknownOutcome,
+)
+from nanobanana_mcp.gemini.reply import NoPicture
 from nanobanana_mcp.library.journal import Call, Journal, Order
+from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.pricing import cost
-from nanobanana_mcp.shapes import differences
+from nanobanana_mcp.references import worded_roles
+from nanobanana_mcp.settling import Problem, nothing_made, settle, shortfalls
 from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import drop_spool, spool
+from nanobanana_mcp.storage.state import spool
 from nanobanana_mcp.uploads import Uploads
 
 Progress = Callable[[float, float, str], Awaitable[None]]
@@ -31,14 +41,6 @@ async def silent(_done: float, _total: float, _words: str) -> None:
     """Progress that nobody hears."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """A picture that did not come, and the error that says why."""
-
-    failure: Failure
-    error: StudioError
-
-
 @dataclass(kw_only=True)
 class Run:
     """One request under way: what its n calls share."""
@@ -47,6 +49,8 @@ class Run:
     order: Order
     sources: list[Source]
     request: ModelRequest
+    fresh: ModelRequest | None
+    """The same wish without its conversation, for when Gemini does not take the history."""
     progress: Progress
     total: int
     done: int = 0
@@ -70,6 +74,55 @@ class Run:
         return Problem(failure=failure, error=error)
 
 
+class Recipe(Protocol):
+    """Makes a picture out of one or several answers of the model."""
+
+    async def make(self, brush: "Brush") -> list[KeptImage]:
+        """Paint what is needed and put it together. Raises a StudioError when there is no picture."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stroke:
+    """One answer of the model: kept, with its bytes at hand."""
+
+    image: KeptImage
+    data: bytes
+
+
+class Brush:
+    """What a recipe has of the studio: the calls that were reserved for it, one stroke each."""
+
+    def __init__(self, drawing: "Drawing", run: Run, calls: tuple[Call, ...]) -> None:
+        self.run = run
+        self.places = drawing.places
+        self.library = drawing.library
+        self._drawing = drawing
+        self._calls = list(calls)
+        self.painted: list[ImageRecord] = []
+        self.problems: list[Problem] = []
+
+    @property
+    def strokes_left(self) -> int:
+        return len(self._calls)
+
+    async def paint(self, request: ModelRequest) -> Stroke:
+        """Ask the model once more; its answer is kept before this returns. Raises what went wrong."""
+        call = self._calls.pop(0)
+        made = await self._drawing.make_one(self.run, call, request)
+        if isinstance(made, Problem):
+            self.problems.append(made)
+            raise made.error
+        self.painted.append(made.image.record)
+        return made
+
+    async def give_back(self) -> None:
+        """Calls that were not needed are not paid for."""
+        for call in self._calls:
+            await self._drawing.give_back(call)
+        self._calls.clear()
+
+
 class Drawing:
     """Turns reserved calls into kept pictures. Each step is in the journal before the next begins."""
 
@@ -78,6 +131,7 @@ class Drawing:
         *,
         model: ImageModel,
         journal: Journal,
+        library: Library,
         sources: Sources,
         uploads: Uploads,
         places: Places,
@@ -85,25 +139,32 @@ class Drawing:
         max_concurrency: int,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
+        self.places = places
+        self.library = library
         self._model = model
         self._journal = journal
         self._sources = sources
         self._uploads = uploads
-        self._places = places
         self._upload_always = upload_always
         self._gate = asyncio.Semaphore(max_concurrency)
         self._sleep = sleep
 
     async def carry_out(
-        self, plan: Plan, sources: list[Source], order: Order, calls: tuple[Call, ...], progress: Progress
+        self,
+        plan: Plan,
+        sources: list[Source],
+        order: Order,
+        calls: tuple[Call, ...],
+        progress: Progress,
+        recipe: Recipe | None = None,
     ) -> Created:
         """Make the pictures. Raises a StudioError when there is none at all."""
-        total = len(calls)
+        total = len(calls) if recipe is None else plan.request.n
         name = f"{plan.choice.spec.tier} ({plan.choice.spec.nickname})"
         await progress(0, total, f"Asking {name} for {total} {'picture' if total == 1 else 'pictures'}")
         try:
             await self._sources.enter(sources)
-            parts, notes = await self._sources.parts(sources)
+            request, fresh, notes = await self._first_request(plan, sources, has_recipe=recipe is not None)
         except StudioError as error:
             for call in calls:
                 await self._give_up(call, error)
@@ -112,18 +173,52 @@ class Drawing:
             plan=plan,
             order=order,
             sources=sources,
-            request=model_request(plan, parts),
+            request=request,
+            fresh=fresh,
             progress=progress,
             total=total,
             warnings=notes,
         )
         beating = asyncio.create_task(run.heartbeat())
         try:
-            results = await asyncio.gather(*(self._make_one(run, call) for call in calls))
+            if recipe is not None:
+                return await self._follow(recipe, run, calls)
+            results = await asyncio.gather(*(self.make_one(run, call) for call in calls))
         finally:
             beating.cancel()
-        images = tuple(result for result in results if isinstance(result, KeptImage))
+        images = tuple(result.image for result in results if isinstance(result, Stroke))
         problems = [result for result in results if isinstance(result, Problem)]
+        return self._created(run, images, problems)
+
+    async def _follow(self, recipe: Recipe, run: Run, calls: tuple[Call, ...]) -> Created:
+        brush = Brush(self, run, calls)
+        try:
+            images = await recipe.make(brush)
+        finally:
+            await brush.give_back()
+        costs = [await asyncio.to_thread(self._journal.cost_of, r.call_id or "") for r in brush.painted]
+        costs += [problem.failure.cost_usd for problem in brush.problems]
+        created = self._created(run, tuple(images), [])
+        return replace(created, cost_usd=_sum(costs), parts=tuple(brush.painted))
+
+    async def _first_request(
+        self, plan: Plan, sources: list[Source], *, has_recipe: bool
+    ) -> tuple[ModelRequest, ModelRequest | None, list[str]]:
+        """The request as it begins, the one to fall back on when a conversation is not taken, and notes."""
+        if has_recipe:
+            return model_request(plan, ()), None, []
+        parts, notes = await self._sources.parts(sources)
+        fresh = model_request(plan, parts)
+        if plan.request.continue_from is None:
+            return fresh, None, notes
+        history, more = await asyncio.to_thread(history_of, plan.request.continue_from, self.library, self.places)
+        notes += more
+        if not history:
+            return fresh, None, notes
+        return replace(fresh, inputs=parts[1:], history=history), fresh, notes
+
+    def _created(self, run: Run, images: tuple[KeptImage, ...], problems: list[Problem]) -> Created:
+        plan = run.plan
         costs = [image.cost_usd for image in images] + [problem.failure.cost_usd for problem in problems]
         if not images:
             raise nothing_made(problems, sum(c or 0 for c in costs))
@@ -132,20 +227,23 @@ class Drawing:
             mode=plan.mode,
             choice=plan.choice,
             sent_aspect_ratio=plan.aspect_ratio,
-            inputs=tuple(source.record for source in sources),
+            inputs=tuple(source.record for source in run.sources),
             images=images,
             failures=tuple(problem.failure for problem in problems),
             warnings=tuple(dict.fromkeys((*plan.warnings, *run.warnings))),
-            cost_usd=None if None in costs else round(sum(c or 0 for c in costs), 6),
-            request_id=order.id,
+            cost_usd=_sum(costs),
+            request_id=run.order.id,
         )
 
-    async def _make_one(self, run: Run, call: Call) -> KeptImage | Problem:
-        """One call to the model and everything after it; an expected mishap comes back as a Problem."""
+    async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> Stroke | Problem:
+        """One call to the model and everything after it; an expected mishap comes back as a Problem.
+
+        Without a request of its own the call makes the run's, which all its calls share.
+        """
         async with self._gate:
             await asyncio.to_thread(self._journal.sent, call.id)
             try:
-                raw = await self._ask_patiently(run, call)
+                raw = await self._ask_patiently(run, call, request)
             except UnknownOutcome as error:
                 await asyncio.to_thread(self._journal.unknown, call.id, message=str(error))
                 return run.problem(call, error, "UNKNOWN_OUTCOME", call.estimate_usd)
@@ -158,19 +256,26 @@ class Drawing:
             return run.problem(call, error, error.reason, cost(run.plan.choice.spec, error.usage))
         except StudioError as error:
             return run.problem(call, error, type(error).__name__, call.estimate_usd)
-        if self._upload_always and image.record.mime_type.startswith("image/"):
-            upload = await self._uploads.begin(image.record, data, image.record.mime_type, image.record.prompt)
+        record = image.master or image.record
+        if self._upload_always and run.plan.recipe is None and record.mime_type.startswith("image/"):
+            upload = await self._uploads.begin(record, data, record.mime_type, record.prompt)
             image = replace(image, upload=upload)
         run.done += 1
-        shape = f"{image.record.width}x{image.record.height}, {image.record.bytes / 1e6:.1f} MB"
-        await run.progress(run.done, run.total, f"Picture {run.done} of {run.total} is kept: {shape}")
-        return image
+        shape = f"{record.width}x{record.height}, {record.bytes / 1e6:.1f} MB"
+        what = "Picture" if run.plan.recipe is None else "Part"
+        await run.progress(min(run.done, run.total), run.total, f"{what} {run.done} is kept: {shape}")
+        return Stroke(image=image, data=data)
 
-    async def _ask_patiently(self, run: Run, call: Call) -> bytes:
+    async def give_back(self, call: Call) -> None:
+        await asyncio.to_thread(
+            self._journal.failed, call.id, reason="NOT_NEEDED", message="The call was not needed.", cost_usd=0.0
+        )
+
+    async def _ask_patiently(self, run: Run, call: Call, request: ModelRequest | None) -> bytes:
         """Ask again, a bounded number of times, where Gemini said no before it drew anything."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._ask(run)
+                return await (self._ask(run) if request is None else self._generate(run, request))
             except (RateLimited, Unavailable) as error:
                 wait = error.retry_after if isinstance(error, RateLimited) else 2.0 ** (attempt - 1)
                 if not error.retryable or wait is None or wait > LONGEST_WAIT_S or attempt == ATTEMPTS:
@@ -185,19 +290,31 @@ class Drawing:
         raise AssertionError("the last attempt returns or raises")
 
     async def _ask(self, run: Run) -> bytes:
-        setting = f"NANOBANANA_{run.plan.choice.spec.tier.upper()}_MODEL"
+        """Make the run's request. What Google refuses before it draws is put right once: a file that has expired is
+        uploaded again, and a conversation that is not taken begins afresh; neither is charged.
+        """
         request = run.request
         try:
-            return await self._model.generate(request, setting=setting)
+            return await self._generate(run, request)
         except SourceNotFound:
-            # Google refused a file before drawing anything: nothing is charged, and the file can be had again.
             async with run.renewing:
                 if run.request is request:
                     run.sources = await self._sources.renewed(run.sources)
                     parts, notes = await self._sources.parts(run.sources)
                     run.warnings += [*notes, *(note for source in run.sources for note in source.notes)]
-                    run.request = replace(request, inputs=parts)
-        return await self._model.generate(run.request, setting=setting)
+                    run.request = replace(request, inputs=parts[1:] if request.history else parts)
+        except HistoryRejected:
+            if run.fresh is None:
+                raise
+            run.request = run.fresh
+            run.warnings.append(
+                "Gemini did not take the conversation's history (its signatures are missing, wrong or too old), so the "
+                "edit began afresh from the picture alone."
+            )
+        return await self._generate(run, run.request)
+
+    async def _generate(self, run: Run, request: ModelRequest) -> bytes:
+        return await self._model.generate(request, setting=f"NANOBANANA_{run.plan.choice.spec.tier.upper()}_MODEL")
 
     async def _give_up(self, call: Call, error: StudioError) -> None:
         await asyncio.to_thread(
@@ -207,46 +324,16 @@ class Drawing:
     def _finish(self, run: Run, call: Call, raw: bytes) -> tuple[KeptImage, bytes]:
         """The raw answer to the disk first; then what is in it. Runs in a thread."""
         try:
-            spool(call.id, raw, self._places)
+            spool(call.id, raw, self.places)
             self._journal.spooled(call.id)
         except OSError as error:
             run.warnings.append(f"The raw answer could not be put aside ({error.strerror}); the disk may be full.")
-        kept = settle(raw, plan=run.plan, order=run.order, call=call, places=self._places, journal=self._journal)
-        base = run.sources[0].record if run.plan.mode == "edit" else None
-        run.warnings += [*kept.warnings, *shortfalls(kept.record, run.plan, base)]
+        kept = settle(raw, plan=run.plan, order=run.order, call=call, places=self.places, journal=self._journal)
+        base = run.sources[0].record if run.plan.mode == "edit" and run.sources else None
+        run.warnings += kept.warnings
+        if run.plan.recipe is None:
+            run.warnings += shortfalls(kept.record, run.plan, base)
         return kept.image, kept.data
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settled:
-    """A raw answer that became a picture, with the picture's bytes."""
-
-    image: KeptImage
-    record: ImageRecord
-    data: bytes
-    warnings: tuple[str, ...]
-
-
-def settle(
-    raw: bytes, *, plan: Plan, order: Order, call: Call, places: Places, journal: Journal, again: bool = False
-) -> Settled:
-    """Read a raw answer that is in the spool and keep its picture; the journal has the outcome when this returns.
-
-    Raises NoPicture with Gemini's reason, or Unreadable, whose raw answer stays in the spool.
-    """
-    try:
-        reply = read_reply(raw)
-    except NoPicture as error:
-        price = cost(plan.choice.spec, error.usage)
-        journal.failed(call.id, reason=error.reason, message=str(error), cost_usd=price or 0.0)
-        drop_spool(call.id, places)
-        raise
-    except Unreadable as error:
-        journal.unknown(call.id, message=str(error))
-        raise
-    kept = keep(reply, plan=plan, order=order, call=call, places=places, journal=journal, again=again)
-    image = KeptImage(record=kept.record, upload=None, cost_usd=kept.cost_usd, text=reply.text, sources=reply.sources)
-    return Settled(image=image, record=kept.record, data=reply.image, warnings=kept.warnings)
 
 
 def model_request(plan: Plan, parts: tuple[InputPart, ...]) -> ModelRequest:
@@ -260,20 +347,13 @@ def model_request(plan: Plan, parts: tuple[InputPart, ...]) -> ModelRequest:
         image_size=plan.choice.image_size,
         thinking_level=plan.choice.thinking_level,
         grounding=plan.choice.grounding,
+        roles=worded_roles(plan.request.input_roles),
+        seed=plan.request.seed,
+        safety=plan.request.safety,
     )
 
 
-def shortfalls(record: ImageRecord, plan: Plan, base: ImageRecord | None) -> list[str]:
-    """Where the picture is not what was asked for; `base` is the picture that an edit started from."""
-    if not record.width:
-        return []
-    source = (base.width, base.height) if base is not None and base.width else None
-    return differences(record.width, record.height, size=plan.choice.image_size, ratio=plan.aspect_ratio, source=source)
-
-
-def nothing_made(problems: list[Problem], spent: float) -> StudioError:
-    if len(problems) == 1:
-        return problems[0].error
-    messages = list(dict.fromkeys(problem.failure.message for problem in problems))
-    charged = f" Up to ${spent:.3f} may have been charged." if spent else ""
-    return ServiceError(f"None of {len(problems)} pictures was made. {' / '.join(messages)}{charged}")
+def _sum(costs: list[float | None]) -> float | None:
+    """The total, None as soon as one of them is not known."""
+    known = [one for one in costs if one is not None]
+    return round(sum(known), 6) if len(known) == len(costs) else None

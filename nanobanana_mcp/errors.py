@@ -5,7 +5,8 @@ StudioError
 │  ├─ SourceNotFound       an input that cannot be read or is not there
 │  ├─ NotAnImage           an input whose bytes are no picture that may be used
 │  ├─ NotAllowed           a path, a file or a call that the rules forbid
-│  └─ UnsupportedOption    a model cannot do what was asked
+│  ├─ UnsupportedOption    a model cannot do what was asked
+│  └─ HistoryRejected      a conversation that cannot go on as it was
 ├─ ServiceError            Gemini: wait, or say it differently
 │  ├─ Refused              it answered without a picture, and why
 │  ├─ RateLimited          a quota is used up
@@ -40,6 +41,10 @@ class NotAllowed(RequestError):
 
 class UnsupportedOption(RequestError):
     """The chosen model cannot do what was asked; the message names one that can."""
+
+
+class HistoryRejected(RequestError):
+    """Gemini does not take a conversation's earlier turns, whose signatures are missing, wrong or too old."""
 
 
 class ServiceError(StudioError):

@@ -1,18 +1,23 @@
 """The one way a picture is kept: bytes as delivered, thumbnail, record, then its row and lineage in one transaction."""
 
 import hashlib
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from nanobanana_mcp.domain import ImageRecord, ModelReply, now
+from nanobanana_mcp.conversation import remember
+from nanobanana_mcp.domain import ALPHABET, Exact, ImageRecord, KeptImage, ModelReply, Origin, OutputFormat, Parent, now
 from nanobanana_mcp.errors import NotAnImage, SetupError
 from nanobanana_mcp.library.journal import Call, Journal, Order
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.pixels.export import render
+from nanobanana_mcp.pixels.labels import Label, SourceType
 from nanobanana_mcp.pixels.previews import examine
 from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.pricing import cost
 from nanobanana_mcp.storage.paths import Places, picture_stem
 from nanobanana_mcp.storage.state import drop_spool, write_record, write_thumbnail
-from nanobanana_mcp.storage.writing import write_new
+from nanobanana_mcp.storage.writing import Target, write_new
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +52,7 @@ def keep(
     record = ImageRecord(
         id=image_id,
         created_at=now(),
-        origin="edited" if plan.mode == "edit" else "generated",
+        origin="part" if plan.recipe is not None else "edited" if plan.mode == "edit" else "generated",
         path=str(path),
         thumbnail_path=None,
         mime_type=mime_type,
@@ -70,6 +75,8 @@ def keep(
             thumbnail = write_thumbnail(image_id, preview.data, suffix, places)
             record = replace(record, thumbnail_path=str(thumbnail))
         write_record(record, places, extra={"request": plan.dump(), "cost_usd": price})
+        if plan.recipe is None:
+            remember(record, reply, plan, places)
     except OSError as error:
         warnings.append(f"The picture is kept, but not its preview or record: {error.strerror} ({places.own}).")
     journal.saved(call.id, record, price)
@@ -77,11 +84,117 @@ def keep(
     return Kept(record=record, cost_usd=price, warnings=tuple(warnings))
 
 
+def keep_made(
+    data: bytes,
+    *,
+    image_id: str,
+    origin: Origin,
+    prompt: str | None,
+    like: ImageRecord,
+    parents: tuple[Parent, ...],
+    target: Target,
+    places: Places,
+    library: Library,
+    number: int | None = None,
+) -> tuple[ImageRecord, list[str]]:
+    """Keep a picture that was made on this machine out of others; `like` is the one it shares its facts with.
+
+    Repeating it with the same id is harmless. `number` tells several files of one name apart.
+    """
+    known = library.get(image_id)
+    if known is not None:
+        return known, []
+    header, preview = examine(data)
+    stem = target.stem or picture_stem(prompt or "", image_id, now())
+    if number is not None and target.stem is not None:
+        stem = f"{stem}-{number}"
+    path = write_new(target.folder, stem, header.extension, data, key=image_id)
+    warnings = []
+    if target.stem is not None and path.stem != stem:
+        warnings.append(
+            f"{stem}{header.extension} was there already and was left alone; the new picture is {path.name}."
+        )
+    if target.suffix and not _same_type(target.suffix, header.extension):
+        kind = header.extension.lstrip(".").upper()
+        warnings.append(f"The file is {path.name}, since it is {kind}; output_format chooses the format.")
+    suffix = "." + preview.mime_type.removeprefix("image/").replace("jpeg", "jpg")
+    record = ImageRecord(
+        id=image_id,
+        created_at=now(),
+        origin=origin,
+        path=str(path),
+        thumbnail_path=str(write_thumbnail(image_id, preview.data, suffix, places)),
+        mime_type=header.mime_type,
+        width=header.width,
+        height=header.height,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        prompt=prompt,
+        mode=like.mode,
+        tier=like.tier,
+        model_id=like.model_id,
+        backend=like.backend,
+        call_id=like.call_id,
+        parents=parents,
+    )
+    write_record(record, places)
+    library.add(record)
+    return record, warnings
+
+
+def exact_file(
+    image: KeptImage, data: bytes, exact: Exact, target: Target, places: Places, library: Library
+) -> tuple[KeptImage, list[str]]:
+    """The file in the size and format that was asked for, derived from a picture and recorded as its child."""
+    master = image.record
+    recipe = {"from": master.id, **{name: value for name, value in asdict(exact).items() if value is not None}}
+    rendered = render(
+        data,
+        width=exact.width,
+        height=exact.height,
+        fit=exact.fit,
+        output_format=exact.output_format or _format_of(master.mime_type),
+        quality=exact.quality,
+        label=Label(source_type=source_type(master), recipe=json.dumps(recipe)),
+    )
+    record, warnings = keep_made(
+        rendered.data,
+        image_id=child_id(master.id, "exact"),
+        origin="derived",
+        prompt=master.prompt,
+        like=master,
+        parents=(Parent(image_id=master.id, role="base"),),
+        target=target,
+        places=places,
+        library=library,
+    )
+    return replace(image, record=record, master=master), [*rendered.notes, *warnings]
+
+
+def source_type(record: ImageRecord) -> SourceType:
+    """The IPTC term: made by a model, or put together from a model's answer and something else."""
+    made_whole = record.origin in ("generated", "part") and record.mode == "generate"
+    return "trainedAlgorithmicMedia" if made_whole else "compositeWithTrainedAlgorithmicMedia"
+
+
+def child_id(image_id: str, what: str) -> str:
+    """The id of what is made out of a picture: the same whenever it is made again, and sorted with the picture."""
+    digest = hashlib.sha256(f"{image_id} {what}".encode()).digest()
+    return image_id[:13] + "".join(ALPHABET[byte % 32] for byte in digest[:7])
+
+
+def _format_of(mime_type: str) -> OutputFormat:
+    formats: dict[str, OutputFormat] = {"image/png": "png", "image/webp": "webp", "image/avif": "avif"}
+    return formats.get(mime_type, "jpeg")
+
+
 def _write_master(
     data: bytes, extension: str, image_id: str, plan: Plan, call: Call, places: Places, *, again: bool
 ) -> tuple[Path, list[str]]:
-    target = plan.target
+    target = plan.target if plan.recipe is None else Target(folder=places.parts)
     stem = picture_stem(plan.request.prompt, image_id, call.reserved_at)
+    if target.stem is not None and plan.request.exact is not None:
+        target = replace(target, folder=places.output, stem=None, suffix="")  # the name is the exact file's
     if target.stem is not None:
         stem = target.stem if plan.request.n == 1 else f"{target.stem}-{call.position + 1}"
     since = call.reserved_at.timestamp() - 1 if again else None

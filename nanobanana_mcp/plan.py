@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nanobanana_mcp.domain import Choice, ImageRequest, Mode, Parent
+from nanobanana_mcp.domain import Choice, Exact, ImageRequest, Mode, Parent
 from nanobanana_mcp.storage.writing import Target
 from nanobanana_mcp.tiers import AspectRatio, ModelSpec
 
@@ -25,10 +25,13 @@ class Plan:
     estimate_usd: float | None
     """For one picture."""
     warnings: tuple[str, ...] = ()
+    recipe: str | None = None
+    """How the model's answers become a picture, when they are only parts of it; JSON."""
 
     def dump(self) -> str:
         body = asdict(self)
         body["target"]["folder"] = str(self.target.folder)
+        body["request"]["safety"] = dict(self.request.safety)
         body["choice"]["spec"] = asdict(replace(self.choice.spec, shutdown=None))
         return json.dumps(body, ensure_ascii=False)
 
@@ -36,13 +39,18 @@ class Plan:
         """The same for the same wish: the request with its inputs' contents instead of their names."""
         asked = asdict(replace(self.request, inputs=contents, file_id=None))
         return hashlib.sha256(
-            json.dumps([asked, self.mode, self.choice.spec.id], sort_keys=True, ensure_ascii=False).encode()
+            json.dumps(
+                [asked, self.mode, self.choice.spec.id, self.recipe], sort_keys=True, ensure_ascii=False
+            ).encode()
         ).hexdigest()
 
 
 def load_plan(text: str) -> Plan:
     body: dict[str, Any] = json.loads(text)
-    request = body["request"] | {"inputs": tuple(body["request"]["inputs"])}
+    request = body["request"]
+    request |= {name: tuple(request[name]) for name in ("inputs", "input_roles")}
+    request["safety"] = tuple(request["safety"].items())
+    request["exact"] = Exact(**request["exact"]) if request["exact"] is not None else None
     spec = body["choice"]["spec"]
     spec |= {name: tuple(spec[name]) for name in ("sizes", "ratios", "thinking_levels")}
     return Plan(
@@ -54,4 +62,5 @@ def load_plan(text: str) -> Plan:
         target=Target(**(body["target"] | {"folder": Path(body["target"]["folder"])})),
         estimate_usd=body["estimate_usd"],
         warnings=tuple(body["warnings"]),
+        recipe=body["recipe"],
     )

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from nanobanana_mcp.domain import ImageRecord
-from nanobanana_mcp.drawing import settle
 from nanobanana_mcp.errors import StudioError
 from nanobanana_mcp.gemini.reply import NoPicture, Unreadable
 from nanobanana_mcp.library.journal import OPEN, Call, Journal, Order
 from nanobanana_mcp.plan import load_plan
+from nanobanana_mcp.settling import settle
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import Presence, drop_spool, spooled, spooled_calls
 

@@ -1,11 +1,11 @@
 """An answer that was paid for before, put together again from the library."""
 
 from nanobanana_mcp.domain import Backend, Created, Failure, KeptImage
-from nanobanana_mcp.drawing import Problem, nothing_made
 from nanobanana_mcp.errors import ServiceError, UnknownOutcome
 from nanobanana_mcp.library.journal import Call, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.plan import load_plan
+from nanobanana_mcp.settling import Problem, nothing_made
 
 
 def read_back(order: Order, calls: tuple[Call, ...], library: Library, backend: Backend) -> Created:

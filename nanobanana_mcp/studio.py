@@ -110,6 +110,7 @@ class Studio:
         self._drawing = Drawing(
             model=model,
             journal=self.journal,
+            library=self.library,
             sources=self.sources,
             uploads=self.uploads,
             places=places,

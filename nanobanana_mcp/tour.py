@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
+from mcp import MCPError
 from mcp.types import TextContent
 
 from nanobanana_mcp.errors import ServiceError
@@ -126,9 +127,12 @@ class Tour:
     async def _call(self, step: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         self._step = step
         self.audience.begins(step)
-        result = await self.client.call_tool(
-            tool, arguments, progress_handler=self.audience.progress, raise_on_error=False
-        )
+        try:
+            result = await self.client.call_tool(
+                tool, arguments, progress_handler=self.audience.progress, raise_on_error=False
+            )
+        except MCPError as error:
+            raise self._wrong(f"The server did not answer ({error}).") from error
         if result.is_error:
             words = [block.text for block in result.content if isinstance(block, TextContent)]
             raise self._wrong(" ".join(words) or "The server gave no reason.")

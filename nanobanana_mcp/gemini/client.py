@@ -14,7 +14,7 @@ from google import genai
 from google.genai import errors as genai_errors
 from google.genai import types
 
-from nanobanana_mcp.domain import ModelRequest
+from nanobanana_mcp.domain import ModelRequest, Turn
 from nanobanana_mcp.errors import SetupError, SourceNotFound, StudioError
 from nanobanana_mcp.gemini.failures import translate
 from nanobanana_mcp.gemini.transport import open_clients
@@ -82,7 +82,7 @@ class Gemini:
         async with self._translated(model_id=request.model_id, setting=setting), asyncio.timeout(self._timeout_s + 5):
             response = await self._client.aio.models.generate_content(
                 model=request.model_id,
-                contents=[types.Content(role="user", parts=_parts(request))],
+                contents=[*map(_turn, request.history), types.Content(role="user", parts=_parts(request))],
                 config=_config(request),
             )
         raw = response.sdk_http_response
@@ -138,6 +138,8 @@ class Gemini:
 
 def _parts(request: ModelRequest) -> list[types.Part]:
     parts = [types.Part.from_text(text=request.prompt)]
+    if request.roles:
+        parts.append(types.Part.from_text(text=request.roles))
     for image in request.inputs:
         if image.data is not None:
             parts.append(types.Part.from_bytes(data=image.data, mime_type=image.mime_type))
@@ -147,6 +149,24 @@ def _parts(request: ModelRequest) -> list[types.Part]:
     if request.negative_prompt:
         parts.append(types.Part.from_text(text=f"Keep these out of the picture: {request.negative_prompt}"))
     return parts
+
+
+def _turn(turn: Turn) -> types.Content:
+    parts = []
+    for part in turn.parts:
+        blob = types.Blob(data=part.data, mime_type=part.mime_type) if part.data is not None else None
+        parts.append(types.Part(text=part.text, inline_data=blob, thought_signature=part.signature))
+    return types.Content(role=turn.role, parts=parts)
+
+
+def _safety(request: ModelRequest) -> list[types.SafetySetting] | None:
+    return [
+        types.SafetySetting(
+            category=types.HarmCategory(f"HARM_CATEGORY_{category.upper()}"),
+            threshold=types.HarmBlockThreshold(threshold.upper()),
+        )
+        for category, threshold in request.safety
+    ] or None
 
 
 def _config(request: ModelRequest) -> types.GenerateContentConfig:
@@ -160,6 +180,8 @@ def _config(request: ModelRequest) -> types.GenerateContentConfig:
         system_instruction=request.system_instruction,
         image_config=image if request.aspect_ratio or size else None,
         thinking_config=thinking,
+        seed=request.seed,
+        safety_settings=_safety(request),
         tools=[types.Tool(google_search=types.GoogleSearch())] if request.grounding else None,
         automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
         automatic_continuation=False,

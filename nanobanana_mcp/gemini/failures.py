@@ -7,6 +7,7 @@ import httpx2
 from google.genai import errors as genai
 
 from nanobanana_mcp.errors import (
+    HistoryRejected,
     RateLimited,
     RequestError,
     ServiceError,
@@ -63,6 +64,8 @@ def _from_status(error: genai.APIError, *, key: str | None, model_id: str | None
         return SetupError(f"Gemini does not accept the key. Check GEMINI_API_KEY. {said}")
     if code == 400 and error.status == "FAILED_PRECONDITION":
         return SetupError(f"Gemini is not available to this account: its region or billing is at fault. {said}")
+    if code == 400 and "thought_signature" in str(error.message):
+        return HistoryRejected(f"Gemini does not take the conversation's history. {said}")
     if code == 400:
         return RequestError(f"Gemini rejected the request. {said}")
     if code == 401:

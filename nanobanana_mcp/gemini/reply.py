@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from nanobanana_mcp.domain import ModelReply, Usage
+from nanobanana_mcp.domain import ModelReply, TurnPart, Usage
 from nanobanana_mcp.errors import Refused, ServiceError
 
 MAX_PARTS = 200
@@ -75,7 +75,9 @@ class NoPicture(Refused):
 class _Part:
     text: str
     image: bytes | None
+    mime_type: str | None
     thought: bool
+    signature: bytes | None
 
 
 def read_reply(raw: bytes) -> ModelReply:
@@ -103,6 +105,11 @@ def read_reply(raw: bytes) -> ModelReply:
         usage=usage,
         model_version=str(body["modelVersion"]) if body.get("modelVersion") else None,
         sources=_sources(candidate),
+        turn=tuple(
+            TurnPart(text=part.text or None, data=part.image, mime_type=part.mime_type, signature=part.signature)
+            for part in parts
+            if not part.thought and (part.text or part.image or part.signature)
+        ),
     )
 
 
@@ -132,7 +139,9 @@ def _part(part: dict[str, Any]) -> _Part:
     return _Part(
         text=text if isinstance(text, str) else "",
         image=_decoded(inline.get("data")),
+        mime_type=str(inline.get("mimeType") or inline.get("mime_type") or "") or None,
         thought=part.get("thought") is True,
+        signature=_decoded(part.get("thoughtSignature") or part.get("thought_signature")),
     )
 
 
@@ -142,7 +151,7 @@ def _decoded(data: object) -> bytes | None:
     try:
         return base64.b64decode(data.replace("-", "+").replace("_", "/") if "-" in data or "_" in data else data)
     except (binascii.Error, ValueError) as error:
-        raise Unreadable("Gemini's picture is not valid base64; the raw answer is kept.") from error
+        raise Unreadable("A part of Gemini's answer is not valid base64; the raw answer is kept.") from error
 
 
 def _usage(body: dict[str, Any]) -> Usage:

@@ -17,9 +17,7 @@ from nanobanana_mcp.pixels.decoding import Size
 
 Plane = NDArray[np.float32]
 
-SURE = (
-    0.35  # confidence from which an answer is corrected; measured: unrelated pictures below 0.1, redrawn ones above 0.5
-)
+SURE = 0.35  # confidence from which an answer is corrected; unrelated pictures were measured below 0.1
 _FURTHEST = 0.06  # of the longer side: how far a shift is searched for
 _SCALES = (0.96, 0.97, 0.98, 0.99, 1.0, 1.01, 1.02, 1.03, 1.04)
 _LOST = 0.12  # shift as a part of a side, or change of scale, at which the search has run away
@@ -110,19 +108,20 @@ def _motion(reference: Image.Image, answer: Image.Image, outside: NDArray[np.boo
     if level.count < _LEAST_PIXELS * (_COARSE / _LEVELS[0]) ** 2 or level.texture < _LEAST_TEXTURE:
         return still, 0.0
     motion = _searched(level, answered)
-    trust = 0.0
+    confidence = 0.0
     for longest in _LEVELS:
         if longest > _LEVELS[0] and longest // 2 >= max(reference.size):
             break
         level = _level(bright, outside, longest)
         if level.count < _LEAST_PIXELS or level.texture < _LEAST_TEXTURE:
             return still, 0.0
-        motion, trust = _refined(level, answered, motion)
-        if trust < SURE / 2:
+        finer, trust = _refined(level, answered, motion)
+        if trust < SURE / 2:  # a redrawn picture may have no detail in common with its source; the coarser answer holds
             break
+        motion, confidence = finer, max(confidence, trust)
     if max(abs(motion[0]), abs(motion[1])) > 1.2 * _FURTHEST or abs(motion[2] - 1) > 0.06:
         return still, 0.0
-    return motion, trust
+    return motion, confidence
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,7 +112,7 @@ def region_from_mask(data: bytes, *, size: Size, grow: int = 0, feather: int = 0
     if plane.size != size:
         plane = plane.resize(size, Image.Resampling.BILINEAR)
     weight = np.asarray(plane)
-    weight = np.where(weight < 8, 0, np.where(weight > 247, 255, weight)).astype(np.uint8)  # JPEG noise
+    weight = np.where(weight < 16, 0, np.where(weight > 239, 255, weight)).astype(np.uint8)  # JPEG noise
     rows, columns = np.flatnonzero(weight.any(axis=1)), np.flatnonzero(weight.any(axis=0))
     if not rows.size:
         raise RequestError("The mask has no white in it, so nothing may change; paint the part to edit white.")

@@ -41,6 +41,11 @@ class Places:
         return self.own / "records"
 
     @property
+    def parts(self) -> Path:
+        """Answers of the model that were put together into pictures."""
+        return self.own / "parts"
+
+    @property
     def trash(self) -> Path:
         return self.own / "trash"
 

@@ -57,6 +57,16 @@ def write_thumbnail(image_id: str, data: bytes, extension: str, places: Places) 
     return path
 
 
+def write_turn(image_id: str, body: bytes, places: Places) -> None:
+    """The model's turn of a picture, so that its conversation can go on later and elsewhere."""
+    replace_durably(places.own / "turns" / f"{image_id}.json", body)
+
+
+def read_turn(image_id: str, places: Places) -> bytes | None:
+    path = places.own / "turns" / f"{image_id}.json"
+    return path.read_bytes() if path.is_file() else None
+
+
 def write_record(record: ImageRecord, places: Places, *, extra: dict[str, Any] | None = None) -> None:
     """The picture's own record: what a new library is rebuilt from when the database is lost."""
     body = asdict(record) | {"created_at": record.created_at.isoformat()} | (extra or {})

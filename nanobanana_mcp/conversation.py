@@ -1,0 +1,117 @@
+"""Going on with the model's own turn: what was said and drawn before, with the signatures that prove it."""
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from nanobanana_mcp.domain import ImageRecord, ModelReply, Turn, TurnPart
+from nanobanana_mcp.errors import StudioError
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.plan import Plan
+from nanobanana_mcp.references import worded_roles
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.state import read_turn, write_turn
+from nanobanana_mcp.uploads import sendable
+
+HISTORY_BYTES = 8 * 1024 * 1024
+"""Pictures of earlier turns that a request carries: they are sent, and paid for as inputs, every time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Exchange:
+    """A picture's own turn: what the user said and showed, and what the model answered."""
+
+    user: Turn
+    model: Turn
+    previous: str | None
+
+    @property
+    def bytes(self) -> int:
+        return sum(len(part.data or b"") for turn in (self.user, self.model) for part in turn.parts)
+
+
+def remember(record: ImageRecord, reply: ModelReply, plan: Plan, places: Places) -> None:
+    """Keep a picture's turn beside its record. The picture itself is not stored twice: its place is marked."""
+    model = []
+    for part in reply.turn:
+        entry: dict[str, Any] = {"text": part.text, "mime_type": part.mime_type}
+        if part.data is not None:
+            entry["data"] = "master" if part.data == reply.image else base64.b64encode(part.data).decode()
+        if part.signature is not None:
+            entry["signature"] = base64.b64encode(part.signature).decode()
+        model.append(entry)
+    body = {
+        "previous": plan.request.continue_from,
+        "text": plan.request.prompt,
+        "roles": worded_roles(plan.request.input_roles),
+        "inputs": [p.image_id for p in plan.parents if p.image_id != plan.request.continue_from],
+        "model": model,
+    }
+    write_turn(record.id, json.dumps(body, ensure_ascii=False).encode(), places)
+
+
+def history_of(image_id: str, library: Library, places: Places) -> tuple[tuple[Turn, ...], list[str]]:
+    """The turns up to a picture, oldest first, and what to tell the caller; no turns where they cannot be had.
+
+    The oldest are left out when they are more than a request can carry.
+    """
+    exchanges: list[_Exchange] = []
+    total = 0
+    following: str | None = image_id
+    while following is not None:
+        found = _exchange(following, library, places)
+        if found is None:
+            break
+        if exchanges and total + found.bytes > HISTORY_BYTES:
+            return _turns(exchanges), [f"The conversation is long: its first turns, up to {following}, were left out."]
+        exchanges.insert(0, found)
+        total += found.bytes
+        following = found.previous
+    if not exchanges:
+        return (), [f"{image_id} has no turn of the model that could go on, so the edit began from the picture alone."]
+    left_out = [f"The turns up to {following} are no longer there and were left out."] if following is not None else []
+    return _turns(exchanges), left_out
+
+
+def _turns(exchanges: list[_Exchange]) -> tuple[Turn, ...]:
+    return tuple(turn for exchange in exchanges for turn in (exchange.user, exchange.model))
+
+
+def _exchange(image_id: str, library: Library, places: Places) -> _Exchange | None:
+    """One picture's turn, None when a part of it is gone: a turn with a hole in it has no valid signature."""
+    raw, record = read_turn(image_id, places), library.get(image_id)
+    if raw is None or record is None:
+        return None
+    try:
+        body = json.loads(raw)
+        master, mime_type = sendable(record)
+        shown = [_shown(parent, library) for parent in body["inputs"]]
+        said = [TurnPart(text=body["text"]), *([TurnPart(text=body["roles"])] if body["roles"] else []), *shown]
+        answered = [_answered(entry, master, mime_type) for entry in body["model"]]
+    except (StudioError, ValueError, KeyError, TypeError):
+        return None
+    return _Exchange(
+        user=Turn(role="user", parts=tuple(said)),
+        model=Turn(role="model", parts=tuple(answered)),
+        previous=body["previous"],
+    )
+
+
+def _shown(image_id: str, library: Library) -> TurnPart:
+    record = library.get(image_id)
+    if record is None:
+        raise KeyError(image_id)
+    data, mime_type = sendable(record)
+    return TurnPart(data=data, mime_type=mime_type)
+
+
+def _answered(entry: dict[str, Any], master: bytes, mime_type: str) -> TurnPart:
+    stored, signature = entry.get("data"), entry.get("signature")
+    data = master if stored == "master" else base64.b64decode(stored) if stored else None
+    return TurnPart(
+        text=entry.get("text"),
+        data=data,
+        mime_type=entry.get("mime_type") or (mime_type if data is not None else None),
+        signature=base64.b64decode(signature) if signature else None,
+    )
