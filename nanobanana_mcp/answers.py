@@ -3,7 +3,7 @@
 from typing import Any
 
 from nanobanana_mcp.domain import Created, ImageRecord, KeptImage
-from nanobanana_mcp.studio import Quote
+from nanobanana_mcp.job import Quote
 
 TOTAL_PREVIEW_BYTES = 600_000
 """Of one answer, before base64 makes a third more of it: clients cut answers off at one megabyte."""
@@ -22,11 +22,20 @@ def created_text(created: Created) -> str:
             f"{number}. {record.id} {record.path} ({record.width}x{record.height}, {record.mime_type}, "
             f"{megabytes(record.bytes)} MB)"
         )
+        if image.master is not None:
+            master = image.master
+            lines.append(f"   Made from {master.id} {master.path} ({master.width}x{master.height}, as delivered)")
+        if image.report:
+            lines.append("   " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in image.report))
         if image.text:
             lines.append(f'   The model wrote: "{image.text}"')
         if image.sources:
             lines.append(f"   Searched: {', '.join(image.sources[:5])}")
     lines += [f"Picture {failure.index} failed ({failure.reason}): {failure.message}" for failure in created.failures]
+    if created.parts:
+        lines.append(
+            f"Put together from the model's answers {', '.join(part.id for part in created.parts)}, which are kept."
+        )
     lines.append(cost_line(created))
     lines += [f"Note: {warning}" for warning in created.warnings]
     return "\n".join(lines)
@@ -79,6 +88,7 @@ def created_structure(created: Created) -> dict[str, Any]:
         ],
         "total_size_mb": megabytes(sum(image.record.bytes for image in created.images)),
         "cost_usd": created.cost_usd,
+        **({"parts": [{"id": part.id, "path": part.path} for part in created.parts]} if created.parts else {}),
         "warnings": list(created.warnings),
         "failures": [
             {"index": f.index, "reason": f.reason, "message": f.message, "cost_usd": f.cost_usd}
@@ -92,7 +102,8 @@ def quote_text(quote: Quote) -> str:
     plan, choice = quote.plan, quote.plan.choice
     spec, n = choice.spec, quote.plan.request.n
     each = plan.estimate_usd
-    price = f"about ${each * n:.3f} (${each:.3f} a picture)" if each is not None else "an unknown amount"
+    most = "at most " if quote.calls != n else "about "
+    price = f"{most}${each * quote.calls:.3f} (${each:.3f} a call)" if each is not None else "an unknown amount"
     shape = f"{choice.image_size}, aspect ratio {plan.aspect_ratio or ('of the source' if quote.inputs else 'auto')}"
     lines = [
         f"Dry run: nothing was sent. It would {plan.mode} {n} picture{'s' if n > 1 else ''} with {spec.nickname} "
@@ -120,7 +131,8 @@ def quote_structure(quote: Quote) -> dict[str, Any]:
         "requested": plan.request.n,
         "input_image_count": len(quote.inputs),
         "estimated_usd_each": each,
-        "estimated_usd": round(each * plan.request.n, 6) if each is not None else None,
+        "calls_at_most": quote.calls,
+        "estimated_usd": round(each * quote.calls, 6) if each is not None else None,
         "spent_today_usd": quote.spending.day_usd,
         "spent_last_hour_usd": quote.spending.hour_usd,
         "would_be_refused": quote.refusal,
@@ -140,6 +152,8 @@ def image_structure(image: KeptImage) -> dict[str, Any]:
             "state": upload.state,
             "expires_at": upload.expires_at.isoformat() if upload.expires_at else None,
         },
+        **({"master": image.master.id, "master_path": image.master.path} if image.master else {}),
+        **({"report": dict(image.report)} if image.report else {}),
         **({"text": image.text} if image.text else {}),
         **({"sources": list(image.sources)} if image.sources else {}),
     }

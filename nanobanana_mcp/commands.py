@@ -1,6 +1,7 @@
 """The verbs of the command line, for people; without a verb the command is an MCP server."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,8 @@ def _emulator(host: str, port: int) -> int:
     try:
         serve(port, host)
     except OSError as error:
-        sys.stderr.write(f"nanobanana-mcp emulator: {host}:{port} cannot be listened on ({error.strerror}).\n")
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        sys.stderr.write(f"nanobanana-mcp emulator: {host}:{port} cannot be listened on ({reason}).\n")
         return 2
     return 0
 

@@ -163,7 +163,6 @@ class Drawing:
         name = f"{plan.choice.spec.tier} ({plan.choice.spec.nickname})"
         await progress(0, total, f"Asking {name} for {total} {'picture' if total == 1 else 'pictures'}")
         try:
-            await self._sources.enter(sources)
             request, fresh, notes = await self._first_request(plan, sources, has_recipe=recipe is not None)
         except StudioError as error:
             for call in calls:

@@ -16,8 +16,10 @@ from nanobanana_mcp.pixels.previews import examine
 from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.pricing import cost
 from nanobanana_mcp.storage.paths import Places, picture_stem
-from nanobanana_mcp.storage.state import drop_spool, write_record, write_thumbnail
+from nanobanana_mcp.storage.state import drop_spool, spooled_calls, write_record, write_thumbnail
 from nanobanana_mcp.storage.writing import Target, write_new
+
+ICON = "image/vnd.microsoft.icon"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,37 +98,43 @@ def keep_made(
     places: Places,
     library: Library,
     number: int | None = None,
+    icon: tuple[int, int] | None = None,
 ) -> tuple[ImageRecord, list[str]]:
     """Keep a picture that was made on this machine out of others; `like` is the one it shares its facts with.
 
-    Repeating it with the same id is harmless. `number` tells several files of one name apart.
+    Repeating it with the same id is harmless. `number` tells several files of one name apart. `icon` is the width and
+    height of an .ico file, which is none of the formats that are read here.
     """
     known = library.get(image_id)
     if known is not None:
         return known, []
-    header, preview = examine(data)
+    thumbnail: Path | None = None
+    if icon is not None:
+        (width, height), mime_type, extension = icon, ICON, ".ico"
+    else:
+        header, preview = examine(data)
+        width, height, mime_type, extension = header.width, header.height, header.mime_type, header.extension
+        suffix = "." + preview.mime_type.removeprefix("image/").replace("jpeg", "jpg")
+        thumbnail = write_thumbnail(image_id, preview.data, suffix, places)
     stem = target.stem or picture_stem(prompt or "", image_id, now())
     if number is not None and target.stem is not None:
         stem = f"{stem}-{number}"
-    path = write_new(target.folder, stem, header.extension, data, key=image_id)
+    path = write_new(target.folder, stem, extension, data, key=image_id)
     warnings = []
     if target.stem is not None and path.stem != stem:
-        warnings.append(
-            f"{stem}{header.extension} was there already and was left alone; the new picture is {path.name}."
-        )
-    if target.suffix and not _same_type(target.suffix, header.extension):
-        kind = header.extension.lstrip(".").upper()
+        warnings.append(f"{stem}{extension} was there already and was left alone; the new picture is {path.name}.")
+    if target.suffix and not _same_type(target.suffix, extension):
+        kind = extension.lstrip(".").upper()
         warnings.append(f"The file is {path.name}, since it is {kind}; output_format chooses the format.")
-    suffix = "." + preview.mime_type.removeprefix("image/").replace("jpeg", "jpg")
     record = ImageRecord(
         id=image_id,
         created_at=now(),
         origin=origin,
         path=str(path),
-        thumbnail_path=str(write_thumbnail(image_id, preview.data, suffix, places)),
-        mime_type=header.mime_type,
-        width=header.width,
-        height=header.height,
+        thumbnail_path=str(thumbnail) if thumbnail is not None else None,
+        mime_type=mime_type,
+        width=width,
+        height=height,
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         prompt=prompt,
@@ -171,6 +179,13 @@ def exact_file(
     return replace(image, record=record, master=master), [*rendered.notes, *warnings]
 
 
+def made_label(part: ImageRecord, plan: Plan) -> Label:
+    """What a picture that was put together says of itself."""
+    recipe = {"from": [parent.image_id for parent in plan.parents], "part": part.id, "prompt": plan.request.prompt}
+    recipe |= json.loads(plan.recipe or "{}")
+    return Label(source_type="compositeWithTrainedAlgorithmicMedia", recipe=json.dumps(recipe, ensure_ascii=False))
+
+
 def source_type(record: ImageRecord) -> SourceType:
     """The IPTC term: made by a model, or put together from a model's answer and something else."""
     made_whole = record.origin in ("generated", "part") and record.mode == "generate"
@@ -193,8 +208,8 @@ def _write_master(
 ) -> tuple[Path, list[str]]:
     target = plan.target if plan.recipe is None else Target(folder=places.parts)
     stem = picture_stem(plan.request.prompt, image_id, call.reserved_at)
-    if target.stem is not None and plan.request.exact is not None:
-        target = replace(target, folder=places.output, stem=None, suffix="")  # the name is the exact file's
+    if plan.request.exact is not None:
+        target = target.without_name(places.output)
     if target.stem is not None:
         stem = target.stem if plan.request.n == 1 else f"{target.stem}-{call.position + 1}"
     since = call.reserved_at.timestamp() - 1 if again else None
@@ -202,7 +217,7 @@ def _write_master(
     try:
         path = write_new(target.folder, stem, extension, data, key=image_id, written_after=since)
     except OSError as error:
-        path = _write_elsewhere(data, stem, extension, image_id, places, error)
+        path = _write_elsewhere(data, stem, extension, image_id, places, error, written_after=since)
         warnings.append(f"{target.folder} could not take the picture ({error.strerror}); it is at {path} instead.")
         return path, warnings
     if target.stem is not None and path.stem != stem:
@@ -212,12 +227,26 @@ def _write_master(
     return path, warnings
 
 
-def _write_elsewhere(data: bytes, stem: str, extension: str, image_id: str, places: Places, error: OSError) -> Path:
+def _write_elsewhere(
+    data: bytes,
+    stem: str,
+    extension: str,
+    image_id: str,
+    places: Places,
+    error: OSError,
+    *,
+    written_after: float | None,
+) -> Path:
     for folder in (places.output, places.state / "rescued"):
         try:
-            return write_new(folder, stem, extension, data, key=image_id)
+            return write_new(folder, stem, extension, data, key=image_id, written_after=written_after)
         except OSError:
             continue
+    if image_id.removeprefix("img_") not in spooled_calls(places):
+        raise SetupError(
+            f"No disk takes the picture ({error.strerror}), nor its raw answer: it is lost, although it was paid for. "
+            f"Make room on the disks of {places.output} and {places.state} before asking again."
+        ) from error
     raise SetupError(
         f"No disk takes the picture ({error.strerror}). Its raw answer is kept in {places.spool}; make room and run "
         "maintenance with operation 'recover', which finishes it without paying again."

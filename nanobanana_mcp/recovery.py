@@ -1,5 +1,7 @@
 """What a dead process left behind: finished from its raw answers where there are any, and otherwise reported."""
 
+import threading
+from collections.abc import Container
 from dataclasses import dataclass
 
 from nanobanana_mcp.domain import ImageRecord
@@ -9,7 +11,7 @@ from nanobanana_mcp.library.journal import OPEN, Call, Journal, Order
 from nanobanana_mcp.plan import load_plan
 from nanobanana_mcp.settling import settle
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import Presence, drop_spool, spooled, spooled_calls
+from nanobanana_mcp.storage.state import Presence, drop_spool, drop_unfinished, spooled, spooled_calls
 
 NEVER_SENT = "The process was ended before the request was sent; nothing was charged."
 LOST = "The process was ended while Gemini was drawing, so the answer is lost; it may have been charged."
@@ -27,16 +29,25 @@ class Recovered:
 class Recovery:
     """Never touches what belongs to a living process."""
 
-    def __init__(self, journal: Journal, places: Places, presence: Presence) -> None:
+    def __init__(
+        self, journal: Journal, places: Places, presence: Presence, *, running: Container[str] | None = None
+    ) -> None:
+        """`running` has the ids of this process's requests that are under way; None: any of them may be."""
         self._journal = journal
         self._places = places
         self._presence = presence
+        self._running = running
+        self._one_at_a_time = threading.Lock()
 
     def left_behind(self) -> list[tuple[Order, Call]]:
-        """Open calls of processes that no longer run."""
+        """Open calls of processes that no longer run, and of this one where it could not finish them."""
         alive: dict[str, bool] = {}
         found = []
         for order, call in self._journal.unfinished():
+            if order.process == self._presence.name and self._running is not None:
+                if order.id not in self._running:
+                    found.append((order, call))
+                continue
             if order.process not in alive:
                 alive[order.process] = self._presence.is_alive(order.process)
             if not alive[order.process]:
@@ -45,16 +56,17 @@ class Recovery:
 
     def recover(self) -> list[Recovered]:
         """Bring every call that was left behind to an end, once, whichever process does it."""
-        owned: set[str] = set()
-        found = []
-        for order, call in self.left_behind():
-            if order.id not in owned:
-                if not self._journal.take_over(order.id, dead=order.process, process=self._presence.name):
-                    continue
-                owned.add(order.id)
-            found.append(self._end(order, call))
-        self._sweep()
-        return found
+        with self._one_at_a_time:
+            owned: set[str] = set()
+            found = []
+            for order, call in self.left_behind():
+                if order.id not in owned:
+                    if not self._journal.take_over(order.id, dead=order.process, process=self._presence.name):
+                        continue
+                    owned.add(order.id)
+                found.append(self._end(order, call))
+            self._sweep()
+            return found
 
     def preview(self) -> list[Recovered]:
         """What recover() would do, doing nothing."""
@@ -90,8 +102,10 @@ class Recovery:
         return Recovered(call=call, outcome=f"kept as {kept.record.id} at {kept.record.path}", record=kept.record)
 
     def _sweep(self) -> None:
-        """Drop raw answers whose picture is kept: a process may end between the two."""
+        """Drop raw answers whose picture is kept, since a process may end between the two, and writes cut short."""
         for call_id in spooled_calls(self._places):
             state = self._journal.state_of(call_id)
             if state is not None and state not in (*OPEN[:3], "unknown"):
                 drop_spool(call_id, self._places)
+        if self._presence.sweep():
+            drop_unfinished(self._places, before=self._presence.since)

@@ -5,10 +5,10 @@ from typing import Any
 
 from nanobanana_mcp.answers import megabytes, record_structure
 from nanobanana_mcp.domain import ImageRecord
+from nanobanana_mcp.job import Uploaded
 from nanobanana_mcp.library.totals import Total
 from nanobanana_mcp.maintenance import Report
 from nanobanana_mcp.stats import LOOKED_AT, Stats
-from nanobanana_mcp.studio import Uploaded
 
 SHOWN = 50
 
@@ -163,3 +163,20 @@ def _line(total: Total) -> str:
 def _short(text: str | None, limit: int = 80) -> str:
     text = " ".join((text or "").split())
     return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def converted_text(made: list[ImageRecord], notes: list[str]) -> str:
+    lines = [
+        f"{record.id} {record.path} ({record.width}x{record.height}, {record.mime_type}, {megabytes(record.bytes)} MB)"
+        for record in made
+    ]
+    return "\n".join(["Made without cost:", *lines, *(f"Note: {note}" for note in notes)])
+
+
+def converted_structure(made: list[ImageRecord], notes: list[str]) -> dict[str, Any]:
+    return {
+        "images": [record_structure(record) for record in made],
+        "file_paths": [record.path for record in made],
+        "cost_usd": 0.0,
+        "notes": notes,
+    }

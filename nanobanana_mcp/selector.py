@@ -33,7 +33,7 @@ def find_mode(request: ImageRequest) -> Mode:
 
     Raises UnsupportedOption when "edit" is asked for and there is nothing to edit.
     """
-    count = len(request.inputs) + (request.file_id is not None)
+    count = input_count(request)
     if request.mode == "edit" and count == 0:
         raise UnsupportedOption(
             "mode 'edit' needs a picture to edit: give input_image_path_1, input_images or file_id, "
@@ -41,7 +41,12 @@ def find_mode(request: ImageRequest) -> Mode:
         )
     if request.mode != "auto":
         return request.mode
-    return "edit" if request.file_id is not None or count == 1 else "generate"
+    named = request.file_id is not None or request.continue_from is not None
+    return "edit" if named or count == 1 else "generate"
+
+
+def input_count(request: ImageRequest) -> int:
+    return len(request.inputs) + (request.file_id is not None) + (request.continue_from is not None)
 
 
 def choose(request: ImageRequest, models: Mapping[TierName, ModelSpec]) -> Choice:
@@ -72,7 +77,7 @@ def choose(request: ImageRequest, models: Mapping[TierName, ModelSpec]) -> Choic
 def cannot(request: ImageRequest, spec: ModelSpec) -> str | None:
     """Why this model cannot do the request, as words that follow the tier's name; None when it can."""
     size = wanted_size(request, spec)
-    count = len(request.inputs) + (request.file_id is not None)
+    count = input_count(request)
     if size not in spec.sizes:
         return f"makes {', '.join(spec.sizes)} pictures, not {size}"
     if request.aspect_ratio and request.aspect_ratio not in spec.ratios:
@@ -97,7 +102,7 @@ def _weigh(request: ImageRequest) -> tuple[TierName, str]:
     """Quality against speed: each indicator counts one, and a tie goes to the cheaper tier."""
     quality = [f"'{word}'" for word in words_found(request.prompt, QUALITY)]
     speed = [f"'{word}'" for word in words_found(request.prompt, SPEED)]
-    count = len(request.inputs) + (request.file_id is not None)
+    count = input_count(request)
     if request.resolution == "4k":
         quality.append("4k resolution")
     if count >= 3:

@@ -8,7 +8,7 @@ from fastmcp import FastMCP
 
 from nanobanana_mcp import __version__
 from nanobanana_mcp.settings import Settings, project_folder
-from nanobanana_mcp.tools import generate, resources, upkeep
+from nanobanana_mcp.tools import edit, generate, resources, upkeep
 from nanobanana_mcp.tools.gate import Gate
 from nanobanana_mcp.tools.session import Opening
 
@@ -42,7 +42,7 @@ def build_server(settings: Settings, opening: Opening | None = None) -> FastMCP:
         strict_input_validation=True,
         on_duplicate="error",
     )
-    for module in (generate, upkeep, resources):
+    for module in (generate, edit, upkeep, resources):
         module.add(server, opening, settings)
     return server
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from nanobanana_mcp.tiers import AspectRatio, ImageSize
+from nanobanana_mcp.tiers import ANSWERS_1K, AspectRatio, ImageSize
 
 _PIXELS: dict[ImageSize, int] = {"512": 512 * 512, "1K": 1024 * 1024, "2K": 2048 * 2048, "4K": 4096 * 4096}
 TOLERANCE = 0.08
@@ -46,3 +46,10 @@ def differences(
 
 def _off(obtained: float, wanted: float) -> bool:
     return abs(math.log(obtained / wanted)) > TOLERANCE
+
+
+def answer_pixels(ratio: AspectRatio, size: ImageSize) -> tuple[int, int]:
+    """The width x height that a model answers with; 2K is twice 1K and 4K four times, in every ratio."""
+    width, height = ANSWERS_1K[ratio]
+    factor = {"512": 0.5, "1K": 1, "2K": 2, "4K": 4}[size]
+    return round(width * factor), round(height * factor)

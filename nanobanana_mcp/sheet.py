@@ -22,13 +22,14 @@ def draw_sheet(shown: Sequence[Shown], title: str) -> bytes:
 
 def caption(one: Shown, shown: Sequence[Shown]) -> str:
     """What was asked, where it came from (by the numbers on the sheet), tier and size in pixels."""
-    return f"{one.prompt}: {origin(one, shown)} {one.width}x{one.height}"
+    drawn = f"{one.tier} {one.width}x{one.height}" if one.tier else f"{one.width}x{one.height}"
+    return f"{one.prompt}: " + ", ".join(words for words in (_origin(one, shown), drawn) if words)
 
 
-def origin(one: Shown, shown: Sequence[Shown]) -> str:
+def _origin(one: Shown, shown: Sequence[Shown]) -> str:
     numbers = {each.id: number for number, each in enumerate(shown, 1)}
     parents = " and ".join(str(numbers[parent]) for parent in one.parents)
-    return ", ".join(words for words in (f"{one.how} {parents}".strip(), one.tier) if words)
+    return f"{one.how} {parents}".strip()
 
 
 def draw_tree(shown: Sequence[Shown]) -> Tree:
@@ -37,12 +38,12 @@ def draw_tree(shown: Sequence[Shown]) -> Tree:
     told: set[str] = set()
 
     def hang(branch: Tree, number: int, one: Shown) -> None:
-        label = Text.assemble((f"{number:>2}  ", "bold"), (one.id[-6:], "dim"), f"  {few_words(one.prompt)}  ")
+        label = Text.assemble((f"{number:>2}  ", "bold"), (one.id[-6:], "dim"), f"  {_few_words(one.prompt)}  ")
         if one.id in told:
             branch.add(label.append("(see above)", style="dim"))
             return
         told.add(one.id)
-        below = branch.add(label.append(origin(one, shown), style="dim"))
+        below = branch.add(label.append(", ".join(filter(None, (_origin(one, shown), one.tier))), style="dim"))
         for child_number, child in enumerate(shown, 1):
             if one.id in child.parents:
                 hang(below, child_number, child)
@@ -53,6 +54,6 @@ def draw_tree(shown: Sequence[Shown]) -> Tree:
     return tree
 
 
-def few_words(text: str) -> str:
+def _few_words(text: str) -> str:
     words = text.split()
     return " ".join(words[:WORDS]).rstrip(",:;") + ("..." if len(words) > WORDS else "")

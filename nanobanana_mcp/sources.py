@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -9,6 +10,7 @@ from nanobanana_mcp.domain import (
     Backend,
     ImageRecord,
     InputPart,
+    Role,
     Upload,
     is_file_id,
     is_image_id,
@@ -33,6 +35,10 @@ INLINE_BYTES = 14 * 1024 * 1024
 """All pictures of one request together: base64 makes 19 MiB of it, and Google takes 20 MB."""
 
 
+_FILE_ID = re.compile(r"files/[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_INSTEAD = "Give the picture's path or its img_... id instead."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """One input. `data` is what would be sent, already cleaned; None for one that is only in the Files API."""
@@ -46,6 +52,10 @@ class Source:
     upload: Upload | None = None
     upload_is_new: bool = False
     notes: tuple[str, ...] = ()
+    original: bytes | None = None
+    """The file as it is, for work on this machine that must be exact about its pixels."""
+    role: Role | None = None
+    """Where it is not what its place among the inputs makes it."""
 
 
 class Sources:
@@ -82,15 +92,9 @@ class Sources:
             return await asyncio.to_thread(self._by_image_id, given)
         return await asyncio.to_thread(self._by_path, given)
 
-    async def enter(self, sources: list[Source]) -> None:
-        """Give the callers' own pictures their rows; called once a request is certain to be sent."""
-        for source in sources:
-            if source.new:
-                await asyncio.to_thread(self._library.add, source.record)
-                if source.record.path is not None:
-                    await asyncio.to_thread(write_record, source.record, self._places)
-            if source.upload is not None and source.upload_is_new:
-                await asyncio.to_thread(self._library.add_upload, source.upload)
+    async def enter(self, sources: list[Source]) -> list[Source]:
+        """Give the callers' own pictures their rows, one for each content however often or at once it is given."""
+        return [await asyncio.to_thread(self._enter, source) for source in sources]
 
     async def parts(self, sources: list[Source]) -> tuple[tuple[InputPart, ...], list[str]]:
         """The sources as a request carries them, and what to tell the caller: inline while they fit together, by the
@@ -136,6 +140,8 @@ class Sources:
 
     async def _by_file_id(self, given: str, *, offline: bool) -> Source:
         name = given.strip()
+        if not _FILE_ID.fullmatch(name):
+            raise SourceNotFound(f"{shorten(name)} is no Files API id; one looks like files/abc-123. {_INSTEAD}")
         known = await asyncio.to_thread(self._library.find_by_upload, name)
         if known is not None:
             record, upload = known
@@ -153,7 +159,7 @@ class Sources:
         if remote is None or remote.state != "active":
             raise SourceNotFound(
                 f"The Files API does not have {shorten(name)}: it never did, it has expired (files live 48 hours) or it "
-                "belongs to another project. Give the picture's path or its img_... id instead."
+                f"belongs to another project. {_INSTEAD}"
             )
         if not remote.mime_type.startswith("image/"):
             raise NotAnImage(f"{name} is {remote.mime_type}, not an image.")
@@ -177,12 +183,26 @@ class Sources:
         )
         return Source(given=given, record=record, new=found is None, upload=upload, upload_is_new=True)
 
+    def _enter(self, source: Source) -> Source:
+        if source.new:
+            record = self._library.add_import(source.record)
+            if record.path is not None:
+                write_record(record, self._places)
+            upload = replace(source.upload, image_id=record.id) if source.upload is not None else None
+            source = replace(source, record=record, new=False, upload=upload)
+        if source.upload is not None and source.upload_is_new:
+            self._library.add_upload(source.upload)
+            source = replace(source, upload_is_new=False)
+        return source
+
     def _by_image_id(self, given: str) -> Source:
         record = self._library.get(given)
         if record is None:
             raise SourceNotFound(f"The library has no picture {given}. output_stats lists the recent ones.")
         data, mime_type = sendable(record)
-        return self._fitting(Source(given=given, record=record, new=False, data=data, mime_type=mime_type))
+        return self._fitting(
+            Source(given=given, record=record, new=False, data=data, mime_type=mime_type, original=data)
+        )
 
     def _by_path(self, given: str) -> Source:
         path, data = read_input(given, self._places)
@@ -192,7 +212,9 @@ class Sources:
             header = read_header(data)
             check_bounds(header, data)
             if known is not None and known.origin != "imported":
-                return self._fitting(Source(given=given, record=known, new=False, data=data, mime_type=known.mime_type))
+                return self._fitting(
+                    Source(given=given, record=known, new=False, data=data, mime_type=known.mime_type, original=data)
+                )
             cleaned = clean(data, max_bytes=self._max_bytes)
         except NotAnImage as error:
             raise NotAnImage(f"{path}: {error}") from error
@@ -212,6 +234,7 @@ class Sources:
             data=cleaned.data,
             mime_type=cleaned.mime_type,
             notes=notes,
+            original=data,
         )
 
     def _fitting(self, source: Source) -> Source:

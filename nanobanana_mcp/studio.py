@@ -2,24 +2,24 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from nanobanana_mcp.budget import Limits, Spending, check
+from nanobanana_mcp.budget import Limits, check
 from nanobanana_mcp.domain import (
     MAX_INPUTS,
     Backend,
     Created,
     ImageRecord,
     ImageRequest,
-    Mode,
-    Parent,
-    Upload,
+    is_image_id,
     new_id,
     now,
 )
 from nanobanana_mcp.drawing import Drawing, Progress, Sleep, silent
 from nanobanana_mcp.errors import BudgetExceeded, NotAllowed, RequestError, SetupError, SourceNotFound, StudioError
+from nanobanana_mcp.exact import shape_request
+from nanobanana_mcp.job import Job, Quote, Uploaded, parents_of, ratio_to_send
 from nanobanana_mcp.library.counts import Counts
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.journal import Journal, Order, Reservation
@@ -34,14 +34,13 @@ from nanobanana_mcp.pricing import estimate, highest_known
 from nanobanana_mcp.recovery import Recovered, Recovery
 from nanobanana_mcp.replay import read_back
 from nanobanana_mcp.selector import choose, find_mode
-from nanobanana_mcp.shapes import nearest_ratio
 from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.stats import Stats, collect
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.state import Presence
 from nanobanana_mcp.storage.writing import check_room, plan_target
-from nanobanana_mcp.tiers import AspectRatio, ModelSpec, TierName
+from nanobanana_mcp.tiers import ModelSpec, TierName
 from nanobanana_mcp.uploads import Uploads
 
 ROOM = 200_000_000
@@ -52,26 +51,6 @@ DRAIN_S = 20.0
 
 UPLOAD_DRAIN_S = 2.0
 REPLAY_POLL_S = 0.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quote:
-    """What a request would be; `refusal` when the limits would not let it pass now."""
-
-    plan: Plan
-    inputs: tuple[ImageRecord, ...]
-    spending: Spending
-    refusal: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Uploaded:
-    """The result of upload_file."""
-
-    record: ImageRecord
-    upload: Upload
-    reused: bool
-    notes: tuple[str, ...] = ()
 
 
 class Studio:
@@ -120,12 +99,15 @@ class Studio:
         )
         self._running: dict[str, asyncio.Task[Created]] = {}
 
-    async def plan(self, request: ImageRequest, *, offline: bool = False) -> tuple[Plan, list[Source]]:
-        """Decide everything that can be decided for nothing; `offline` asks not even the Files API.
+    async def plan(
+        self, request: ImageRequest, *, offline: bool = False, sources: list[Source] | None = None
+    ) -> tuple[Plan, list[Source]]:
+        """Decide everything that can be decided for nothing; `offline` asks not even the Files API. `sources` are the
+        inputs where they were found already.
 
         Raises RequestError and its kin.
         """
-        given = ((request.file_id,) if request.file_id is not None else ()) + request.inputs
+        given = tuple(one for one in (request.continue_from, request.file_id) if one is not None) + request.inputs
         if not request.prompt.strip():
             raise RequestError("The prompt is empty; say what the picture should show.")
         if request.file_id is not None and not request.file_id.startswith("files/"):
@@ -134,24 +116,27 @@ class Studio:
             )
         if len(given) > MAX_INPUTS:
             raise RequestError(f"{len(given)} input images were given; at most {MAX_INPUTS} are taken.")
-        mode = find_mode(request)
+        if len(request.input_roles) > len(given):
+            raise RequestError(f"input_roles names {len(request.input_roles)} roles for {len(given)} input images.")
+        if request.continue_from is not None and not is_image_id(request.continue_from):
+            raise RequestError("continue_from takes the img_... id of a picture made here; others can only be inputs.")
+        mode = find_mode(request) if sources is None else "edit"
+        request, notes = shape_request(request, self.models)
         choice = choose(request, self.models)
         target = await asyncio.to_thread(plan_target, request.output_path, self.places)
-        sources = [await self.sources.find(one, offline=offline) for one in given]
+        if sources is None:
+            sources = [await self.sources.find(one, offline=offline) for one in given]
         characters = len(request.prompt) + len(request.negative_prompt or "") + len(request.system_instruction or "")
-        ratio, warnings = _ratio_to_send(request, mode, choice.spec, sources)
+        ratio, warnings = ratio_to_send(request, mode, choice.spec, sources)
         plan = Plan(
             request=request,
             mode=mode,
             choice=choice,
             aspect_ratio=ratio,
-            parents=tuple(
-                Parent(image_id=source.record.id, role="base" if mode == "edit" and position == 0 else "reference")
-                for position, source in enumerate(sources)
-            ),
+            parents=parents_of(mode, sources),
             target=target,
             estimate_usd=estimate(choice, inputs=len(sources), prompt_characters=characters),
-            warnings=(*warnings, *(note for source in sources for note in source.notes)),
+            warnings=(*notes, *warnings, *(note for source in sources for note in source.notes)),
         )
         return plan, sources
 
@@ -160,10 +145,17 @@ class Studio:
 
         Raises a StudioError when there is no picture at all.
         """
-        self._check_setup()
         plan, sources = await self.plan(request)
+        return await self.carry_out(Job(plan=plan, sources=sources, calls=request.n), key=key, progress=progress)
+
+    async def carry_out(self, job: Job, *, key: str | None = None, progress: Progress = silent) -> Created:
+        """Reserve what a job may cost, do it, and answer; or answer for an earlier one that it repeats."""
+        self._check_setup()
+        plan, sources = job.plan, job.sources
         await asyncio.to_thread(check_room, plan.target.folder, ROOM)
         await asyncio.to_thread(check_room, self.places.state, ROOM)
+        sources = await self.sources.enter(sources)
+        plan = replace(plan, parents=parents_of(plan.mode, sources))
         reserved_usd = self._reserved_usd(plan, len(sources))
         order = Order(
             id=new_id(),
@@ -178,12 +170,14 @@ class Studio:
             idempotency_key=key,
         )
         reservation = await asyncio.to_thread(
-            self.journal.reserve, order, n=request.n, estimate_usd=reserved_usd, limits=self.limits
+            self.journal.reserve, order, n=job.calls, estimate_usd=reserved_usd, limits=self.limits
         )
         if reservation.replay:
             return await self._replay(reservation, progress)
         plan = replace(plan, warnings=(*plan.warnings, *reservation.warnings))
-        task = asyncio.create_task(self._drawing.carry_out(plan, sources, order, reservation.calls, progress))
+        task = asyncio.create_task(
+            self._drawing.carry_out(plan, sources, order, reservation.calls, progress, job.recipe)
+        )
         self._running[order.id] = task
         task.add_done_callback(lambda done: self._ended(order.id, done))
         return await self._answer(order.id, task)
@@ -200,7 +194,7 @@ class Studio:
                 "generate_image takes the path itself."
             )
         source = await self.sources.find(path)
-        await self.sources.enter([source])
+        (source,) = await self.sources.enter([source])
         known = await asyncio.to_thread(self.library.newest_upload, source.record.id, self.backend)
         if known is not None:
             known = await self.uploads.finish(known)
@@ -230,14 +224,24 @@ class Studio:
     async def quote(self, request: ImageRequest) -> Quote:
         """What a request would be and cost. Sends nothing, writes nothing."""
         plan, sources = await self.plan(request, offline=True)
+        return await self.quote_job(Job(plan=plan, sources=sources, calls=request.n))
+
+    async def quote_job(self, job: Job) -> Quote:
+        plan, sources = job.plan, job.sources
         spending = await asyncio.to_thread(self.journal.spending, self.backend)
         reserved = self._reserved_usd(plan, len(sources))
         refusal = None
         try:
-            check(self.limits, spending, wanted_usd=request.n * reserved, calls=request.n, at=now())
+            check(self.limits, spending, wanted_usd=job.calls * reserved, calls=job.calls, at=now())
         except BudgetExceeded as error:
             refusal = str(error)
-        return Quote(plan=plan, inputs=tuple(source.record for source in sources), spending=spending, refusal=refusal)
+        return Quote(
+            plan=plan,
+            calls=job.calls,
+            inputs=tuple(source.record for source in sources),
+            spending=spending,
+            refusal=refusal,
+        )
 
     async def maintain(
         self,
@@ -336,19 +340,3 @@ class Studio:
         self._running.pop(request_id, None)
         if not task.cancelled():
             task.exception()  # whoever waited has it; when nobody did, the journal does
-
-
-def _ratio_to_send(
-    request: ImageRequest, mode: Mode, spec: ModelSpec, sources: list[Source]
-) -> tuple[AspectRatio | None, list[str]]:
-    """The caller's ratio, else in an edit the source's own.
-
-    A model that is given none follows its last input; with references behind the source that would be the wrong
-    one, so the source's nearest ratio is sent.
-    """
-    if request.aspect_ratio is not None or mode == "generate" or len(sources) == 1:
-        return request.aspect_ratio, []
-    base = sources[0].record
-    if not base.width:
-        return None, [f"The shape of {sources[0].given} is not known here; give aspect_ratio to keep it."]
-    return nearest_ratio(base.width, base.height, spec.ratios), []

@@ -56,6 +56,24 @@ class ModelSpec:
         return None not in (self.input_usd, self.text_usd, self.image_usd)
 
 
+ANSWERS_1K: dict[AspectRatio, tuple[int, int]] = {
+    "1:1": (1024, 1024),
+    "1:4": (512, 2064),
+    "1:8": (352, 2928),
+    "2:3": (848, 1264),
+    "3:2": (1264, 848),
+    "3:4": (896, 1200),
+    "4:1": (2064, 512),
+    "4:3": (1200, 896),
+    "4:5": (928, 1152),
+    "5:4": (1152, 928),
+    "8:1": (2928, 352),
+    "9:16": (768, 1376),
+    "16:9": (1376, 768),
+    "21:9": (1584, 672),
+}
+"""Width x height of a 1K answer, as the current models really send them (the extreme ratios differ from the docs)."""
+
 _K: tuple[ImageSize, ...] = ("1K", "2K", "4K")
 
 MODELS: tuple[ModelSpec, ...] = (

@@ -18,6 +18,9 @@ MARGIN_S = 600
 RETENTION = timedelta(hours=48)
 """How long Google keeps a file; used only until Google has said so itself."""
 
+DISPLAY_NAME = 512
+"""Characters that the Files API takes."""
+
 UPLOAD_BYTES = 64 * 1024 * 1024
 
 
@@ -42,7 +45,7 @@ class Uploads:
             mime_type=mime_type,
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
-            display_name=display_name,
+            display_name=display_name[:DISPLAY_NAME] if display_name else None,
             state="pending",
             created_at=now(),
             expires_at=None,

@@ -55,6 +55,7 @@ BLOCK_REASONS: dict[str, tuple[str, str]] = {
         "Ask whoever runs the Google Cloud project.",
     ),
     "JAILBREAK": ("the prompt looks like an attempt to get round the rules", _REPHRASE),
+    "BLOCKED_REASON_UNSPECIFIED": ("Gemini blocked the prompt and gave no reason", _REPHRASE),
     "BLOCK_REASON_UNSPECIFIED": ("Gemini blocked the prompt and gave no reason", _REPHRASE),
 }
 

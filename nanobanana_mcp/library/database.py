@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import QueuePool
 
@@ -123,7 +123,7 @@ def migrations_folder() -> Path:
 
 def _engine(path: Path, *, pragmas: tuple[str, ...]) -> Engine:
     engine = create_engine(
-        f"sqlite:///{path}",
+        URL.create("sqlite", database=str(path)),  # a path is no URL: it may hold ? and %
         poolclass=QueuePool,
         pool_size=1,
         max_overflow=0,

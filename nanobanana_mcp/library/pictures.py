@@ -13,6 +13,8 @@ from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.tables import image_sources, images, uploads
 from nanobanana_mcp.library.totals import count_picture
 
+_OURS_FIRST = (images.c.origin == "imported", images.c.created_at)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ancestor:
@@ -34,12 +36,24 @@ class Library:
         with self.database.write() as connection:
             insert_image(connection, record)
 
+    def add_import(self, record: ImageRecord) -> ImageRecord:
+        """Keep a caller's picture unless its content is known already; the record that stands for it."""
+        with self.database.write() as connection:
+            if record.sha256:
+                row = connection.execute(
+                    select(images).where(images.c.sha256 == record.sha256).order_by(*_OURS_FIRST).limit(1)
+                ).first()
+                if row is not None:
+                    return _records(connection, [row])[0]
+            insert_image(connection, record)
+        return record
+
     def get(self, image_id: str) -> ImageRecord | None:
         return self._first(images.c.id == image_id)
 
     def find_by_content(self, sha256: str) -> ImageRecord | None:
         """The picture with these bytes: one that we made before one that was imported, the oldest first."""
-        return self._first(images.c.sha256 == sha256, order=(images.c.origin == "imported", images.c.created_at))
+        return self._first(images.c.sha256 == sha256, order=_OURS_FIRST)
 
     def find_by_upload(self, name: str) -> tuple[ImageRecord, Upload] | None:
         with self.database.read() as connection:
@@ -56,7 +70,10 @@ class Library:
         """The newest pictures that we made."""
         with self.database.read() as connection:
             rows = connection.execute(
-                select(images).where(images.c.origin != "imported").order_by(images.c.created_at.desc()).limit(count)
+                select(images)
+                .where(images.c.origin.not_in(("imported", "part")))
+                .order_by(images.c.created_at.desc())
+                .limit(count)
             ).all()
             return _records(connection, rows)
 
@@ -223,7 +240,7 @@ def insert_image(connection: Connection, record: ImageRecord) -> None:
             ],
         )
     if record.origin != "imported":
-        count_picture(connection, record, pictures=1)
+        count_picture(connection, record, pictures=1 if record.origin in ("generated", "edited") else 0)
 
 
 def _records(connection: Connection, rows: Sequence[Row[Any]]) -> list[ImageRecord]:

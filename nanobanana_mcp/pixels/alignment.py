@@ -2,9 +2,10 @@
 
 A model redraws every pixel: a little shifted, a little larger or smaller, a little recoloured. Only the pixels that it
 was not asked to change can tell by how much. The drift is found coarsely by masked normalised correlation (Padfield
-2012) over a few scales, then exactly by Gauss-Newton on shift and scale at rising resolutions, with Tukey weights that
-ignore changed content (the forward-additive scheme of Baker and Matthews 2004, on brightness with its local mean taken
-away).
+2012) over a few scales, then exactly by Gauss-Newton on shift and scale at rising resolutions (the forward-additive
+scheme of Baker and Matthews 2004, on brightness with its local mean taken away). Residuals are not weighed: content
+that has changed is no likelier to pull one way than the other, while weights take the sharpest edges away with it;
+where two thirds of the outside had changed they lost the way, and plain squares stayed within 0.05 px.
 """
 
 from dataclasses import dataclass
@@ -216,20 +217,16 @@ def _refined(level: _Level, answered: Image.Image, motion: Plane) -> tuple[Plane
         # The mean of both slopes converges from further off (Benhimane and Malis 2004) and noise biases it less.
         step_x = (contrast * turned_x[inside] + slope_x[inside]) / 2
         step_y = (contrast * turned_y[inside] + slope_y[inside]) / 2
-        sigma = max(0.5, 1.4826 * float(np.median(np.abs(residual))))
-        cut = sigma * (9.0 if turn < 5 else 4.685)
-        weight = np.square(np.clip(1 - np.square(residual / cut), 0, None))
         columns_of = np.stack([step_x, step_y, across * step_x + down * step_y, values])
-        weighted = columns_of * weight
-        normal = np.asarray(weighted @ columns_of.T, np.float64)
+        normal = np.asarray(columns_of @ columns_of.T, np.float64)
         scaling = 1 / np.sqrt(np.maximum(np.diag(normal), 1e-6))
         conditioned = normal * np.outer(scaling, scaling) + 1e-6 * np.eye(4)
-        step = scaling * np.linalg.solve(conditioned, scaling * (weighted @ residual))
+        step = scaling * np.linalg.solve(conditioned, scaling * (columns_of @ residual))
         current += step[:3]
         if max(abs(current[0]) / width, abs(current[1]) / height, abs(current[2] - 1)) > _LOST:
             return motion, 0.0
         contrast = float(np.clip(contrast + step[3], 0.3, 3))
-        spread = np.outer(scaling, scaling) * np.linalg.inv(conditioned) * sigma**2
+        spread = np.outer(scaling, scaling) * np.linalg.inv(conditioned) * float(np.square(residual).mean())
         if turn > 5 and max(abs(step[0]), abs(step[1]), abs(step[2]) * width / 2) < 0.004:
             break
     found = np.array([current[0] / width, current[1] / height, current[2]], np.float32)

@@ -5,11 +5,12 @@ from io import BytesIO
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, PngImagePlugin
 
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.pixels.alignment import SURE, Drift
 from nanobanana_mcp.pixels.decoding import Box
+from nanobanana_mcp.pixels.labels import Label, packet
 from nanobanana_mcp.pixels.masks import Region, Weight, distance, overlap
 
 Verdict = Literal["good", "poor", "nonsense"]
@@ -98,8 +99,10 @@ def verdict(drift: Drift, seam: Seam) -> Verdict:
     return "poor" if lost or seam.score > 0.6 or seam.worst > 1.5 else "good"
 
 
-def png(image: Image.Image) -> bytes:
-    """A lossless PNG, quick rather than small (compression level 1), with the picture's ICC profile and nothing else."""
-    stream = BytesIO()
-    image.save(stream, "PNG", compress_level=1, icc_profile=image.info.get("icc_profile"))
+def png(image: Image.Image, *, label: Label | None = None) -> bytes:
+    """A lossless PNG, quick rather than small (compression level 1), with the picture's ICC profile and the label."""
+    stream, text = BytesIO(), PngImagePlugin.PngInfo()
+    if label is not None:
+        text.add_itxt("XML:com.adobe.xmp", packet(label).decode())
+    image.save(stream, "PNG", compress_level=1, icc_profile=image.info.get("icc_profile"), pnginfo=text)
     return stream.getvalue()

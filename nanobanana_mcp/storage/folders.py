@@ -7,7 +7,10 @@ from types import TracebackType
 from typing import Self
 
 BY_DESCRIPTOR = {os.open, os.mkdir, os.unlink, os.link, os.stat} <= os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
-_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_PASSING = getattr(os, "O_PATH", os.O_RDONLY)
+"""Passing through a folder takes no right to list it."""
+
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 class Folder:
@@ -43,8 +46,13 @@ class Folder:
 
     def sync(self) -> None:
         """Make names durable; Windows has no such call and journals them itself."""
-        if self._descriptor is not None:
-            os.fsync(self._descriptor)
+        if self._descriptor is None:
+            return
+        readable = os.open(".", os.O_RDONLY | _DIRECTORY, dir_fd=self._descriptor)
+        try:
+            os.fsync(readable)
+        finally:
+            os.close(readable)
 
     def __enter__(self) -> Self:
         return self
@@ -61,18 +69,20 @@ class Folder:
 
 def _descend(path: Path, *, create: bool) -> int:
     """Open a folder component by component, following no link, making what is missing."""
-    folder = os.open(path.anchor, _DIRECTORY)
+    folder = os.open(path.anchor, _PASSING | _DIRECTORY)
     for part in path.parts[1:]:
         try:
-            try:
-                inner = os.open(part, _DIRECTORY, dir_fd=folder)
-            except FileNotFoundError:
-                if not create:
-                    raise
-                with suppress(FileExistsError):  # another process may be quicker
-                    os.mkdir(part, dir_fd=folder)
-                inner = os.open(part, _DIRECTORY, dir_fd=folder)
+            inner = _open_or_make(part, folder) if create else os.open(part, _PASSING | _DIRECTORY, dir_fd=folder)
         finally:
             os.close(folder)
         folder = inner
     return folder
+
+
+def _open_or_make(part: str, folder: int) -> int:
+    try:
+        return os.open(part, _PASSING | _DIRECTORY, dir_fd=folder)
+    except FileNotFoundError:
+        with suppress(FileExistsError):  # another process may be quicker
+            os.mkdir(part, dir_fd=folder)
+        return os.open(part, _PASSING | _DIRECTORY, dir_fd=folder)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from nanobanana_mcp.domain import ImageRecord, Parent, new_id
+from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.writing import replace_durably
 
@@ -44,7 +46,25 @@ def spooled_calls(places: Places) -> list[str]:
 
 def drop_spool(call_id: str, places: Places) -> None:
     for path in _spool_paths(call_id, places):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # the picture is kept; the sweep of a later start tries again
+            path.unlink(missing_ok=True)
+
+
+def drop_unfinished(places: Places, *, before: float) -> None:
+    """Remove the temporary files of writes that were cut short before a time in seconds since 1970.
+
+    Only for when no other process is at work on these folders.
+    """
+    folders = [places.spool, places.own / "spool", *(path for path in _entries(places.own) if path.is_dir())]
+    for path in (path for folder in dict.fromkeys(folders) for path in _entries(folder)):
+        if path.name.startswith(".") and path.name.endswith(".tmp"):
+            with suppress(OSError):
+                if path.stat().st_mtime < before:
+                    path.unlink()
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _spool_paths(call_id: str, places: Places) -> tuple[Path, Path]:
@@ -86,14 +106,24 @@ def read_record(path: Path) -> ImageRecord | None:
 
 
 class Presence:
-    """This process's sign of life: a lock that the kernel frees however the process ends."""
+    """This process's sign of life: a lock that the kernel frees however the process ends.
+
+    `since` is when it began, by the clock of its disk. Raises SetupError where nothing can be written.
+    """
 
     def __init__(self, places: Places) -> None:
         self._folder = places.state / "processes"
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.name = f"{os.getpid()}-{new_id()}"
         self._lock = FileLock(self._folder / f"{self.name}.lock")
-        self._lock.acquire(timeout=5)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock.acquire(timeout=5)
+            self.since = (self._folder / f"{self.name}.lock").stat().st_mtime
+        except OSError as error:
+            raise SetupError(
+                f"The library's folder {places.state} cannot be written ({error.strerror}); nothing was sent. Make it "
+                "writable and make room, or set NANOBANANA_DATABASE_URL to another place."
+            ) from error
 
     def is_alive(self, name: str) -> bool:
         """Whether the process that called itself so still runs; the sign of a dead one is removed."""
@@ -114,11 +144,12 @@ class Presence:
         path.unlink(missing_ok=True)
         return False
 
-    def sweep(self) -> None:
-        """Remove the signs of processes that are gone."""
-        for path in self._folder.glob("*.lock"):
-            self.is_alive(path.stem)
+    def sweep(self) -> bool:
+        """Remove the signs of processes that are gone; whether this one is the only one left."""
+        others = [self.is_alive(path.stem) for path in self._folder.glob("*.lock") if path.stem != self.name]
+        return not any(others)
 
     def close(self) -> None:
         self._lock.release()
-        (self._folder / f"{self.name}.lock").unlink(missing_ok=True)
+        with suppress(OSError):  # the sweep of a later start tries again
+            (self._folder / f"{self.name}.lock").unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,10 @@ class Target:
     stem: str | None = None
     suffix: str = ""
     """The extension the caller wrote; the bytes decide the real one."""
+
+    def without_name(self, output: Path) -> "Target":
+        """Where the master goes when the name the caller gave is for a file derived from it."""
+        return Target(folder=output) if self.stem is not None else self
 
 
 def plan_target(output_path: str | None, places: Places) -> Target:
@@ -69,19 +74,25 @@ def write_new(
     temporary = f".{key}.tmp"
     with Folder(folder, create=True) as held:
         held.unlink(temporary)
+        mine = [temporary]
         try:
             _fill(held.open(temporary, _NEW, 0o666), data)
             for number in range(1, MAX_NAMES):
                 final = f"{stem}{extension}" if number == 1 else f"{stem}-{number}{extension}"
                 if _claim(held, temporary, final, data):
+                    mine.append(final)
                     break
                 if written_after is not None and _is_ours(held, final, data, written_after):
                     break
             else:
                 raise FileExistsError(errno.EEXIST, "every numbered name is taken", str(folder / stem))
-        finally:
             held.unlink(temporary)
-        held.sync()
+            held.sync()
+        except OSError:
+            for name in mine:  # whoever catches this writes elsewhere, and the picture must not be there twice
+                with suppress(OSError):
+                    held.unlink(name)
+            raise
     return folder / final
 
 
@@ -168,7 +179,11 @@ def _claim_by_copy(folder: Folder, final: str, data: bytes) -> bool:
         descriptor = folder.open(final, _NEW, 0o666)
     except FileExistsError:
         return False
-    _fill(descriptor, data)
+    try:
+        _fill(descriptor, data)
+    except OSError:
+        folder.unlink(final)
+        raise
     return True
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PROJECT_POLICY = "nanobanana-policy.yaml"
 """A project's own rules, in the folder that the client has open; they can only add to the user's."""
 
-PAID = frozenset({"generate_image"})
+PAID = frozenset({"generate_image", "edit_region", "extend_image", "remove_background"})
 """Tools that spend money: a policy that cannot be read stops these."""
 
 INSTEAD = {

@@ -16,16 +16,26 @@ from nanobanana_mcp.domain import (
     MAX_PROMPT,
     AskedMode,
     AskedTier,
+    Background,
     Created,
+    Exact,
+    Fit,
+    HarmCategory,
+    HarmThreshold,
     ImageRequest,
+    InputRole,
+    OutputFormat,
     Resolution,
 )
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.tiers import AspectRatio, ThinkingLevel
-from nanobanana_mcp.tools.session import Opening, progress_to, request_key, spoken, wants_structure
+from nanobanana_mcp.tools.schemas import offer
+from nanobanana_mcp.tools.session import Opening, progress_to, request_key, wants_structure
 
 if TYPE_CHECKING:
-    from nanobanana_mcp.studio import Quote, Studio
+    from nanobanana_mcp.domain import ImageRecord
+    from nanobanana_mcp.job import Job, Quote
+    from nanobanana_mcp.studio import Studio
 
 DESCRIPTION = """\
 Create new images or edit existing ones. Costs money: about $0.04 a picture with flash, $0.15 with pro ($0.27 at 4k). \
@@ -33,20 +43,26 @@ The full pictures are saved on this machine; the answer has their absolute paths
 small previews and the cost. To edit, give exactly one input image (or file_id) and say in the prompt what changes \
 and what must stay."""
 
+Width = Annotated[
+    int | None, Field(ge=1, le=16384, description="Exact width in pixels of the file; the master is kept.")
+]
+Height = Annotated[int | None, Field(ge=1, le=16384, description="Exact height in pixels.")]
+FitText = Annotated[Fit, Field(description="How the picture fills width x height.")]
+FormatText = Annotated[OutputFormat | None, Field(description="File format; unset: as Gemini delivers it.")]
+QualityText = Annotated[int, Field(ge=1, le=100, description="For jpeg, webp, avif.")]
+KeyText = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=200,
+        description="The same key and request again give the same pictures without paying again.",
+    ),
+]
+DryRun = Annotated[bool, Field(description="true: only say what it would be and cost.")]
 PathText = Annotated[str | None, Field(description="Path of an input image (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF).")]
 
 
 def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
-    @server.tool(
-        title="Generate or edit images",
-        description=DESCRIPTION,
-        output_schema=None,
-        annotations=ToolAnnotations(
-            read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
-        ),
-        meta={"anthropic/alwaysLoad": True},
-    )
-    @spoken
     async def generate_image(
         context: Context,
         prompt: Annotated[
@@ -113,17 +129,35 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
                 "extension follows the bytes Gemini delivers (usually JPEG)."
             ),
         ] = None,
-        idempotency_key: Annotated[
+        width: Width = None,
+        height: Height = None,
+        fit: FitText = "cover",
+        output_format: FormatText = None,
+        quality: QualityText = 90,
+        background: Annotated[
+            Background,
+            Field(
+                description="transparent: real alpha, for a new picture without inputs; takes up to 3 calls a picture."
+            ),
+        ] = "opaque",
+        input_roles: Annotated[
+            list[InputRole] | None,
+            Field(max_length=MAX_INPUTS, description="What each input image is for, in the order they are sent."),
+        ] = None,
+        seed: Annotated[
+            int | None, Field(ge=0, le=2**31 - 1, description="Sent and recorded; Gemini promises no repetition.")
+        ] = None,
+        safety: Annotated[
+            dict[HarmCategory, HarmThreshold] | None, Field(description="Gemini's safety thresholds by category.")
+        ] = None,
+        continue_from: Annotated[
             str | None,
             Field(
-                min_length=1,
-                max_length=200,
-                description="The same key and request again give the same pictures without paying again.",
+                description="img_... id of a picture made here: the edit goes on in the same conversation with the model."
             ),
         ] = None,
-        dry_run: Annotated[
-            bool, Field(description="true: only say which model and size it would be and what it would cost.")
-        ] = False,
+        idempotency_key: KeyText = None,
+        dry_run: DryRun = False,
     ) -> ToolResult:
         paths = (input_image_path_1, input_image_path_2, input_image_path_3)
         request = ImageRequest(
@@ -140,15 +174,54 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             enable_grounding=enable_grounding,
             aspect_ratio=aspect_ratio,
             output_path=output_path,
+            input_roles=tuple(input_roles or ()),
+            seed=seed,
+            safety=tuple((safety or {}).items()),
+            continue_from=continue_from,
+            exact=exact_of(width, height, fit, output_format, quality),
         )
         studio = await opening.studio()
+        if background == "transparent":
+            from nanobanana_mcp.edits import transparent_job
+
+            return await answer(
+                context, studio, settings, await transparent_job(studio, request), idempotency_key, dry_run
+            )
         if dry_run:
             return present_quote(await studio.quote(request))
         key = request_key(context, idempotency_key)
         created = await studio.create(request, key=key, progress=progress_to(context))
-        result = await present(studio, created, settings, structured=wants_structure(context, settings))
-        await studio.delivered(created.request_id)
-        return result
+        return await present(context, studio, created, settings)
+
+    offer(
+        server,
+        generate_image,
+        title="Generate or edit images",
+        description=DESCRIPTION,
+        annotations=ToolAnnotations(
+            read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
+        ),
+        meta={"anthropic/alwaysLoad": True},
+    )
+
+
+def exact_of(
+    width: int | None, height: int | None, fit: Fit, output_format: OutputFormat | None, quality: int
+) -> Exact | None:
+    """The exact file that the arguments ask for; None when the master as delivered is wanted."""
+    if width is None and height is None and output_format is None:
+        return None
+    return Exact(width=width, height=height, fit=fit, output_format=output_format, quality=quality)
+
+
+async def answer(
+    context: Context, studio: "Studio", settings: Settings, job: "Job", key: str | None, dry_run: bool
+) -> ToolResult:
+    """What every tool that makes pictures does with its job: a quote, or the pictures."""
+    if dry_run:
+        return present_quote(await studio.quote_job(job))
+    created = await studio.carry_out(job, key=request_key(context, key), progress=progress_to(context))
+    return await present(context, studio, created, settings)
 
 
 def present_quote(quote: "Quote") -> ToolResult:
@@ -159,8 +232,8 @@ def present_quote(quote: "Quote") -> ToolResult:
     )
 
 
-async def present(studio: "Studio", created: Created, settings: Settings, *, structured: bool) -> ToolResult:
-    """An answer: text, previews, links to the full pictures, and the same facts as structure."""
+async def present(context: Context, studio: "Studio", created: Created, settings: Settings) -> ToolResult:
+    """An answer: text, previews, links to the full pictures, and the same facts as structure. It counts as delivered."""
     from nanobanana_mcp.answers import created_structure, created_text
 
     content: list[ContentBlock] = [TextContent(type="text", text=created_text(created))]
@@ -179,4 +252,21 @@ async def present(studio: "Studio", created: Created, settings: Settings, *, str
         )
         for image in created.images
     ]
-    return ToolResult(content=content, structured_content=created_structure(created) if structured else None)
+    structure = created_structure(created) if wants_structure(context, settings) else None
+    await studio.delivered(created.request_id)
+    return ToolResult(content=content, structured_content=structure)
+
+
+async def present_converted(
+    studio: "Studio", made: "list[ImageRecord]", notes: list[str], settings: Settings
+) -> ToolResult:
+    """What convert_image made: its paths and ids, previews and links."""
+    from nanobanana_mcp.reports import converted_structure, converted_text
+
+    content: list[ContentBlock] = [TextContent(type="text", text=converted_text(made, notes))]
+    if settings.preview_px:
+        content += [
+            ImageContent(type="image", data=base64.b64encode(preview.data).decode(), mime_type=preview.mime_type)
+            for preview in await studio.previews(made, settings.preview_px)
+        ]
+    return ToolResult(content=content, structured_content=converted_structure(made, notes))

@@ -1,14 +1,12 @@
 """What every tool shares: the studio when it is needed, errors as sentences, and what its client wants."""
 
 import asyncio
-import functools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import anyio
 from fastmcp import Context
-from fastmcp.exceptions import ToolError
 
 from nanobanana_mcp.errors import StudioError
 from nanobanana_mcp.settings import Settings
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
 STRUCTURE_DROPS_PICTURES = ("codex",)
 """Clients that show a model nothing but the structure when a result has one (Codex CLI 0.169)."""
@@ -72,19 +68,6 @@ class Opening:
             await self.studio()
         except StudioError:
             return  # the first call that needs the studio tries again and says why
-
-
-def spoken(tool: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """A StudioError in its own words; anything else is a bug, and is masked."""
-
-    @functools.wraps(tool)
-    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return await tool(*args, **kwargs)
-        except StudioError as error:
-            raise ToolError(str(error)) from error
-
-    return wrapped
 
 
 def progress_to(context: Context) -> Callable[[float, float, str], Awaitable[None]]:

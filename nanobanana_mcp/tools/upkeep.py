@@ -8,7 +8,8 @@ from mcp.types import TextContent, ToolAnnotations
 from pydantic import Field
 
 from nanobanana_mcp.settings import Settings
-from nanobanana_mcp.tools.session import Opening, spoken
+from nanobanana_mcp.tools.schemas import offer
+from nanobanana_mcp.tools.session import Opening
 
 Operation = Literal[
     "cleanup_expired", "cleanup_local", "check_quota", "database_hygiene", "full_cleanup", "restore", "recover"
@@ -16,16 +17,6 @@ Operation = Literal[
 
 
 def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
-    @server.tool(
-        title="Upload a file",
-        description="Put a local picture into Gemini's Files API (free, kept 48 hours), to be used by its files/... id. "
-        "generate_image takes paths itself; upload what several calls will use. The same content is not sent twice.",
-        output_schema=None,
-        annotations=ToolAnnotations(
-            read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
-        ),
-    )
-    @spoken
     async def upload_file(
         path: Annotated[
             str, Field(min_length=1, description="Path of the picture, or the img_... id of one made here.")
@@ -39,16 +30,17 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         uploaded = await (await opening.studio()).upload(path, display_name)
         return _both(uploaded_text(uploaded), uploaded_structure(uploaded))
 
-    @server.tool(
-        title="Output statistics",
-        description="Pictures, bytes and USD spent, by tier, mode and day; the newest pictures with their ids, prompts "
-        "and paths; files that are missing or not the studio's; live uploads. Changes nothing.",
-        output_schema=None,
+    offer(
+        server,
+        upload_file,
+        title="Upload a file",
+        description="Put a local picture into Gemini's Files API (free, kept 48 hours), to be used by its files/... id. "
+        "generate_image takes paths itself; upload what several calls will use. The same content is not sent twice.",
         annotations=ToolAnnotations(
-            read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+            read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
         ),
     )
-    @spoken
+
     async def output_stats(
         recent: Annotated[int, Field(ge=0, le=100, description="How many of the newest pictures to list.")] = 10,
     ) -> ToolResult:
@@ -57,19 +49,17 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         stats = await (await opening.studio()).stats(recent)
         return _both(stats_text(stats), stats_structure(stats))
 
-    @server.tool(
-        title="Maintenance",
-        description="Tidy up. cleanup_expired: note which uploads Google has let go. cleanup_local: move old pictures of "
-        "the output folder to a trash (restore brings them back). check_quota: what the Files API holds. "
-        "database_hygiene: find renamed files, report missing ones. full_cleanup: all of these but check_quota. "
-        "recover: finish what a killed process left behind. Touches only files that this studio made and that are "
-        "unchanged; records and lineage stay. A dry run (the default) lists exactly what the real run does.",
-        output_schema=None,
+    offer(
+        server,
+        output_stats,
+        title="Output statistics",
+        description="Pictures, bytes and USD spent, by tier, mode and day; the newest pictures with their ids, prompts "
+        "and paths; files that are missing or not the studio's; live uploads. Changes nothing.",
         annotations=ToolAnnotations(
-            read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
+            read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
         ),
     )
-    @spoken
+
     async def maintenance(
         operation: Annotated[Operation, Field(description="What to do.")],
         dry_run: Annotated[bool, Field(description="true: only say what would be done.")] = True,
@@ -94,6 +84,20 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             image_ids=tuple(image_ids or ()),
         )
         return _both(report_text(report), report_structure(report))
+
+    offer(
+        server,
+        maintenance,
+        title="Maintenance",
+        description="Tidy up. cleanup_expired: note which uploads Google has let go. cleanup_local: move old pictures of "
+        "the output folder to a trash (restore brings them back). check_quota: what the Files API holds. "
+        "database_hygiene: find renamed files, report missing ones. full_cleanup: all of these but check_quota. "
+        "recover: finish what a killed process left behind. Touches only files that this studio made and that are "
+        "unchanged; records and lineage stay. A dry run (the default) lists exactly what the real run does.",
+        annotations=ToolAnnotations(
+            read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
+        ),
+    )
 
 
 def _both(text: str, structure: dict[str, object]) -> ToolResult:

@@ -1,0 +1,119 @@
+"""convert_image: another size, shape or format of a picture, or a set of asset files; free, and on this machine."""
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from nanobanana_mcp.domain import Fit, ImageRecord, OutputFormat, Parent, now
+from nanobanana_mcp.errors import RequestError
+from nanobanana_mcp.keeping import ICON, child_id, keep_made, source_type
+from nanobanana_mcp.pixels.assets import Asset, asset_set
+from nanobanana_mcp.pixels.clean import DECODES
+from nanobanana_mcp.pixels.export import render
+from nanobanana_mcp.pixels.labels import Label
+from nanobanana_mcp.storage.reading import read_own
+from nanobanana_mcp.storage.writing import Target, check_room, plan_target
+from nanobanana_mcp.studio import Studio
+
+ROOM = 100_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What to make of `image`, a path or an img_... id. `crop` is left, top, right, bottom."""
+
+    image: str
+    width: int | None
+    height: int | None
+    fit: Fit
+    output_format: OutputFormat | None
+    quality: int
+    crop: tuple[float, ...] | None
+    rotate: float
+    background: str | None
+    assets: Literal["favicon", "app_icons", "social"] | None
+    output_path: str | None
+
+
+async def convert(studio: Studio, wish: Conversion) -> tuple[list[ImageRecord], list[str]]:
+    """The new pictures' records, and notes. Raises RequestError and its kin."""
+    target = await asyncio.to_thread(plan_target, wish.output_path, studio.places)
+    source = await studio.sources.find(wish.image)
+    if source.original is None:
+        raise RequestError(f"{wish.image} is only in the Files API; give a path or an img_... id.")
+    shaped = wish.width or wish.height or wish.crop or wish.rotate or wish.output_format
+    if wish.assets is None and not shaped:
+        raise RequestError("Say what to make of it: width, height, crop, rotate, output_format or assets.")
+    if wish.assets is not None and shaped:
+        raise RequestError(
+            "assets makes files of fixed sizes; leave width, height, crop, rotate and output_format out."
+        )
+    await asyncio.to_thread(check_room, target.folder, ROOM)
+    (source,) = await studio.sources.enter([source])
+    return await asyncio.to_thread(_convert, studio, wish, source.record, source.original or b"", target)
+
+
+def _convert(
+    studio: Studio, wish: Conversion, source: ImageRecord, data: bytes, target: Target
+) -> tuple[list[ImageRecord], list[str]]:
+    asked = {name: value for name, value in asdict(wish).items() if value is not None and name != "output_path"}
+    recipe = json.dumps({"from": source.id, **asked, "image": source.id}, ensure_ascii=False)
+    # Only what a model made is labelled as made by one.
+    label = Label(source_type=source_type(source), recipe=recipe) if source.origin != "imported" else None
+    notes: list[str] = []
+    if wish.assets is not None:
+        with DECODES:
+            assets = asset_set(data, wish.assets, background=wish.background, label=label)
+        files: list[tuple[bytes, str | None, Asset | None]] = [
+            (asset.data, asset.name.rsplit(".", 1)[0], asset) for asset in assets
+        ]
+        target = Target(folder=target.folder if wish.output_path else target.folder / f"{source.id[-6:]}-{wish.assets}")
+    else:
+        with DECODES:
+            rendered = render(
+                data,
+                width=wish.width,
+                height=wish.height,
+                fit=wish.fit,
+                crop=wish.crop,
+                rotate=wish.rotate,
+                output_format=wish.output_format or _kept_format(source.mime_type),
+                quality=wish.quality,
+                background=wish.background,
+                label=label,
+            )
+        files = [(rendered.data, target.stem, None)]
+        notes += rendered.notes
+    made = []
+    for file, stem, asset in files:
+        image_id = child_id(source.id, f"{recipe} {stem} {target.folder}")
+        earlier = studio.library.get(image_id)
+        if earlier is not None and read_own(Path(earlier.path or "")) != file:
+            image_id = child_id(source.id, f"{image_id} {now().isoformat()}")  # that file is gone or was changed
+        record, warnings = keep_made(
+            file,
+            image_id=image_id,
+            origin="derived",
+            prompt=source.prompt,
+            like=source,
+            parents=(Parent(image_id=source.id, role="base"),),
+            target=Target(folder=target.folder, stem=stem, suffix=target.suffix if wish.assets is None else ""),
+            places=studio.places,
+            library=studio.library,
+            icon=(asset.width, asset.height) if asset is not None and asset.mime_type == ICON else None,
+        )
+        made.append(record)
+        notes += warnings
+    return made, notes
+
+
+def _kept_format(mime_type: str) -> OutputFormat:
+    formats: dict[str, OutputFormat] = {
+        "image/jpeg": "jpeg",
+        "image/webp": "webp",
+        "image/avif": "avif",
+        "image/heic": "jpeg",
+    }
+    return formats.get(mime_type, "png")

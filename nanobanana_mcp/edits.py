@@ -1,0 +1,195 @@
+"""Jobs that take more than plain calls: a region, an extension, a cutout. Prepared here, carried out by the studio."""
+
+import asyncio
+import json
+from dataclasses import dataclass, replace
+
+from nanobanana_mcp.domain import (
+    AskedTier,
+    Exact,
+    ImageRequest,
+    InputPart,
+    OutputFormat,
+    Resolution,
+)
+from nanobanana_mcp.errors import RequestError, UnsupportedOption
+from nanobanana_mcp.exact import covering_size
+from nanobanana_mcp.job import Job
+from nanobanana_mcp.pixels.canvas import Canvas, canvas_of_ratio, canvas_of_size, canvas_with_margins
+from nanobanana_mcp.pixels.patch import prepare
+from nanobanana_mcp.pixels.widening import steps_for
+from nanobanana_mcp.recipes.cutting import STROKES, Cut
+from nanobanana_mcp.recipes.patching import RegionEdit
+from nanobanana_mcp.recipes.widening import Extension
+from nanobanana_mcp.selector import choose
+from nanobanana_mcp.shapes import answer_pixels, nearest_ratio
+from nanobanana_mcp.sources import Source
+from nanobanana_mcp.studio import Studio
+from nanobanana_mcp.tiers import RATIOS, AspectRatio, ImageSize, ModelSpec, ThinkingLevel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the edits have in common. `resolution` is that of the model's answer."""
+
+    image: str
+    instruction: str
+    model_tier: AskedTier = "auto"
+    resolution: Resolution = "high"
+    thinking_level: ThinkingLevel | None = None
+    output_path: str | None = None
+    exact: Exact | None = None
+
+    def request(self, **changes: object) -> ImageRequest:
+        fields = {
+            "prompt": self.instruction,
+            "inputs": (self.image,),
+            "mode": "edit",
+            "model_tier": self.model_tier,
+            "resolution": self.resolution,
+            "thinking_level": self.thinking_level,
+            "enable_grounding": False,
+            "output_path": self.output_path,
+            "exact": self.exact,
+        }
+        return ImageRequest(**(fields | changes))  # type: ignore[arg-type]  # names and types are the dataclass's own
+
+
+async def region_job(
+    studio: Studio,
+    wish: Wish,
+    *,
+    box: tuple[float, float, float, float] | None,
+    mask: str | None,
+    feather: int,
+    grow: int,
+    context: float,
+) -> Job:
+    """Edit a part of a picture. Raises RequestError for a region that is none, and what the inputs may raise."""
+    if (box is None) == (mask is None):
+        raise RequestError("Say which region to edit by box or by mask, by one of them.")
+    source, original = await _exact_source(studio, wish.image)
+    sources = [source]
+    mask_bytes = None
+    if mask is not None:
+        mask_source, mask_bytes = await _exact_source(studio, mask)
+        sources.append(replace(mask_source, role="mask"))
+    spec = choose(wish.request(), studio.models).spec
+    patch = await asyncio.to_thread(
+        prepare,
+        original,
+        box=box,
+        mask=mask_bytes,
+        grow=grow,
+        feather=feather,
+        context=context,
+        ratios={ratio: answer_pixels(ratio, "1K") for ratio in spec.ratios},
+    )
+    ratio = _ratio(patch.ratio)
+    width, height = patch.box[2] - patch.box[0], patch.box[3] - patch.box[1]
+    request = _sized(wish, spec, ratio, width, height)
+    plan, _ = await studio.plan(replace(request, inputs=()), sources=sources)
+    recipe = {"region": list(patch.region.box), "mask": mask is not None, "feather": feather, "grow": grow}
+    plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps(recipe | {"crop": list(patch.box)}))
+    edit = RegionEdit(source=original, patch=patch, instruction=wish.instruction)
+    return Job(plan=plan, sources=sources, calls=2, recipe=edit)
+
+
+async def extension_job(
+    studio: Studio,
+    wish: Wish,
+    *,
+    margins: tuple[int, int, int, int] | None,
+    aspect_ratio: AspectRatio | None,
+    size: tuple[int, int] | None,
+) -> Job:
+    """Widen a picture by margins (left, top, right, bottom in pixels), to a ratio, or to a size in pixels."""
+    if sum(given is not None for given in (margins, aspect_ratio, size)) != 1:
+        raise RequestError("Say how far to extend by one of: top/right/bottom/left, aspect_ratio, or width and height.")
+    source, original = await _exact_source(studio, wish.image)
+    shape = source.record.width, source.record.height
+    canvas: Canvas
+    if margins is not None:
+        left, top, right, bottom = margins
+        canvas = canvas_with_margins(shape, left=left, top=top, right=right, bottom=bottom)
+    elif size is not None:
+        canvas = canvas_of_size(shape, size)
+    else:
+        assert aspect_ratio is not None
+        across, down = aspect_ratio.split(":")
+        canvas = canvas_of_ratio(shape, (float(across), float(down)))
+    spec = choose(wish.request(), studio.models).spec
+    asked: dict[Resolution, list[ImageSize]] = {"1k": ["1K"], "2k": ["2K"], "4k": ["4K"]}
+    sizes = asked.get(wish.resolution) or [one for one in ("1K", "2K") if one in spec.sizes]
+    plans = {one: steps_for(canvas, {ratio: answer_pixels(ratio, one) for ratio in spec.ratios}) for one in sizes}
+    best = min(plans, key=lambda one: len(plans[one]) * spec.image_tokens.get(one, 0))
+    steps = plans[best]
+    if len(steps) > 12:
+        raise UnsupportedOption(
+            f"This would take {len(steps)} calls. Extend by less, or ask for a larger resolution (4k) or smaller target."
+        )
+    prompt = wish.instruction or "Extend the picture beyond its edges."
+    request = wish.request(prompt=prompt, inputs=(), resolution=_RESOLUTION[best])
+    plan, _ = await studio.plan(request, sources=[source])
+    recipe = {"canvas": list(canvas.size), "place": list(canvas.place), "steps": len(steps)}
+    plan = replace(plan, aspect_ratio=_ratio(steps[0].ratio), recipe=json.dumps(recipe))
+    extension = Extension(source=original, canvas=canvas, steps=steps, instruction=wish.instruction)
+    return Job(plan=plan, sources=[source], calls=len(steps) + 1, recipe=extension)
+
+
+async def cutout_job(studio: Studio, wish: Wish, *, subject: str | None) -> Job:
+    """Take a picture's background away."""
+    _check_transparent(wish.exact)
+    source, _ = await _exact_source(studio, wish.image)
+    spec = choose(wish.request(), studio.models).spec
+    ratio = nearest_ratio(source.record.width, source.record.height, spec.ratios)
+    request = _sized(wish, spec, ratio, source.record.width, source.record.height)
+    plan, _ = await studio.plan(replace(request, inputs=()), sources=[source])
+    plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps({"cutout": subject or "the main subject"}))
+    assert source.data is not None
+    picture = InputPart(mime_type=source.mime_type, data=source.data)
+    return Job(plan=plan, sources=[source], calls=STROKES, recipe=Cut(picture=picture, subject=subject or SUBJECT))
+
+
+async def transparent_job(studio: Studio, request: ImageRequest) -> Job:
+    """Generate pictures that have real transparency."""
+    _check_transparent(request.exact)
+    if request.inputs or request.file_id or request.continue_from:
+        raise UnsupportedOption(
+            "background 'transparent' is for new pictures without inputs; use remove_background on a finished picture."
+        )
+    plan, sources = await studio.plan(request)
+    plan = replace(plan, recipe=json.dumps({"cutout": "generated"}))
+    return Job(plan=plan, sources=sources, calls=STROKES * request.n, recipe=Cut(picture=None, subject=SUBJECT))
+
+
+SUBJECT = "the main subject"
+_RESOLUTION: dict[ImageSize, Resolution] = {"1K": "1k", "2K": "2k", "4K": "4k"}
+_OPAQUE: frozenset[OutputFormat] = frozenset({"jpeg"})
+
+
+def _check_transparent(exact: Exact | None) -> None:
+    if exact is not None and exact.output_format in _OPAQUE:
+        raise UnsupportedOption("JPEG has no transparency; use output_format png, webp or avif.")
+
+
+async def _exact_source(studio: Studio, given: str) -> tuple[Source, bytes]:
+    source = await studio.sources.find(given)
+    if source.original is None:
+        raise RequestError(
+            f"{given} is only in the Files API, and exact work on pixels needs the file; give its path or img_... id."
+        )
+    return source, source.original
+
+
+def _sized(wish: Wish, spec: ModelSpec, ratio: AspectRatio, width: int, height: int) -> ImageRequest:
+    """The request at the smallest size that shows width x height in full, up to 2K unless more is asked for."""
+    request = wish.request()
+    if wish.resolution != "high":
+        return request
+    size, _ = covering_size(spec, ratio, width, height, at_most="2K")
+    return replace(request, resolution=_RESOLUTION[size])
+
+
+def _ratio(name: str) -> AspectRatio:
+    return next(ratio for ratio in RATIOS if ratio == name)

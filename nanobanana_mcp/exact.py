@@ -1,0 +1,56 @@
+"""Which ratio and size to ask for when an exact file is wanted. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from nanobanana_mcp.domain import ImageRequest, Resolution
+from nanobanana_mcp.errors import UnsupportedOption
+from nanobanana_mcp.selector import choose
+from nanobanana_mcp.shapes import answer_pixels, nearest_ratio
+from nanobanana_mcp.tiers import AspectRatio, ImageSize, ModelSpec, TierName
+
+MAX_SIDE = 16_384
+
+_RESOLUTIONS: dict[ImageSize, Resolution] = {"1K": "1k", "2K": "2k", "4K": "4k"}
+
+
+def shape_request(request: ImageRequest, models: Mapping[TierName, ModelSpec]) -> tuple[ImageRequest, list[str]]:
+    """The request with the nearest ratio and the smallest size that covers its exact file, unless it names them.
+
+    Raises UnsupportedOption for what the model of its tier cannot do.
+    """
+    exact = request.exact
+    if exact is None or (exact.width is None and exact.height is None):
+        return request, []
+    spec = choose(request, models).spec
+    ratio: AspectRatio | None = request.aspect_ratio
+    if ratio is None and exact.width is not None and exact.height is not None:
+        ratio = nearest_ratio(exact.width, exact.height, spec.ratios)
+        request = replace(request, aspect_ratio=ratio)
+    if request.resolution != "high":
+        return request, []
+    size, covers = covering_size(spec, ratio or "1:1", exact.width or 0, exact.height or 0)
+    request = replace(request, resolution=_RESOLUTIONS[size])
+    if covers:
+        return request, []
+    width, height = answer_pixels(ratio or "1:1", size)
+    return request, [f"The largest picture this model makes is about {width}x{height}; the file is enlarged from it."]
+
+
+def covering_size(
+    spec: ModelSpec, ratio: AspectRatio, width: int, height: int, *, at_most: ImageSize = "4K"
+) -> tuple[ImageSize, bool]:
+    """The smallest of a model's sizes that has width x height pixels in this ratio, and whether any has."""
+    allowed: list[ImageSize] = []
+    for size in ("1K", "2K", "4K"):
+        if size in spec.sizes:
+            allowed.append(size)
+        if size == at_most:
+            break
+    if not allowed:
+        raise UnsupportedOption(f"{spec.nickname} makes none of the sizes 1K, 2K and 4K.")
+    for size in allowed:
+        has = answer_pixels(ratio, size)
+        if has[0] >= width and has[1] >= height:
+            return size, True
+    return allowed[-1], False

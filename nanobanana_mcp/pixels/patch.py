@@ -1,0 +1,99 @@
+"""A region edit in three steps on bytes: what to send, what to think of the answer, and the finished picture."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from nanobanana_mcp.errors import RequestError
+from nanobanana_mcp.pixels.alignment import Aligned, Drift, aligned
+from nanobanana_mcp.pixels.clean import DECODES, to_srgb
+from nanobanana_mcp.pixels.decoding import Box, Size, decoded, from_srgb
+from nanobanana_mcp.pixels.labels import Label
+from nanobanana_mcp.pixels.masks import Region, context_box, region_from_box, region_from_mask
+from nanobanana_mcp.pixels.region import Seam, Verdict, composite, png, seam, verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch:
+    """The crop that is sent for a region, as PNG in sRGB; `where` is the region within it, in words."""
+
+    region: Region
+    box: Box
+    ratio: str
+    crop: bytes
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """A finished picture with how well it joined; `data` is None when the answer does not belong there."""
+
+    data: bytes | None
+    verdict: Verdict
+    seam: Seam
+    drift: Drift
+
+
+def prepare(
+    data: bytes,
+    *,
+    box: Sequence[float] | None,
+    mask: bytes | None,
+    grow: int,
+    feather: int,
+    context: float,
+    ratios: Mapping[str, Size],
+) -> Patch:
+    """Cut out what the model needs to see. `ratios` gives the pixels it answers with, by name.
+
+    Raises RequestError for a region that is none, NotAnImage for bytes that are no picture.
+    """
+    with DECODES:
+        source = decoded(data)
+        if mask is not None:
+            region = region_from_mask(mask, size=source.size, grow=grow, feather=feather)
+        elif box is not None:
+            region = region_from_box(box, size=source.size, grow=grow, feather=feather)
+        else:
+            raise RequestError("Say which region to edit: box [left, top, right, bottom], or mask.")
+        if region.share > 0.98:
+            raise RequestError("The region is the whole picture; edit it with generate_image instead.")
+        found = context_box(region.box, size=source.size, ratios=ratios, context=context)
+        crop = to_srgb(source.crop(found.box)).convert("RGB")
+    return Patch(
+        region=region, box=found.box, ratio=found.ratio, crop=as_quick_png(crop), where=_where(region.box, found.box)
+    )
+
+
+def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None) -> Joined:
+    """Align the answer to its source and set it in; every pixel of weight 0 keeps the decoded source's numbers."""
+    with DECODES:
+        source = decoded(data)
+        reference = to_srgb(source.crop(patch.box)).convert("RGB")
+        weight = patch.region.within(patch.box)
+        laid: Aligned = aligned(reference, decoded(answer).convert("RGB"), changed=weight)
+        edge = seam(reference, laid.image, weight)
+        opinion = verdict(laid.drift, edge)
+        if opinion == "nonsense":
+            return Joined(data=None, verdict=opinion, seam=edge, drift=laid.drift)
+        own_colours = from_srgb(laid.image, source.info.get("icc_profile"))
+        whole = composite(source, own_colours, box=patch.box, region=patch.region)
+        del source
+        return Joined(data=png(whole, label=label), verdict=opinion, seam=edge, drift=laid.drift)
+
+
+def as_quick_png(image: Image.Image) -> bytes:
+    """Lossless and quick rather than small, for sending."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _where(region: Box, crop: Box) -> str:
+    """The region in percent of the crop: models read places so."""
+    width, height = crop[2] - crop[0], crop[3] - crop[1]
+    left, right = (round(100 * (x - crop[0]) / width) for x in (region[0], region[2]))
+    top, bottom = (round(100 * (y - crop[1]) / height) for y in (region[1], region[3]))
+    return f"the area from {left}% to {right}% of the width and from {top}% to {bottom}% of the height"

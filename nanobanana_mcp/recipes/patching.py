@@ -1,0 +1,69 @@
+"""edit_region: the crop around a region is redrawn by the model, and only the region is set back into the picture."""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from nanobanana_mcp.domain import InputPart, KeptImage, Parent
+from nanobanana_mcp.drawing import Brush, Stroke
+from nanobanana_mcp.errors import ServiceError
+from nanobanana_mcp.keeping import made_label
+from nanobanana_mcp.pixels.patch import Joined, Patch, join
+from nanobanana_mcp.recipes.finish import finish
+
+WORDS = (
+    "{instruction}\n\nChange only {where} of this picture. Everything else keeps its place, size, light, focus and "
+    "colours exactly; the framing stays, nothing is moved, zoomed or cropped, and no border or mark is added."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionEdit:
+    """`source` are the picture's own bytes."""
+
+    source: bytes
+    patch: Patch
+    instruction: str
+
+    async def make(self, brush: Brush) -> list[KeptImage]:
+        """Raises ServiceError when no answer fits: nonsense is never pasted."""
+        prompt = WORDS.format(instruction=self.instruction, where=self.patch.where)
+        picture = InputPart(mime_type="image/png", data=self.patch.crop)
+        request = replace(brush.run.request, prompt=prompt, inputs=(picture,))
+        strokes: list[Stroke] = []
+        while True:
+            stroke = await brush.paint(request)
+            strokes.append(stroke)
+            part = stroke.image.record
+            label = made_label(part, brush.run.plan)
+            joined = await asyncio.to_thread(join, self.source, stroke.data, self.patch, label=label)
+            if joined.data is not None:
+                break
+            told = f"Answer {part.id} shows something else than the picture around the region, so it was not pasted"
+            if not brush.strokes_left:
+                raise ServiceError(
+                    f"{told}. It is kept at {part.path}. {len(strokes)} answers were paid for. Describe the change more "
+                    "plainly, give a larger region or more context, or edit the whole picture with generate_image."
+                )
+            brush.run.warnings.append(f"{told}; it was asked for once more.")
+        if joined.verdict == "poor":
+            brush.run.warnings.append(
+                f"The join shows (seam {joined.seam.score:.2f}, 1 is as much as the picture's own texture): the change "
+                "reaches the region's edge. A larger region (grow) or a wider feather helps."
+            )
+        parents = (*brush.run.plan.parents, Parent(image_id=part.id, role="part"))
+        return [await finish(brush, stroke, joined.data, parents=parents, report=measured(joined), number=None)]
+
+
+def measured(joined: Joined) -> tuple[tuple[str, float | str], ...]:
+    drift = joined.drift
+    return (
+        ("verdict", joined.verdict),
+        ("seam", round(joined.seam.score, 3)),
+        ("seam_worst", round(joined.seam.worst, 3)),
+        ("drift_shift_x_px", round(drift.shift_x, 2)),
+        ("drift_shift_y_px", round(drift.shift_y, 2)),
+        ("drift_scale", round(drift.scale, 4)),
+        ("drift_gain", " ".join(f"{gain:.3f}" for gain in drift.gain)),
+        ("drift_offset", " ".join(f"{offset:.1f}" for offset in drift.offset)),
+        ("drift_confidence", round(drift.confidence, 2)),
+    )

@@ -1,0 +1,65 @@
+"""extend_image: what lies beyond the edges is drawn step by step; the picture itself stays bit for bit."""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from nanobanana_mcp.domain import InputPart, KeptImage, Parent
+from nanobanana_mcp.drawing import Brush
+from nanobanana_mcp.errors import ServiceError
+from nanobanana_mcp.keeping import made_label
+from nanobanana_mcp.pixels.canvas import Canvas, Step
+from nanobanana_mcp.pixels.widening import begin, finished, set_in, to_send
+from nanobanana_mcp.recipes.finish import finish
+from nanobanana_mcp.tiers import RATIOS
+
+WORDS = (
+    "This picture is being extended beyond its edges. The parts that are plain grey are not painted yet: fill all of "
+    "them, so that the scene goes on naturally with the same perspective, light, focus, grain and colours, and no frame, "
+    "seam or repeated object. What is painted already stays exactly as it is, in its place and size.{instruction}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extension:
+    """`source` are the picture's own bytes. Calls reserved beyond the steps may be paid for answers that do not fit."""
+
+    source: bytes
+    canvas: Canvas
+    steps: tuple[Step, ...]
+    instruction: str
+
+    async def make(self, brush: Brush) -> list[KeptImage]:
+        """Raises ServiceError when an answer does not fit and no spare call is left: nonsense is never pasted."""
+        prompt = WORDS.format(instruction=f"\n\n{self.instruction}" if self.instruction else "")
+        canvas = await asyncio.to_thread(begin, self.source, self.canvas)
+        seams, parents = [], list(brush.run.plan.parents)
+        for number, step in enumerate(self.steps, 1):
+            picture = InputPart(mime_type="image/png", data=await asyncio.to_thread(to_send, canvas, step))
+            ratio = next(ratio for ratio in RATIOS if ratio == step.ratio)
+            request = replace(brush.run.request, prompt=prompt, inputs=(picture,), aspect_ratio=ratio)
+            while True:
+                stroke = await brush.paint(request)
+                part = stroke.image.record
+                done = await asyncio.to_thread(set_in, canvas, stroke.data, step)
+                if done.verdict != "nonsense":
+                    break
+                told = f"Answer {part.id} does not go on from the picture, so it was not used"
+                if brush.strokes_left <= len(self.steps) - number:
+                    raise ServiceError(
+                        f"{told}. It is kept at {part.path} and was paid for. Describe what lies beyond the edges, extend "
+                        "by less, or try again."
+                    )
+                brush.run.warnings.append(f"{told}; it was asked for once more.")
+            canvas = done.canvas
+            seams.append(done.seam)
+            parents.append(Parent(image_id=part.id, role="part"))
+            if done.verdict == "poor":
+                brush.run.warnings.append(f"The join of step {number} shows (seam {done.seam:.2f}).")
+        data = await asyncio.to_thread(finished, canvas, label=made_label(part, brush.run.plan))
+        report: tuple[tuple[str, float | str], ...] = (
+            ("steps", len(self.steps)),
+            ("seam_worst_step", round(max(seams), 3)),
+            ("source_left", self.canvas.place[0]),
+            ("source_top", self.canvas.place[1]),
+        )
+        return [await finish(brush, stroke, data, parents=tuple(parents), report=report, number=None)]

@@ -1,0 +1,242 @@
+"""edit_region, extend_image, remove_background and convert_image: exact work on pixels, with the model or without."""
+
+from typing import Annotated, Literal
+
+from fastmcp import Context, FastMCP
+from fastmcp.tools import ToolResult
+from mcp.types import ToolAnnotations
+from pydantic import Field
+
+from nanobanana_mcp.domain import MAX_PROMPT, AskedTier, Fit, OutputFormat, Resolution
+from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.tiers import AspectRatio, ThinkingLevel
+from nanobanana_mcp.tools.generate import (
+    DryRun,
+    FitText,
+    FormatText,
+    Height,
+    KeyText,
+    QualityText,
+    Width,
+    answer,
+    exact_of,
+    present_converted,
+)
+from nanobanana_mcp.tools.schemas import offer
+from nanobanana_mcp.tools.session import Opening
+
+Picture = Annotated[str, Field(min_length=1, description="Path or img_... id of the picture.")]
+Tier = Annotated[AskedTier, Field(description="As in generate_image.")]
+Answer = Annotated[
+    Resolution, Field(description="Size of the model's answer; high: as large as the part needs, up to 2K.")
+]
+Thinking = Annotated[ThinkingLevel | None, Field(description="As in generate_image.")]
+Output = Annotated[str | None, Field(description="A file or a folder to save to; never overwrites.")]
+Margin = Annotated[int, Field(ge=0, le=8192, description="Pixels to add.")]
+
+CHANGES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
+LOCAL = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+
+
+def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
+    async def edit_region(
+        context: Context,
+        image: Picture,
+        instruction: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT, description="What changes there.")],
+        box: Annotated[
+            list[float] | None,
+            Field(
+                min_length=4,
+                max_length=4,
+                description="[left, top, right, bottom] in pixels, or in fractions when all four are <= 1.",
+            ),
+        ] = None,
+        mask: Annotated[
+            str | None, Field(description="Instead of box: a picture, white (or opaque) = edit; any size.")
+        ] = None,
+        feather: Annotated[int, Field(ge=0, le=500, description="Pixels over which the edge is softened.")] = 16,
+        grow: Annotated[int, Field(ge=0, le=500, description="Pixels by which the region is widened first.")] = 16,
+        surroundings: Annotated[
+            float, Field(ge=0.1, le=4, description="How much around it the model sees, as a part of its size.")
+        ] = 0.5,
+        model_tier: Tier = "auto",
+        resolution: Answer = "high",
+        thinking_level: Thinking = None,
+        output_path: Output = None,
+        width: Width = None,
+        height: Height = None,
+        fit: FitText = "cover",
+        output_format: FormatText = None,
+        quality: QualityText = 90,
+        idempotency_key: KeyText = None,
+        dry_run: DryRun = False,
+    ) -> ToolResult:
+        from nanobanana_mcp.edits import Wish, region_job
+
+        studio = await opening.studio()
+        wish = Wish(
+            image=image,
+            instruction=instruction,
+            model_tier=model_tier,
+            resolution=resolution,
+            thinking_level=thinking_level,
+            output_path=output_path,
+            exact=exact_of(width, height, fit, output_format, quality),
+        )
+        corners = (box[0], box[1], box[2], box[3]) if box is not None else None
+        job = await region_job(studio, wish, box=corners, mask=mask, feather=feather, grow=grow, context=surroundings)
+        return await answer(context, studio, settings, job, idempotency_key, dry_run)
+
+    offer(
+        server,
+        edit_region,
+        title="Edit a region",
+        description="Change only one region of a picture; every pixel outside it stays bit-identical (lossless PNG). The "
+        "answer says how well it joined. One call (about $0.04 flash, $0.13 pro), a second if the first does not fit.",
+        annotations=CHANGES,
+    )
+
+    async def extend_image(
+        context: Context,
+        image: Picture,
+        instruction: Annotated[
+            str, Field(max_length=MAX_PROMPT, description="What lies beyond the edges; empty: whatever fits.")
+        ] = "",
+        top: Margin = 0,
+        right: Margin = 0,
+        bottom: Margin = 0,
+        left: Margin = 0,
+        aspect_ratio: Annotated[AspectRatio | None, Field(description="Instead of margins.")] = None,
+        width: Annotated[int | None, Field(ge=1, le=16384, description="With height: the size to extend to.")] = None,
+        height: Annotated[int | None, Field(ge=1, le=16384, description="With width.")] = None,
+        model_tier: Tier = "auto",
+        resolution: Answer = "high",
+        thinking_level: Thinking = None,
+        output_path: Output = None,
+        output_format: FormatText = None,
+        quality: QualityText = 90,
+        idempotency_key: KeyText = None,
+        dry_run: DryRun = False,
+    ) -> ToolResult:
+        from nanobanana_mcp.edits import Wish, extension_job
+
+        studio = await opening.studio()
+        wish = Wish(
+            image=image,
+            instruction=instruction,
+            model_tier=model_tier,
+            resolution=resolution,
+            thinking_level=thinking_level,
+            output_path=output_path,
+            exact=exact_of(None, None, "cover", output_format, quality),
+        )
+        job = await extension_job(
+            studio,
+            wish,
+            margins=(left, top, right, bottom) if top or right or bottom or left else None,
+            aspect_ratio=aspect_ratio,
+            size=(width or 0, height or 0) if width or height else None,
+        )
+        return await answer(context, studio, settings, job, idempotency_key, dry_run)
+
+    offer(
+        server,
+        extend_image,
+        title="Extend a picture",
+        description="Outpaint: continue a picture beyond its edges, by margins, to an aspect ratio, or to a size in pixels. "
+        "The picture itself stays bit-identical in its place. One call or more (about $0.04 each with flash); dry_run "
+        "tells how many.",
+        annotations=CHANGES,
+    )
+
+    async def remove_background(
+        context: Context,
+        image: Picture,
+        subject: Annotated[
+            str | None, Field(max_length=500, description="What stays; unset: the main subject.")
+        ] = None,
+        model_tier: Tier = "auto",
+        resolution: Answer = "high",
+        thinking_level: Thinking = None,
+        output_path: Output = None,
+        width: Width = None,
+        height: Height = None,
+        fit: FitText = "contain",
+        output_format: FormatText = None,
+        quality: QualityText = 90,
+        idempotency_key: KeyText = None,
+        dry_run: DryRun = False,
+    ) -> ToolResult:
+        from nanobanana_mcp.edits import Wish, cutout_job
+
+        studio = await opening.studio()
+        wish = Wish(
+            image=image,
+            instruction=f"Cut out {subject or 'the main subject'}",
+            model_tier=model_tier,
+            resolution=resolution,
+            thinking_level=thinking_level,
+            output_path=output_path,
+            exact=exact_of(width, height, fit, output_format, quality),
+        )
+        job = await cutout_job(studio, wish, subject=subject)
+        return await answer(context, studio, settings, job, idempotency_key, dry_run)
+
+    offer(
+        server,
+        remove_background,
+        title="Remove the background",
+        description="Cut the subject out with real alpha (PNG): soft edges, hair and glass kept, no painted chequerboard. "
+        "Two calls (about $0.08 flash, $0.27 pro), a third if the first two do not match.",
+        annotations=CHANGES,
+    )
+
+    async def convert_image(
+        image: Picture,
+        width: Width = None,
+        height: Height = None,
+        fit: Annotated[Fit, Field(description="How the picture fills width x height.")] = "cover",
+        output_format: Annotated[OutputFormat | None, Field(description="Unset: as the picture is.")] = None,
+        quality: QualityText = 90,
+        crop: Annotated[
+            list[float] | None,
+            Field(min_length=4, max_length=4, description="[left, top, right, bottom] in pixels or fractions."),
+        ] = None,
+        rotate: Annotated[float, Field(ge=-360, le=360, description="Degrees clockwise.")] = 0,
+        background: Annotated[
+            str | None, Field(max_length=40, description="CSS colour for padding and where alpha must go; unset: none.")
+        ] = None,
+        assets: Annotated[
+            Literal["favicon", "app_icons", "social"] | None, Field(description="Make this set of files instead.")
+        ] = None,
+        output_path: Output = None,
+    ) -> ToolResult:
+        from nanobanana_mcp.converting import Conversion, convert
+
+        studio = await opening.studio()
+        made, notes = await convert(
+            studio,
+            Conversion(
+                image=image,
+                width=width,
+                height=height,
+                fit=fit,
+                output_format=output_format,
+                quality=quality,
+                crop=tuple(crop) if crop is not None else None,
+                rotate=rotate,
+                background=background,
+                assets=assets,
+                output_path=output_path,
+            ),
+        )
+        return await present_converted(studio, made, notes, settings)
+
+    offer(
+        server,
+        convert_image,
+        title="Convert a picture",
+        description="Free and local: resize, crop, rotate, change the format, or make an asset set (favicon, app_icons, "
+        "social) of any picture. The original stays; every file is recorded as its child.",
+        annotations=LOCAL,
+    )
