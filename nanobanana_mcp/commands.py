@@ -53,7 +53,7 @@ def _emulator(host: str, port: int) -> int:
     try:
         serve(port, host)
     except OSError as error:
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         sys.stderr.write(f"nanobanana-mcp emulator: {host}:{port} cannot be listened on ({reason}).\n")
         return 2
     return 0

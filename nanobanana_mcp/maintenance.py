@@ -162,6 +162,8 @@ class Maintenance:
             return "outside the output folder, where you put it yourself"
         if path.is_symlink():
             return "is a link now"
+        if Path(os.path.realpath(path.parent)) != path.parent:
+            return "is reached through a link now"
         data = read_own(path)
         if data is None:
             return "the file is gone already"
@@ -174,7 +176,7 @@ class Maintenance:
         untracked = untracked_files(self._library, self._places)
         by_content = {hashlib.sha256(read_own(path) or b"").hexdigest(): path for path in untracked} if missing else {}
         for record in missing:
-            found = by_content.get(record.sha256)
+            found = by_content.pop(record.sha256, None)
             if found is None:
                 survey.findings.append(f"{record.id}: its file {record.path} is missing; its record and lineage stay.")
                 continue
@@ -230,24 +232,34 @@ class Maintenance:
         )
 
     def _do(self, survey: _Survey) -> None:
+        done = []
         for deed in survey.deeds:
-            if deed.kind == "forget_upload":
-                assert deed.upload is not None
-                self._library.settle_upload(deed.upload, state="deleted", error=deed.why)
-            elif deed.kind == "to_trash":
-                assert deed.record is not None and deed.path is not None
-                moved = move_new(Path(deed.path), self._places.trash, Path(deed.path).name)
-                self._library.move_to_trash(deed.record, moved)
-            elif deed.kind == "restore":
-                assert deed.record is not None and deed.record.trash_path is not None and deed.path is not None
-                back = move_new(Path(deed.record.trash_path), Path(deed.path).parent, Path(deed.path).name)
-                self._library.move_to_trash(deed.record, None)
-                if str(back) != deed.path:
-                    self._library.relink(deed.subject, back)
-                    survey.findings.append(f"{deed.path} is taken, so {deed.subject} came back as {back}.")
+            try:
+                self._do_one(deed, survey)
+            except OSError as error:
+                survey.left.append(f"{deed.subject} {deed.path}: {error.strerror}")
             else:
-                assert deed.target is not None
-                self._library.relink(deed.subject, Path(deed.target))
+                done.append(deed)
+        survey.deeds = done
+
+    def _do_one(self, deed: Deed, survey: _Survey) -> None:
+        if deed.kind == "forget_upload":
+            assert deed.upload is not None
+            self._library.settle_upload(deed.upload, state="deleted", error=deed.why)
+        elif deed.kind == "to_trash":
+            assert deed.record is not None and deed.path is not None
+            moved = move_new(Path(deed.path), self._places.trash, Path(deed.path).name)
+            self._library.move_to_trash(deed.record, moved)
+        elif deed.kind == "restore":
+            assert deed.record is not None and deed.record.trash_path is not None and deed.path is not None
+            back = move_new(Path(deed.record.trash_path), Path(deed.path).parent, Path(deed.path).name)
+            self._library.move_to_trash(deed.record, None)
+            if str(back) != deed.path:
+                self._library.relink(deed.subject, back)
+                survey.findings.append(f"{deed.path} is taken, so {deed.subject} came back as {back}.")
+        else:
+            assert deed.target is not None
+            self._library.relink(deed.subject, Path(deed.target))
 
 
 def untracked_files(library: Library, places: Places, *, limit: int | None = None) -> list[Path]:

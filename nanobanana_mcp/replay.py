@@ -15,7 +15,7 @@ def read_back(order: Order, calls: tuple[Call, ...], library: Library, backend: 
     for call in calls:
         record = library.get(call.image_id) if call.image_id is not None else None
         if record is None:
-            problems.append(_problem(call))
+            problems.append(_problem(call, order))
         else:
             upload = library.newest_upload(record.id, backend)
             images.append(KeptImage(record=record, upload=upload, cost_usd=call.cost_usd))
@@ -41,11 +41,13 @@ def read_back(order: Order, calls: tuple[Call, ...], library: Library, backend: 
     )
 
 
-def _problem(call: Call) -> Problem:
+def _problem(call: Call, order: Order) -> Problem:
     message = call.message or "The picture was not made."
     cost = call.estimate_usd if call.state == "unknown" else call.cost_usd
     failure = Failure(index=call.position + 1, reason=call.reason or "", message=message, cost_usd=cost)
     if call.state == "unknown":
-        text = f"{message} It may have cost ${call.estimate_usd:.3f}. Call again to pay for a new attempt."
+        keyed = order.idempotency_key is not None and order.idempotency_key.startswith("key:")
+        again = "Call again with a new idempotency_key" if keyed else "Call again"
+        text = f"{message} It may have cost ${call.estimate_usd:.3f}. {again} to pay for a new attempt."
         return Problem(failure=failure, error=UnknownOutcome(text))
     return Problem(failure=failure, error=ServiceError(message))

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from platformdirs import user_config_path, user_data_path, user_pictures_path
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from nanobanana_mcp.budget import Limits
@@ -24,6 +25,13 @@ def _default_output() -> Path:
 
 def _default_database() -> str:
     return f"sqlite:///{user_data_path(APP, appauthor=False) / 'library.db'}"
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError("names the home of a user that is not there") from error
 
 
 def _off(value: object) -> object:
@@ -152,15 +160,17 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _database_is_sqlite(cls, url: str) -> str:
-        if not url.startswith("sqlite:///") or url == "sqlite:///":
-            raise ValueError("must be an SQLite file's URL such as sqlite:////home/me/library.db")
+        if not url.startswith("sqlite:///") or not Path(url.removeprefix("sqlite:///")).is_absolute():
+            raise ValueError(
+                "must be an SQLite file's URL with an absolute path, such as sqlite:////home/me/library.db"
+            )
         return url
 
     @field_validator("allowed_dirs", mode="before")
     @classmethod
     def _folders_are_listed(cls, value: object) -> object:
         return (
-            tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part)
+            tuple(_expanded(Path(part)) for part in value.split(os.pathsep) if part)
             if isinstance(value, str)
             else value
         )
@@ -175,14 +185,16 @@ class Settings(BaseSettings):
     @field_validator("policy")
     @classmethod
     def _policy_is_absolute(cls, path: Path | None) -> Path | None:
-        if path is not None and not path.expanduser().is_absolute():
+        if path is None:
+            return None
+        if not _expanded(path).is_absolute():
             raise ValueError("must be an absolute path")
-        return path.expanduser() if path is not None else None
+        return _expanded(path)
 
     @field_validator("output_dir")
     @classmethod
     def _output_is_absolute(cls, path: Path) -> Path:
-        path = path.expanduser()
+        path = _expanded(path)
         if not path.is_absolute():
             raise ValueError("must be an absolute path, since a server is started in whatever folder its client is in")
         return path
@@ -253,15 +265,26 @@ def _variable(location: tuple[int | str, ...]) -> str:
     if not location:
         return ""
     name = str(location[0])
-    return name if name.isupper() else f"NANOBANANA_{name.upper()}"
+    info = Settings.model_fields.get(name) or next(
+        (found for found in Settings.model_fields.values() if name in _names(found)), None
+    )
+    names = _names(info) if info is not None else []
+    given = [one for one in names if os.environ.get(one)]
+    return given[0] if given else names[0] if names else f"NANOBANANA_{name.upper()}"
+
+
+def _names(info: FieldInfo) -> list[str]:
+    """The variables of a field that has names of its own, the first one first."""
+    alias = info.validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices]
+    return [alias] if isinstance(alias, str) else []
 
 
 def variables() -> dict[str, str]:
     """Every variable with its description, first name first: what the README and `.env.example` must list."""
     found: dict[str, str] = {}
     for name, info in Settings.model_fields.items():
-        alias = info.validation_alias
-        if isinstance(alias, AliasChoices):
-            alias = str(alias.choices[0])
-        found[alias if isinstance(alias, str) else f"NANOBANANA_{name.upper()}"] = info.description or ""
+        names = _names(info) or [f"NANOBANANA_{name.upper()}"]
+        found[names[0]] = info.description or ""
     return found

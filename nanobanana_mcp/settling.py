@@ -73,5 +73,5 @@ def nothing_made(problems: list[Problem], spent: float) -> StudioError:
     if len(problems) == 1:
         return problems[0].error
     messages = list(dict.fromkeys(problem.failure.message for problem in problems))
-    charged = f" Up to ${spent:.3f} may have been charged." if spent else ""
+    charged = f" Up to ${spent:.3f} may have been charged." if spent >= 0.0005 else ""
     return ServiceError(f"None of {len(problems)} pictures was made. {' / '.join(messages)}{charged}")

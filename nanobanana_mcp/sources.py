@@ -18,7 +18,7 @@ from nanobanana_mcp.domain import (
     new_image_id,
     now,
 )
-from nanobanana_mcp.errors import NotAnImage, RequestError, SourceNotFound
+from nanobanana_mcp.errors import NotAnImage, RequestError, SetupError, SourceNotFound
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.pixels.clean import clean
@@ -187,7 +187,13 @@ class Sources:
         if source.new:
             record = self._library.add_import(source.record)
             if record.path is not None:
-                write_record(record, self._places)
+                try:
+                    write_record(record, self._places)
+                except OSError as error:
+                    raise SetupError(
+                        f"The folder {self._places.own} cannot be written ({error.strerror}), so pictures could not be "
+                        "kept; nothing was sent. Make room, or name another folder by NANOBANANA_OUTPUT_DIR."
+                    ) from error
             upload = replace(source.upload, image_id=record.id) if source.upload is not None else None
             source = replace(source, record=record, new=False, upload=upload)
         if source.upload is not None and source.upload_is_new:

@@ -64,6 +64,13 @@ def test_a_drift_of_three_percent_is_found_to_half_a_pixel_whatever_changed_insi
     assert drift.residual < 3
 
 
+@pytest.mark.parametrize(("shift", "scale"), [((45.0, -30.0), 1.03), ((-42.0, 38.0), 0.97)])
+def test_a_drift_of_five_percent_is_still_found(shift: tuple[float, float], scale: float) -> None:
+    source = photo(seed=12)
+    drift = aligned(source, redrawn(source, shift=shift, scale=scale), changed=_changed(source.size, 0.5)).drift
+    assert _furthest(drift, shift, scale, source.size) < 0.5
+
+
 def test_the_colours_of_an_answer_are_brought_back() -> None:
     source = photo(seed=3)
     answer = redrawn(source, gain=(1.1, 0.9, 1.0), offset=(-8, 6, 10), quality=90)

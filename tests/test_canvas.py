@@ -135,7 +135,7 @@ def test_the_picture_in_its_place_stays_bit_identical_through_every_step(
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_drifted_and_recoloured_answer_continues_the_picture_without_a_join(seed: int) -> None:
-    whole, place = photo(1200, 800, seed=seed), (250, 150, 900, 650)
+    whole, place = photo(1560, 1040, seed=seed), (320, 200, 1200, 850)
     canvas = Canvas(size=whole.size, place=place)
     (step,) = planned(canvas, ratios={"3:2": (1264, 848)})
     answer = redrawn(
@@ -143,7 +143,7 @@ def test_a_drifted_and_recoloured_answer_continues_the_picture_without_a_join(se
     )
     found = painted(started(whole.crop(place), canvas), answer, step)
     assert verdict(found.drift, found.seam) == "good"
-    inner = (40, 40, 1160, 760)
+    inner = (50, 50, 1500, 1000)
     assert np.abs(np.asarray(found.image.crop(inner), int) - np.asarray(whole.crop(inner), int)).mean() < 4
 
 

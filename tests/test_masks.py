@@ -18,7 +18,8 @@ def test_a_box_is_read_in_pixels_or_in_fractions() -> None:
     assert pixel_box([10, 20, 110, 220], size=(400, 300)) == (10, 20, 110, 220)
     assert pixel_box([0.1, 0.2, 0.5, 1], size=(400, 300)) == (40, 60, 200, 300)
     assert pixel_box([0, 0, 1, 1], size=(400, 300)) == (0, 0, 400, 300)
-    assert pixel_box([0.3, 0.3, 0.6, 0.7], size=(10, 10)) == (3, 3, 6, 7)
+    assert pixel_box([0.29, 0.29, 0.57, 0.57], size=(100, 100)) == (29, 29, 57, 57)  # 0.57 * 100 is 56.99999999999999
+    assert pixel_box([0.07, 0, 0.14, 0.07], size=(100, 100)) == (7, 0, 14, 7)  # 0.07 * 100 is 7.000000000000001
 
 
 @pytest.mark.parametrize(
@@ -107,12 +108,13 @@ def test_a_mask_uses_its_alpha_where_that_varies_and_its_brightness_otherwise() 
     assert region_from_mask(as_bytes(wide), size=(60, 60)).box == (20, 20, 40, 40)
 
 
-def test_the_noise_of_a_jpeg_mask_does_not_spread_over_the_picture() -> None:
+def test_the_noise_of_a_jpeg_mask_is_neither_weight_nor_holes() -> None:
     mask = Image.new("L", (200, 200))
-    mask.paste(255, (80, 80, 120, 120))
-    region = region_from_mask(as_bytes(mask, "JPEG", quality=80), size=(200, 200))
-    assert region.box[0] >= 72
-    assert region.box[2] <= 128
+    mask.paste(255, (83, 83, 117, 117))
+    weight = region_from_mask(as_bytes(mask, "JPEG", quality=80), size=(200, 200)).within((0, 0, 200, 200))
+    meant = np.asarray(mask)
+    assert np.count_nonzero(weight[meant == 0]) <= 8
+    assert np.count_nonzero(weight[meant == 255] != 255) <= 8
 
 
 def test_a_mask_without_white_and_bytes_that_are_no_mask_are_refused() -> None:
@@ -145,6 +147,14 @@ def test_the_crop_holds_the_box_stays_in_the_picture_and_has_a_shape_the_model_k
     assert abs(np.log(real / (shape[0] / shape[1]))) == pytest.approx(found.distortion)
     if part < 0.3 and 0.75 < width / height < 1.4:
         assert found.distortion <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("box", "ratio"),
+    [((1800, 1400, 2300, 1900), "1:1"), ((500, 1000, 2500, 2000), "16:9"), ((1800, 200, 2200, 1500), "9:16")],
+)
+def test_the_shape_is_the_one_that_needs_the_least_of_the_picture(box: tuple[int, int, int, int], ratio: str) -> None:
+    assert context_box(box, size=(4000, 3000), ratios=RATIOS, context=0.1).ratio == ratio
 
 
 def test_a_strip_that_no_shape_fits_is_sent_with_its_distortion_named() -> None:

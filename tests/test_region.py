@@ -135,6 +135,24 @@ def test_a_region_that_cuts_through_what_changed_is_poor() -> None:
     assert drift.confidence > 0.5
 
 
+@pytest.mark.parametrize(
+    ("confidence", "residual", "score", "worst", "expected"),
+    [
+        (0.9, 1, 0.1, 0.2, "good"),
+        (0.9, 1, 5.0, 9.0, "poor"),
+        (0.9, 1, 0.5, 1.6, "poor"),
+        (0.05, 40, 0.1, 0.2, "nonsense"),
+        (0.0, 3, 4.0, 6.0, "nonsense"),
+        (0.3, 10, 0.1, 0.2, "poor"),
+        (0.0, 2, 0.0, 0.0, "good"),
+    ],
+)
+def test_a_verdict_weighs_what_lies_outside_and_the_join(
+    confidence: float, residual: float, score: float, worst: float, expected: str
+) -> None:
+    assert verdict(Drift(confidence=confidence, residual=residual), Seam(score=score, worst=worst)) == expected
+
+
 def test_an_answer_that_was_not_aligned_shows_its_join() -> None:
     source = photo(800, 600, seed=6)
     weight = region_from_box([0.25, 0.25, 0.65, 0.7], size=source.size).within((0, 0, 800, 600))

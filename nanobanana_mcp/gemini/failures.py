@@ -46,6 +46,10 @@ def translate(error: BaseException, *, key: str | None, model_id: str | None = N
         )
     if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL):
         return Unavailable(f"The request to Gemini could not be made ({type(error).__name__}).")
+    if isinstance(error, ValueError | RecursionError):  # google-genai raises these on bodies that are no JSON at all
+        return UnknownOutcome(
+            f"Gemini's answer could not be read ({type(error).__name__}), so the request may have been charged."
+        )
     raise error
 
 

@@ -49,6 +49,7 @@ class Database:
             with database.read() as connection:
                 damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
             if damage != "ok":
+                database.close()
                 raise _damaged(path)
             database._identity = _identity(path)
         except OSError as error:

@@ -74,7 +74,7 @@ def named_path(text: str, places: Places) -> Path:
     if os.name == "nt" and ":" in text[2:]:
         raise RequestError(f"{shown} names a data stream; give a plain file.")
     path = Path(text)
-    if path.parts[0] == "~":
+    if path.parts[:1] == ("~",):
         path = Path.home().joinpath(*path.parts[1:])
     return path if path.is_absolute() else places.base / path
 

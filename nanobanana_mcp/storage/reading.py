@@ -3,7 +3,6 @@
 import errno
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 from nanobanana_mcp.errors import NotAllowed, SourceNotFound
@@ -30,7 +29,7 @@ def read_input(text: str, places: Places) -> tuple[Path, bytes]:
     """
     path = named_path(text, places)
     try:
-        resolved = path.resolve(strict=True)
+        resolved = Path(os.path.realpath(path, strict=True))  # Path.resolve reports a circle as RuntimeError
     except OSError as error:
         raise _not_found(text, path, error) from error
     check_readable(resolved, places)
@@ -38,7 +37,7 @@ def read_input(text: str, places: Places) -> tuple[Path, bytes]:
         descriptor = _open_without_links(resolved)
     except OSError as error:
         raise _not_found(text, resolved, error) from error
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             kind = "folder" if stat.S_ISDIR(found.st_mode) else "pipe, socket or device"
@@ -48,7 +47,11 @@ def read_input(text: str, places: Places) -> tuple[Path, bytes]:
                 f"{resolved} has {found.st_size / 1e6:.0f} MB; at most {MAX_FILE_BYTES // 2**20} MiB are read. "
                 "Make it smaller first."
             )
-        data = _read_bounded(file.read, MAX_FILE_BYTES + 1)
+        data = _read_bounded(descriptor, MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise _not_found(text, resolved, error) from error
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_FILE_BYTES:
         raise NotAllowed(f"{resolved} grew beyond {MAX_FILE_BYTES // 2**20} MiB while it was read.")
     if not data:
@@ -62,17 +65,21 @@ def read_own(path: Path) -> bytes | None:
         descriptor = os.open(path, _FLAGS | _NO_FOLLOW)
     except OSError:
         return None
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size > 4 * MAX_FILE_BYTES:
             return None
-        return _read_bounded(file.read, found.st_size + 1)
+        return _read_bounded(descriptor, found.st_size + 1)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
-def _read_bounded(read: Callable[[int], bytes | None], limit: int) -> bytes:
+def _read_bounded(descriptor: int, limit: int) -> bytes:
     parts = bytearray()
     while len(parts) < limit:
-        part = read(min(limit - len(parts), 1 << 20))
+        part = os.read(descriptor, min(limit - len(parts), 1 << 22))
         if not part:
             break
         parts += part

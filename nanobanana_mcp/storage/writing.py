@@ -43,9 +43,11 @@ def plan_target(output_path: str | None, places: Places) -> Target:
     path = named_path(output_path, places)
     try:
         is_folder = path.is_dir() or output_path.endswith(("/", os.sep)) or not path.suffix
-        folder = (path if is_folder else path.parent).resolve()
+        folder = Path(os.path.realpath(path if is_folder else path.parent))
     except OSError as error:
         raise RequestError(f"output_path {shorten(output_path)} cannot be used: {error.strerror}.") from error
+    if any(part.is_symlink() for part in (folder, *folder.parents)):
+        raise RequestError(f"output_path {shorten(output_path)} leads through symbolic links that go in a circle.")
     check_writable(folder, places)
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir():
@@ -99,8 +101,7 @@ def write_new(
 def replace_durably(path: Path, data: bytes) -> None:
     """Write a file of our own state, private to the user, replacing the one that was there."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
         _fill(os.open(temporary, _NEW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o600), data)
         temporary.replace(path)

@@ -1,0 +1,44 @@
+# Every target sets itself up in .venv from nothing but make and Python 3.11 or newer.
+
+MAKEFLAGS += --no-print-directory
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+
+.PHONY: check demo test lint types clean
+
+check: lint types test
+
+demo: .venv/installed
+	@$(BIN)/nanobanana-mcp demo
+
+test: .venv/installed-dev
+	@$(BIN)/pytest -q
+
+lint: .venv/installed-dev
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "Not formatted; .venv/bin/ruff format does it."; exit 1; }
+
+types: .venv/installed-dev
+	@$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into .venv (once; about a minute) ..."
+	@$(INSTALL) .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into .venv, with what the tests need (once; about a minute) ..."
+	@$(INSTALL) '.[dev]'
+	@touch .venv/installed $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and none was found; install it, or name one: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: its ensurepip or venv is missing. On Debian and Ubuntu: sudo apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv .venv

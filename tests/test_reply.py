@@ -1,0 +1,207 @@
+"""Reading an answer: every way of having no picture in words, and which picture and how many tokens otherwise."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Connect, Emulated
+from fakes import FakeModel, jpeg, picture, refusal, reply
+from fastmcp.exceptions import ToolError
+from google.genai import types
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from nanobanana_mcp.domain import ImageRequest, Usage
+from nanobanana_mcp.emulator.control import Block, Finish, Picture, TextOnly, ThoughtOnly
+from nanobanana_mcp.errors import Refused, ServiceError
+from nanobanana_mcp.gemini.reply import BLOCK_REASONS, FINISH_REASONS, NoPicture, Unreadable, read_reply
+from nanobanana_mcp.studio import Studio
+
+WIRE = Path(__file__).parent / "wire"
+
+
+def test_every_reason_that_the_sdk_knows_is_in_the_tables() -> None:
+    assert {member.value for member in types.FinishReason} - set(FINISH_REASONS) == set()
+    assert {member.value for member in types.BlockedReason} - set(BLOCK_REASONS) == set()
+
+
+async def test_every_finish_reason_reaches_the_caller_as_an_error_in_words(
+    connect: Connect, model: FakeModel, subtests: pytest.Subtests
+) -> None:
+    async with connect() as client:
+        for reason in (member.value for member in types.FinishReason):
+            model.answers.append(refusal(reason, f"Google's own words on {reason}."))
+            with subtests.test(reason):
+                with pytest.raises(ToolError) as caught:
+                    await client.call_tool("generate_image", {"prompt": f"a cat, {reason}"})
+                check_words(str(caught.value), reason)
+                assert f'Gemini says: "Google\'s own words on {reason}."' in str(caught.value)
+    assert len(model.requests) == len(types.FinishReason)
+
+
+async def test_every_block_reason_reaches_the_caller_as_an_error_in_words(
+    emulated: Emulated, subtests: pytest.Subtests
+) -> None:
+    for reason in (member.value for member in types.BlockedReason):
+        emulated.emulator.control.queue.append(Block(reason=reason))
+        with subtests.test(reason):
+            with pytest.raises(ToolError) as caught:
+                await emulated.call(prompt=f"a cat, {reason}")
+            check_words(str(caught.value), reason)
+    assert emulated.emulator.charges == []
+
+
+@pytest.mark.parametrize("content", ["absent", "empty", "role_only", "parts_null"])
+async def test_a_refusal_is_understood_whatever_is_left_of_its_content(emulated: Emulated, content: Any) -> None:
+    emulated.emulator.control.queue.append(Finish(reason="IMAGE_SAFETY", message="It was filtered.", content=content))
+    with pytest.raises(ToolError, match=r'safety filter \(IMAGE_SAFETY\).*Gemini says: "It was filtered."'):
+        await emulated.call(prompt="a cat")
+
+
+async def test_an_answer_in_words_only_quotes_the_model(emulated: Emulated) -> None:
+    emulated.emulator.control.queue.append(TextOnly(text="Which of the\n two\x1b[31m cats?"))
+    with pytest.raises(ToolError, match=r'in words only \(STOP\).*The model wrote: "Which of the two \[31m cats\?"'):
+        await emulated.call(prompt="a cat")
+
+
+def test_a_reason_that_nobody_knows_yet_is_named() -> None:
+    with pytest.raises(NoPicture, match="IMAGE_TOO_YELLOW"):
+        read_reply(refusal("IMAGE_TOO_YELLOW"))
+
+
+async def test_the_tokens_of_a_refusal_are_paid_for(studio: Studio, model: FakeModel) -> None:
+    body = json.loads(refusal("IMAGE_SAFETY"))
+    body["usageMetadata"] = {"promptTokenCount": 1000, "thoughtsTokenCount": 2000}
+    model.answers.append(json.dumps(body).encode())
+    with pytest.raises(Refused):
+        await studio.create(ImageRequest(prompt="a cat"))
+    assert (await studio.stats()).total.usd == pytest.approx((1000 * 1.5 + 2000 * 7.5) / 1e6)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+async def test_the_type_of_a_picture_is_that_of_its_bytes(emulated: Emulated, kind: str) -> None:
+    data = picture((1024, 1024), kind=kind)
+    declared = "image/png" if kind != "PNG" else "image/jpeg"
+    emulated.emulator.control.queue.append(Picture(data=data, mime=declared))
+    image = (await emulated.call(prompt="a cat")).structured_content["images"][0]
+    assert Path(image["path"]).read_bytes() == data
+    assert image["mime_type"] == f"image/{kind.lower()}"
+    assert Path(image["path"]).suffix == {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}[kind]
+
+
+async def test_a_lie_about_the_type_changes_nothing(emulated: Emulated) -> None:
+    emulated.emulator.control.declared_mime = "image/png"
+    image = (await emulated.call(prompt="a cat")).structured_content["images"][0]
+    assert (image["mime_type"], Path(image["path"]).suffix) == ("image/jpeg", ".jpg")
+
+
+async def test_bytes_that_do_not_decode_are_kept_and_said(studio: Studio, model: FakeModel) -> None:
+    model.answers.append(reply(b"no picture at all"))
+    created = await studio.create(ImageRequest(prompt="a cat"))
+    path = Path(str(created.images[0].record.path))
+    assert path.read_bytes() == b"no picture at all" and path.suffix == ".bin"
+    assert "do not decode" in created.warnings[0]
+
+
+async def test_a_picture_among_the_thoughts_is_not_the_result(emulated: Emulated) -> None:
+    emulated.emulator.control.thoughts = "images"
+    created = (await emulated.call(prompt="a cat")).structured_content
+    assert created["returned"] == 1
+    assert created["images"][0]["width"] == 1024  # the sketches that the emulator thinks in are a quarter of that
+
+
+async def test_a_picture_that_came_only_as_a_thought_is_better_than_none(emulated: Emulated) -> None:
+    emulated.emulator.control.queue.append(ThoughtOnly())
+    created = (await emulated.call(prompt="a cat")).structured_content
+    assert created["returned"] == 1
+
+
+def test_a_whole_answer_is_read() -> None:
+    found = read_reply((WIRE / "picture_with_thoughts_and_grounding.json").read_bytes())
+    red, _, blue = colour(found.image)
+    assert blue > 150 > 50 > red  # the red one was a thought
+    assert found.text == "Here is your picture."
+    assert found.usage == Usage(prompt=12, text=170 + 980, image=1120, searches=2)
+    assert found.model_version == "gemini-nano-banana-2.1"
+    assert found.sources == ("https://example.org/heron", "https://example.net/photo")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("image_safety", "IMAGE_SAFETY"), ("no_image", "NO_IMAGE"), ("prompt_blocked", "PROHIBITED_CONTENT")],
+)
+def test_a_recorded_refusal_is_read(name: str, reason: str) -> None:
+    with pytest.raises(NoPicture) as caught:
+        read_reply((WIRE / f"{name}.json").read_bytes())
+    assert caught.value.reason == reason and caught.value.usage.prompt == 8
+
+
+def test_the_last_of_several_pictures_is_the_final_one() -> None:
+    assert read_reply(reply(jpeg(comment="draft"), jpeg(comment="final"))).image == jpeg(comment="final")
+
+
+def test_without_a_breakdown_every_token_of_the_answer_counts_as_the_dearer_kind() -> None:
+    body = json.loads(reply(jpeg(), image_tokens=1300, thought_tokens=50))
+    del body["usageMetadata"]["candidatesTokensDetails"]
+    assert read_reply(json.dumps(body).encode()).usage == Usage(prompt=10, text=50, image=1300)
+
+
+@pytest.mark.parametrize("field", ["inlineData", "inline_data"])
+def test_both_spellings_and_both_alphabets_of_base64_are_read(field: str) -> None:
+    data = bytes(range(256)) * 3
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        part = {field: {"mimeType": "image/png", "data": encode(data).decode()}}
+        assert read_reply(json.dumps({"candidates": [{"content": {"parts": [part]}}]}).encode()).image == data
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"<html>", b"[]", b"null", b"\xff\xfe", b'{"candidates": [{"content": {"parts": 1']
+)
+def test_what_is_no_answer_at_all_says_that_it_is_kept(raw: bytes) -> None:
+    with pytest.raises(Unreadable, match="kept"):
+        read_reply(raw)
+
+
+async def test_an_unreadable_answer_counts_as_perhaps_paid_and_its_bytes_stay(studio: Studio, model: FakeModel) -> None:
+    model.answers.append(b"<html>")
+    with pytest.raises(Unreadable):
+        await studio.create(ImageRequest(prompt="a cat"))
+    assert len((await studio.stats()).unknown_outcomes) == 1
+    assert len(list(studio.places.spool.iterdir())) == 1
+
+
+NAMES = """candidates content parts text inlineData data thought finishReason finishMessage usageMetadata
+promptTokenCount candidatesTokenCount candidatesTokensDetails tokenCount modality promptFeedback blockReason
+groundingMetadata groundingChunks web uri webSearchQueries modelVersion"""
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES.split()), inner, max_size=4),
+    max_leaves=25,
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(JSON)
+def test_no_json_whatever_makes_the_reader_stumble(body: Any) -> None:
+    try:
+        assert read_reply(json.dumps({"candidates": [body]} if isinstance(body, dict) else body).encode()).image
+    except ServiceError as error:
+        assert str(error)
+
+
+def check_words(message: str, reason: str) -> None:
+    """A sentence on what happened that is not Gemini's code alone, the code, and what to do."""
+    what, way_out = message.removeprefix("No picture: ").split(f" ({reason}). ")
+    assert reason not in what and len(what.split()) >= 4
+    assert len(way_out.split()) >= 3
+
+
+def colour(data: bytes) -> tuple[int, int, int]:
+    with Image.open(io.BytesIO(data)) as image:
+        red, green, blue = image.convert("RGB").resize((1, 1)).tobytes()
+    return red, green, blue
