@@ -182,9 +182,13 @@ class Drawing:
         try:
             if recipe is not None:
                 return await self._follow(recipe, run, calls)
-            results = await asyncio.gather(*(self.make_one(run, call) for call in calls))
+            ended = await asyncio.gather(*(self.make_one(run, call) for call in calls), return_exceptions=True)
         finally:
             beating.cancel()
+        results = [one for one in ended if not isinstance(one, BaseException)]
+        for one in ended:
+            if isinstance(one, BaseException):
+                raise one  # only now that every call has come to its end
         images = tuple(result.image for result in results if isinstance(result, Stroke))
         problems = [result for result in results if isinstance(result, Problem)]
         return self._created(run, images, problems)
@@ -245,7 +249,8 @@ class Drawing:
                 raw = await self._ask_patiently(run, call, request)
             except UnknownOutcome as error:
                 await asyncio.to_thread(self._journal.unknown, call.id, message=str(error))
-                return run.problem(call, error, "UNKNOWN_OUTCOME", call.estimate_usd)
+                told = UnknownOutcome(f"{error} It may have cost ${call.estimate_usd:.3f}.")
+                return run.problem(call, told, "UNKNOWN_OUTCOME", call.estimate_usd)
             except StudioError as error:
                 await self._give_up(call, error)
                 return run.problem(call, error, type(error).__name__, 0.0)

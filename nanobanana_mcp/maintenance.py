@@ -29,7 +29,7 @@ STALE_UPLOAD = timedelta(hours=1)
 class Deed:
     """One thing that maintenance does or would do."""
 
-    kind: Literal["forget_upload", "to_trash", "restore", "relink"]
+    kind: Literal["forget_upload", "to_trash", "restore", "relink", "note_trash"]
     subject: str
     """An image id or a files/... name."""
     path: str | None
@@ -176,6 +176,20 @@ class Maintenance:
         untracked = untracked_files(self._library, self._places)
         by_content = {hashlib.sha256(read_own(path) or b"").hexdigest(): path for path in untracked} if missing else {}
         for record in missing:
+            trashed = self._places.trash / Path(record.path or "").name
+            if (read_own(trashed) or b"") and hashlib.sha256(read_own(trashed) or b"").hexdigest() == record.sha256:
+                survey.deeds.append(
+                    Deed(
+                        kind="note_trash",
+                        subject=record.id,
+                        path=record.path,
+                        bytes=0,
+                        why="is in the trash, where an interrupted cleanup left it",
+                        record=record,
+                        target=str(trashed),
+                    )
+                )
+                continue
             found = by_content.pop(record.sha256, None)
             if found is None:
                 survey.findings.append(f"{record.id}: its file {record.path} is missing; its record and lineage stay.")
@@ -257,6 +271,9 @@ class Maintenance:
             if str(back) != deed.path:
                 self._library.relink(deed.subject, back)
                 survey.findings.append(f"{deed.path} is taken, so {deed.subject} came back as {back}.")
+        elif deed.kind == "note_trash":
+            assert deed.record is not None and deed.target is not None
+            self._library.move_to_trash(deed.record, Path(deed.target))
         else:
             assert deed.target is not None
             self._library.relink(deed.subject, Path(deed.target))

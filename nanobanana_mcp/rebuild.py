@@ -1,6 +1,8 @@
 """A new library from the pictures' own records, for when the database is lost or damaged."""
 
+import hashlib
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 
 from nanobanana_mcp.domain import ImageRecord, now
@@ -8,6 +10,7 @@ from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.state import read_record
 
 
@@ -73,19 +76,26 @@ def in_order(records: dict[str, ImageRecord]) -> list[ImageRecord]:
 
 
 def _in_trash(record: ImageRecord, places: Places) -> str | None:
-    if record.path is None or Path(record.path).exists():
+    """Where in the trash a picture is: its name may have been numbered there, its bytes are its own."""
+    if record.path is None or Path(record.path).exists() or not places.trash.is_dir():
         return None
-    trashed = places.trash / Path(record.path).name
-    return str(trashed) if trashed.is_file() else None
+    name = Path(record.path)
+    for path in sorted(places.trash.glob(f"{escape(name.stem)}*{escape(name.suffix)}")):
+        data = read_own(path)
+        if data is not None and hashlib.sha256(data).hexdigest() == record.sha256:
+            return str(path)
+    return None
 
 
 def _put_aside(path: Path) -> Path | None:
-    aside = None
     stamp = f"{now():%Y%m%d-%H%M%S}"
+    names = (f"{path.name}.aside-{stamp}", *(f"{path.name}.aside-{stamp}-{number}" for number in range(2, 1000)))
+    new = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    aside = None
     for suffix in ("", "-journal", "-wal", "-shm"):
         old = path.with_name(f"{path.name}{suffix}")
         if old.exists():
-            new = path.with_name(f"{path.name}.aside-{stamp}{suffix}")
-            old.rename(new)
-            aside = aside or new
+            target = new.with_name(f"{new.name}{suffix}")
+            old.rename(target)
+            aside = aside or target
     return aside

@@ -121,6 +121,7 @@ def report_text(report: Report) -> str:
         "to_trash": "move to the trash",
         "restore": "bring back from the trash",
         "relink": "find again",
+        "note_trash": "note as in the trash",
     }
     would = "Would" if report.dry_run else "Done:"
     lines = []

@@ -186,14 +186,13 @@ class Sources:
     def _enter(self, source: Source) -> Source:
         if source.new:
             record = self._library.add_import(source.record)
-            if record.path is not None:
-                try:
-                    write_record(record, self._places)
-                except OSError as error:
-                    raise SetupError(
-                        f"The folder {self._places.own} cannot be written ({error.strerror}), so pictures could not be "
-                        "kept; nothing was sent. Make room, or name another folder by NANOBANANA_OUTPUT_DIR."
-                    ) from error
+            try:
+                write_record(record, self._places)
+            except OSError as error:
+                raise SetupError(
+                    f"The folder {self._places.own} cannot be written ({error.strerror}), so pictures could not be "
+                    "kept; nothing was sent. Make room, or name another folder by NANOBANANA_OUTPUT_DIR."
+                ) from error
             upload = replace(source.upload, image_id=record.id) if source.upload is not None else None
             source = replace(source, record=record, new=False, upload=upload)
         if source.upload is not None and source.upload_is_new:

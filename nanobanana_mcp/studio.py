@@ -83,7 +83,9 @@ class Studio:
         self.sources = Sources(model, self.library, self.uploads, places, backend, uploading=uploading != "never")
         self._maintenance = Maintenance(self.library, model, places, backend)
         self._presence = Presence(places)
-        self._recovery = Recovery(self.journal, places, self._presence)
+        self._running: dict[str, asyncio.Task[Created]] = {}
+        """Requests of this process that are under way, from before their row is written."""
+        self._recovery = Recovery(self.journal, places, self._presence, running=self._running)
         self._counts = Counts(database=database)
         self._sleep = sleep
         self._drawing = Drawing(
@@ -97,7 +99,6 @@ class Studio:
             max_concurrency=max_concurrency,
             sleep=sleep,
         )
-        self._running: dict[str, asyncio.Task[Created]] = {}
 
     async def plan(
         self, request: ImageRequest, *, offline: bool = False, sources: list[Source] | None = None
@@ -169,15 +170,7 @@ class Studio:
             fingerprint=plan.fingerprint(tuple(s.record.sha256 or s.record.id for s in sources)),
             idempotency_key=key,
         )
-        reservation = await asyncio.to_thread(
-            self.journal.reserve, order, n=job.calls, estimate_usd=reserved_usd, limits=self.limits
-        )
-        if reservation.replay:
-            return await self._replay(reservation, progress)
-        plan = replace(plan, warnings=(*plan.warnings, *reservation.warnings))
-        task = asyncio.create_task(
-            self._drawing.carry_out(plan, sources, order, reservation.calls, progress, job.recipe)
-        )
+        task = asyncio.create_task(self._reserve_and_draw(job, order, plan, sources, reserved_usd, progress))
         self._running[order.id] = task
         task.add_done_callback(lambda done: self._ended(order.id, done))
         return await self._answer(order.id, task)
@@ -198,7 +191,7 @@ class Studio:
         known = await asyncio.to_thread(self.library.newest_upload, source.record.id, self.backend)
         if known is not None:
             known = await self.uploads.finish(known)
-        if known is not None and known.alive(now()):
+        if known is not None and known.alive(now()) and await self.model.look_up(known.name) is not None:
             return Uploaded(record=source.record, upload=known, reused=True, notes=source.notes)
         if source.data is None:
             raise SourceNotFound(f"{path} is in the Files API already, under that name.")
@@ -294,6 +287,18 @@ class Studio:
         await self.model.close()
         await asyncio.to_thread(self.library.database.close)
         self._presence.close()
+
+    async def _reserve_and_draw(
+        self, job: Job, order: Order, plan: Plan, sources: list[Source], reserved_usd: float, progress: Progress
+    ) -> Created:
+        """Everything from the first row on, which no caller's leaving can break off."""
+        reservation = await asyncio.to_thread(
+            self.journal.reserve, order, n=job.calls, estimate_usd=reserved_usd, limits=self.limits
+        )
+        if reservation.replay:
+            return await self._replay(reservation, progress)
+        plan = replace(plan, warnings=(*plan.warnings, *reservation.warnings))
+        return await self._drawing.carry_out(plan, sources, order, reservation.calls, progress, job.recipe)
 
     async def _answer(self, request_id: str, task: asyncio.Task[Created]) -> Created:
         """Wait for a request without owning it: a caller that goes away leaves it running. A failure that is told

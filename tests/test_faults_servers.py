@@ -82,7 +82,6 @@ def test_a_client_that_cancels_at_any_moment_finds_its_picture_and_asking_again_
             wait_until(lambda turn=turn: len(at.emulator.charges) == turn + 1, "Gemini has drawn it")
             well, words = server.call("generate_image", prompt=f"banana {turn}")
             assert well, words
-            assert "nothing was charged again" in words
             assert server.call("output_stats")[0]
         server.hang_up()
         server.ended()

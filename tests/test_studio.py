@@ -83,23 +83,26 @@ async def test_no_more_requests_are_under_way_than_allowed(
     make_studio: Callable[..., Studio], model: FakeModel
 ) -> None:
     studio = make_studio(max_concurrency=2)
-    pair = asyncio.Barrier(2)
-    under_way, most = 0, 0
+    both, gate = asyncio.Event(), asyncio.Event()
 
-    async def watched() -> bytes:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
-        await pair.wait()
-        under_way -= 1
+    async def held() -> bytes:
+        if len(model.requests) == 2:
+            both.set()
+        await gate.wait()
         return reply(jpeg())
 
-    model.standing = watched
-    first, second = ImageRequest(prompt="a cat", n=3), ImageRequest(prompt="a dog", n=3)
+    model.standing = held
+    requests = [ImageRequest(prompt=prompt, n=3) for prompt in ("a cat", "a dog")]
+    drawing = asyncio.gather(*(studio.create(request) for request in requests))
     async with asyncio.timeout(10):
-        await asyncio.gather(studio.create(first), studio.create(second))
+        await both.wait()
+        for _ in range(30):
+            await studio.stats()  # long enough for a third to come, were it let through
+        let_through = len(model.requests)
+        gate.set()
+        assert [len(created.images) for created in await drawing] == [3, 3]
     await studio.close()
-    assert most == 2
+    assert let_through == 2
 
 
 async def test_a_busy_gemini_is_asked_again_after_its_own_delay_and_the_answer_says_so(

@@ -189,7 +189,7 @@ def _panel(image: Image.Image, text: str, *, seed: bytes) -> None:
     tint = Image.new("RGB", under.size, (20 + seed[8] % 80, 20 + seed[9] % 80, 40 + seed[10] % 90))
     mask = Image.new("L", under.size, 0)
     ImageDraw.Draw(mask).rounded_rectangle(
-        (0, 0, under.width - 1, under.height - 1), radius=min(under.size) // 6, fill=190
+        (0, 0, under.width - 1, under.height - 1), radius=min(under.size) // 6, fill=232
     )
     image.paste(Image.composite(tint, under, mask), box[:2])
     inset = 0.06 * under.width

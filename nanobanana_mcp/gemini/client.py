@@ -130,10 +130,10 @@ class Gemini:
             raise
         except (genai_errors.APIError, httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
             raise translate(error, key=self._key, model_id=model_id, setting=setting) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # google-genai raises these for bodies that are no JSON
             if self._vertex and "only supported in the Gemini Developer client" in str(error):
                 raise SetupError("Vertex AI has no Files API; give pictures by path or img_... id.") from None
-            raise
+            raise translate(error, key=self._key, model_id=model_id, setting=setting) from None
 
 
 def _parts(request: ModelRequest) -> list[types.Part]:

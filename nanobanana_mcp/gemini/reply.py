@@ -88,7 +88,7 @@ def read_reply(raw: bytes) -> ModelReply:
     """
     try:
         body = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unreadable("Gemini's answer is not JSON; the raw answer is kept. Try again later.") from error
     if not isinstance(body, dict):
         raise Unreadable("Gemini's answer has an unknown form; the raw answer is kept.")

@@ -11,6 +11,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from nanobanana_mcp.errors import SetupError
@@ -82,6 +83,8 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except PoolTimeout as error:
+            raise _locked(self.path) from error
         except DatabaseError as error:
             if isinstance(error, IntegrityError | ProgrammingError):
                 raise
@@ -128,6 +131,7 @@ def _engine(path: Path, *, pragmas: tuple[str, ...]) -> Engine:
         poolclass=QueuePool,
         pool_size=1,
         max_overflow=0,
+        pool_timeout=2 * BUSY_S,  # who waits for the connection waits for somebody who waits for the file
         connect_args={"timeout": BUSY_S, "check_same_thread": False},
     )
 
@@ -224,6 +228,10 @@ def _identity(path: Path) -> tuple[int, int]:
     return (found.st_dev, found.st_ino)
 
 
+def _locked(path: Path) -> SetupError:
+    return SetupError(f"The library {path} has been locked by another program for over {BUSY_S} s. Try again.")
+
+
 def _damaged(path: Path) -> SetupError:
     return SetupError(
         f"The library {path} is damaged and was left as it is. Your pictures are not affected. Run "
@@ -234,7 +242,7 @@ def _damaged(path: Path) -> SetupError:
 def _explained(path: Path, error: BaseException | None) -> SetupError:
     words = str(error).lower()
     if "locked" in words or "busy" in words:
-        return SetupError(f"The library {path} has been locked by another program for over {BUSY_S} s. Try again.")
+        return _locked(path)
     if "full" in words:
         return SetupError(f"The disk that holds the library {path} is full. Free some space; nothing is lost.")
     if "readonly" in words or "unable to open" in words:

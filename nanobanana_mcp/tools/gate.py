@@ -21,11 +21,8 @@ PAID = frozenset({"generate_image", "edit_region", "extend_image", "remove_backg
 """Tools that spend money: a policy that cannot be read stops these."""
 
 INSTEAD = {
-    "width": "aspect_ratio and resolution set the shape",
-    "height": "aspect_ratio and resolution set the shape",
     "size": "use resolution (1k, 2k, 4k) and aspect_ratio",
     "image_size": "use resolution (1k, 2k, 4k)",
-    "quality": "use model_tier (pro for quality) or resolution",
     "model": "use model_tier (flash, pro, lite)",
     "steps": "Gemini has no steps; thinking_level or model_tier come nearest",
     "cfg_scale": "Gemini has no guidance scale; say it in the prompt",
@@ -43,7 +40,6 @@ INSTEAD = {
     "save_path": "use output_path",
     "output_dir": "use output_path",
     "output_file": "use output_path",
-    "path": "use output_path for where to save, input_image_path_1 for what to edit",
     "grounding": "use enable_grounding",
     "negative": "use negative_prompt",
     "ratio": "use aspect_ratio",
