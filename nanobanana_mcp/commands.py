@@ -42,6 +42,8 @@ def run(argv: Sequence[str]) -> int:
             from nanobanana_mcp.demo import run_demo
 
             return run_demo(asked.output, live=asked.live, agreed=asked.yes)
+        if asked.verb == "rebuild":
+            return _rebuild()
         return _emulator(asked.host, asked.port)
     except KeyboardInterrupt:
         return 130
@@ -56,6 +58,28 @@ def _emulator(host: str, port: int) -> int:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         sys.stderr.write(f"nanobanana-mcp emulator: {host}:{port} cannot be listened on ({reason}).\n")
         return 2
+    return 0
+
+
+def _rebuild() -> int:
+    from nanobanana_mcp.errors import SetupError
+    from nanobanana_mcp.opening import open_places
+    from nanobanana_mcp.rebuild import rebuild
+    from nanobanana_mcp.settings import load_settings
+
+    try:
+        settings = load_settings()
+        rebuilt = rebuild(settings.database_path, open_places(settings))
+    except SetupError as error:
+        sys.stderr.write(f"nanobanana-mcp rebuild: {error}\n")
+        return 2
+    sys.stdout.write(
+        f"{rebuilt.pictures} pictures with their lineage are in the new library {settings.database_path}.\n"
+    )
+    if rebuilt.aside is not None:
+        sys.stdout.write(f"The old one was put aside as {rebuilt.aside}; what was spent stands only there.\n")
+    for path in rebuilt.unreadable:
+        sys.stdout.write(f"This record cannot be read and was left out: {path}\n")
     return 0
 
 
@@ -84,6 +108,13 @@ def _parser() -> Parser:
     )
     demo.add_argument("--live", action="store_true", help="a small version with Gemini; says first what it will cost")
     demo.add_argument("--yes", action="store_true", help="with --live: agree to the cost without being asked")
+    verbs.add_parser(
+        "rebuild",
+        help="make a new library from the pictures' own records, when the old one is lost or damaged",
+        description="Reads the records beside the thumbnails in the output folder and makes a new library of them. The "
+        "old one is put aside, never deleted. End every server first.",
+        allow_abbrev=False,
+    )
     emulator = verbs.add_parser(
         "emulator",
         help="serve the Gemini emulator over HTTP to any program",

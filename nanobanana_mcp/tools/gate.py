@@ -1,5 +1,6 @@
 """What stands before every tool: the policy, and argument errors in plain words."""
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,9 +84,9 @@ class Gate(Middleware):
             if not isinstance(error.__cause__, PydanticError):
                 raise
             found = error.__cause__.errors(include_url=False, include_input=False, include_context=False)
-            raise ToolError("; ".join(_argument_error(problem) for problem in found)) from None
+            raise ToolError("; ".join(map(_argument_error, found)), log_level=logging.DEBUG) from None
         except StudioError as error:
-            raise ToolError(f"Policy violation: {error}") from error
+            raise ToolError(f"Policy violation: {error}", log_level=logging.DEBUG) from error
 
     def policy(self) -> Policy:
         """The rules as they are now. Raises PolicyError when a file cannot be read or understood."""
@@ -110,7 +111,7 @@ class Gate(Middleware):
         schema = tool.parameters
         verdict = policy.judge(name, with_defaults(context.message.arguments or {}, schema), required=required(schema))
         if not verdict.allowed:
-            raise ToolError(f"Policy violation: {verdict.message}")
+            raise ToolError(f"Policy violation: {verdict.message}", log_level=logging.DEBUG)
         if verdict.limits:
             await (await self._studio()).take(verdict.limits, name)
 

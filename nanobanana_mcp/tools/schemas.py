@@ -1,6 +1,7 @@
 """Offering a tool: errors as sentences, and a schema without what a model need not read."""
 
 import functools
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec
 
@@ -32,7 +33,7 @@ def offer(
         try:
             return await function(*args, **kwargs)
         except StudioError as error:
-            raise ToolError(str(error)) from error
+            raise ToolError(str(error), log_level=logging.DEBUG) from error
 
     tool = FunctionTool.from_function(
         spoken, title=title, description=description, annotations=annotations, meta=meta, output_schema=None

@@ -1,0 +1,1 @@
+"""Measurements of the server beside others; `python -m benchmarks` prints them."""

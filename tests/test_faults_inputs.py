@@ -1,0 +1,235 @@
+"""Hundreds of hostile inputs: each is answered in words or with success, at once, and only pictures leave the machine."""
+
+import asyncio
+import hashlib
+import io
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Connect
+from fakes import FakeModel, photo
+from faults import hostile
+from fastmcp import Client
+from fastmcp.exceptions import ToolError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from rooms import tree
+
+from nanobanana_mcp.errors import StudioError
+from nanobanana_mcp.pixels.header import check_bounds, read_header
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.reading import read_input
+from nanobanana_mcp.storage.writing import plan_target, write_new
+from nanobanana_mcp.studio import Studio
+
+ONE_ANSWER_S = 10.0
+MEANWHILE_S = 4.0
+"""How long another call may take while the worst is refused; generous, since the machine may be busy."""
+
+
+async def said(client: Client[Any], arguments: dict[str, Any]) -> str:
+    """The answer to generate_image, which must come in words and soon."""
+    try:
+        result = await asyncio.wait_for(client.call_tool("generate_image", arguments), ONE_ANSWER_S)
+    except ToolError as error:
+        assert "Error calling tool" not in str(error), arguments
+        assert 10 < len(str(error)) < 2500, arguments
+        assert "Traceback" not in str(error)
+        return str(error)
+    assert result.content
+    return ""
+
+
+def check_what_left(model: FakeModel, own: set[str]) -> None:
+    """Only whole pictures of a kind that Gemini takes were sent, and no secret in them."""
+    for request in model.requests:
+        for part in request.inputs:
+            assert part.data is not None
+            assert b"PRIVATE KEY" not in part.data
+            assert b"root:x:0" not in part.data
+            if hashlib.sha256(part.data).hexdigest() not in own:
+                with Image.open(io.BytesIO(part.data), formats=["PNG", "JPEG", "WEBP"]) as image:
+                    image.load()
+
+
+@pytest.mark.slow
+async def test_no_hostile_input_is_sent_waited_for_or_masked_and_other_calls_go_on(
+    make_studio: Callable[..., Studio], connect: Connect, model: FakeModel, tmp_path: Path, places: Places
+) -> None:
+    project = tmp_path / "project"
+    photo(project / "holiday.jpg")
+    (project / "notes.txt").write_text("mine\n")
+    mine = tree(project)
+    files = tmp_path / "files"
+    files.mkdir()
+    studio = make_studio(uploading="never")
+    waits: list[float] = []
+
+    async def look(client: Client[Any]) -> None:
+        while True:
+            began = time.monotonic()
+            await client.call_tool("output_stats", {"recent": 0})
+            waits.append(time.monotonic() - began)
+            await asyncio.sleep(0.05)
+
+    async with connect(open_it=lambda: studio) as client:
+        await said(client, {"prompt": "the first, so that there is a state to name"})
+        looking = asyncio.create_task(look(client))
+        cases: list[dict[str, Any]] = list(hostile.arguments(project))
+        cases += [{"prompt": "a", "input_image_path_1": path} for path in hostile.paths(tmp_path / "odd", places.state)]
+        for name, data in hostile.contents():
+            (files / name).write_bytes(data)
+            cases.append({"prompt": "a", "input_images": [str(files / name)]})
+        assert len(cases) >= 300
+        refused = 0
+        for case in cases:
+            refused += bool(await said(client, case))
+        looking.cancel()
+        assert refused > 200
+    check_what_left(model, set())
+    assert max(waits) < MEANWHILE_S
+    assert len(waits) > 20
+    assert {name: kept for name, kept in tree(project).items() if name in mine} == mine
+    assert all(name.startswith(("notes", "holiday")) for name in set(tree(project)) - set(mine))
+    assert not Path("/tmp/owned").exists()
+    await studio.close()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(
+    (
+        *("prompt", "n", "negative_prompt", "system_instruction", "input_image_path_1", "input_images", "file_id", "mode"),
+        *("model_tier", "resolution", "thinking_level", "enable_grounding", "aspect_ratio", "output_path", "dry_run"),
+        *("idempotency_key", "seed", "safety", "width", "height", "fit", "quality", "background", "continue_from"),
+    )
+)
+SENSIBLE = st.sampled_from(("a", "edit", "pro", "4k", "high", "1:1", "img_0", "files/x", "../x", True, 1, 3, ["x"], 512))
+
+
+@settings(max_examples=8, derandomize=True, deadline=None)
+@given(calls=st.lists(st.dictionaries(NAMES, JSON | SENSIBLE, max_size=5), min_size=20, max_size=30))
+@pytest.mark.slow
+def test_whatever_the_arguments_are_the_answer_is_in_words(calls: list[dict[str, Any]]) -> None:
+    async def ask(folder: Path) -> None:
+        model = FakeModel()
+        places = Places(output=folder / "pictures", state=folder / "state", base=folder)
+        with opened(places, model) as client_of:
+            async with client_of as client:
+                for arguments in calls:
+                    await said(client, {"prompt": "a"} | arguments)
+        check_what_left(model, set())
+
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        asyncio.run(ask(Path(folder)))
+
+
+@contextmanager
+def opened(places: Places, model: FakeModel) -> Iterator[Client[Any]]:
+    """A client of a server in this process, without any fixture: hypothesis runs one test many times."""
+    from nanobanana_mcp.library.database import Database
+    from nanobanana_mcp.server import build_server
+    from nanobanana_mcp.settings import Settings
+    from nanobanana_mcp.tiers import BY_ID, DEFAULTS
+    from nanobanana_mcp.tools.session import Opening
+
+    studio = Studio(
+        model=model,
+        database=Database.open(places.state / "library.db"),
+        places=places,
+        backend="gemini",
+        models={tier: BY_ID[model_id] for tier, model_id in DEFAULTS.items()},
+        uploading="never",
+    )
+    yield Client(build_server(Settings(NANOBANANA_OUTPUT_DIR=places.output), Opening(lambda: studio)))
+
+
+@pytest.mark.parametrize("name", sorted(hostile.bombs()))
+def test_a_bomb_is_refused_or_bounded_by_its_header_within_a_moment(name: str) -> None:
+    data = hostile.bombs()[name]
+    began = time.process_time()
+    try:
+        header = read_header(data)
+        check_bounds(header, data)
+    except StudioError as error:
+        assert len(str(error)) < 500
+    else:
+        assert header.width * header.height <= 60_000_000
+    assert time.process_time() - began < 2.0
+
+
+@contextmanager
+def swapping(path: Path, *targets: Path) -> Iterator[None]:
+    """Let a link lead to one target after the other as fast as it goes."""
+    stop = threading.Event()
+
+    def swap() -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            spare = path.with_name(f"{path.name}.{turn % 2}")
+            spare.symlink_to(targets[turn % len(targets)])
+            spare.replace(path)
+
+    path.symlink_to(targets[0])
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_a_racing_link_never_leads_a_read_out_of_the_allowed_folders(tmp_path: Path) -> None:
+    allowed, outside = tmp_path / "allowed", tmp_path / "outside"
+    photo(allowed / "good" / "a.png", color=(1, 2, 3))
+    photo(outside / "a.png", color=(9, 9, 9))
+    good = (allowed / "good" / "a.png").read_bytes()
+    places = Places(output=tmp_path / "pictures", state=tmp_path / "state", base=tmp_path, allowed=(allowed,))
+    read = refused = 0
+    with swapping(allowed / "link", allowed / "good", outside):
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            try:
+                _, data = read_input(str(allowed / "link" / "a.png"), places)
+            except StudioError:
+                refused += 1
+                continue
+            assert data == good, "a foreign byte was read"
+            read += 1
+    assert read > 20
+    assert refused > 20
+
+
+@pytest.mark.slow
+def test_a_racing_link_never_leads_a_write_out_of_the_allowed_folders(tmp_path: Path) -> None:
+    allowed, outside = tmp_path / "allowed", tmp_path / "outside"
+    (allowed / "good").mkdir(parents=True)
+    outside.mkdir()
+    places = Places(output=tmp_path / "pictures", state=tmp_path / "state", base=tmp_path, allowed=(allowed,))
+    written = 0
+    with swapping(allowed / "link", allowed / "good", outside):
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            try:
+                target = plan_target(str(allowed / "link" / "sub") + os.sep, places)
+                write_new(target.folder, "a", ".png", b"bytes", key=f"img_{written}")
+            except (StudioError, OSError):
+                continue
+            written += 1
+    assert written > 20
+    assert list(outside.rglob("*")) == [], "something was written outside"
