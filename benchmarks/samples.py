@@ -24,10 +24,10 @@ class Ready:
 def sample(kind: Sample) -> Ready:
     """Return about 0.8 MB for 1K (1024 x 1024), 7 MB for a 4K JPEG and 22 MB for a 4K PNG (4096 x 4096)."""
     if kind == "1K JPEG":
-        return Ready(data=_encoded(_scene(1024, grain=14), "JPEG", quality=93), mime="image/jpeg", size="1K")
+        return Ready(data=_encoded(_scene(1024, grain=20), "JPEG", quality=93), mime="image/jpeg", size="1K")
     if kind == "4K JPEG":
         return Ready(data=_encoded(_scene(4096, grain=11), "JPEG", quality=90), mime="image/jpeg", size="4K")
-    return Ready(data=_encoded(_scene(4096, grain=1.2), "PNG", compress_level=6), mime="image/png", size="4K")
+    return Ready(data=_encoded(_scene(4096, grain=2.0), "PNG", compress_level=4), mime="image/png", size="4K")
 
 
 def _scene(side: int, *, grain: float) -> Image.Image:

@@ -41,11 +41,17 @@ def remember(record: ImageRecord, reply: ModelReply, plan: Plan, places: Places)
         if part.signature is not None:
             entry["signature"] = base64.b64encode(part.signature).decode()
         model.append(entry)
+    request = plan.request
+    previous = request.continue_from
+    if previous is not None and read_turn(previous, places) is None:
+        previous = None  # it had no turn to go on from, so its picture was sent and a conversation begins here
+    shown = [parent.image_id for parent in plan.parents]
     body = {
-        "previous": plan.request.continue_from,
-        "text": plan.request.prompt,
-        "roles": worded_roles(plan.request.input_roles),
-        "inputs": [p.image_id for p in plan.parents if p.image_id != plan.request.continue_from],
+        "previous": previous,
+        "text": request.prompt,
+        "roles": worded_roles(request.input_roles if previous is None else request.input_roles[1:]),
+        "inputs": shown if previous is None else shown[1:],
+        "negative": request.negative_prompt,
         "model": model,
     }
     write_turn(record.id, json.dumps(body, ensure_ascii=False).encode(), places)
@@ -88,6 +94,8 @@ def _exchange(image_id: str, library: Library, places: Places) -> _Exchange | No
         master, mime_type = sendable(record)
         shown = [_shown(parent, library) for parent in body["inputs"]]
         said = [TurnPart(text=body["text"]), *([TurnPart(text=body["roles"])] if body["roles"] else []), *shown]
+        if body.get("negative"):
+            said.append(TurnPart(text=f"Keep these out of the picture: {body['negative']}"))
         answered = [_answered(entry, master, mime_type) for entry in body["model"]]
     except (StudioError, ValueError, KeyError, TypeError):
         return None

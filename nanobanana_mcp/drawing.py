@@ -10,6 +10,7 @@ from nanobanana_mcp.domain import Created, Failure, ImageRecord, InputPart, Kept
 from nanobanana_mcp.errors import (
     HistoryRejected,
     RateLimited,
+    ServiceError,
     SourceNotFound,
     StudioError,
     Unavailable,
@@ -197,6 +198,13 @@ class Drawing:
         brush = Brush(self, run, calls)
         try:
             images = await recipe.make(brush)
+        except StudioError as error:
+            kept = ", ".join(record.id for record in brush.painted)
+            if not brush.painted or kept in str(error) or str(brush.painted[0].path) in str(error):
+                raise
+            raise ServiceError(
+                f"{error} {len(brush.painted)} answers were paid for before it and are kept: {kept}."
+            ) from error
         finally:
             await brush.give_back()
         costs = [await asyncio.to_thread(self._journal.cost_of, r.call_id or "") for r in brush.painted]
@@ -218,7 +226,8 @@ class Drawing:
         notes += more
         if not history:
             return fresh, None, notes
-        return replace(fresh, inputs=parts[1:], history=history), fresh, notes
+        roles = worded_roles(plan.request.input_roles[1:])  # the first input is in the history
+        return replace(fresh, inputs=parts[1:], history=history, roles=roles), fresh, notes
 
     def _created(self, run: Run, images: tuple[KeptImage, ...], problems: list[Problem]) -> Created:
         plan = run.plan
@@ -311,6 +320,7 @@ class Drawing:
             if run.fresh is None:
                 raise
             run.request = run.fresh
+            run.plan = replace(run.plan, request=replace(run.plan.request, continue_from=None))
             run.warnings.append(
                 "Gemini did not take the conversation's history (its signatures are missing, wrong or too old), so the "
                 "edit began afresh from the picture alone."

@@ -18,8 +18,11 @@ from nanobanana_mcp.job import Job
 from nanobanana_mcp.pixels.canvas import Canvas, canvas_of_ratio, canvas_of_size, canvas_with_margins
 from nanobanana_mcp.pixels.patch import prepare
 from nanobanana_mcp.pixels.widening import steps_for
-from nanobanana_mcp.recipes.cutting import STROKES, Cut
-from nanobanana_mcp.recipes.patching import RegionEdit
+from nanobanana_mcp.plan import Plan
+from nanobanana_mcp.pricing import estimate
+from nanobanana_mcp.recipes.cutting import REPLACE_PLAIN, STROKES, Cut
+from nanobanana_mcp.recipes.patching import WORDS, RegionEdit
+from nanobanana_mcp.recipes.widening import WORDS as BEYOND
 from nanobanana_mcp.recipes.widening import Extension
 from nanobanana_mcp.selector import choose
 from nanobanana_mcp.shapes import answer_pixels, nearest_ratio
@@ -89,8 +92,10 @@ async def region_job(
     width, height = patch.box[2] - patch.box[0], patch.box[3] - patch.box[1]
     request = _sized(wish, spec, ratio, width, height)
     plan, _ = await studio.plan(replace(request, inputs=()), sources=sources)
-    recipe = {"region": list(patch.region.box), "mask": mask is not None, "feather": feather, "grow": grow}
-    plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps(recipe | {"crop": list(patch.box)}))
+    # What mending.py needs to put the picture together again from an answer that is kept.
+    recipe = {"edit": "region", "box": box, "mask": mask is not None, "grow": grow, "feather": feather}
+    plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps(recipe | {"crop": patch.box}))
+    plan = _priced(plan, WORDS + patch.where)
     edit = RegionEdit(source=original, patch=patch, instruction=wish.instruction)
     return Job(plan=plan, sources=sources, calls=2, recipe=edit)
 
@@ -104,6 +109,8 @@ async def extension_job(
     size: tuple[int, int] | None,
 ) -> Job:
     """Widen a picture by margins (left, top, right, bottom in pixels), to a ratio, or to a size in pixels."""
+    if size is not None and not all(size):
+        raise RequestError("The size to extend to needs both width and height.")
     if sum(given is not None for given in (margins, aspect_ratio, size)) != 1:
         raise RequestError("Say how far to extend by one of: top/right/bottom/left, aspect_ratio, or width and height.")
     source, original = await _exact_source(studio, wish.image)
@@ -122,18 +129,20 @@ async def extension_job(
     asked: dict[Resolution, list[ImageSize]] = {"1k": ["1K"], "2k": ["2K"], "4k": ["4K"]}
     sizes = asked.get(wish.resolution) or [one for one in ("1K", "2K") if one in spec.sizes]
     plans = {one: steps_for(canvas, {ratio: answer_pixels(ratio, one) for ratio in spec.ratios}) for one in sizes}
-    best = min(plans, key=lambda one: len(plans[one]) * spec.image_tokens.get(one, 0))
+    # The cheapest way; of two at one price, as pro's 1K and 2K are, the sharper.
+    best = min(reversed(sizes), key=lambda one: len(plans[one]) * spec.image_tokens.get(one, 0))
     steps = plans[best]
     if len(steps) > 12:
         raise UnsupportedOption(
             f"This would take {len(steps)} calls. Extend by less, or ask for a larger resolution (4k) or smaller target."
         )
-    prompt = wish.instruction or "Extend the picture beyond its edges."
+    prompt = wish.instruction.strip() or "Extend the picture beyond its edges."
     request = wish.request(prompt=prompt, inputs=(), resolution=_RESOLUTION[best])
     plan, _ = await studio.plan(request, sources=[source])
-    recipe = {"canvas": list(canvas.size), "place": list(canvas.place), "steps": len(steps)}
+    recipe = {"edit": "extension", "canvas": canvas.size, "place": canvas.place, "steps": len(steps)}
     plan = replace(plan, aspect_ratio=_ratio(steps[0].ratio), recipe=json.dumps(recipe))
-    extension = Extension(source=original, canvas=canvas, steps=steps, instruction=wish.instruction)
+    plan = _priced(plan, BEYOND)
+    extension = Extension(source=original, canvas=canvas, steps=steps, instruction=wish.instruction.strip())
     return Job(plan=plan, sources=[source], calls=len(steps) + 1, recipe=extension)
 
 
@@ -143,9 +152,14 @@ async def cutout_job(studio: Studio, wish: Wish, *, subject: str | None) -> Job:
     source, _ = await _exact_source(studio, wish.image)
     spec = choose(wish.request(), studio.models).spec
     ratio = nearest_ratio(source.record.width, source.record.height, spec.ratios)
-    request = _sized(wish, spec, ratio, source.record.width, source.record.height)
+    wanted = wish.exact if wish.exact is not None and (wish.exact.width or wish.exact.height) else None
+    if wanted is not None:
+        request = _sized(wish, spec, ratio, wanted.width or 0, wanted.height or 0, at_most="4K")
+    else:
+        request = _sized(wish, spec, ratio, source.record.width, source.record.height)
     plan, _ = await studio.plan(replace(request, inputs=()), sources=[source])
-    plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps({"cutout": subject or "the main subject"}))
+    plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps({"edit": "cutout", "subject": subject or SUBJECT}))
+    plan = _priced(plan, REPLACE_PLAIN * 2)
     assert source.data is not None
     picture = InputPart(mime_type=source.mime_type, data=source.data)
     return Job(plan=plan, sources=[source], calls=STROKES, recipe=Cut(picture=picture, subject=subject or SUBJECT))
@@ -159,7 +173,7 @@ async def transparent_job(studio: Studio, request: ImageRequest) -> Job:
             "background 'transparent' is for new pictures without inputs; use remove_background on a finished picture."
         )
     plan, sources = await studio.plan(request)
-    plan = replace(plan, recipe=json.dumps({"cutout": "generated"}))
+    plan = _priced(replace(plan, recipe=json.dumps({"edit": "cutout", "subject": None})), REPLACE_PLAIN * 2)
     return Job(plan=plan, sources=sources, calls=STROKES * request.n, recipe=Cut(picture=None, subject=SUBJECT))
 
 
@@ -174,7 +188,9 @@ def _check_transparent(exact: Exact | None) -> None:
 
 
 async def _exact_source(studio: Studio, given: str) -> tuple[Source, bytes]:
-    source = await studio.sources.find(given)
+    source = await studio.sources.find(given, offline=True)
+    if source.original is None and source.record.path is not None:
+        source = await studio.sources.find(source.record.id)  # it is in the Files API, and here as well
     if source.original is None:
         raise RequestError(
             f"{given} is only in the Files API, and exact work on pixels needs the file; give its path or img_... id."
@@ -182,12 +198,20 @@ async def _exact_source(studio: Studio, given: str) -> tuple[Source, bytes]:
     return source, source.original
 
 
-def _sized(wish: Wish, spec: ModelSpec, ratio: AspectRatio, width: int, height: int) -> ImageRequest:
-    """The request at the smallest size that shows width x height in full, up to 2K unless more is asked for."""
+def _priced(plan: Plan, words: str) -> Plan:
+    """With the estimate of the calls that are really made: one picture each, and the recipe's own words about the prompt."""
+    characters = len(plan.request.prompt) + len(plan.request.system_instruction or "") + len(words)
+    return replace(plan, estimate_usd=estimate(plan.choice, inputs=1, prompt_characters=characters))
+
+
+def _sized(
+    wish: Wish, spec: ModelSpec, ratio: AspectRatio, width: int, height: int, *, at_most: ImageSize = "2K"
+) -> ImageRequest:
+    """The request at the smallest size that shows width x height in full, unless one is asked for."""
     request = wish.request()
     if wish.resolution != "high":
         return request
-    size, _ = covering_size(spec, ratio, width, height, at_most="2K")
+    size, _ = covering_size(spec, ratio, width, height, at_most=at_most)
     return replace(request, resolution=_RESOLUTION[size])
 
 

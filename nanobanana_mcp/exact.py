@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from nanobanana_mcp.domain import ImageRequest, Resolution
-from nanobanana_mcp.errors import UnsupportedOption
+from nanobanana_mcp.domain import Exact, ImageRequest, Resolution
+from nanobanana_mcp.errors import RequestError, UnsupportedOption
 from nanobanana_mcp.selector import choose
 from nanobanana_mcp.shapes import answer_pixels, nearest_ratio
 from nanobanana_mcp.tiers import AspectRatio, ImageSize, ModelSpec, TierName
 
-MAX_SIDE = 16_384
+MAX_SIDE, MAX_PIXELS = 16_384, 100_000_000
+WEBP_SIDE = 16_383
+"""What is written here at most; refused before the picture is paid for."""
 
 _RESOLUTIONS: dict[ImageSize, Resolution] = {"1K": "1k", "2K": "2k", "4K": "4k"}
 
@@ -22,6 +24,7 @@ def shape_request(request: ImageRequest, models: Mapping[TierName, ModelSpec]) -
     exact = request.exact
     if exact is None or (exact.width is None and exact.height is None):
         return request, []
+    _check_size(exact)
     spec = choose(request, models).spec
     ratio: AspectRatio | None = request.aspect_ratio
     if ratio is None and exact.width is not None and exact.height is not None:
@@ -35,6 +38,18 @@ def shape_request(request: ImageRequest, models: Mapping[TierName, ModelSpec]) -
         return request, []
     width, height = answer_pixels(ratio or "1:1", size)
     return request, [f"The largest picture this model makes is about {width}x{height}; the file is enlarged from it."]
+
+
+def _check_size(exact: Exact) -> None:
+    """One side alone is judged as a square: how the other follows is known only from the picture."""
+    width, height = exact.width or exact.height or 0, exact.height or exact.width or 0
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise RequestError(
+            f"A file of {width}x{height} px is too large; at most {MAX_SIDE} px a side and {MAX_PIXELS // 1_000_000} "
+            "megapixels are written."
+        )
+    if exact.output_format == "webp" and max(width, height) > WEBP_SIDE:
+        raise RequestError(f"WebP ends at {WEBP_SIDE} px a side, {width}x{height} is asked for; use png or avif.")
 
 
 def covering_size(

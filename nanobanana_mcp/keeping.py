@@ -7,9 +7,10 @@ from pathlib import Path
 
 from nanobanana_mcp.conversation import remember
 from nanobanana_mcp.domain import ALPHABET, Exact, ImageRecord, KeptImage, ModelReply, Origin, OutputFormat, Parent, now
-from nanobanana_mcp.errors import NotAnImage, SetupError
+from nanobanana_mcp.errors import NotAnImage, RequestError, SetupError
 from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.pixels.clean import DECODES
 from nanobanana_mcp.pixels.export import render
 from nanobanana_mcp.pixels.labels import Label, SourceType
 from nanobanana_mcp.pixels.previews import examine
@@ -119,7 +120,8 @@ def keep_made(
     stem = target.stem or picture_stem(prompt or "", image_id, now())
     if number is not None and target.stem is not None:
         stem = f"{stem}-{number}"
-    path = write_new(target.folder, stem, extension, data, key=image_id)
+    since = like.created_at.timestamp() - 1  # a repetition after a death takes up what the first attempt wrote
+    path = write_new(target.folder, stem, extension, data, key=image_id, written_after=since)
     warnings = []
     if target.stem is not None and path.stem != stem:
         warnings.append(f"{stem}{extension} was there already and was left alone; the new picture is {path.name}.")
@@ -151,20 +153,42 @@ def keep_made(
 
 
 def exact_file(
-    image: KeptImage, data: bytes, exact: Exact, target: Target, places: Places, library: Library
+    image: KeptImage,
+    data: bytes,
+    exact: Exact,
+    target: Target,
+    places: Places,
+    library: Library,
+    *,
+    number: int | None = None,
 ) -> tuple[KeptImage, list[str]]:
-    """The file in the size and format that was asked for, derived from a picture and recorded as its child."""
+    """The file in the size and format that was asked for, derived from a picture and recorded as its child.
+
+    The picture is paid for and kept by now: where the file cannot be made, the picture itself is the answer, with a
+    note.
+    """
+    try:
+        return _exact_file(image, data, exact, target, places, library, number)
+    except (RequestError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        return image, [f"The exact file could not be made ({why}); this is the picture as delivered."]
+
+
+def _exact_file(
+    image: KeptImage, data: bytes, exact: Exact, target: Target, places: Places, library: Library, number: int | None
+) -> tuple[KeptImage, list[str]]:
     master = image.record
     recipe = {"from": master.id, **{name: value for name, value in asdict(exact).items() if value is not None}}
-    rendered = render(
-        data,
-        width=exact.width,
-        height=exact.height,
-        fit=exact.fit,
-        output_format=exact.output_format or _format_of(master.mime_type),
-        quality=exact.quality,
-        label=Label(source_type=source_type(master), recipe=json.dumps(recipe)),
-    )
+    with DECODES:
+        rendered = render(
+            data,
+            width=exact.width,
+            height=exact.height,
+            fit=exact.fit,
+            output_format=exact.output_format or _format_of(master.mime_type),
+            quality=exact.quality,
+            label=Label(source_type=source_type(master), recipe=json.dumps(recipe)),
+        )
     record, warnings = keep_made(
         rendered.data,
         image_id=child_id(master.id, "exact"),
@@ -175,6 +199,7 @@ def exact_file(
         target=target,
         places=places,
         library=library,
+        number=number,
     )
     return replace(image, record=record, master=master), [*rendered.notes, *warnings]
 
@@ -188,7 +213,7 @@ def made_label(part: ImageRecord, plan: Plan) -> Label:
 
 def source_type(record: ImageRecord) -> SourceType:
     """The IPTC term: made by a model, or put together from a model's answer and something else."""
-    made_whole = record.origin in ("generated", "part") and record.mode == "generate"
+    made_whole = record.origin in ("generated", "part", "derived") and record.mode == "generate"
     return "trainedAlgorithmicMedia" if made_whole else "compositeWithTrainedAlgorithmicMedia"
 
 

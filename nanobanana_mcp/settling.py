@@ -55,7 +55,13 @@ def settle(
     warnings = list(kept.warnings)
     if plan.request.exact is not None and plan.recipe is None and kept.record.width:
         image, notes = exact_file(
-            image, reply.image, plan.request.exact, plan.target, places, Library(journal.database)
+            image,
+            reply.image,
+            plan.request.exact,
+            plan.target,
+            places,
+            Library(journal.database),
+            number=call.position + 1 if plan.request.n > 1 else None,
         )
         warnings += notes
     return Settled(image=image, record=kept.record, data=reply.image, warnings=tuple(warnings))

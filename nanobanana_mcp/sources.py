@@ -24,7 +24,7 @@ from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.pixels.clean import clean
 from nanobanana_mcp.pixels.header import check_bounds, read_header
 from nanobanana_mcp.storage.paths import Places, shorten
-from nanobanana_mcp.storage.reading import read_input
+from nanobanana_mcp.storage.reading import read_input, read_own
 from nanobanana_mcp.storage.state import write_record
 from nanobanana_mcp.uploads import MARGIN_S, RETENTION, UPLOAD_BYTES, Uploads, sendable
 
@@ -205,8 +205,9 @@ class Sources:
         if record is None:
             raise SourceNotFound(f"The library has no picture {given}. output_stats lists the recent ones.")
         data, mime_type = sendable(record)
+        original = data if record.origin != "imported" else read_own(Path(record.path or ""))
         return self._fitting(
-            Source(given=given, record=record, new=False, data=data, mime_type=mime_type, original=data)
+            Source(given=given, record=record, new=False, data=data, mime_type=mime_type, original=original)
         )
 
     def _by_path(self, given: str) -> Source:

@@ -144,7 +144,8 @@ def test_stdout_carries_nothing_but_json_rpc_over_a_session_full_of_trouble(at: 
     at.emulator.control.queue.extend([HttpError(code=500, status="INTERNAL"), Drop(when="after_charge")])
     with Server(at, NANOBANANA_LOG_LEVEL="DEBUG", PYTHONWARNINGS="always", PYTHONUNBUFFERED="1").greet() as server:
         assert server.process.stdin is not None
-        server.process.stdin.write(b"this is not JSON\n\n{\n")
+        surrogate = b'{"jsonrpc":"2.0","id":99,"method":"tools/call","params":{"name":"output_stats","arguments":{"a":"\\ud800"}}}'
+        server.process.stdin.write(b"this is not JSON\n\n{\n" + surrogate + b"\n")
         numbers = [
             server.begin("generate_image", prompt="a banana"),
             server.begin("generate_image", prompt="two"),

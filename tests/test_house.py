@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("procedures", ("uploads", "maintenance", "rebuild")),
     ("procedures", ("sources", "stats", "conversation")),
     ("procedures", ("keeping",)),
-    ("procedures", ("settling",)),
+    ("procedures", ("settling", "mending")),
     ("procedures", ("drawing", "replay", "recovery")),
     ("procedures", ("job", "recipes")),
     ("the studio", ("studio",)),

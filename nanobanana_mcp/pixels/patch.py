@@ -52,12 +52,7 @@ def prepare(
     """
     with DECODES:
         source = decoded(data)
-        if mask is not None:
-            region = region_from_mask(mask, size=source.size, grow=grow, feather=feather)
-        elif box is not None:
-            region = region_from_box(box, size=source.size, grow=grow, feather=feather)
-        else:
-            raise RequestError("Say which region to edit: box [left, top, right, bottom], or mask.")
+        region = _region(source.size, box=box, mask=mask, grow=grow, feather=feather)
         if region.share > 0.98:
             raise RequestError("The region is the whole picture; edit it with generate_image instead.")
         found = context_box(region.box, size=source.size, ratios=ratios, context=context)
@@ -65,6 +60,16 @@ def prepare(
     return Patch(
         region=region, box=found.box, ratio=found.ratio, crop=as_quick_png(crop), where=_where(region.box, found.box)
     )
+
+
+def prepared(
+    data: bytes, *, box: Sequence[float] | None, mask: bytes | None, grow: int, feather: int, crop: Box
+) -> Patch:
+    """The patch of an answer that is here already: the same region, and the `crop` that was sent, without its picture."""
+    with DECODES:
+        size = decoded(data).size
+    region = _region(size, box=box, mask=mask, grow=grow, feather=feather)
+    return Patch(region=region, box=crop, ratio="", crop=b"", where=_where(region.box, crop))
 
 
 def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None) -> Joined:
@@ -89,6 +94,14 @@ def as_quick_png(image: Image.Image) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "PNG", compress_level=1)
     return stream.getvalue()
+
+
+def _region(size: Size, *, box: Sequence[float] | None, mask: bytes | None, grow: int, feather: int) -> Region:
+    if mask is not None:
+        return region_from_mask(mask, size=size, grow=grow, feather=feather)
+    if box is not None:
+        return region_from_box(box, size=size, grow=grow, feather=feather)
+    raise RequestError("Say which region to edit: box [left, top, right, bottom], or mask.")
 
 
 def _where(region: Box, crop: Box) -> str:

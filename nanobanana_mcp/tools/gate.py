@@ -21,31 +21,36 @@ PROJECT_POLICY = "nanobanana-policy.yaml"
 PAID = frozenset({"generate_image", "edit_region", "extend_image", "remove_background"})
 """Tools that spend money: a policy that cannot be read stops these."""
 
+_NO_CONTROL = "Gemini has no such control; say it in the prompt, or choose model_tier or thinking_level"
+_INPUTS = "give input pictures as input_image_path_1 or input_images (generate_image) or image (the edit tools)"
+_SHAPE = "width and height make an exact file; resolution (1k, 2k, 4k) and aspect_ratio shape what Gemini draws"
+
 INSTEAD = {
-    "size": "use resolution (1k, 2k, 4k) and aspect_ratio",
-    "image_size": "use resolution (1k, 2k, 4k)",
-    "model": "use model_tier (flash, pro, lite)",
-    "steps": "Gemini has no steps; thinking_level or model_tier come nearest",
-    "cfg_scale": "Gemini has no guidance scale; say it in the prompt",
-    "guidance_scale": "Gemini has no guidance scale; say it in the prompt",
-    "scheduler": "Gemini has no schedulers",
-    "sampler": "Gemini has no samplers",
-    "lora": "Gemini takes no LoRA; give reference pictures as input_images",
-    "strength": "say in the prompt how much may change",
-    "num_images": "use n",
-    "number_of_images": "use n",
-    "image": "use input_image_path_1 or input_images",
-    "image_path": "use input_image_path_1 or input_images",
-    "images": "use input_images",
-    "input_image": "use input_image_path_1 or input_images",
-    "save_path": "use output_path",
-    "output_dir": "use output_path",
-    "output_file": "use output_path",
-    "grounding": "use enable_grounding",
+    **dict.fromkeys(("size", "image_size", "dimensions"), _SHAPE),
+    **dict.fromkeys(("model", "model_id", "tier"), "use model_tier (flash, pro, lite)"),
+    **dict.fromkeys(
+        ("steps", "num_inference_steps", "cfg", "cfg_scale", "guidance", "guidance_scale", "scheduler", "sampler",
+         "sampler_name", "clip_skip", "strength", "denoising_strength", "temperature"),
+        _NO_CONTROL,
+    ),
+    **dict.fromkeys(("lora", "loras", "lycoris", "embeddings", "controlnet", "ip_adapter"), "give reference pictures as "
+                    "input_images, with input_roles"),
+    **dict.fromkeys(("num_images", "number_of_images", "number_results", "count"), "use n"),
+    **dict.fromkeys(
+        ("image", "image_path", "images", "input_image", "init_image", "reference_images", "image_url"), _INPUTS
+    ),
+    **dict.fromkeys(("save_path", "output_dir", "output_file", "filename", "path"), "use output_path"),
+    **dict.fromkeys(("grounding", "search"), "use enable_grounding"),
+    **dict.fromkeys(("mask_image", "mask_path"), "use mask of edit_region"),
+    **dict.fromkeys(("region", "bbox"), "use box of edit_region"),
+    **dict.fromkeys(("format", "mime_type"), "use output_format"),
     "negative": "use negative_prompt",
     "ratio": "use aspect_ratio",
-    "tier": "use model_tier",
-}
+    "prompt": "the edit tools call it instruction",
+    "instruction": "generate_image calls it prompt",
+    "transparent": "use background 'transparent'",
+    "style": "say it in the prompt, or give a picture with the role style",
+}  # fmt: skip
 """Arguments of other image servers, and what to use here."""
 
 
