@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from nanobanana_mcp.domain import Fit, ImageRecord, OutputFormat, Parent, now
-from nanobanana_mcp.errors import RequestError
+from nanobanana_mcp.errors import RequestError, SetupError
 from nanobanana_mcp.keeping import ICON, child_id, keep_made, source_type
 from nanobanana_mcp.pixels.assets import Asset, asset_set
 from nanobanana_mcp.pixels.clean import DECODES
 from nanobanana_mcp.pixels.export import render
-from nanobanana_mcp.pixels.labels import Label
+from nanobanana_mcp.pixels.labels import Label, read_label
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.writing import Target, check_room, plan_target
 from nanobanana_mcp.studio import Studio
@@ -40,19 +40,28 @@ class Conversion:
 async def convert(studio: Studio, wish: Conversion) -> tuple[list[ImageRecord], list[str]]:
     """The new pictures' records, and notes. Raises RequestError and its kin."""
     target = await asyncio.to_thread(plan_target, wish.output_path, studio.places)
-    source = await studio.sources.find(wish.image)
+    source = await studio.sources.find(wish.image, offline=True)
+    if source.original is None and source.record.path is not None:
+        source = await studio.sources.find(source.record.id)  # it is in the Files API, and here as well
     if source.original is None:
         raise RequestError(f"{wish.image} is only in the Files API; give a path or an img_... id.")
     shaped = wish.width or wish.height or wish.crop or wish.rotate or wish.output_format
-    if wish.assets is None and not shaped:
-        raise RequestError("Say what to make of it: width, height, crop, rotate, output_format or assets.")
+    if wish.assets is None and not shaped and wish.background is None:
+        raise RequestError("Say what to make of it: width, height, crop, rotate, background, output_format or assets.")
+    if wish.assets is not None and target.stem is not None:
+        raise RequestError("assets makes several files with names of their own; give a folder as output_path.")
     if wish.assets is not None and shaped:
         raise RequestError(
             "assets makes files of fixed sizes; leave width, height, crop, rotate and output_format out."
         )
     await asyncio.to_thread(check_room, target.folder, ROOM)
     (source,) = await studio.sources.enter([source])
-    return await asyncio.to_thread(_convert, studio, wish, source.record, source.original or b"", target)
+    try:
+        return await asyncio.to_thread(_convert, studio, wish, source.record, source.original or b"", target)
+    except OSError as error:
+        raise SetupError(
+            f"{target.folder} could not take the file ({error.strerror}). Make room there, or give another output_path."
+        ) from error
 
 
 def _convert(
@@ -60,8 +69,7 @@ def _convert(
 ) -> tuple[list[ImageRecord], list[str]]:
     asked = {name: value for name, value in asdict(wish).items() if value is not None and name != "output_path"}
     recipe = json.dumps({"from": source.id, **asked, "image": source.id}, ensure_ascii=False)
-    # Only what a model made is labelled as made by one.
-    label = Label(source_type=source_type(source), recipe=recipe) if source.origin != "imported" else None
+    label = _label(source, data, recipe)
     notes: list[str] = []
     if wish.assets is not None:
         with DECODES:
@@ -107,6 +115,14 @@ def _convert(
         made.append(record)
         notes += warnings
     return made, notes
+
+
+def _label(source: ImageRecord, data: bytes, recipe: str) -> Label | None:
+    """Only what a model made is labelled as made by one: here, or elsewhere and said so in the file."""
+    if source.model_id is not None:
+        return Label(source_type=source_type(source), recipe=recipe)
+    said = read_label(data)
+    return Label(source_type=said.source_type, recipe=recipe) if said is not None else None
 
 
 def _kept_format(mime_type: str) -> OutputFormat:

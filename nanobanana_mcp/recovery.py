@@ -8,6 +8,8 @@ from nanobanana_mcp.domain import ImageRecord
 from nanobanana_mcp.errors import StudioError
 from nanobanana_mcp.gemini.reply import NoPicture, Unreadable
 from nanobanana_mcp.library.journal import OPEN, Call, Journal, Order
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.mending import found_again, put_together
 from nanobanana_mcp.plan import load_plan
 from nanobanana_mcp.settling import settle
 from nanobanana_mcp.storage.paths import Places
@@ -65,6 +67,7 @@ class Recovery:
                         continue
                     owned.add(order.id)
                 found.append(self._end(order, call))
+            found += [mended for order_id in owned if (mended := self._put_together(order_id)) is not None]
             self._sweep()
             return found
 
@@ -100,6 +103,28 @@ class Recovery:
         except StudioError as error:
             return Recovered(call=call, outcome=f"could not be finished now: {error}")
         return Recovered(call=call, outcome=f"kept as {kept.record.id} at {kept.record.path}", record=kept.record)
+
+    def _put_together(self, order_id: str) -> Recovered | None:
+        """The picture that an order's parts were meant for, where it can be made now; None where there is nothing to do."""
+        order, calls = self._journal.order(order_id)
+        plan = load_plan(order.plan)
+        library = Library(self._journal.database)
+        records = [library.get(call.image_id) if call.image_id is not None else None for call in calls]
+        parts = [(call, record) for call, record in zip(calls, records, strict=True) if record is not None]
+        if plan.recipe is None or not parts:
+            return None
+        if any(found_again(plan, record, library, cost_usd=call.cost_usd) for call, record in parts):
+            return None
+        for call, record in reversed(parts):
+            try:
+                image = put_together(plan, record, library, self._places, cost_usd=call.cost_usd)
+            except StudioError as error:
+                return Recovered(call=call, outcome=f"could not be finished now: {error}")
+            if image is not None:
+                made = image.record
+                return Recovered(call=call, outcome=f"put together as {made.id} at {made.path}", record=made)
+        kept = ", ".join(f"{record.id} at {record.path}" for _, record in parts)
+        return Recovered(call=parts[-1][0], outcome=f"its picture was not put together; its parts are kept: {kept}")
 
     def _sweep(self) -> None:
         """Drop raw answers whose picture is kept, since a process may end between the two, and writes cut short."""

@@ -1,28 +1,41 @@
 """An answer that was paid for before, put together again from the library."""
 
-from nanobanana_mcp.domain import Backend, Created, Failure, KeptImage
+from dataclasses import replace
+
+from nanobanana_mcp.domain import Backend, Created, Failure, ImageRecord, KeptImage
 from nanobanana_mcp.errors import ServiceError, UnknownOutcome
+from nanobanana_mcp.keeping import child_id
 from nanobanana_mcp.library.journal import Call, Order
 from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.plan import load_plan
+from nanobanana_mcp.mending import found_again, put_together
+from nanobanana_mcp.plan import Plan, load_plan
 from nanobanana_mcp.settling import Problem, nothing_made
+from nanobanana_mcp.storage.paths import Places
 
 
-def read_back(order: Order, calls: tuple[Call, ...], library: Library, backend: Backend) -> Created:
-    """The pictures of an order whose calls have all ended. Raises a StudioError when there is none."""
+def read_back(
+    order: Order, calls: tuple[Call, ...], library: Library, backend: Backend, places: Places | None = None
+) -> Created:
+    """The pictures of an order whose calls have all ended. Raises a StudioError when there is none.
+
+    With `places`, an edit of a region is finished that has its answer and not yet its picture.
+    """
     plan = load_plan(order.plan)
-    images, problems = [], []
+    kept, problems = [], []
     for call in calls:
         record = library.get(call.image_id) if call.image_id is not None else None
-        if record is None:
+        if record is not None:
+            kept.append((call, record))
+        elif call.reason != "NOT_NEEDED":
             problems.append(_problem(call, order))
-        else:
-            upload = library.newest_upload(record.id, backend)
-            images.append(KeptImage(record=record, upload=upload, cost_usd=call.cost_usd))
+    if plan.recipe is None:
+        images = [_plain(plan, call, record, library, backend) for call, record in kept]
+    else:
+        images = _made(plan, kept, problems, library, places)
     if not images:
         raise nothing_made(problems, sum(problem.failure.cost_usd or 0 for problem in problems))
     parents = [library.get(parent.image_id) for parent in plan.parents]
-    costs = [image.cost_usd for image in images] + [problem.failure.cost_usd for problem in problems]
+    costs = [call.cost_usd for call, _ in kept] + [problem.failure.cost_usd for problem in problems]
     return Created(
         request=plan.request,
         mode=plan.mode,
@@ -38,6 +51,39 @@ def read_back(order: Order, calls: tuple[Call, ...], library: Library, backend: 
         ),
         cost_usd=None if None in costs else round(sum(c or 0 for c in costs), 6),
         request_id=order.id,
+        parts=tuple(record for _, record in kept) if plan.recipe is not None else (),
+    )
+
+
+def _plain(plan: Plan, call: Call, record: ImageRecord, library: Library, backend: Backend) -> KeptImage:
+    image = KeptImage(record=record, upload=library.newest_upload(record.id, backend), cost_usd=call.cost_usd)
+    exact = library.get(child_id(record.id, "exact")) if plan.request.exact is not None else None
+    return image if exact is None else replace(image, record=exact, master=record)
+
+
+def _made(
+    plan: Plan,
+    kept: list[tuple[Call, ImageRecord]],
+    problems: list[Problem],
+    library: Library,
+    places: Places | None,
+) -> list[KeptImage]:
+    """What a recipe made of its answers. Raises ServiceError where it made nothing and they cannot be put together now."""
+    found = [found_again(plan, record, library, cost_usd=call.cost_usd) for call, record in kept]
+    images = [image for image in found if image is not None]
+    if images or not kept:
+        return images
+    if places is not None:
+        for call, record in reversed(kept):
+            image = put_together(plan, record, library, places, cost_usd=call.cost_usd)
+            if image is not None:
+                return [image]
+    answers = ", ".join(f"{record.id} at {record.path}" for _, record in kept)
+    why = " ".join(dict.fromkeys(problem.failure.message for problem in problems))
+    raise ServiceError(
+        f"This request was made before, and its picture was not put together; nothing was charged again. The answers that "
+        f"were paid for then are kept: {answers}. {why + ' ' if why else ''}Ask again with a new idempotency_key to begin "
+        "anew."
     )
 
 

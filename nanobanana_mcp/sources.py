@@ -5,6 +5,7 @@ import hashlib
 import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 from nanobanana_mcp.domain import (
     Backend,

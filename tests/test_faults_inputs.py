@@ -110,12 +110,23 @@ JSON = st.recursive(
 )
 NAMES = st.sampled_from(
     (
-        *("prompt", "n", "negative_prompt", "system_instruction", "input_image_path_1", "input_images", "file_id", "mode"),
+        *(
+            "prompt",
+            "n",
+            "negative_prompt",
+            "system_instruction",
+            "input_image_path_1",
+            "input_images",
+            "file_id",
+            "mode",
+        ),
         *("model_tier", "resolution", "thinking_level", "enable_grounding", "aspect_ratio", "output_path", "dry_run"),
         *("idempotency_key", "seed", "safety", "width", "height", "fit", "quality", "background", "continue_from"),
     )
 )
-SENSIBLE = st.sampled_from(("a", "edit", "pro", "4k", "high", "1:1", "img_0", "files/x", "../x", True, 1, 3, ["x"], 512))
+SENSIBLE = st.sampled_from(
+    ("a", "edit", "pro", "4k", "high", "1:1", "img_0", "files/x", "../x", True, 1, 3, ["x"], 512)
+)
 
 
 @settings(max_examples=8, derandomize=True, deadline=None)

@@ -81,7 +81,7 @@ def key(plate: Image.Image, colour: Colour) -> Matte:
     """Takes a strongly coloured background away and its spill out of the object (Vlahos' colour difference).
 
     `colour` is what was asked for; what is there is measured along the edges. The object must not have that colour
-    itself. Raises RequestError for a colour that is too grey to key on. `mismatch` says how far the edges of the plate
+    itself. Raises RequestError for a colour that is too grey to key on, and where there is no such background. `mismatch` says how far the edges of the plate
     are from the colour.
     """
     pixels = np.asarray(plate.convert("RGB"), np.float32)
@@ -92,8 +92,13 @@ def key(plate: Image.Image, colour: Colour) -> Matte:
             f"The key colour {colour} is too grey; use a strong one such as (0, 255, 0) or (255, 0, 255)."
         )
     rim = _rim(pixels)
-    there = np.median(rim[_excess(rim, high) > 0.4 * _excess(asked, high)], axis=0) if len(rim) else asked
-    there = asked if np.isnan(there).any() else there.astype(np.float32)
+    near = rim[_excess(rim, high) > 0.4 * _excess(asked, high)]
+    if len(near) < len(rim) / 50:
+        raise RequestError(
+            f"The plate has no background of the key colour {colour} along its edges; it is needed, with room around the "
+            "object."
+        )
+    there = np.asarray(np.median(near, axis=0), np.float32)
     strength = float(_excess(there, high))
     raw = 1 - np.maximum(_excess(pixels, high), 0) / strength
     alpha, noise = _cleaned(np.asarray((raw - _CUT) / (1 - 1.5 * _CUT), np.float32), _NOISE)

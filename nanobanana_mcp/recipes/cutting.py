@@ -62,21 +62,24 @@ class Cut:
         else:
             first = replace(base, prompt=TAKE_OUT.format(subject=self.subject, plain=plain), inputs=(self.picture,))
         white = await brush.paint(first)
+        strokes = [white]
         label = made_label(white.image.record, brush.run.plan)
         problem = "the model painted a chequerboard instead of a background"
         if not await asyncio.to_thread(painted_chequerboard, white.data):
             black = await brush.paint(_on(base, white, "pure black", "#000000"))
+            strokes.append(black)
             cut = await asyncio.to_thread(from_plates, white.data, black.data, label=label)
             if cut.data is not None:
                 return await self._finished(brush, [white, black], cut, cut.data, "white and black plates", number)
-            problem = cut.problem or ""
+            problem = (cut.problem or "").rstrip(".")
         colour = await asyncio.to_thread(key_colour, white.data)
         plate = await brush.paint(_on(base, white, "flat", colour))
+        strokes.append(plate)
         if await asyncio.to_thread(painted_chequerboard, plate.data):
-            raise self._refusal("the model painted a chequerboard twice", [white, plate])
+            raise self._refusal("the model painted a chequerboard instead of a background", strokes)
         cut = await asyncio.to_thread(from_key, plate.data, colour, label=label)
         if cut.data is None:
-            raise self._refusal(f"{problem.rstrip('.')}; and on a key colour, {(cut.problem or '').rstrip('.')}", [white, plate])
+            raise self._refusal(f"{problem}; and on a key colour, {(cut.problem or '').rstrip('.')}", strokes)
         brush.run.warnings.append(
             f"Alpha comes from a key colour ({colour}) because {problem}: soft and see-through parts are less exact."
         )
@@ -103,9 +106,11 @@ class Cut:
 
     def _refusal(self, why: str, strokes: list[Stroke]) -> ServiceError:
         kept = ", ".join(str(stroke.image.record.path) for stroke in strokes)
+        costs = [stroke.image.cost_usd for stroke in strokes]
+        paid = "" if None in costs else f" (${sum(cost or 0 for cost in costs):.3f})"
         return ServiceError(
-            f"No real transparency came of it: {why}. The answers are kept ({kept}) and were paid for. Name the subject, "
-            "or ask for a plainer picture, and try again."
+            f"No real transparency came of it: {why}. {len(strokes)} answers were paid for{paid} and are kept ({kept}). Name "
+            "the subject, or ask for a plainer picture, and try again."
         )
 
 

@@ -40,9 +40,10 @@ class RegionEdit:
                 break
             told = f"Answer {part.id} shows something else than the picture around the region, so it was not pasted"
             if not brush.strokes_left:
+                kept = " and ".join(str(stroke.image.record.path) for stroke in strokes)
                 raise ServiceError(
-                    f"{told}. It is kept at {part.path}. {len(strokes)} answers were paid for. Describe the change more "
-                    "plainly, give a larger region or more context, or edit the whole picture with generate_image."
+                    f"{told}. {len(strokes)} answers were paid for and are kept ({kept}). Describe the change more plainly, "
+                    "give a larger region or more context, or edit the whole picture with generate_image."
                 )
             brush.run.warnings.append(f"{told}; it was asked for once more.")
         if joined.verdict == "poor":

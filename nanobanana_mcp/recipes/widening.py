@@ -45,9 +45,10 @@ class Extension:
                     break
                 told = f"Answer {part.id} does not go on from the picture, so it was not used"
                 if brush.strokes_left <= len(self.steps) - number:
+                    kept = ", ".join(str(record.path) for record in brush.painted)
                     raise ServiceError(
-                        f"{told}. It is kept at {part.path} and was paid for. Describe what lies beyond the edges, extend "
-                        "by less, or try again."
+                        f"{told}. {len(brush.painted)} answers were paid for and are kept ({kept}). Describe what lies "
+                        "beyond the edges, extend by less, or try again."
                     )
                 brush.run.warnings.append(f"{told}; it was asked for once more.")
             canvas = done.canvas

@@ -20,7 +20,13 @@ def paths(folder: Path, studio_state: Path) -> Iterator[str]:
     yield from (
         *("", " ", "\t", "\0", "a\0b.png", "a\nb.png", "\x7f", "x" * 5000, "x" * 300 + ".png", "é" * 200 + ".png"),
         *("..", ".", "/", "//", "../../../../etc/passwd", "/etc/passwd", "/etc/shadow", "/root/.ssh/id_rsa"),
-        *("/proc/self/environ", "/proc/self/mem", "/proc/self/fd/0", "/proc/self/cmdline", "/proc/self/root/etc/passwd"),
+        *(
+            "/proc/self/environ",
+            "/proc/self/mem",
+            "/proc/self/fd/0",
+            "/proc/self/cmdline",
+            "/proc/self/root/etc/passwd",
+        ),
         *("/dev/zero", "/dev/random", "/dev/fd/0", "/dev/stdin", "/dev/tty", "/dev/null", "/sys/kernel/notes"),
         *("file:///etc/passwd", "http://127.0.0.1:1/a.png", "https://example.com/a.png", "ftp://x/y", "gopher://x"),
         *("data:image/png;base64,iVBORw0KGgo=", "\\\\host\\share\\a.png", "//host/share/a.png", "\\\\?\\C:\\a.png"),
@@ -169,9 +175,33 @@ def arguments(project: Path) -> Iterator[dict[str, Any]]:
     ):
         yield {"prompt": "a", name: value}
     for place in (
-        *("/etc/passwd", "/etc/cron.d/x", "~/.bashrc", ".git/hooks/pre-commit", "/proc/self/x", "/dev/null", "/dev/null/x"),
-        *("a\0b.png", "x" * 5000, "y" * 300 + ".png", "", " ", "http://x/y.png", "//host/x.png", "\\\\host\\x", ".hidden.png"),
-        *("/", "/sys/x.png", str(project / "notes.txt"), str(project / "holiday.jpg"), str(project / "holiday.jpg" / "x")),
+        *(
+            "/etc/passwd",
+            "/etc/cron.d/x",
+            "~/.bashrc",
+            ".git/hooks/pre-commit",
+            "/proc/self/x",
+            "/dev/null",
+            "/dev/null/x",
+        ),
+        *(
+            "a\0b.png",
+            "x" * 5000,
+            "y" * 300 + ".png",
+            "",
+            " ",
+            "http://x/y.png",
+            "//host/x.png",
+            "\\\\host\\x",
+            ".hidden.png",
+        ),
+        *(
+            "/",
+            "/sys/x.png",
+            str(project / "notes.txt"),
+            str(project / "holiday.jpg"),
+            str(project / "holiday.jpg" / "x"),
+        ),
         *(str(project.parent / "state"), str(project.parent / "state" / "library.db")),
     ):
         yield {"prompt": "a", "output_path": place}
