@@ -13,6 +13,7 @@ from benchmarks.samples import Sample, sample
 from benchmarks.server import Server
 
 LATENCY_S = 1.0
+STATISTICS = {"ours": "output_stats", "peer": "show_output_stats"}
 
 
 def one_picture(bench: Bench) -> Iterator[Result]:
@@ -139,7 +140,7 @@ def _crowd(server: Server, waits: dict[str, list[float]]) -> Callable[[int], flo
         def ask_meanwhile() -> None:
             while not done.is_set():
                 kept.setdefault("tools/list", []).append(server.ask("tools/list", {}).seconds)
-                kept.setdefault("output_stats", []).append(server.call("output_stats", {}).seconds)
+                kept.setdefault("output_stats", []).append(server.call(STATISTICS[server.name], {}).seconds)
                 done.wait(0.05)
 
         with ThreadPoolExecutor(9) as threads:

@@ -11,6 +11,7 @@ from http.client import HTTPConnection
 from typing import Any, Self
 
 from benchmarks.samples import Sample, sample
+from nanobanana_mcp.tiers import DEFAULTS
 
 RETIRED = ("gemini-2.5-flash-image", "gemini-3-pro-image-preview", "gemini-3.1-flash-image-preview")
 """What the peer asks for; answered for its sake only."""
@@ -48,7 +49,7 @@ class Gemini:
         standing = {"behaviour": "Picture", "data": base64.b64encode(picture.data).decode(), "mime": picture.mime}
         self._post(
             "/emulator/control",
-            {"standing": standing, "latency_s": latency_s, "cheap": True, "revive": list(RETIRED)},
+            {"standing": standing, "latency_s": latency_s, "thoughts": "never", "revive": list(RETIRED)},
         )
 
     def generate(self, size: str) -> bytes:
@@ -57,7 +58,7 @@ class Gemini:
             "contents": [{"role": "user", "parts": [{"text": "A heron at dawn."}]}],
             "generationConfig": {"responseModalities": ["TEXT", "IMAGE"], "imageConfig": {"imageSize": size}},
         }
-        return self._post("/v1beta/models/gemini-3.1-flash-image:generateContent", body)
+        return self._post(f"/v1beta/models/{DEFAULTS['flash']}:generateContent", body)
 
     def _post(self, path: str, body: dict[str, Any]) -> bytes:
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=120)) as connection:

@@ -11,6 +11,7 @@ from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.tables import calls, days, image_sources, images, requests, uploads
 
 AT_A_TIME = 5000
+MODEL = "gemini-3.1-flash-image"
 PICTURE = b"\x89PNG not really"
 
 
@@ -44,7 +45,7 @@ def fill(database: Database, output: Path, *, count: int, files: int = 0) -> Non
                         "process": "1-gone",
                         "mode": "generate",
                         "tier": "flash",
-                        "model_id": "gemini-3.1-flash-image",
+                        "model_id": MODEL,
                         "backend": "gemini",
                         "plan": "{}",
                         "fingerprint": hashlib.sha256(call.encode()).hexdigest(),
@@ -140,7 +141,7 @@ def _picture(call: str, number: int, path: Path) -> ImageRecord:
         prompt=f"A heron at dawn, number {number}.",
         mode="edit" if number % 3 == 2 else "generate",
         tier="flash",
-        model_id="gemini-3.1-flash-image",
+        model_id=MODEL,
         backend="gemini",
         call_id=call,
     )

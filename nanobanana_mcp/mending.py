@@ -52,13 +52,7 @@ def keep_finished(
     image = KeptImage(record=record, upload=None, cost_usd=part.cost_usd, report=report)
     if exact is None:
         return image, notes
-    target = plan.target
-    if target.stem is not None and number is not None:
-        target = replace(target, stem=f"{target.stem}-{number}")
-    try:
-        image, more = exact_file(image, data, exact, target, places, library)
-    except (OSError, RequestError) as error:
-        more = [f"The exact file could not be made ({error}); {record.path} is the picture at its own size."]
+    image, more = exact_file(image, data, exact, plan.target, places, library, number=number)
     return image, [*notes, *more]
 
 

@@ -78,6 +78,7 @@ def stats_text(stats: Stats) -> str:
         f"spent{emulated}. They are in {stats.output_dir}.",
         *(f"{name}: {_line(total)}" for name, total in [*stats.by_tier.items(), *stats.by_mode.items()]),
         *(f"{day}: {_line(total)}" for day, total in list(stats.by_day.items())[:7]),
+        _limits_line(stats),
         f"In the Files API: {stats.live_uploads} live uploads, {megabytes(stats.live_upload_bytes)} MB.",
     ]
     if stats.missing:
@@ -98,6 +99,23 @@ def stats_text(stats: Stats) -> str:
         for record in stats.recent
     ]
     return "\n".join(lines)
+
+
+def _limits_line(stats: Stats) -> str:
+    limits, spending = stats.limits, stats.spending
+    parts = (
+        ("a request", None, limits.per_call_usd),
+        ("in the last hour", spending.hour_usd, limits.per_hour_usd),
+        ("today (UTC)", spending.day_usd, limits.per_day_usd),
+    )
+    told = []
+    for when, spent, limit in parts:
+        most = f"${limit:.2f}" if limit is not None else "no limit"
+        told.append(f"{most} {when}" if spent is None else f"${spent:.2f} of {most} {when}")
+    calls = limits.calls_per_minute if limits.calls_per_minute is not None else "no limit"
+    return (
+        f"Spent or reserved, and the limits: {', '.join(told)}, {spending.minute_calls} of {calls} pictures a minute."
+    )
 
 
 def report_structure(report: Report) -> dict[str, Any]:

@@ -110,15 +110,16 @@ def test_a_folder_in_the_place_of_the_library_is_said_in_words(tmp_path: Path) -
         opened(tmp_path)
 
 
-def test_a_library_with_a_torn_page_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", [b"\xa5", b"\0"])
+def test_a_library_with_torn_pages_is_refused_and_left_as_it_is(torn: bytes, tmp_path: Path) -> None:
     database = opened(tmp_path)
     with database.write() as connection:
         for _ in range(200):
             insert_image(connection, record(prompt="x" * 500))
     database.close()
     body = bytearray(database.path.read_bytes())
-    for start in range(4096 * 3, len(body) - 4096, 4096):
-        body[start : start + 2000] = b"\xa5" * 2000
+    last = len(body) - 4096
+    body[last:] = torn * 4096
     database.path.write_bytes(body)
     before = tree(tmp_path)
     with pytest.raises(SetupError, match=r"damaged and was left as it is.*rebuild"):

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from conftest import Connect, Emulated
 from fakes import FakeModel, jpeg, reply
-from faults.world import KEY, listening
 from fastmcp.exceptions import ToolError
+from faults.world import KEY, listening
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response

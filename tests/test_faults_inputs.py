@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from conftest import Connect
 from fakes import FakeModel, photo
-from faults import hostile
 from fastmcp import Client
 from fastmcp.exceptions import ToolError
+from faults import hostile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

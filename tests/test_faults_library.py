@@ -3,6 +3,8 @@
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
@@ -11,10 +13,10 @@ from pathlib import Path
 import pytest
 from conftest import Connect
 from fakes import FakeModel, jpeg, photo, picture, reply
+from fastmcp.exceptions import ToolError
 from faults.checker import check
 from faults.processes import Forge, Server, recovered, wait_until
 from faults.world import World, world
-from fastmcp.exceptions import ToolError
 from rooms import dump, tree
 
 from nanobanana_mcp.budget import Limits
@@ -159,6 +161,33 @@ async def test_a_library_that_cannot_be_trusted_stops_writes_in_words_and_is_lef
     assert (database.read_bytes() if database.is_file() else None) == kept
     assert len(model.requests) == asked
     assert tree(places.output) == pictures
+
+
+async def test_a_library_whose_last_write_was_cut_short_by_a_kill_opens_again(
+    make_studio: Callable[..., Studio], places: Places
+) -> None:
+    studio = make_studio()
+    await studio.create(ImageRequest(prompt="before"))
+    await studio.close()
+    database = places.state / "library.db"
+    kept = dump(database)
+    cut_short = (
+        "import os, sqlite3, sys\n"
+        "library = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "for pragma in ('journal_mode=TRUNCATE', 'synchronous=FULL', 'cache_size=1'):\n"
+        "    library.execute(f'PRAGMA {pragma}')\n"
+        "library.execute('BEGIN IMMEDIATE')\n"
+        "for number in range(500):\n"
+        "    library.execute('INSERT INTO policy_calls (rule, made_at) VALUES (?, 0)', ('x' * 3000,))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", cut_short, str(database)], check=False)
+    assert Path(f"{database}-journal").stat().st_size > 0
+    studio = make_studio()
+    assert len(studio.library.recent(10)) == 1
+    await studio.create(ImageRequest(prompt="after"))
+    await studio.close()
+    assert {line for line in kept if '"images"' in line} <= set(dump(database))
 
 
 async def test_a_library_moved_away_while_the_server_runs_stops_writes_and_is_not_made_anew(

@@ -339,6 +339,20 @@ def test_a_clock_set_back_opens_no_window(back: int, ledger: Journal, monkeypatc
     assert ledger.spending("gemini").hour_usd == pytest.approx(0.5)
 
 
+def test_what_is_spent_while_the_clock_is_set_back_still_counts_when_it_is_right_again(
+    ledger: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = NOON
+    monkeypatch.setattr("nanobanana_mcp.library.journal.now", lambda: at)
+    limits = Limits(per_hour_usd=0.5)
+    for hours in (0, -2):
+        at = NOON + timedelta(hours=hours)
+        _reserve(ledger, usd=0.25, limits=limits)
+    at = NOON + timedelta(minutes=1)
+    with pytest.raises(BudgetExceeded):
+        _reserve(ledger, usd=0.25, limits=limits)
+
+
 @pytest.mark.slow
 def test_eight_processes_cannot_overspend_together(ledger: Journal) -> None:
     code = """

@@ -19,7 +19,7 @@ def promises(text: str) -> list[str]:
     return [" ".join(bullet.split()) for bullet in bullets]
 
 
-def tests() -> set[str]:
+def names() -> set[str]:
     """The name of every test function of the suite."""
     return {
         node.name
@@ -33,7 +33,7 @@ def test_every_promise_ends_with_the_name_of_a_test_that_exists() -> None:
     made = promises((ROOT / "README.md").read_text(encoding="utf-8"))
     if not made:
         pytest.skip(f'README.md has no section "{HEADING}" yet')
-    known = tests()
+    known = names()
     assert len(made) >= 10
     for promise in made:
         named = re.findall(r"`(test_\w+)`", promise)

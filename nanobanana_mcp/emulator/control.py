@@ -184,8 +184,8 @@ class Control:
     when it is empty. `declared_mime` is what an answer claims its pictures are, None the truth. `thoughts` "asked"
     sends a thought in words and one as a picture when includeThoughts is set; "text" and "images" send them always.
     `text` is said before the picture. `valid_keys` None takes any well-formed key. `revive` names retired models that
-    answer again. `serial` prints the number of the repetition into the picture. `cheap` answers with ready pictures
-    and does not decode inputs. `signature_ttl_s` None: signatures do not expire.
+    answer again, by the id of their preview too. `serial` prints the number of the repetition into the picture.
+    `cheap` answers with ready pictures and does not decode inputs. `signature_ttl_s` None: signatures do not expire.
     """
 
     queue: deque[Behaviour | None] = field(default_factory=deque)

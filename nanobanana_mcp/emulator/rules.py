@@ -42,8 +42,8 @@ class Ask:
 
 
 def find_model(name: str, *, version: str, method: str, revive: set[str]) -> Model:
-    """The model `name`. Raises GoogleError 404 for one unknown or retired."""
-    model = MODELS.get(name)
+    """The model `name`, a revived one by the id of its preview too. Raises GoogleError 404 for one unknown or retired."""
+    model = MODELS.get(name.removesuffix("-preview") if name in revive else name)
     if model is None or (model.retired and name not in revive):
         raise GoogleError(
             404,

@@ -100,7 +100,7 @@ def upgrade(path: Path, *, target: str = HEAD) -> None:
         current = _revision(path)
         if current == target:
             return
-        lock = FileLock(f"{path}.upgrade", timeout=BUSY_S)
+        lock = FileLock(f"{path}.upgrade", timeout=BUSY_S, mode=0o600)
         with _upgrading, lock:
             current = _revision(path)
             if current == target:
@@ -153,7 +153,9 @@ def _revision(path: Path) -> str | None:
     """The migration a file stands at, None for a new file; read without SQLAlchemy since every start pays for it."""
     if not path.exists():
         return None
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+    # Not mode=ro: after a kill in mid-commit the file can only be read once its journal is rolled back. Where the file
+    # is write-protected, SQLite opens it for reading by itself.
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_S)
     try:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "alembic_version" not in tables:

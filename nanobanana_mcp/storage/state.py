@@ -114,7 +114,7 @@ class Presence:
     def __init__(self, places: Places) -> None:
         self._folder = places.state / "processes"
         self.name = f"{os.getpid()}-{new_id()}"
-        self._lock = FileLock(self._folder / f"{self.name}.lock")
+        self._lock = FileLock(self._folder / f"{self.name}.lock", mode=0o600)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock.acquire(timeout=5)
@@ -133,7 +133,7 @@ class Presence:
         if not path.exists():
             return False
         try:
-            with FileLock(path, timeout=0):
+            with FileLock(path, timeout=0, mode=0o600):
                 pass
         except Timeout:
             return True

@@ -6,9 +6,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from faults.world import KEY, World
 from PIL import Image
 from rooms import tree
+
+from faults.world import KEY, World
 
 KEPT = ("saved", "done")
 SETTLED = (*KEPT, "failed", "unknown")

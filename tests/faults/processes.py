@@ -1,7 +1,6 @@
 """Real servers over stdio, spoken to in raw JSON-RPC, so that they can be killed, hung up on and listened to."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -158,11 +157,6 @@ def recovered(world: World) -> str:
         server.hang_up()
         server.ended()
     return words
-
-
-def descriptors() -> int:
-    """How many this process has open."""
-    return len(os.listdir("/proc/self/fd"))
 
 
 class Forge:

@@ -120,15 +120,15 @@ def run(job: dict[str, Any], answer: int) -> None:
     """One job from beginning to end, in a process of its own."""
     write, fault = os.write, Fault(job)
     insert(fault, job.get("at"))
-    said: dict[str, Any] = {"error": None, "text": ""}
+    text = ""
     try:
-        said["text"] = asyncio.run(act(job))
-    except StudioError as error:
-        said |= {"error": "StudioError", "text": str(error)}
-    except BaseException as error:  # whatever it is, the test shall see its name
-        said |= {"error": type(error).__name__, "text": str(error)}
-    write(answer, json.dumps(said | {"calls": fault.calls}).encode())
-    os._exit(0)
+        text = asyncio.run(act(job))
+    finally:  # whatever went wrong, the test shall see its name
+        error = sys.exc_info()[1]
+        kind = None if error is None else "StudioError" if isinstance(error, StudioError) else type(error).__name__
+        said = {"error": kind, "text": text if error is None else str(error), "calls": fault.calls}
+        write(answer, json.dumps(said).encode())
+        os._exit(0)
 
 
 def begin(job: dict[str, Any]) -> tuple[int, int]:
