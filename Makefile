@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: check demo test lint types clean
+.PHONY: check demo test lint types bench clean
 
 check: lint types test
 
@@ -24,6 +24,9 @@ lint: .venv/installed-dev
 
 types: .venv/installed-dev
 	@$(BIN)/mypy
+
+bench: .venv/installed-dev
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

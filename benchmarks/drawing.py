@@ -64,7 +64,11 @@ def at_once(bench: Bench) -> Iterator[Result]:
         turns = {name: _crowd(server, waits[name]) for name, server in servers.items()}
         middle = medians(alternate(bench.rounds(5, 1), turns))
     yield Result(
-        job="8 calls at once at 1 s latency", unit="ms", ours=middle.pop("ours"), beside=middle, goals=(Goal(most=1250),)
+        job="8 calls at once at 1 s latency",
+        unit="ms",
+        ours=middle.pop("ours"),
+        beside=middle,
+        goals=(Goal(most=1250),),
     )
     for what in ("tools/list", "output_stats"):
         worst = {name: 1000 * max(found[what]) for name, found in waits.items() if found.get(what)}

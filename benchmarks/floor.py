@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import os
 import time
@@ -35,4 +36,4 @@ def keep_one(gemini: Gemini, folder: Path, size: str, number: int) -> dict[str, 
         image.thumbnail((512, 512))
         image.convert("RGB").save(folder / f"{number}.jpg", quality=85)
     marks.append(time.perf_counter())
-    return dict(zip(STEPS, (end - start for start, end in zip(marks, marks[1:], strict=False)), strict=True))
+    return dict(zip(STEPS, (end - start for start, end in itertools.pairwise(marks)), strict=True))

@@ -1,7 +1,7 @@
 """A library of a hundred thousand pictures beside small ones: statistics, maintenance, adding, lineage."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sqlalchemy import Engine, event
 
@@ -13,7 +13,15 @@ from benchmarks.shelf import chain, fill
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.pictures import Library
 
-OPERATIONS = ("cleanup_expired", "cleanup_local", "check_quota", "database_hygiene", "full_cleanup", "restore", "recover")
+OPERATIONS = (
+    "cleanup_expired",
+    "cleanup_local",
+    "check_quota",
+    "database_hygiene",
+    "full_cleanup",
+    "restore",
+    "recover",
+)
 FILES = 2000
 """So many of the large library's newest pictures have a file."""
 
@@ -42,10 +50,9 @@ def library(bench: Bench) -> Iterator[Result]:
 
 
 def _questions(bench: Bench, servers: dict[str, Server], sizes: dict[str, int]) -> Iterator[Result]:
-    rounds = bench.rounds(9, 2)
     large = f"{sizes['large']:,}"
-    asked = {name: (lambda _, server=server: server.call("output_stats", {}).seconds) for name, server in servers.items()}
-    stats = medians(alternate(rounds, asked))
+    asked = {name: _statistics(server) for name, server in servers.items()}
+    stats = medians(alternate(bench.rounds(9, 2), asked))
     yield Result(
         job=f"output_stats, {large} pictures",
         unit="ms",
@@ -66,14 +73,7 @@ def _questions(bench: Bench, servers: dict[str, Server], sizes: dict[str, int]) 
     yield Result(
         job=f"slowest dry run ({named}), {large}", unit="ms", ours=slowest, goals=(Goal(most=2000),), detail=detail
     )
-    turns = {
-        name: (
-            lambda number, server=servers[name]: server.call(
-                "generate_image", dict(wish("ours", "1K JPEG", number))
-            ).seconds
-        )
-        for name in ("empty", "large")
-    }
+    turns = {name: _addition(servers[name]) for name in ("empty", "large")}
     added = medians(alternate(bench.rounds(21, 2), turns))
     yield Result(
         job=f"one more 1K picture, {large}",
@@ -82,6 +82,14 @@ def _questions(bench: Bench, servers: dict[str, Server], sizes: dict[str, int]) 
         beside={"empty": added["empty"]},
         goals=(Goal(most=1.15, of="empty"),),
     )
+
+
+def _statistics(server: Server) -> Callable[[int], float]:
+    return lambda _number: server.call("output_stats", {}).seconds
+
+
+def _addition(server: Server) -> Callable[[int], float]:
+    return lambda number: server.call("generate_image", dict(wish("ours", "1K JPEG", number))).seconds
 
 
 def lineage(bench: Bench) -> Iterator[Result]:

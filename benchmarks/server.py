@@ -136,7 +136,7 @@ class Server:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        with open(self._process.stdout.fileno(), "rb", 1 << 20, closefd=False) as lines:  # noqa: PTH123 - a descriptor
+        with open(self._process.stdout.fileno(), "rb", 1 << 20, closefd=False) as lines:
             for line in lines:
                 at = time.perf_counter()
                 head = line[:200] + line[-60:]  # the id stands at one end; the whole line is for whoever asked

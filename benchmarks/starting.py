@@ -17,7 +17,11 @@ def spawn(bench: Bench) -> Iterator[Result]:
     contestants = bench.contestants(with_bare=True)
     names = [one.name for one in contestants]
     listed: dict[str, list[float]] = {name: [] for name in names}
-    cpu, resident, settled, leaving, at_once = ({name: [] for name in names} for _ in range(5))
+    cpu: dict[str, list[float]] = {name: [] for name in names}
+    resident: dict[str, list[float]] = {name: [] for name in names}
+    settled: dict[str, list[float]] = {name: [] for name in names}
+    leaving: dict[str, list[float]] = {name: [] for name in names}
+    at_once: dict[str, list[float]] = {name: [] for name in names}
     rounds = bench.rounds(15, 2)
     for number in range(-1, rounds.stop):
         for one in contestants:
@@ -48,9 +52,7 @@ def spawn(bench: Bench) -> Iterator[Result]:
     )
     for job, values in (("memory when listed", resident), ("memory idle after 3 s", settled)):
         figures = medians(values, scale=1e-6)
-        yield Result(
-            job=job, unit="MB", ours=figures.pop("ours"), beside=figures, goals=(Goal(most=1.1, of="bare"),)
-        )
+        yield Result(job=job, unit="MB", ours=figures.pop("ours"), beside=figures, goals=(Goal(most=1.1, of="bare"),))
     figures = medians(leaving)
     yield Result(
         job="exit after stdin closes, idle",

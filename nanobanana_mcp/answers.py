@@ -5,9 +5,6 @@ from typing import Any
 from nanobanana_mcp.domain import Created, ImageRecord, KeptImage
 from nanobanana_mcp.job import Quote
 
-TOTAL_PREVIEW_BYTES = 600_000
-"""Of one answer, before base64 makes a third more of it: clients cut answers off at one megabyte."""
-
 
 def created_text(created: Created) -> str:
     """What was made and where it is, in a few lines."""

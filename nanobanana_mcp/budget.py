@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from nanobanana_mcp.errors import BudgetExceeded
 
 WARN_FROM = 0.8
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """USD per request, per rolling hour and per UTC day; pictures asked for per rolling minute. None: no limit."""
+    """USD per request, per rolling hour and per UTC day; calls to Gemini per rolling minute. None: no limit."""
 
     per_call_usd: float | None = None
     per_hour_usd: float | None = None
@@ -20,13 +22,17 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Spending:
-    """What is reserved or spent in each window, and when the oldest part of a rolling window leaves it."""
+    """What is reserved or spent: each call of the last hour with its USD, oldest first, and the UTC day's sum."""
 
-    hour_usd: float
+    hour: tuple[tuple[datetime, float], ...]
     day_usd: float
-    minute_calls: int
-    hour_resets: datetime | None
-    minute_resets: datetime | None
+
+    @property
+    def hour_usd(self) -> float:
+        return round(sum(usd for _, usd in self.hour), 6)
+
+    def minute_calls(self, at: datetime) -> int:
+        return sum(moment > at - MINUTE for moment, _ in self.hour)
 
 
 def day_start(at: datetime) -> datetime:
@@ -35,42 +41,62 @@ def day_start(at: datetime) -> datetime:
 
 def check(limits: Limits, spending: Spending, *, wanted_usd: float, calls: int, at: datetime) -> list[str]:
     """Warnings for what comes close. Raises BudgetExceeded naming the limit, the numbers and when it resets."""
-    if limits.per_call_usd is not None and wanted_usd > limits.per_call_usd + 1e-9:
-        raise BudgetExceeded(
-            f"This request may cost ${wanted_usd:.3f}; the limit for one request is ${limits.per_call_usd:.2f} "
-            "(NANOBANANA_MAX_USD_PER_CALL). Ask for fewer or smaller pictures, or a cheaper tier. Nothing was sent."
-        )
-    warnings = []
     windows = (
+        ("request", "NANOBANANA_MAX_USD_PER_CALL", limits.per_call_usd, 0.0, at),
         ("hour", "NANOBANANA_MAX_USD_PER_HOUR", limits.per_hour_usd, spending.hour_usd,
-         spending.hour_resets or at + timedelta(hours=1)),
+         _hour_resets(limits.per_hour_usd, spending, wanted_usd, at)),
         ("day", "NANOBANANA_MAX_USD_PER_DAY", limits.per_day_usd, spending.day_usd, day_start(at) + timedelta(days=1)),
     )  # fmt: skip
+    warnings = []
     for name, setting, limit, spent, resets in windows:
         if limit is None:
             continue
+        if wanted_usd > limit + 1e-9:
+            raise BudgetExceeded(
+                f"This request may cost ${wanted_usd:.3f}, which is more than the limit of ${limit:.2f} for one {name} "
+                f"({setting}). Ask for fewer or smaller pictures, or a cheaper tier. Nothing was sent."
+            )
         if spent + wanted_usd > limit + 1e-9:
             raise BudgetExceeded(
                 f"The {name}'s limit of ${limit:.2f} ({setting}) would be passed: ${spent:.3f} is spent or reserved and "
                 f"this may cost ${wanted_usd:.3f}. It resets {_when(resets, at)}. Nothing was sent."
             )
-        if spent + wanted_usd >= WARN_FROM * limit:
+        if name != "request" and spent + wanted_usd >= WARN_FROM * limit:
             warnings.append(f"${spent + wanted_usd:.2f} of the {name}'s ${limit:.2f} are spent or reserved.")
-    if limits.calls_per_minute is not None:
-        total = spending.minute_calls + calls
-        if total > limits.calls_per_minute:
-            resets = spending.minute_resets or at + timedelta(minutes=1)
-            raise BudgetExceeded(
-                f"{spending.minute_calls} pictures were asked for in the last minute and this asks for {calls} more; the "
-                f"limit is {limits.calls_per_minute} (NANOBANANA_MAX_CALLS_PER_MINUTE). "
-                f"It resets {_when(resets, at)}. Nothing was sent."
-            )
-        if total >= WARN_FROM * limits.calls_per_minute:
-            warnings.append(f"{total} of {limits.calls_per_minute} pictures a minute are used.")
-    return warnings
+    return warnings + _check_minute(limits.calls_per_minute, spending, calls=calls, at=at)
+
+
+def _check_minute(limit: int | None, spending: Spending, *, calls: int, at: datetime) -> list[str]:
+    if limit is None:
+        return []
+    setting = "NANOBANANA_MAX_CALLS_PER_MINUTE"
+    if calls > limit:
+        raise BudgetExceeded(
+            f"This asks for up to {calls} calls to Gemini at once; the limit is {limit} a minute ({setting}). Ask "
+            "for fewer. Nothing was sent."
+        )
+    made = spending.minute_calls(at)
+    if made + calls > limit:
+        leaving = made + calls - limit  # so many must be older than a minute
+        resets = [moment for moment, _ in spending.hour if moment > at - MINUTE][leaving - 1] + MINUTE
+        raise BudgetExceeded(
+            f"{made} calls to Gemini were asked for in the last minute and this asks for {calls} more; the limit is {limit} "
+            f"({setting}). It resets {_when(resets, at)}. Nothing was sent."
+        )
+    return [f"{made + calls} of {limit} calls a minute are used."] if made + calls >= WARN_FROM * limit else []
+
+
+def _hour_resets(limit: float | None, spending: Spending, wanted_usd: float, at: datetime) -> datetime:
+    """When enough of the hour's spending is an hour old for this request to pass."""
+    left = spending.hour_usd + wanted_usd
+    for moment, usd in spending.hour:
+        left -= usd
+        if limit is None or left <= limit + 1e-9:
+            return moment + HOUR
+    return at + HOUR
 
 
 def _when(resets: datetime, at: datetime) -> str:
-    seconds = max(0, round((resets - at).total_seconds()))
+    seconds = max(1, round((resets - at).total_seconds()))
     wait = f"{seconds} s" if seconds < 120 else f"{seconds // 60} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
     return f"in {wait}, at {resets.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -2,20 +2,24 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nanobanana_mcp.domain import ImageRecord, ModelReply, Turn, TurnPart
+from nanobanana_mcp.domain import MAX_INPUTS, ImageRecord, InputPart, ModelReply, Turn, TurnPart
 from nanobanana_mcp.errors import StudioError
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.references import worded_roles
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import read_turn, write_turn
-from nanobanana_mcp.uploads import sendable
+from nanobanana_mcp.stored import sendable
 
 HISTORY_BYTES = 8 * 1024 * 1024
 """Pictures of earlier turns that a request carries: they are sent, and paid for as inputs, every time."""
+
+REQUEST_BYTES = 14 * 1024 * 1024
+"""All pictures within one request: base64 makes 19 MiB of it, and Google takes 20 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,10 @@ class _Exchange:
     @property
     def bytes(self) -> int:
         return sum(len(part.data or b"") for turn in (self.user, self.model) for part in turn.parts)
+
+    @property
+    def inputs(self) -> int:
+        return sum(part.data is not None for part in self.user.parts)
 
 
 def remember(record: ImageRecord, reply: ModelReply, plan: Plan, places: Places) -> None:
@@ -57,22 +65,30 @@ def remember(record: ImageRecord, reply: ModelReply, plan: Plan, places: Places)
     write_turn(record.id, json.dumps(body, ensure_ascii=False).encode(), places)
 
 
-def history_of(image_id: str, library: Library, places: Places) -> tuple[tuple[Turn, ...], list[str]]:
+def history_of(
+    image_id: str, library: Library, places: Places, *, beside: Sequence[InputPart] = ()
+) -> tuple[tuple[Turn, ...], list[str]]:
     """The turns up to a picture, oldest first, and what to tell the caller; no turns where they cannot be had.
 
-    The oldest are left out when they are more than a request can carry.
+    The oldest are left out when they are more than a request can carry with the new inputs `beside` them.
     """
+    room = REQUEST_BYTES - sum(len(part.data or b"") for part in beside)
     exchanges: list[_Exchange] = []
-    total = 0
+    total, inputs = 0, len(beside)
     following: str | None = image_id
     while following is not None:
         found = _exchange(following, library, places)
         if found is None:
             break
-        if exchanges and total + found.bytes > HISTORY_BYTES:
-            return _turns(exchanges), [f"The conversation is long: its first turns, up to {following}, were left out."]
+        total, inputs = total + found.bytes, inputs + found.inputs
+        if total > room or inputs > MAX_INPUTS or (exchanges and total > HISTORY_BYTES):
+            if exchanges:
+                words = f"The conversation is long: its first turns, up to {following}, were left out."
+                return _turns(exchanges), [words]
+            return (), [
+                f"The turn of {image_id} does not fit into a request, so the edit began from the picture alone."
+            ]
         exchanges.insert(0, found)
-        total += found.bytes
         following = found.previous
     if not exchanges:
         return (), [f"{image_id} has no turn of the model that could go on, so the edit began from the picture alone."]
@@ -91,8 +107,8 @@ def _exchange(image_id: str, library: Library, places: Places) -> _Exchange | No
         return None
     try:
         body = json.loads(raw)
-        master, mime_type = sendable(record)
-        shown = [_shown(parent, library) for parent in body["inputs"]]
+        master, mime_type = sendable(record, places)
+        shown = [_shown(parent, library, places) for parent in body["inputs"]]
         said = [TurnPart(text=body["text"]), *([TurnPart(text=body["roles"])] if body["roles"] else []), *shown]
         if body.get("negative"):
             said.append(TurnPart(text=f"Keep these out of the picture: {body['negative']}"))
@@ -106,11 +122,11 @@ def _exchange(image_id: str, library: Library, places: Places) -> _Exchange | No
     )
 
 
-def _shown(image_id: str, library: Library) -> TurnPart:
+def _shown(image_id: str, library: Library, places: Places) -> TurnPart:
     record = library.get(image_id)
     if record is None:
         raise KeyError(image_id)
-    data, mime_type = sendable(record)
+    data, mime_type = sendable(record, places)
     return TurnPart(data=data, mime_type=mime_type)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -105,7 +105,7 @@ def _convert(
             image_id=image_id,
             origin="derived",
             prompt=source.prompt,
-            like=source,
+            like=replace(source, backend=source.backend or studio.backend),
             parents=(Parent(image_id=source.id, role="base"),),
             target=Target(folder=target.folder, stem=stem, suffix=target.suffix if wish.assets is None else ""),
             places=studio.places,

@@ -25,6 +25,10 @@ Background = Literal["opaque", "transparent"]
 UploadState = Literal["pending", "active", "failed", "deleted"]
 Backend = Literal["gemini", "vertex_ai", "emulator"]
 
+Operation = Literal[
+    "cleanup_expired", "cleanup_local", "check_quota", "database_hygiene", "full_cleanup", "restore", "recover"
+]
+
 MAX_PROMPT = 8192
 MAX_NEGATIVE = 1024
 MAX_INSTRUCTION = 512

@@ -1,12 +1,10 @@
 """Carrying out a plan: n calls to the model at once, and for each what follows, from the raw answer to the kept picture."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import replace
 
 from nanobanana_mcp.conversation import history_of
-from nanobanana_mcp.domain import Created, Failure, ImageRecord, InputPart, KeptImage, ModelRequest
+from nanobanana_mcp.domain import Created, InputPart, KeptImage, ModelRequest
 from nanobanana_mcp.errors import (
     HistoryRejected,
     RateLimited,
@@ -23,105 +21,17 @@ from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.pricing import cost
 from nanobanana_mcp.references import worded_roles
+from nanobanana_mcp.run import Brush, Progress, Recipe, Run, Sleep, Stroke
 from nanobanana_mcp.settling import Problem, nothing_made, settle, shortfalls
 from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import spool
+from nanobanana_mcp.stored import stored_bytes
 from nanobanana_mcp.uploads import Uploads
 
-Progress = Callable[[float, float, str], Awaitable[None]]
-Sleep = Callable[[float], Awaitable[None]]
-
-HEARTBEAT_S = 5.0
 ATTEMPTS = 3
 LONGEST_WAIT_S = 60.0
 """A delay that Google asks for beyond this is the caller's to wait out."""
-
-
-async def silent(_done: float, _total: float, _words: str) -> None:
-    """Progress that nobody hears."""
-
-
-@dataclass(kw_only=True)
-class Run:
-    """One request under way: what its n calls share."""
-
-    plan: Plan
-    order: Order
-    sources: list[Source]
-    request: ModelRequest
-    fresh: ModelRequest | None
-    """The same wish without its conversation, for when Gemini does not take the history."""
-    progress: Progress
-    total: int
-    done: int = 0
-    warnings: list[str] = field(default_factory=list)
-    renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def name(self) -> str:
-        return f"{self.plan.choice.spec.tier} ({self.plan.choice.spec.nickname})"
-
-    async def heartbeat(self) -> None:
-        """Say that it goes on: a client that hears nothing for minutes may give up."""
-        waited = 0.0
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            waited += HEARTBEAT_S
-            await self.progress(self.done, self.total, f"Waiting for {self.name}: {waited:.0f} s")
-
-    def problem(self, call: Call, error: StudioError, reason: str, cost_usd: float | None) -> Problem:
-        failure = Failure(index=call.position + 1, reason=reason, message=str(error), cost_usd=cost_usd)
-        return Problem(failure=failure, error=error)
-
-
-class Recipe(Protocol):
-    """Makes a picture out of one or several answers of the model."""
-
-    async def make(self, brush: "Brush") -> list[KeptImage]:
-        """Paint what is needed and put it together. Raises a StudioError when there is no picture."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stroke:
-    """One answer of the model: kept, with its bytes at hand."""
-
-    image: KeptImage
-    data: bytes
-
-
-class Brush:
-    """What a recipe has of the studio: the calls that were reserved for it, one stroke each."""
-
-    def __init__(self, drawing: "Drawing", run: Run, calls: tuple[Call, ...]) -> None:
-        self.run = run
-        self.places = drawing.places
-        self.library = drawing.library
-        self._drawing = drawing
-        self._calls = list(calls)
-        self.painted: list[ImageRecord] = []
-        self.problems: list[Problem] = []
-
-    @property
-    def strokes_left(self) -> int:
-        return len(self._calls)
-
-    async def paint(self, request: ModelRequest) -> Stroke:
-        """Ask the model once more; its answer is kept before this returns. Raises what went wrong."""
-        call = self._calls.pop(0)
-        made = await self._drawing.make_one(self.run, call, request)
-        if isinstance(made, Problem):
-            self.problems.append(made)
-            raise made.error
-        self.painted.append(made.image.record)
-        return made
-
-    async def give_back(self) -> None:
-        """Calls that were not needed are not paid for."""
-        for call in self._calls:
-            await self._drawing.give_back(call)
-        self._calls.clear()
 
 
 class Drawing:
@@ -158,8 +68,11 @@ class Drawing:
         calls: tuple[Call, ...],
         progress: Progress,
         recipe: Recipe | None = None,
+        stop: asyncio.Event | None = None,
     ) -> Created:
-        """Make the pictures. Raises a StudioError when there is none at all."""
+        """Make the pictures. Raises a StudioError when there is none at all. Once `stop` is set nothing more is sent;
+        what was sent is still brought home.
+        """
         total = len(calls) if recipe is None else plan.request.n
         name = f"{plan.choice.spec.tier} ({plan.choice.spec.nickname})"
         await progress(0, total, f"Asking {name} for {total} {'picture' if total == 1 else 'pictures'}")
@@ -178,6 +91,7 @@ class Drawing:
             progress=progress,
             total=total,
             warnings=notes,
+            stop=stop or asyncio.Event(),
         )
         beating = asyncio.create_task(run.heartbeat())
         try:
@@ -186,10 +100,13 @@ class Drawing:
             ended = await asyncio.gather(*(self.make_one(run, call) for call in calls), return_exceptions=True)
         finally:
             beating.cancel()
-        results = [one for one in ended if not isinstance(one, BaseException)]
-        for one in ended:
+        results = []
+        for call, one in zip(calls, ended, strict=True):  # only now that every call has come to its end
+            if isinstance(one, StudioError):
+                one = run.problem(call, one, type(one).__name__, call.estimate_usd)
             if isinstance(one, BaseException):
-                raise one  # only now that every call has come to its end
+                raise one
+            results.append(one)
         images = tuple(result.image for result in results if isinstance(result, Stroke))
         problems = [result for result in results if isinstance(result, Problem)]
         return self._created(run, images, problems)
@@ -207,6 +124,7 @@ class Drawing:
             ) from error
         finally:
             await brush.give_back()
+        images = [await self._uploaded(run, image) for image in images]
         costs = [await asyncio.to_thread(self._journal.cost_of, r.call_id or "") for r in brush.painted]
         costs += [problem.failure.cost_usd for problem in brush.problems]
         created = self._created(run, tuple(images), [])
@@ -253,6 +171,8 @@ class Drawing:
         Without a request of its own the call makes the run's, which all its calls share.
         """
         async with self._gate:
+            if run.stop.is_set():
+                return await self._not_sent(run, call)
             await asyncio.to_thread(self._journal.sent, call.id)
             try:
                 raw = await self._ask_patiently(run, call, request)
@@ -270,14 +190,32 @@ class Drawing:
         except StudioError as error:
             return run.problem(call, error, type(error).__name__, call.estimate_usd)
         record = image.master or image.record
-        if self._upload_always and run.plan.recipe is None and record.mime_type.startswith("image/"):
-            upload = await self._uploads.begin(record, data, record.mime_type, record.prompt)
-            image = replace(image, upload=upload)
+        if run.plan.recipe is None:
+            image = await self._uploaded(run, image, data)
         run.done += 1
         shape = f"{record.width}x{record.height}, {record.bytes / 1e6:.1f} MB"
         what = "Picture" if run.plan.recipe is None else "Part"
         await run.progress(min(run.done, run.total), run.total, f"{what} {run.done} is kept: {shape}")
         return Stroke(image=image, data=data)
+
+    async def _uploaded(self, run: Run, image: KeptImage, data: bytes | None = None) -> KeptImage:
+        """Begin the upload of a kept picture where the settings ask for it; that it fails is a warning."""
+        record = image.master or image.record
+        if not self._upload_always or image.upload is not None or not record.mime_type.startswith("image/"):
+            return image
+        try:
+            if data is None:
+                data = await asyncio.to_thread(stored_bytes, record, self.places)
+            return replace(image, upload=await self._uploads.begin(record, data, record.mime_type, record.prompt))
+        except StudioError as error:
+            run.warnings.append(f"{record.id} is kept, but was not uploaded: {error}")
+            return image
+
+    async def _not_sent(self, run: Run, call: Call) -> Problem:
+        """Nobody waits any longer: what was not sent costs nothing and stays so."""
+        error = ServiceError("The request was cancelled before this picture was asked for; nothing was charged for it.")
+        await asyncio.to_thread(self._journal.failed, call.id, reason="CANCELLED", message=str(error), cost_usd=0.0)
+        return run.problem(call, error, "CANCELLED", 0.0)
 
     async def give_back(self, call: Call) -> None:
         await asyncio.to_thread(
@@ -293,6 +231,8 @@ class Drawing:
                 wait = error.retry_after if isinstance(error, RateLimited) else 2.0 ** (attempt - 1)
                 if not error.retryable or wait is None or wait > LONGEST_WAIT_S or attempt == ATTEMPTS:
                     raise
+                if run.stop.is_set():
+                    raise
                 why = "asked to wait" if isinstance(error, RateLimited) else "could not be reached or was overloaded"
                 run.warnings.append(
                     f"Gemini {why}, so picture {call.position + 1} was asked for again after {wait:.0f} s "
@@ -300,6 +240,8 @@ class Drawing:
                 )
                 await run.progress(run.done, run.total, f"Gemini {why}; trying again in {wait:.0f} s")
                 await self._sleep(wait)
+                if run.stop.is_set():
+                    raise
         raise AssertionError("the last attempt returns or raises")
 
     async def _ask(self, run: Run) -> bytes:

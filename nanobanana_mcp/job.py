@@ -3,11 +3,24 @@
 from dataclasses import dataclass
 
 from nanobanana_mcp.budget import Spending
-from nanobanana_mcp.domain import ImageRecord, ImageRequest, Mode, Parent, Upload
-from nanobanana_mcp.drawing import Recipe
+from nanobanana_mcp.domain import (
+    MAX_INPUTS,
+    Choice,
+    ImageRecord,
+    ImageRequest,
+    Mode,
+    Parent,
+    Turn,
+    Upload,
+    is_image_id,
+)
+from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.plan import Plan
+from nanobanana_mcp.pricing import estimate
+from nanobanana_mcp.run import Recipe
 from nanobanana_mcp.shapes import nearest_ratio
 from nanobanana_mcp.sources import Source
+from nanobanana_mcp.storage.writing import Target
 from nanobanana_mcp.tiers import AspectRatio, ModelSpec
 
 
@@ -40,6 +53,48 @@ class Uploaded:
     upload: Upload
     reused: bool
     notes: tuple[str, ...] = ()
+
+
+def named_inputs(request: ImageRequest) -> tuple[str, ...]:
+    """Every input of a request in the order it is sent. Raises RequestError for what cannot be one request."""
+    given = tuple(one for one in (request.continue_from, request.file_id) if one is not None) + request.inputs
+    if not request.prompt.strip():
+        raise RequestError("The prompt is empty; say what the picture should show.")
+    if request.file_id is not None and not request.file_id.startswith("files/"):
+        raise RequestError("file_id takes a Files API id such as 'files/abc123'; give paths and img_... ids as inputs.")
+    if len(given) > MAX_INPUTS:
+        raise RequestError(f"{len(given)} input images were given; at most {MAX_INPUTS} are taken.")
+    if len(request.input_roles) > len(given):
+        raise RequestError(f"input_roles names {len(request.input_roles)} roles for {len(given)} input images.")
+    if request.continue_from is not None and not is_image_id(request.continue_from):
+        raise RequestError("continue_from takes the img_... id of a picture made here; others can only be inputs.")
+    return given
+
+
+def make_plan(
+    request: ImageRequest,
+    *,
+    mode: Mode,
+    choice: Choice,
+    target: Target,
+    sources: list[Source],
+    history: tuple[Turn, ...],
+    notes: list[str],
+) -> Plan:
+    """The plan for a request whose inputs are found; pictures of earlier turns are sent, and paid for, again."""
+    told_again = sum(part.data is not None for turn in history for part in turn.parts)
+    characters = len(request.prompt) + len(request.negative_prompt or "") + len(request.system_instruction or "")
+    ratio, warnings = ratio_to_send(request, mode, choice.spec, sources)
+    return Plan(
+        request=request,
+        mode=mode,
+        choice=choice,
+        aspect_ratio=ratio,
+        parents=parents_of(mode, sources),
+        target=target,
+        estimate_usd=estimate(choice, inputs=len(sources) + told_again, prompt_characters=characters),
+        warnings=(*notes, *warnings, *(note for source in sources for note in source.notes)),
+    )
 
 
 def parents_of(mode: Mode, sources: list[Source]) -> tuple[Parent, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from nanobanana_mcp.conversation import remember
 from nanobanana_mcp.domain import ALPHABET, Exact, ImageRecord, KeptImage, ModelReply, Origin, OutputFormat, Parent, now
 from nanobanana_mcp.errors import NotAnImage, RequestError, SetupError
+from nanobanana_mcp.gemini.reply import read_reply
 from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.clean import DECODES
@@ -202,6 +203,43 @@ def _exact_file(
         number=number,
     )
     return replace(image, record=record, master=master), [*rendered.notes, *warnings]
+
+
+def keep_orphan(call_id: str, raw: bytes, places: Places, library: Library) -> ImageRecord:
+    """Keep the picture of a raw answer of which nothing else is known any more: neither its prompt nor its parents.
+
+    Raises Unreadable or NoPicture for an answer that has none, NotAnImage or SetupError where it cannot be kept.
+    """
+    reply = read_reply(raw)
+    unknown = ImageRecord(
+        id=f"img_{call_id}",
+        created_at=now(),
+        origin="generated",
+        path=None,
+        thumbnail_path=None,
+        mime_type="",
+        width=0,
+        height=0,
+        bytes=0,
+        sha256="",
+        model_id=reply.model_version,
+        call_id=call_id,
+    )
+    try:
+        record, _ = keep_made(
+            reply.image,
+            image_id=unknown.id,
+            origin="generated",
+            prompt=None,
+            like=unknown,
+            parents=(),
+            target=Target(folder=places.output),
+            places=places,
+            library=library,
+        )
+    except OSError as error:
+        raise SetupError(f"{places.output} cannot take a recovered picture ({error.strerror}).") from error
+    return record
 
 
 def made_label(part: ImageRecord, plan: Plan) -> Label:

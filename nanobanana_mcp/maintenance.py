@@ -4,23 +4,20 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-from nanobanana_mcp.domain import Backend, ImageRecord, Upload, now
+from nanobanana_mcp.domain import Backend, ImageRecord, Operation, Upload, now
 from nanobanana_mcp.errors import RequestError, SetupError
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_own
+from nanobanana_mcp.storage.state import write_record
 from nanobanana_mcp.storage.writing import move_new
 
-Operation = Literal[
-    "cleanup_expired", "cleanup_local", "check_quota", "database_hygiene", "full_cleanup", "restore", "recover"
-]
-OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 QUOTA_BYTES = 20 * 10**9
 STALE_UPLOAD = timedelta(hours=1)
 
@@ -262,6 +259,9 @@ class Maintenance:
             self._library.settle_upload(deed.upload, state="deleted", error=deed.why)
         elif deed.kind == "to_trash":
             assert deed.record is not None and deed.path is not None
+            changed = self._why_untouchable(deed.record)  # once more: hashing thousands of pictures takes minutes
+            if changed:
+                raise OSError(0, changed)
             moved = move_new(Path(deed.path), self._places.trash, Path(deed.path).name)
             self._library.move_to_trash(deed.record, moved)
         elif deed.kind == "restore":
@@ -269,14 +269,18 @@ class Maintenance:
             back = move_new(Path(deed.record.trash_path), Path(deed.path).parent, Path(deed.path).name)
             self._library.move_to_trash(deed.record, None)
             if str(back) != deed.path:
-                self._library.relink(deed.subject, back)
+                self._relink(deed.record, back)
                 survey.findings.append(f"{deed.path} is taken, so {deed.subject} came back as {back}.")
         elif deed.kind == "note_trash":
             assert deed.record is not None and deed.target is not None
             self._library.move_to_trash(deed.record, Path(deed.target))
         else:
-            assert deed.target is not None
-            self._library.relink(deed.subject, Path(deed.target))
+            assert deed.record is not None and deed.target is not None
+            self._relink(deed.record, Path(deed.target))
+
+    def _relink(self, record: ImageRecord, path: Path) -> None:
+        self._library.relink(record.id, path)
+        write_record(replace(record, path=str(path), trash_path=None), self._places)
 
 
 def untracked_files(library: Library, places: Places, *, limit: int | None = None) -> list[Path]:

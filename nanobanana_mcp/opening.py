@@ -7,7 +7,6 @@ from typing import NoReturn
 import httpx2
 
 from nanobanana_mcp.domain import ModelRequest
-from nanobanana_mcp.emulator.app import Emulator
 from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.gemini.client import Gemini, RemoteFile
 from nanobanana_mcp.library.database import Database
@@ -39,9 +38,6 @@ class Keyless:
     async def files(self) -> list[RemoteFile]:
         self._refuse()
 
-    async def delete(self, name: str) -> None:
-        self._refuse()
-
     async def close(self) -> None:
         return
 
@@ -69,6 +65,8 @@ def open_studio(settings: Settings) -> Studio:
 def open_model(settings: Settings) -> ImageModel:
     timeout = settings.timeout_s
     if settings.backend == "emulator":
+        from nanobanana_mcp.emulator.app import Emulator  # 18 ms that a real start does not pay
+
         transport = httpx2.ASGITransport(app=Emulator().app)
         return Gemini(api_key="emulated", api_version="v1beta", timeout_s=timeout, transport=transport)
     if settings.auth == "vertex_ai":

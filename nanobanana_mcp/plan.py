@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nanobanana_mcp.domain import Choice, Exact, ImageRequest, Mode, Parent
+from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.storage.writing import Target
 from nanobanana_mcp.tiers import AspectRatio, ModelSpec
 
@@ -46,6 +47,17 @@ class Plan:
 
 
 def load_plan(text: str) -> Plan:
+    """Raises SetupError for a plan of another version that this one cannot read."""
+    try:
+        return _load(text)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SetupError(
+            "It was planned by another version of nanobanana-mcp, which this one cannot finish; its raw answer stays in "
+            "the spool."
+        ) from error
+
+
+def _load(text: str) -> Plan:
     body: dict[str, Any] = json.loads(text)
     request = body["request"]
     request |= {name: tuple(request[name]) for name in ("inputs", "input_roles")}
@@ -62,5 +74,5 @@ def load_plan(text: str) -> Plan:
         target=Target(**(body["target"] | {"folder": Path(body["target"]["folder"])})),
         estimate_usd=body["estimate_usd"],
         warnings=tuple(body["warnings"]),
-        recipe=body["recipe"],
+        recipe=body.get("recipe"),
     )

@@ -308,6 +308,10 @@ class PolicyFile:
 
     def _policy(self, path: Path) -> Policy:
         try:
+            if path == self._paths[1] and path.is_symlink():
+                raise PolicyError(
+                    f"The project's policy {path} is a link, which is not followed; put the file itself there."
+                )
             found = path.stat()
             signature = (found.st_mtime_ns, found.st_size, found.st_ino)
             if path in self._read and self._read[path][0] == signature:

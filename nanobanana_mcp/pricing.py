@@ -1,37 +1,37 @@
 """What a call costs: before it from the table, after it from Gemini's own count of tokens. USD; unknown is None, never 0."""
 
+from dataclasses import replace
+
 from nanobanana_mcp.domain import Choice, Usage
-from nanobanana_mcp.tiers import INPUT_IMAGE_TOKENS, MODELS, SEARCH_USD, ModelSpec
+from nanobanana_mcp.tiers import INPUT_IMAGE_TOKENS, MODELS, SEARCH_USD, WORD_TOKENS, ModelSpec
 
 CHARACTERS_PER_TOKEN = 3
 """On the low side for English (about 4), so that an estimate errs upward."""
 
 
-def estimate(choice: Choice, *, inputs: int, prompt_characters: int) -> float | None:
-    """What one call is expected to cost at most in ordinary use; None when the model's price is not known."""
-    usage = Usage(
+def expected(choice: Choice, *, inputs: int, prompt_characters: int) -> Usage:
+    """The tokens of one call in ordinary use; `inputs` counts every picture that is sent, those of a history too."""
+    return Usage(
         prompt=inputs * INPUT_IMAGE_TOKENS + prompt_characters // CHARACTERS_PER_TOKEN + 1,
-        text=choice.spec.text_token_allowance,
+        text=WORD_TOKENS[choice.thinking_level],
         image=choice.spec.image_tokens.get(choice.image_size, 0),
         searches=1 if choice.grounding else 0,
     )
-    return cost(choice.spec, usage)
+
+
+def estimate(choice: Choice, *, inputs: int, prompt_characters: int) -> float | None:
+    """What one call is expected to cost; None when the model's price is not known."""
+    return cost(choice.spec, expected(choice, inputs=inputs, prompt_characters=prompt_characters))
 
 
 def highest_known(choice: Choice, *, inputs: int, prompt_characters: int) -> float:
     """What the dearest known model would cost for the same request: what is reserved for a model without a price."""
-    usage = Usage(
-        prompt=inputs * INPUT_IMAGE_TOKENS + prompt_characters // CHARACTERS_PER_TOKEN + 1,
-        text=choice.spec.text_token_allowance,
-        searches=1 if choice.grounding else 0,
-    )
-    totals = []
+    usage = expected(choice, inputs=inputs, prompt_characters=prompt_characters)
+    prices = []
     for spec in MODELS:
-        biggest = max(spec.image_tokens.values())
-        tokens = spec.image_tokens.get(choice.image_size, biggest)
-        price = cost(spec, Usage(prompt=usage.prompt, text=usage.text, image=tokens, searches=usage.searches))
-        totals.append(price or 0.0)
-    return max(totals)
+        tokens = spec.image_tokens.get(choice.image_size, max(spec.image_tokens.values()))
+        prices.append(cost(spec, replace(usage, image=tokens)) or 0.0)
+    return max(prices)
 
 
 def cost(spec: ModelSpec, usage: Usage) -> float | None:

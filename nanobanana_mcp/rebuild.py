@@ -11,7 +11,7 @@ from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_own
-from nanobanana_mcp.storage.state import read_record
+from nanobanana_mcp.storage.state import anybody_alive, read_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,11 @@ class Rebuilt:
 def rebuild(database_path: Path, places: Places) -> Rebuilt:
     """Put an old database aside, damaged or not, and enter every record into a new one, sources before their edits.
 
-    Spending and uploads are not in the records: they begin anew. Raises SetupError when there are no records.
+    Spending and uploads are not in the records: they begin anew. Answers that were paid for and wait in the spool
+    become pictures at the next start. Raises SetupError when there are no records or a server still runs.
     """
+    if anybody_alive(places):
+        raise SetupError("A server has this library open. End every window that uses it, then rebuild.")
     records: dict[str, ImageRecord] = {}
     unreadable = []
     for path in sorted(places.records.glob("*.json")) if places.records.is_dir() else []:
@@ -41,13 +44,15 @@ def rebuild(database_path: Path, places: Places) -> Rebuilt:
             f"There are no records in {places.records}, so nothing can be rebuilt and nothing was changed. "
             "Is NANOBANANA_OUTPUT_DIR the folder your pictures are in?"
         )
-    aside = _put_aside(database_path)
-    library = Library(Database.open(database_path))
+    fresh = database_path.with_name(f"{database_path.name}.rebuilding")
+    fresh.unlink(missing_ok=True)
+    library = Library(Database.open(fresh))
     try:
-        for record in in_order(records):
-            library.add(record)
+        library.add_all(in_order(records))
     finally:
         library.database.close()
+    aside = _put_aside(database_path)
+    fresh.rename(database_path)
     return Rebuilt(pictures=len(records), unreadable=tuple(unreadable), aside=aside)
 
 

@@ -66,7 +66,7 @@ def stats_structure(stats: Stats) -> dict[str, Any]:
         "spent": {
             "last_hour_usd": stats.spending.hour_usd,
             "today_usd": stats.spending.day_usd,
-            "last_minute_calls": stats.spending.minute_calls,
+            "last_minute_calls": stats.minute_calls,
         },
     }
 
@@ -74,7 +74,7 @@ def stats_structure(stats: Stats) -> dict[str, Any]:
 def stats_text(stats: Stats) -> str:
     emulated = " (emulator: nothing was charged)" if stats.backend == "emulator" else ""
     lines = [
-        f"{stats.total.pictures} pictures made, {megabytes(stats.total.bytes)} MB kept, ${stats.total.usd:.2f} "
+        f"{_count(stats.total.pictures)} made, {megabytes(stats.total.bytes)} MB kept, ${stats.total.usd:.2f} "
         f"spent{emulated}. They are in {stats.output_dir}.",
         *(f"{name}: {_line(total)}" for name, total in [*stats.by_tier.items(), *stats.by_mode.items()]),
         *(f"{day}: {_line(total)}" for day, total in list(stats.by_day.items())[:7]),
@@ -86,7 +86,7 @@ def stats_text(stats: Stats) -> str:
     if stats.untracked:
         lines.append(f"{len(stats.untracked)} files in the output folder are not the studio's.")
     if stats.undelivered:
-        lines.append(f"Paid for and never delivered: {', '.join(stats.undelivered)}.")
+        lines.append(f"Paid for and never delivered, but kept: {', '.join(stats.undelivered)}.")
     if stats.unknown_outcomes:
         possible = sum(call.estimate_usd for call in stats.unknown_outcomes)
         lines.append(
@@ -94,7 +94,7 @@ def stats_text(stats: Stats) -> str:
         )
     lines.append("Newest:" if stats.recent else "Nothing was made yet.")
     lines += [
-        f"- {record.id} {record.created_at:%Y-%m-%d %H:%M} {record.tier} {record.width}x{record.height} "
+        f"- {record.id} {record.created_at:%Y-%m-%d %H:%M} {record.tier or record.origin} {record.width}x{record.height} "
         f"{record.trash_path or record.path}: {_short(record.prompt)}"
         for record in stats.recent
     ]
@@ -110,12 +110,11 @@ def _limits_line(stats: Stats) -> str:
     )
     told = []
     for when, spent, limit in parts:
-        most = f"${limit:.2f}" if limit is not None else "no limit"
-        told.append(f"{most} {when}" if spent is None else f"${spent:.2f} of {most} {when}")
-    calls = limits.calls_per_minute if limits.calls_per_minute is not None else "no limit"
-    return (
-        f"Spent or reserved, and the limits: {', '.join(told)}, {spending.minute_calls} of {calls} pictures a minute."
-    )
+        most = f"at most ${limit:.2f}" if limit is not None else "no limit"
+        told.append(f"{most} {when}" if spent is None else f"${spent:.2f} {when} ({most})")
+    calls = f"at most {limits.calls_per_minute}" if limits.calls_per_minute is not None else "no limit"
+    told.append(f"{stats.minute_calls} pictures in the last minute ({calls})")
+    return f"Spent or reserved, and the limits: {', '.join(told)}."
 
 
 def report_structure(report: Report) -> dict[str, Any]:
@@ -176,7 +175,11 @@ def _totals(found: dict[str, Total]) -> dict[str, dict[str, float]]:
 
 
 def _line(total: Total) -> str:
-    return f"{total.pictures} pictures, {megabytes(total.bytes)} MB, ${total.usd:.2f}"
+    return f"{_count(total.pictures)}, {megabytes(total.bytes)} MB, ${total.usd:.2f}"
+
+
+def _count(pictures: int) -> str:
+    return "1 picture" if pictures == 1 else f"{pictures} pictures"
 
 
 def _short(text: str | None, limit: int = 80) -> str:

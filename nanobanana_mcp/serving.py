@@ -1,9 +1,11 @@
 """Running the server over stdio: nothing but JSON-RPC on stdout, logs to stderr, and leaving when the client says so."""
 
+import asyncio
 import logging
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 from fastmcp import FastMCP
@@ -12,6 +14,9 @@ from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.server import build_server, open_from
 from nanobanana_mcp.settings import load_settings
 from nanobanana_mcp.tools.session import Opening
+
+THREADS = 24
+"""Python's own choice, six on two processors, is taken up by as many pictures waiting for their disk."""
 
 
 def serve(wire: int) -> int:
@@ -26,7 +31,7 @@ def serve(wire: int) -> int:
         return 2
     logging.basicConfig(stream=sys.stderr, level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("fastmcp").setLevel(settings.log_level)
-    opening = Opening(open_from(settings))
+    opening = Opening(open_from(settings), waiting=settings.state_dir / "spool")
     server = build_server(settings, opening)
     os.dup2(wire, 1)
     os.close(wire)
@@ -35,6 +40,7 @@ def serve(wire: int) -> int:
 
 
 async def _run(server: FastMCP, opening: Opening) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     async with anyio.create_task_group() as tasks:
         if os.name == "posix":
             tasks.start_soon(_leave_on_signal, opening)

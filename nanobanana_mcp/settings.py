@@ -112,7 +112,7 @@ class Settings(BaseSettings):
         description="The most that may be spent in a UTC day, over all processes, in USD; off for no limit.",
     )
     max_calls_per_minute: Annotated[int | None, Field(ge=1), BeforeValidator(_off)] = Field(
-        default=40, description="The most pictures that may be asked for in any minute; off for no limit."
+        default=40, description="The most calls to Gemini that may be asked for in any minute; off for no limit."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="What is logged to stderr: DEBUG, INFO, WARNING or ERROR."
@@ -214,8 +214,8 @@ class Settings(BaseSettings):
 
     @property
     def state_dir(self) -> Path:
-        """Beside the database: what must survive but is not for people to browse."""
-        return self.database_path.parent
+        """Beside the database, in a folder of its own: what must survive but is not for people to browse."""
+        return self.database_path.with_name(f"{self.database_path.name}.state")
 
     @property
     def origin(self) -> Backend:
@@ -241,7 +241,13 @@ class Settings(BaseSettings):
 
 def project_folder() -> Path:
     """The folder that the client has open: Claude Code names it, others start their servers in it."""
-    return Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd())
+    named = os.environ.get("CLAUDE_PROJECT_DIR")
+    if named:
+        return Path(named)
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # removed while the client has it open
+        return Path.home()
 
 
 def load_settings() -> Settings:

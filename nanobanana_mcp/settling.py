@@ -44,7 +44,7 @@ def settle(
         reply = read_reply(raw)
     except NoPicture as error:
         price = cost(plan.choice.spec, error.usage)
-        journal.failed(call.id, reason=error.reason, message=str(error), cost_usd=price or 0.0)
+        journal.failed(call.id, reason=error.reason, message=str(error), cost_usd=price)
         drop_spool(call.id, places)
         raise
     except Unreadable as error:
@@ -53,6 +53,9 @@ def settle(
     kept = keep(reply, plan=plan, order=order, call=call, places=places, journal=journal, again=again)
     image = KeptImage(record=kept.record, upload=None, cost_usd=kept.cost_usd, text=reply.text, sources=reply.sources)
     warnings = list(kept.warnings)
+    answered = (reply.model_version or "").removeprefix("models/")
+    if answered and not answered.startswith(plan.choice.spec.id):
+        warnings.append(f"{plan.choice.spec.id} was asked and {answered[:80]!r} answered.")
     if plan.request.exact is not None and plan.recipe is None and kept.record.width:
         image, notes = exact_file(
             image,

@@ -25,9 +25,10 @@ from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.pixels.clean import clean
 from nanobanana_mcp.pixels.header import check_bounds, read_header
 from nanobanana_mcp.storage.paths import Places, shorten
-from nanobanana_mcp.storage.reading import read_input, read_own
+from nanobanana_mcp.storage.reading import read_input
 from nanobanana_mcp.storage.state import write_record
-from nanobanana_mcp.uploads import MARGIN_S, RETENTION, UPLOAD_BYTES, Uploads, sendable
+from nanobanana_mcp.stored import UPLOAD_BYTES, sendable, stored_bytes
+from nanobanana_mcp.uploads import MARGIN_S, RETENTION, Uploads
 
 VERTEX_BYTES = 7_000_000
 """One inline picture on Vertex AI."""
@@ -55,6 +56,8 @@ class Source:
     notes: tuple[str, ...] = ()
     original: bytes | None = None
     """The file as it is, for work on this machine that must be exact about its pixels."""
+    path: Path | None = None
+    """Where it lies, when it was given by its path."""
     role: Role | None = None
     """Where it is not what its place among the inputs makes it."""
 
@@ -111,11 +114,11 @@ class Sources:
         for source in sources:
             upload = source.upload
             if upload is not None and not upload.alive(now(), margin_s=MARGIN_S):
-                upload = await self._uploads.ready(source.record)
+                upload = await self._uploads.ready(source.record, data=source.data, mime_type=source.mime_type)
                 if source.upload is not None and upload.name != source.upload.name:
                     notes.append(_renewal_note(source, upload))
             elif upload is None and inline > INLINE_BYTES:
-                upload = await self._uploads.ready(source.record)
+                upload = await self._uploads.ready(source.record, data=source.data, mime_type=source.mime_type)
             if upload is not None:
                 found.append(InputPart(mime_type=upload.mime_type, uri=upload.uri))
             else:
@@ -142,7 +145,10 @@ class Sources:
     async def _by_file_id(self, given: str, *, offline: bool) -> Source:
         name = given.strip()
         if not _FILE_ID.fullmatch(name):
-            raise SourceNotFound(f"{shorten(name)} is no Files API id; one looks like files/abc-123. {_INSTEAD}")
+            raise SourceNotFound(
+                f"{shorten(name)} is no Files API id; one looks like files/abc-123. {_INSTEAD} A file in a folder called "
+                f"files is ./{name}."
+            )
         known = await asyncio.to_thread(self._library.find_by_upload, name)
         if known is not None:
             record, upload = known
@@ -151,7 +157,7 @@ class Sources:
                     f"{name} belongs to {upload.backend}, not to {self._backend}. Give its path or id."
                 )
             if not upload.alive(now(), margin_s=MARGIN_S):
-                await asyncio.to_thread(sendable, record)  # raises now rather than after the reservation
+                await asyncio.to_thread(sendable, record, self._places)  # raises now rather than after the reservation
             return Source(given=given, record=record, new=False, upload=upload)
         if offline:
             unseen = _imported(None, mime_type="", width=0, height=0, size=0, sha256="")
@@ -196,17 +202,28 @@ class Sources:
                 ) from error
             upload = replace(source.upload, image_id=record.id) if source.upload is not None else None
             source = replace(source, record=record, new=False, upload=upload)
+        elif self._moved(source):
+            assert source.path is not None
+            self._library.relink(source.record.id, source.path)
+            source = replace(source, record=replace(source.record, path=str(source.path)))
         if source.upload is not None and source.upload_is_new:
             self._library.add_upload(source.upload)
             source = replace(source, upload_is_new=False)
         return source
 
+    def _moved(self, source: Source) -> bool:
+        """Whether the library knows a picture at a place where it no longer is, and it was met at another."""
+        known = source.record.path
+        if source.path is None or source.record.trash_path is not None or known == str(source.path):
+            return False
+        return known is None or not Path(known).exists()
+
     def _by_image_id(self, given: str) -> Source:
         record = self._library.get(given)
         if record is None:
             raise SourceNotFound(f"The library has no picture {given}. output_stats lists the recent ones.")
-        data, mime_type = sendable(record)
-        original = data if record.origin != "imported" else read_own(Path(record.path or ""))
+        data, mime_type = sendable(record, self._places)
+        original = data if record.origin != "imported" else stored_bytes(record, self._places)
         return self._fitting(
             Source(given=given, record=record, new=False, data=data, mime_type=mime_type, original=original)
         )
@@ -242,6 +259,7 @@ class Sources:
             mime_type=cleaned.mime_type,
             notes=notes,
             original=data,
+            path=path,
         )
 
     def _fitting(self, source: Source) -> Source:

@@ -37,27 +37,35 @@ class Stats:
     unknown_outcomes: tuple[Call, ...]
     limits: Limits
     spending: Spending
+    minute_calls: int
 
 
 def collect(library: Library, journal: Journal, places: Places, backend: Backend, limits: Limits, recent: int) -> Stats:
-    newest = library.recent(max(LOOKED_AT, recent))
-    missing = [r for r in newest if r.trash_path is None and r.path is not None and not os.path.lexists(r.path)]
-    live, live_bytes = library.live_uploads(now(), backend)
     database = library.database
+    with database.read():  # one turn at the connection, however many pictures are being kept; files are looked at after
+        newest = library.recent(max(LOOKED_AT, recent), backend)
+        live, live_bytes = library.live_uploads(now(), backend)
+        total = totals(database, backend)[""]
+        by_tier, by_mode = totals(database, backend, "tier"), totals(database, backend, "mode")
+        by_day = dict(list(totals(database, backend, "day").items())[:DAYS])
+        undelivered, unknown = journal.undelivered(backend), journal.unknown_outcomes(backend)
+        spending = journal.spending(backend)
+    missing = [r for r in newest if r.trash_path is None and r.path is not None and not os.path.lexists(r.path)]
     return Stats(
         backend=backend,
         output_dir=places.output,
-        total=totals(database, backend)[""],
-        by_tier=totals(database, backend, "tier"),
-        by_mode=totals(database, backend, "mode"),
-        by_day=dict(list(totals(database, backend, "day").items())[:DAYS]),
+        total=total,
+        by_tier=by_tier,
+        by_mode=by_mode,
+        by_day=by_day,
         recent=tuple(newest[:recent]),
         missing=tuple(missing),
         untracked=tuple(untracked_files(library, places, limit=LOOKED_AT)),
         live_uploads=live,
         live_upload_bytes=live_bytes,
-        undelivered=tuple(journal.undelivered()),
-        unknown_outcomes=tuple(journal.unknown_outcomes(backend)),
+        undelivered=tuple(undelivered),
+        unknown_outcomes=tuple(unknown),
         limits=limits,
-        spending=journal.spending(backend),
+        spending=spending,
+        minute_calls=spending.minute_calls(now()),
     )

@@ -1,56 +1,76 @@
 """The studio: its methods are the verbs. It puts the parts together and alone knows the order of things."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import cached_property
 
 from nanobanana_mcp.budget import Limits, check
+from nanobanana_mcp.conversation import history_of
 from nanobanana_mcp.domain import (
-    MAX_INPUTS,
     Backend,
     Created,
     ImageRecord,
     ImageRequest,
-    is_image_id,
+    Operation,
+    Turn,
     new_id,
     now,
 )
-from nanobanana_mcp.drawing import Drawing, Progress, Sleep, silent
-from nanobanana_mcp.errors import BudgetExceeded, NotAllowed, RequestError, SetupError, SourceNotFound, StudioError
+from nanobanana_mcp.drawing import Drawing
+from nanobanana_mcp.errors import (
+    BudgetExceeded,
+    NotAllowed,
+    ServiceError,
+    SetupError,
+    SourceNotFound,
+    StudioError,
+)
 from nanobanana_mcp.exact import shape_request
-from nanobanana_mcp.job import Job, Quote, Uploaded, parents_of, ratio_to_send
+from nanobanana_mcp.job import Job, Quote, Uploaded, make_plan, named_inputs, parents_of
 from nanobanana_mcp.library.counts import Counts
 from nanobanana_mcp.library.database import Database
-from nanobanana_mcp.library.journal import Journal, Order, Reservation
+from nanobanana_mcp.library.journal import UNSETTLED, Journal, Order, Reservation
 from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.maintenance import Maintenance, Operation, Report
+from nanobanana_mcp.maintenance import Maintenance, Report
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.pixels.previews import Thumbnail
 from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.policy import Limit
 from nanobanana_mcp.previews import make_previews
-from nanobanana_mcp.pricing import estimate, highest_known
+from nanobanana_mcp.pricing import highest_known
 from nanobanana_mcp.recovery import Recovered, Recovery
 from nanobanana_mcp.replay import read_back
+from nanobanana_mcp.run import Progress, Sleep, silent
 from nanobanana_mcp.selector import choose, find_mode
 from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.stats import Stats, collect
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.state import Presence
 from nanobanana_mcp.storage.writing import check_room, plan_target
-from nanobanana_mcp.tiers import ModelSpec, TierName
+from nanobanana_mcp.stored import stored_bytes
+from nanobanana_mcp.tiers import ImageSize, ModelSpec, TierName
 from nanobanana_mcp.uploads import Uploads
 
-ROOM = 200_000_000
-"""Bytes a disk must have free before a picture is paid for: several 4K PNGs with their raw answers."""
+ROOM = 150_000_000
+"""Bytes a disk must have free before anything is paid for, and for each picture on top, its raw answer included."""
+
+PICTURE_ROOM: dict[ImageSize, int] = {"512": 3_000_000, "1K": 6_000_000, "2K": 20_000_000, "4K": 80_000_000}
+
+SAME_REQUEST = (
+    "The same request was under way already: these are its pictures, and nothing was charged again. For more pictures "
+    "ask for n of them, or give another idempotency_key."
+)
 
 DRAIN_S = 20.0
 """How long an ending process waits for pictures that are being drawn; most take less."""
 
+THUMBNAIL_PX = 512
 UPLOAD_DRAIN_S = 2.0
 REPLAY_POLL_S = 0.25
+REPLAY_S = 600.0
+"""How long a repeated request waits for the process that made it first: longer than any picture takes."""
 
 
 class Studio:
@@ -79,13 +99,14 @@ class Studio:
         self.model = model
         self.uploading = uploading
         self._setup_problem = setup_problem
-        self.uploads = Uploads(model, self.library, backend)
+        self.uploads = Uploads(model, self.library, places, backend)
         self.sources = Sources(model, self.library, self.uploads, places, backend, uploading=uploading != "never")
         self._maintenance = Maintenance(self.library, model, places, backend)
-        self._presence = Presence(places)
         self._running: dict[str, asyncio.Task[Created]] = {}
         """Requests of this process that are under way, from before their row is written."""
-        self._recovery = Recovery(self.journal, places, self._presence, running=self._running)
+        self._closing = False
+        self._stops: dict[str, asyncio.Event] = {}
+        self._callers: Counter[str] = Counter()
         self._counts = Counts(database=database)
         self._sleep = sleep
         self._drawing = Drawing(
@@ -100,46 +121,35 @@ class Studio:
             sleep=sleep,
         )
 
+    @cached_property
+    def _presence(self) -> Presence:
+        """Made with the first thing that writes: on a read-only disk what only reads goes on working."""
+        return Presence(self.places)
+
+    @cached_property
+    def _recovery(self) -> Recovery:
+        return Recovery(self.journal, self.places, self._presence, running=self._running)
+
     async def plan(
         self, request: ImageRequest, *, offline: bool = False, sources: list[Source] | None = None
     ) -> tuple[Plan, list[Source]]:
         """Decide everything that can be decided for nothing; `offline` asks not even the Files API. `sources` are the
-        inputs where they were found already.
-
-        Raises RequestError and its kin.
+        inputs where they were found already. Raises RequestError and its kin.
         """
-        given = tuple(one for one in (request.continue_from, request.file_id) if one is not None) + request.inputs
-        if not request.prompt.strip():
-            raise RequestError("The prompt is empty; say what the picture should show.")
-        if request.file_id is not None and not request.file_id.startswith("files/"):
-            raise RequestError(
-                "file_id takes a Files API id such as 'files/abc123'; give paths and img_... ids as inputs."
-            )
-        if len(given) > MAX_INPUTS:
-            raise RequestError(f"{len(given)} input images were given; at most {MAX_INPUTS} are taken.")
-        if len(request.input_roles) > len(given):
-            raise RequestError(f"input_roles names {len(request.input_roles)} roles for {len(given)} input images.")
-        if request.continue_from is not None and not is_image_id(request.continue_from):
-            raise RequestError("continue_from takes the img_... id of a picture made here; others can only be inputs.")
+        given = named_inputs(request)
         mode = find_mode(request) if sources is None else "edit"
         request, notes = shape_request(request, self.models)
         choice = choose(request, self.models)
         target = await asyncio.to_thread(plan_target, request.output_path, self.places)
         if sources is None:
             sources = [await self.sources.find(one, offline=offline) for one in given]
-        characters = len(request.prompt) + len(request.negative_prompt or "") + len(request.system_instruction or "")
-        ratio, warnings = ratio_to_send(request, mode, choice.spec, sources)
-        plan = Plan(
-            request=request,
-            mode=mode,
-            choice=choice,
-            aspect_ratio=ratio,
-            parents=parents_of(mode, sources),
-            target=target,
-            estimate_usd=estimate(choice, inputs=len(sources), prompt_characters=characters),
-            warnings=(*notes, *warnings, *(note for source in sources for note in source.notes)),
+        history: tuple[Turn, ...] = ()
+        if request.continue_from is not None:
+            history, _ = await asyncio.to_thread(history_of, request.continue_from, self.library, self.places)
+        made = make_plan(
+            request, mode=mode, choice=choice, target=target, sources=sources, history=history, notes=notes
         )
-        return plan, sources
+        return made, sources
 
     async def create(self, request: ImageRequest, *, key: str | None = None, progress: Progress = silent) -> Created:
         """Make or edit pictures. What was begun is finished and kept even when the caller goes away.
@@ -153,10 +163,11 @@ class Studio:
         """Reserve what a job may cost, do it, and answer; or answer for an earlier one that it repeats."""
         self._check_setup()
         plan, sources = job.plan, job.sources
-        await asyncio.to_thread(check_room, plan.target.folder, ROOM)
-        await asyncio.to_thread(check_room, self.places.state, ROOM)
-        sources = await self.sources.enter(sources)
-        plan = replace(plan, parents=parents_of(plan.mode, sources))
+        if self._closing:
+            raise SetupError("The server is ending; nothing was sent. Call again when it is back.")
+        room = ROOM + job.calls * PICTURE_ROOM[plan.choice.image_size]
+        await asyncio.to_thread(check_room, plan.target.folder, room)
+        await asyncio.to_thread(check_room, self.places.state, room)
         reserved_usd = self._reserved_usd(plan, len(sources))
         order = Order(
             id=new_id(),
@@ -206,13 +217,15 @@ class Studio:
 
     async def recover(self) -> list[Recovered]:
         """Finish or report what dead processes left behind; at every start, and when asked."""
-        found = await asyncio.to_thread(self._recovery.recover)
-        await asyncio.to_thread(self._presence.sweep)
-        return found
+        return await asyncio.to_thread(self._recovery.recover)
 
     async def take(self, limits: Sequence[Limit], tool: str) -> None:
         """Use a policy's limits once. Raises PolicyViolation when one of them is used up."""
         await asyncio.to_thread(self._counts.take, limits, tool)
+
+    async def give_back(self, limits: Sequence[Limit]) -> None:
+        """Undo take() for a call that was not made after all."""
+        await asyncio.to_thread(self._counts.give_back, limits)
 
     async def quote(self, request: ImageRequest) -> Quote:
         """What a request would be and cost. Sends nothing, writes nothing."""
@@ -251,7 +264,7 @@ class Studio:
             return Report(
                 operation=operation,
                 dry_run=dry_run,
-                findings=tuple(f"Call {one.call.id}: {one.outcome}" for one in found),
+                findings=tuple(f"Call {one.call_id}: {one.outcome}" for one in found),
             )
         return await self._maintenance.run(
             operation, dry_run=dry_run, max_age_hours=max_age_hours, keep_count=keep_count, image_ids=image_ids
@@ -262,31 +275,31 @@ class Studio:
         record = await asyncio.to_thread(self.library.get, image_id)
         if record is None:
             raise SourceNotFound(f"The library has no picture {image_id}.")
-        path = record.thumbnail_path if thumbnail else record.trash_path or record.path
-        data = await asyncio.to_thread(read_own, Path(path)) if path else None
-        if data is None:
-            raise SourceNotFound(f"The file of {image_id} is not there ({path or 'it never was on this machine'}).")
         if not thumbnail:
-            return data, record.mime_type
-        return data, {".jpg": "image/jpeg", ".webp": "image/webp"}.get(Path(str(path)).suffix, "image/png")
+            return await asyncio.to_thread(stored_bytes, record, self.places), record.mime_type
+        found = await asyncio.to_thread(make_previews, [record], THUMBNAIL_PX, self.places)
+        if not found:
+            raise SourceNotFound(f"There is no thumbnail of {image_id}, and its file is not there to make one of.")
+        return found[0].data, found[0].mime_type
 
     async def previews(self, records: list[ImageRecord], long_side: int) -> list[Thumbnail]:
         """One preview a picture; beyond four pictures one numbered contact sheet of all of them."""
-        return await asyncio.to_thread(make_previews, records, long_side)
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is under way that may be paid for already."""
-        return bool(self._running)
+        return await asyncio.to_thread(make_previews, records, long_side, self.places)
 
     async def close(self) -> None:
-        """Let what is paid for come home, within a bound; the journal tells the next start of the rest."""
+        """Let what is paid for come home, within a bound, and begin nothing more; the journal tells the next start of
+        the rest.
+        """
+        self._closing = True
+        for request_id in self._running:
+            self._stop(request_id)
         if self._running:
             await asyncio.wait(self._running.values(), timeout=DRAIN_S)
         await self.uploads.drain(UPLOAD_DRAIN_S)
         await self.model.close()
         await asyncio.to_thread(self.library.database.close)
-        self._presence.close()
+        if "_presence" in self.__dict__:
+            self._presence.close()
 
     async def _reserve_and_draw(
         self, job: Job, order: Order, plan: Plan, sources: list[Source], reserved_usd: float, progress: Progress
@@ -298,17 +311,39 @@ class Studio:
         if reservation.replay:
             return await self._replay(reservation, progress)
         plan = replace(plan, warnings=(*plan.warnings, *reservation.warnings))
-        return await self._drawing.carry_out(plan, sources, order, reservation.calls, progress, job.recipe)
+        try:
+            sources = await self.sources.enter(sources)
+        except StudioError as error:
+            for call in reservation.calls:
+                why = type(error).__name__
+                await asyncio.to_thread(self.journal.failed, call.id, reason=why, message=str(error), cost_usd=0.0)
+            raise
+        parents = parents_of(plan.mode, sources)
+        if parents != plan.parents:  # another request was quicker to enter one of them
+            plan = replace(plan, parents=parents)
+            await asyncio.to_thread(self.journal.replan, order.id, plan.dump())
+        stop = self._stops.setdefault(order.id, asyncio.Event())
+        return await self._drawing.carry_out(plan, sources, order, reservation.calls, progress, job.recipe, stop)
 
     async def _answer(self, request_id: str, task: asyncio.Task[Created]) -> Created:
-        """Wait for a request without owning it: a caller that goes away leaves it running. A failure that is told
-        counts as delivered.
+        """Wait for a request without owning it: when its last caller goes away, what was sent is still brought home
+        and kept, and nothing more is sent. A failure that is told counts as delivered.
         """
+        self._callers[request_id] += 1
         try:
             return await asyncio.shield(task)
         except StudioError:
             await self.delivered(request_id)
             raise
+        except asyncio.CancelledError:
+            if self._callers[request_id] == 1:
+                self._stop(request_id)
+            raise
+        finally:
+            self._callers[request_id] -= 1
+
+    def _stop(self, request_id: str) -> None:
+        self._stops.setdefault(request_id, asyncio.Event()).set()
 
     async def _replay(self, reservation: Reservation, progress: Progress) -> Created:
         """The answer to a request that was made before: waited for, recovered or read back; never paid twice."""
@@ -316,17 +351,30 @@ class Studio:
         await progress(0, len(reservation.calls), "This request was made before; waiting for its pictures")
         running = self._running.get(order.id)
         if running is not None:
-            return await self._answer(order.id, running)
+            created = await self._answer(order.id, running)
+            return replace(created, warnings=(*created.warnings, SAME_REQUEST))
+        waited = 0.0
         while True:
             order, calls = await asyncio.to_thread(self.journal.order, order.id)
-            if not any(call.state in ("reserved", "sent", "spooled") for call in calls):
+            if not any(call.state in UNSETTLED for call in calls):
                 break
-            if not await asyncio.to_thread(self._presence.is_alive, order.process):
-                await asyncio.to_thread(self._recovery.recover)
-                continue
+            ours = order.process == self._presence.name
+            if ours or not await asyncio.to_thread(self._presence.is_alive, order.process):
+                outcomes = await asyncio.to_thread(self._recovery.recover)
+                order, calls = await asyncio.to_thread(self.journal.order, order.id)
+                if any(call.state in UNSETTLED for call in calls):
+                    why = " ".join(one.outcome for one in outcomes) or "its answer cannot be read back now."
+                    raise SetupError(f"This request was made before and {why} Call again later; nothing is charged.")
+                break
+            if waited > REPLAY_S:
+                raise ServiceError(
+                    "This request was made before, by another window, which is still waiting for Gemini. Call again later; "
+                    "nothing was charged for this call."
+                )
             await self._sleep(REPLAY_POLL_S)
+            waited += REPLAY_POLL_S
         try:
-            return await asyncio.to_thread(read_back, order, calls, self.library, self.backend)
+            return await asyncio.to_thread(read_back, order, calls, self.library, self.backend, self.places)
         except StudioError:
             await self.delivered(order.id)
             raise
@@ -343,5 +391,7 @@ class Studio:
 
     def _ended(self, request_id: str, task: asyncio.Task[Created]) -> None:
         self._running.pop(request_id, None)
+        self._stops.pop(request_id, None)
+        self._callers.pop(request_id, None)
         if not task.cancelled():
             task.exception()  # whoever waited has it; when nobody did, the journal does

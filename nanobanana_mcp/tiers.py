@@ -23,6 +23,10 @@ TEN_RATIOS: tuple[AspectRatio, ...] = tuple(ratio for ratio in RATIOS if ratio n
 SEARCH_USD = 0.014
 """One Google Search query beyond the 5,000 free ones a month that all Gemini 3 models share."""
 
+WORD_TOKENS: dict[ThinkingLevel | None, int] = {None: 1400, "minimal": 500, "low": 1000, "medium": 1400, "high": 6000}
+"""Thought and text tokens to expect on top of a picture, by thinking level; None is the model's own default. Measured on
+2.1 at medium: 900-1,060 and up to 300; the others are taken in proportion, "high" on the safe side."""
+
 INPUT_IMAGE_TOKENS = 1120
 """What one input image was billed at in practice on Gemini 3 models (five images: 5,673 input tokens)."""
 
@@ -46,14 +50,8 @@ class ModelSpec:
     input_usd: float | None
     text_usd: float | None
     image_usd: float | None
-    text_token_allowance: int = 1400
-    """Thought and text tokens to expect on top of the picture (measured on 2.1: 900-1,060 plus up to 300)."""
     shutdown: date | None = None
     successor: str | None = None
-
-    @property
-    def priced(self) -> bool:
-        return None not in (self.input_usd, self.text_usd, self.image_usd)
 
 
 ANSWERS_1K: dict[AspectRatio, tuple[int, int]] = {

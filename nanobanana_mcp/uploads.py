@@ -3,14 +3,13 @@
 import asyncio
 import hashlib
 from datetime import timedelta
-from pathlib import Path
 
 from nanobanana_mcp.domain import Backend, ImageRecord, Upload, new_id, now
-from nanobanana_mcp.errors import NotAnImage, ServiceError, SourceNotFound, StudioError
+from nanobanana_mcp.errors import ServiceError, StudioError
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.model import ImageModel
-from nanobanana_mcp.pixels.clean import clean
-from nanobanana_mcp.storage.reading import read_own
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.stored import sendable
 
 MARGIN_S = 600
 """How much life an upload must have left to be used: a request may take minutes to be read."""
@@ -21,15 +20,14 @@ RETENTION = timedelta(hours=48)
 DISPLAY_NAME = 512
 """Characters that the Files API takes."""
 
-UPLOAD_BYTES = 64 * 1024 * 1024
-
 
 class Uploads:
     """Knows what is under way in this process; everything else is in the library."""
 
-    def __init__(self, model: ImageModel, library: Library, backend: Backend) -> None:
+    def __init__(self, model: ImageModel, library: Library, places: Places, backend: Backend) -> None:
         self._model = model
         self._library = library
+        self._places = places
         self._backend: Backend = backend
         self._running: dict[str, asyncio.Task[Upload]] = {}
         self._gate = asyncio.Semaphore(4)
@@ -62,22 +60,25 @@ class Uploads:
         task = self._running.get(upload.name)
         return await asyncio.shield(task) if task is not None else upload
 
-    async def ready(self, record: ImageRecord) -> Upload:
-        """A live upload of a picture: the one there is, or a new one made from the local file.
+    async def ready(self, record: ImageRecord, *, data: bytes | None = None, mime_type: str = "") -> Upload:
+        """A live upload of a picture: the one there is, or a new one made from `data` or the local file.
 
-        Raises SourceNotFound when it has expired and the local file is gone or changed.
+        Raises SourceNotFound when the local file is needed and is gone or changed.
         """
         known = await asyncio.to_thread(self._library.newest_upload, record.id, self._backend)
         if known is not None and known.name in self._running:
             known = await self.finish(known)
         if known is not None and known.alive(now(), margin_s=MARGIN_S):
             return known
-        return await self.renew(record, display_name=known.display_name if known else None)
+        name = known.display_name if known else None
+        return await self.renew(record, display_name=name, data=data, mime_type=mime_type)
 
-    async def renew(self, record: ImageRecord, *, display_name: str | None = None) -> Upload:
-        """Upload the local file again, under a new name, and wait until it is there."""
-        data, mime_type = await asyncio.to_thread(sendable, record)
-        return await self.finish(await self.begin(record, data, mime_type, display_name))
+    async def renew(
+        self, record: ImageRecord, *, display_name: str | None = None, data: bytes | None = None, mime_type: str = ""
+    ) -> Upload:
+        """Upload a picture again, under a new name, and wait until it is there; `data` where it is at hand."""
+        sent = (data, mime_type) if data is not None else await asyncio.to_thread(sendable, record, self._places)
+        return await self.finish(await self.begin(record, *sent, display_name))
 
     async def drain(self, seconds: float) -> int:
         """Give what is under way some time; the number that had to be left is made good when next needed."""
@@ -115,28 +116,3 @@ class Uploads:
         self._running.pop(name, None)
         if not task.cancelled():
             task.exception()  # the row has it; whoever needs the file hears of it by finish() or makes a new one
-
-
-def sendable(record: ImageRecord) -> tuple[bytes, str]:
-    """The bytes of a kept picture that may leave the machine: ours as delivered, a caller's without its metadata.
-
-    Raises SourceNotFound when the file is gone or has other contents than the record.
-    """
-    path = record.trash_path or record.path
-    if not record.mime_type.startswith("image/"):
-        raise NotAnImage(f"{record.id} ({path}) does not decode as a picture, so it cannot be sent.")
-    data = read_own(Path(path)) if path else None
-    if data is None:
-        raise SourceNotFound(
-            f"{record.id} has expired in the Files API and its file "
-            f"({path or 'never on this machine'}) is not there to be uploaded again. Give another picture."
-        )
-    if hashlib.sha256(data).hexdigest() != record.sha256:
-        raise SourceNotFound(f"{path} has changed since it became {record.id}. Give its path to use it as it is now.")
-    if record.origin != "imported":
-        return data, record.mime_type
-    try:
-        cleaned = clean(data, max_bytes=UPLOAD_BYTES)
-    except NotAnImage as error:
-        raise NotAnImage(f"{path}: {error}") from error
-    return cleaned.data, cleaned.mime_type

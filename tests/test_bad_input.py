@@ -86,7 +86,7 @@ async def test_bad_input_gets_a_sentence_before_anything_is_sent_or_written(
         stats = (await client.call_tool("output_stats", {})).structured_content
         assert stats["spend_usd"] == stats["pictures"] == 0
     assert model.requests == [] and model.uploads == []
-    assert sorted(path.name for path in room.iterdir()) == sorted([*before, settings.state_dir.name])
+    assert sorted(path.name for path in room.iterdir()) == sorted([*before, settings.database_path.parent.name])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """edit_region: only the region changes, the report tells the truth, and nothing is paid twice or pasted blindly."""
 
 import asyncio
+import hashlib
+import io
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,7 @@ from nanobanana_mcp.tiers import RATIOS
 from tests.scenes import as_bytes, photo
 
 DRIFT = Edit(shift=(0.01, -0.008), scale=1.012, gain=(0.95, 1.02, 1.04), offset=(4, -3, 2))
+MIDDLE = (0.42, 0.42, 0.58, 0.58)
 ELSEWHERE = Picture(as_bytes(photo(1024, 1024, seed=77)))
 FORMATS = ("jpg", "png", "webp", "gif", "rgba.png", "p.png", "cmyk.jpg", "cmyk.tif", "16.png", "grey.png")
 
@@ -131,10 +134,17 @@ def test_every_pixel_outside_a_mask_is_that_of_the_file_whatever_the_mask(
     grow: int,
     feather: int,
 ) -> None:
-    data = as_bytes(_as(kind, photo(*size, seed=5)), {"jpg": "JPEG", "tif": "TIFF"}.get(kind[-3:], kind.split(".")[-1].upper()))
+    data = as_bytes(
+        _as(kind, photo(*size, seed=5)), {"jpg": "JPEG", "tif": "TIFF"}.get(kind[-3:], kind.split(".")[-1].upper())
+    )
     white = Image.new("L", mask_size)
     across, down = mask_size
-    corners = (ellipse[0] * across, ellipse[1] * down, (ellipse[0] + ellipse[2]) * across, (ellipse[1] + ellipse[3]) * down)
+    corners = (
+        ellipse[0] * across,
+        ellipse[1] * down,
+        (ellipse[0] + ellipse[2]) * across,
+        (ellipse[1] + ellipse[3]) * down,
+    )
     ImageDraw.Draw(white).ellipse(corners, fill=255)
     white = white.filter(ImageFilter.GaussianBlur(2)) if soft else white
     stretched = white.resize(size, Image.Resampling.BILINEAR)
@@ -143,7 +153,7 @@ def test_every_pixel_outside_a_mask_is_that_of_the_file_whatever_the_mask(
         return
     ratios = {ratio: answer_pixels(ratio, "1K") for ratio in RATIOS}
     patch = prepare(data, box=None, mask=as_bytes(file), grow=grow, feather=feather, context=0.5, ratios=ratios)
-    with Image.open(__import__("io").BytesIO(patch.crop)) as crop:
+    with Image.open(io.BytesIO(patch.crop)) as crop:
         answer = as_bytes(crop.convert("RGB").filter(ImageFilter.GaussianBlur(0.6)), "JPEG")
     joined = join(data, answer, patch)
     if joined.data is None:
@@ -169,7 +179,7 @@ async def test_what_was_asked_for_is_there_and_the_rest_of_the_photo_is_untouche
 
 async def test_the_report_tells_the_drift_that_the_model_had(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(1600, 1200, seed=2), "harbour.png")
-    drawing(emulated, Edit(shift=(0.012, -0.008), scale=1.01, gain=(0.9, 1.0, 1.05), offset=(6, 0, -4)))
+    drawing(emulated, Edit(shift=(0.012, -0.008), scale=1.01, gain=(0.9, 1.0, 1.05), offset=(6, 0, -4), where=MIDDLE))
     facts = await use(
         emulated, "edit_region", image=str(source), instruction="a hat", box=[600, 400, 900, 700], surroundings=1.5
     )
@@ -186,16 +196,17 @@ async def test_the_report_tells_the_drift_that_the_model_had(emulated: Emulated,
 async def test_a_region_in_a_large_photo_is_sent_alone_in_a_ratio_and_size_that_fit_it(
     emulated: Emulated, tmp_path: Path
 ) -> None:
-    source = saved(tmp_path, photo(3200, 2400, seed=4), "wide.jpg")
+    source = saved(tmp_path, photo(2000, 1500, seed=4), "wide.jpg")
     drawing(emulated, None, None)
     small = await use(emulated, "edit_region", image=str(source), instruction="a hat", box=[1000, 1000, 1300, 1150])
-    large = await use(emulated, "edit_region", image=str(source), instruction="a hat", box=[600, 600, 1600, 1600])
+    large = await use(
+        emulated, "edit_region", image=str(source), instruction="a hat", box=[300, 200, 1500, 1300], surroundings=0.1
+    )
     for facts, (ratio, size) in zip((small, large), shapes(emulated), strict=True):
         left, top, right, bottom = recipe_of(facts["file_paths"][0])["crop"]
         across, down = (int(part) for part in str(ratio).split(":"))
         assert (right - left) / (bottom - top) == pytest.approx(across / down, rel=0.03)
         assert size == ("1K" if facts is small else "2K")
-        assert right - left <= 2048 and bottom - top <= 2048
     for request in emulated.drawn:
         assert len([part for part in request["contents"][0]["parts"] if "inlineData" in part]) == 1
 
@@ -253,9 +264,7 @@ async def test_an_answer_that_shows_something_else_is_asked_for_once_more(emulat
     _same(seen(source), seen(facts["file_paths"][0]), _reach((900, 700), (300, 200, 500, 400), 16))
 
 
-async def test_two_answers_that_show_something_else_are_kept_and_not_pasted(
-    emulated: Emulated, tmp_path: Path
-) -> None:
+async def test_two_answers_that_show_something_else_are_kept_and_not_pasted(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(900, 700, seed=8), "s.png")
     before = source.read_bytes()
     drawing(emulated, ELSEWHERE, Picture(as_bytes(photo(1024, 1024, seed=78), "JPEG"), "image/jpeg"))
@@ -275,7 +284,9 @@ def files_of_parts(emulated: Emulated) -> list[Path]:
     return sorted(emulated.studio.places.parts.iterdir())
 
 
-async def test_a_refusal_by_gemini_is_told_and_the_second_call_is_given_back(emulated: Emulated, tmp_path: Path) -> None:
+async def test_a_refusal_by_gemini_is_told_and_the_second_call_is_given_back(
+    emulated: Emulated, tmp_path: Path
+) -> None:
     source = saved(tmp_path, photo(300, 200, seed=8), "s.png")
     drawing(emulated, Finish("IMAGE_SAFETY"))
     with pytest.raises(ToolError, match="safety filter"):
@@ -294,7 +305,7 @@ async def test_a_dry_run_sends_nothing_and_says_two_calls_at_most(emulated: Emul
     assert facts["estimated_usd"] == pytest.approx(2 * facts["estimated_usd_each"])
     assert "at most" in result.content[0].text
     assert emulated.emulator.requests == [] and not files(tmp_path / "pictures")
-    assert emulated.studio.library.find_by_content(__import__("hashlib").sha256(source.read_bytes()).hexdigest()) is None
+    assert emulated.studio.library.find_by_content(hashlib.sha256(source.read_bytes()).hexdigest()) is None
 
 
 async def test_what_is_charged_is_what_the_answer_and_the_ledger_say_and_no_more_than_was_reserved(
@@ -330,7 +341,7 @@ async def test_a_policy_that_denies_the_tool_stops_it_before_anything_is_sent(
     rules.write_text("tools: {edit_region: {rules: [{action: deny, on_deny: Ask the owner.}]}}")
     source = saved(tmp_path, photo(300, 200, seed=8), "s.png")
     async with connect(policy=rules) as client:
-        with pytest.raises(ToolError, match="edit_region is denied .* Ask the owner"):
+        with pytest.raises(ToolError, match=r"edit_region is denied .* Ask the owner"):
             await client.call_tool(
                 "edit_region", {"image": str(source), "instruction": "a hat", "box": [100, 50, 200, 150]}
             )
@@ -430,9 +441,7 @@ async def test_a_picture_that_is_also_in_the_files_api_is_edited_from_its_file(
     source = saved(tmp_path, photo(320, 240, seed=6), "s.jpg")
     uploaded = await use(emulated, "upload_file", path=str(source))
     drawing(emulated, None)
-    facts = await use(
-        emulated, "edit_region", image=uploaded["name"], instruction="a hat", box=[100, 80, 200, 160]
-    )
+    facts = await use(emulated, "edit_region", image=uploaded["name"], instruction="a hat", box=[100, 80, 200, 160])
     _same(seen(source), seen(facts["file_paths"][0]), _reach((320, 240), (100, 80, 200, 160), 16))
 
 

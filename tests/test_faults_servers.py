@@ -1,5 +1,6 @@
 """Real servers that are killed, hung up on and signalled, alone and eight at a time."""
 
+import io
 import json
 import random
 import signal
@@ -11,10 +12,12 @@ import pytest
 from faults.checker import check
 from faults.processes import Server, recovered, wait_until
 from faults.world import KEY, World, world
+from PIL import Image
 
-from nanobanana_mcp.emulator.control import Delay, Drop, Hang, HttpError
+from nanobanana_mcp.emulator.control import Delay, Drop, Hang, HttpError, Picture
 
 pytestmark = pytest.mark.slow
+resource = pytest.importorskip("resource", reason="signals and limits are those of POSIX")
 
 
 @pytest.fixture
@@ -235,4 +238,27 @@ def test_eight_servers_together_never_spend_more_than_the_hour_allows(at: World)
         for server in servers:
             server.__exit__()
     assert 0.4 < sum(charge.usd for charge in at.emulator.charges) <= 0.5
+    check(at)
+
+
+def test_a_picture_that_no_place_can_take_is_called_lost_and_its_cost_stays_in_the_books(at: World) -> None:
+    noise = io.BytesIO()
+    Image.effect_noise((800, 600), 90).save(noise, "PNG")
+    assert len(noise.getvalue()) > 300_000
+    at.emulator.control.queue.extend([None, Picture(data=noise.getvalue())])
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    with Server(at, limit=small_files).greet() as server:
+        assert server.call("generate_image", prompt="one")[0]
+        well, words = server.call("generate_image", prompt="two")
+        assert not well
+        assert "lost, although it was paid for" in words
+        assert server.call("generate_image", prompt="three")[0]
+        server.hang_up()
+        assert server.ended() == 0
+    assert "may have been charged" in recovered(at)
+    assert sorted(at.states()) == ["done", "done", "unknown"]
+    assert len(at.emulator.charges) == 3
     check(at)

@@ -9,7 +9,7 @@ from faults.checker import check
 from faults.processes import Forge
 from faults.world import World, world
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="forks its cases")]
 
 STEPS = {
     # step: the state of its call after a kill before it and after it, and the next start
@@ -108,6 +108,28 @@ def test_a_raw_answer_that_nobody_could_put_aside_is_still_kept_as_a_picture(fre
     assert "not its preview or record" in outcome["text"]
     assert world.states() == ["done"]
     check(world)
+
+
+def test_a_kill_in_the_middle_of_a_cleanup_leaves_every_picture_where_its_row_says(fresh: tuple[World, Forge]) -> None:
+    world, forge = fresh
+    number = 0
+    while True:
+        number += 1
+        world.forget()
+        for wish in ("one", "two"):
+            assert forge.create(wish=wish)["error"] is None
+        killed = forge.run({"act": "tidy", "operation": "cleanup_local", "at": "calls", "nth": number, "how": "kill"})
+        for operation in ("database_hygiene", "restore"):
+            outcome = forge.run({"act": "tidy", "operation": operation})[0]
+            assert outcome["error"] is None, outcome
+        try:
+            check(world)
+            assert len(world.rows("SELECT id FROM images WHERE origin <> 'imported' AND trash_path IS NULL")) == 2
+        except (AssertionError, OSError) as error:
+            error.add_note(f"call {number} of the cleanup to the disk")
+            raise
+        if killed[0]["status"] == 0:
+            return
 
 
 def _calls(world: World, forge: Forge) -> int:

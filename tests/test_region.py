@@ -12,8 +12,9 @@ from nanobanana_mcp.errors import NotAnImage, RequestError
 from nanobanana_mcp.pixels.alignment import Drift, aligned
 from nanobanana_mcp.pixels.clean import to_srgb
 from nanobanana_mcp.pixels.decoding import decoded, from_srgb
+from nanobanana_mcp.pixels.lossless import png
 from nanobanana_mcp.pixels.masks import region_from_box
-from nanobanana_mcp.pixels.region import Seam, composite, png, seam, verdict
+from nanobanana_mcp.pixels.region import Seam, composite, seam, verdict
 from tests.scenes import as_bytes, photo, redrawn
 
 MODES = ["RGB", "RGBA", "L", "LA", "P", "CMYK", "1", "I;16"]

@@ -70,7 +70,7 @@ def test_with_nothing_set_everything_has_a_default(set_: pytest.MonkeyPatch) -> 
     assert settings.output_dir.name == "nanobanana"
     assert settings.database_path.is_absolute()
     assert not settings.database_path.is_relative_to(settings.output_dir)
-    assert settings.state_dir == settings.database_path.parent
+    assert settings.state_dir.parent == settings.database_path.parent
     assert settings.limits.per_day_usd is not None
 
 

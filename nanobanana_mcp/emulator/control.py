@@ -132,10 +132,11 @@ class ManyParts(Behaviour):
 
 @dataclass(frozen=True)
 class Edit(Behaviour):
-    """An edit that redraws its whole input before changing the middle of it.
+    """An edit that redraws its whole input before changing a part of it, by default the middle.
 
     `shift` is (dx, dy) as fractions of width and height, rightwards and downwards; `scale` is about the centre;
     each channel becomes value x gain + offset (0-255); `blur` is a Gaussian radius in output pixels.
+    `where` is the part that changes: left, top, right, bottom as fractions of the picture.
     """
 
     shift: tuple[float, float] = (0.0, 0.0)
@@ -143,6 +144,7 @@ class Edit(Behaviour):
     gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     blur: float = 0.0
+    where: tuple[float, float, float, float] = (0.22, 0.34, 0.78, 0.66)
 
 
 @dataclass(frozen=True)

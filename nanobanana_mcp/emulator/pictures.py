@@ -68,11 +68,11 @@ def compose(prompt: str, *, size: tuple[int, int], seed: bytes, footer: str) -> 
 def edit(
     source: Image.Image, instruction: str, *, size: tuple[int, int], seed: bytes, redraw: Edit | None
 ) -> Image.Image:
-    """The source at `size`, untouched but for a translucent panel in the middle that carries the instruction."""
+    """The source at `size`, untouched but for a translucent panel that carries the instruction, in the middle or `where`."""
     image = _rgb(source).resize(size, Image.Resampling.BICUBIC)
     if redraw is not None:
         image = _redrawn(image, redraw)
-    _panel(image, f"EMULATED EDIT\n{instruction}", seed=seed)
+    _panel(image, f"EMULATED EDIT\n{instruction}", where=(redraw or Edit()).where, seed=seed)
     return image
 
 
@@ -182,9 +182,14 @@ def _redrawn(image: Image.Image, redraw: Edit) -> Image.Image:
     return moved.filter(ImageFilter.GaussianBlur(redraw.blur)) if redraw.blur else moved
 
 
-def _panel(image: Image.Image, text: str, *, seed: bytes) -> None:
+def _panel(image: Image.Image, text: str, *, where: tuple[float, float, float, float], seed: bytes) -> None:
     width, height = image.size
-    box = (round(0.22 * width), round(0.34 * height), round(0.78 * width), round(0.66 * height))
+    box = (
+        round(where[0] * width),
+        round(where[1] * height),
+        round(where[2] * width),
+        round(where[3] * height),
+    )
     under = image.crop(box)
     tint = Image.new("RGB", under.size, (20 + seed[8] % 80, 20 + seed[9] % 80, 40 + seed[10] % 90))
     mask = Image.new("L", under.size, 0)

@@ -17,9 +17,10 @@ from google.genai import types
 from nanobanana_mcp.domain import ModelRequest, Turn
 from nanobanana_mcp.errors import SetupError, SourceNotFound, StudioError
 from nanobanana_mcp.gemini.failures import translate
-from nanobanana_mcp.gemini.transport import open_clients
+from nanobanana_mcp.gemini.transport import NO_WEBSOCKETS, open_clients
 from nanobanana_mcp.tiers import NO_IMAGE_SIZE
 
+GEMINI_ADDRESS = "https://generativelanguage.googleapis.com/"
 UPLOAD_S = 120.0
 
 
@@ -54,17 +55,20 @@ class Gemini:
         self._key = api_key
         self._vertex = vertex_project is not None
         self._timeout_s = timeout_s
-        self._http, self._sync_http = open_clients(transport, timeout_s=timeout_s)
+        # Named even where it is Google's own: google-genai would otherwise take it from its own variables.
+        address = base_url or (vertex_address(vertex_location) if self._vertex else GEMINI_ADDRESS)
+        self._http, self._sync_http = open_clients(transport, address=address, timeout_s=timeout_s)
         if client is not None:
             self._client = client
             return
         options = types.HttpOptions(
-            base_url=base_url,
+            base_url=address,
             api_version=None if self._vertex else api_version,
             timeout=round(timeout_s * 1000),
             retry_options=types.HttpRetryOptions(attempts=1),
             httpx_client=self._sync_http,
             httpx_async_client=self._http,
+            async_client_args={"ssl": NO_WEBSOCKETS},
         )
         if self._vertex:
             self._client = genai.Client(
@@ -109,13 +113,6 @@ class Gemini:
             pager = await self._client.aio.files.list(config=types.ListFilesConfig(page_size=100))
             return [_remote(file) async for file in pager]
 
-    async def delete(self, name: str) -> None:
-        try:
-            async with self._translated(), asyncio.timeout(UPLOAD_S):
-                await self._client.aio.files.delete(name=name)
-        except SourceNotFound:
-            return
-
     async def close(self) -> None:
         await self._client.aio.aclose()
         await self._http.aclose()
@@ -134,6 +131,15 @@ class Gemini:
             if self._vertex and "only supported in the Gemini Developer client" in str(error):
                 raise SetupError("Vertex AI has no Files API; give pictures by path or img_... id.") from None
             raise translate(error, key=self._key, model_id=model_id, setting=setting) from None
+
+
+def vertex_address(location: str) -> str:
+    """Where Vertex AI answers for a location, as google-genai has it."""
+    if location == "global":
+        return "https://aiplatform.googleapis.com/"
+    if location in ("us", "eu"):
+        return f"https://aiplatform.{location}.rep.googleapis.com/"
+    return f"https://{location}-aiplatform.googleapis.com/"
 
 
 def _parts(request: ModelRequest) -> list[types.Part]:

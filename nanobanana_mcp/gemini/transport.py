@@ -2,11 +2,17 @@
 
 import ssl
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CONNECT_S = 15.0
+
+
+NO_WEBSOCKETS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Trusts nobody: for connections that are never opened, so that the trust store is loaded once and not three times."""
 
 
 class AnswerTooLarge(httpx2.ReadError):
@@ -50,19 +56,29 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
 
 def open_clients(
-    transport: httpx2.AsyncBaseTransport | None, *, timeout_s: float
+    transport: httpx2.AsyncBaseTransport | None, *, address: str, timeout_s: float
 ) -> tuple[httpx2.AsyncClient, httpx2.Client]:
     """The async client that is used, and the sync one that google-genai would otherwise make for itself.
 
     Both are ours, so that google-genai neither follows redirects (it would send the key along), nor switches to
-    aiohttp (which repeats a paid request whose answer was lost), nor loads the trust store three times over.
+    aiohttp (which repeats a paid request whose answer was lost), nor loads the trust store three times over. The
+    environment's proxy for `address` is used, as every other program of the user does.
     """
-    context: ssl.SSLContext | bool = False
+    context = NO_WEBSOCKETS
     if transport is None:
-        context = httpx2.create_ssl_context()
+        context = httpx2.create_ssl_context() if address.startswith("https:") else NO_WEBSOCKETS
         limits = httpx2.Limits(max_connections=64, max_keepalive_connections=16)
-        transport = httpx2.AsyncHTTPTransport(verify=context, limits=limits)
+        transport = httpx2.AsyncHTTPTransport(verify=context, limits=limits, proxy=_proxy(address))
     timeout = httpx2.Timeout(timeout_s, connect=CONNECT_S)
     asynchronous = httpx2.AsyncClient(transport=Bounded(transport), timeout=timeout, follow_redirects=False)
     synchronous = httpx2.Client(verify=context, timeout=timeout, follow_redirects=False)
     return asynchronous, synchronous
+
+
+def _proxy(address: str) -> str | None:
+    """The proxy that the environment or the system names for an address, None without one."""
+    parts = urlsplit(address)
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, select, update
 
 from nanobanana_mcp.domain import now
 from nanobanana_mcp.library.database import Database
@@ -24,8 +24,12 @@ class Counts:
     def take(self, limits: Sequence[Limit], tool: str) -> None:
         """Use each limit once, or none of them. Raises PolicyViolation with the numbers and when it resets."""
         with self.database.write() as connection:
-            newest = connection.execute(select(func.max(policy_calls.c.made_at))).scalar()
-            at = max(now(), newest) if newest is not None else now()  # a clock set back opens nothing
+            at = (
+                now()
+            )  # entries from the future, left by a clock that was ahead, count from now on, also after a refusal
+            connection.execute(update(policy_calls).where(policy_calls.c.made_at > at).values(made_at=at))
+        with self.database.write() as connection:
+            at = max(at, now())
             for limit in limits:
                 start = datetime.fromtimestamp(Policy.window_start(limit, at.timestamp()), UTC)
                 made = connection.execute(
@@ -46,3 +50,10 @@ class Counts:
             )
             if limits:
                 connection.execute(insert(policy_calls), [{"rule": limit.key, "made_at": at} for limit in limits])
+
+    def give_back(self, limits: Sequence[Limit]) -> None:
+        """Undo the latest use of each limit."""
+        with self.database.write() as connection:
+            for limit in limits:
+                latest = select(func.max(policy_calls.c.id)).where(policy_calls.c.rule == limit.key).scalar_subquery()
+                connection.execute(delete(policy_calls).where(policy_calls.c.id == latest))

@@ -39,6 +39,7 @@ class Database:
         self.path = path
         self._engine = _engine(path, pragmas=_PRAGMAS)
         self._identity: tuple[int, int] | None = None
+        self._held = threading.local()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -62,8 +63,17 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
+        """One look at one state of the library. Questions asked inside it, by the same thread, share its transaction."""
+        held = getattr(self._held, "connection", None)
+        if held is not None:
+            yield held
+            return
         with self._translated(), self._engine.execution_options(read_only=True).begin() as connection:
-            yield connection
+            self._held.connection = connection
+            try:
+                yield connection
+            finally:
+                self._held.connection = None
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, func, insert, literal_column, or_, select, update
 
 from nanobanana_mcp.budget import Limits, Spending, check, day_start
 from nanobanana_mcp.domain import Backend, ImageRecord, Mode, new_id, now
@@ -16,6 +16,16 @@ from nanobanana_mcp.library.totals import count_cost
 
 CallState = Literal["reserved", "sent", "spooled", "saved", "done", "failed", "unknown"]
 OPEN: tuple[CallState, ...] = ("reserved", "sent", "spooled", "saved")
+UNSETTLED: tuple[CallState, ...] = ("reserved", "sent", "spooled")
+_IS_OPEN = calls.c.state.in_([literal_column(f"'{state}'") for state in OPEN])
+"""The condition of the index ix_calls_open, word for word: SQLite uses it only where a query repeats it."""
+
+UNKNOWN_FOR = timedelta(days=30)
+"""How long an unknown outcome is told of; after that the month's bill has answered it."""
+
+NOT_SENT = ("NOT_NEEDED", "NEVER_SENT", "CANCELLED")
+"""Reasons of calls that were reserved and never made: they count against no limit."""
+
 REPLAY_FOR = timedelta(hours=24)
 """How long an undelivered answer waits for whoever asks for it again."""
 
@@ -77,6 +87,8 @@ class Journal:
         Raises BudgetExceeded, or RequestError for an idempotency key that was used for something else.
         """
         with self.database.write() as connection:
+            _clock(connection)  # by itself: new dates must stay also when the limits then refuse
+        with self.database.write() as connection:
             earlier = _earlier(connection, order)
             if earlier is not None:
                 found = connection.execute(
@@ -102,6 +114,10 @@ class Journal:
         made = tuple(Call(**row, cost_usd=None) for row in rows)  # type: ignore[arg-type]  # a row is a dict of mixed values
         return Reservation(order=order, calls=made, replay=False, warnings=tuple(warnings))
 
+    def replan(self, request_id: str, plan: str) -> None:
+        with self.database.write() as connection:
+            connection.execute(update(requests).where(requests.c.id == request_id).values(plan=plan))
+
     def sent(self, call_id: str) -> None:
         self._set(call_id, state="sent", sent_at=now())
 
@@ -114,7 +130,8 @@ class Journal:
             insert_image(connection, record)
             _settle(connection, call_id, state="saved", cost_usd=cost_usd, image_id=record.id)
 
-    def failed(self, call_id: str, *, reason: str, message: str, cost_usd: float) -> None:
+    def failed(self, call_id: str, *, reason: str, message: str, cost_usd: float | None) -> None:
+        """`cost_usd` None: charged, nobody knows how much, so that the estimate counts as spent."""
         with self.database.write() as connection:
             _settle(connection, call_id, state="failed", cost_usd=cost_usd, reason=reason, message=message)
 
@@ -141,7 +158,7 @@ class Journal:
         """Calls that some process has begun and not brought to an end."""
         with self.database.read() as connection:
             rows = connection.execute(
-                select(calls).where(calls.c.state.in_(("reserved", "sent", "spooled"))).order_by(calls.c.reserved_at)
+                select(calls).where(_IS_OPEN, calls.c.state != "saved").order_by(calls.c.reserved_at)
             ).all()
             found = []
             for row in rows:
@@ -149,13 +166,24 @@ class Journal:
                 found.append((_order(order), _call(row)))
             return found
 
-    def take_over(self, request_id: str, *, dead: str, process: str) -> bool:
-        """Make a dead process's request ours; False when another process was quicker."""
+    def take_over(self, request_id: str, *, dead: str, process: str) -> tuple[Order, tuple[Call, ...]] | None:
+        """Make a dead process's request ours: it and its calls that are still open, as they are at this moment.
+
+        None when another process was quicker.
+        """
         with self.database.write() as connection:
             changed = connection.execute(
                 update(requests).where(requests.c.id == request_id, requests.c.process == dead).values(process=process)
             )
-        return changed.rowcount == 1
+            if changed.rowcount != 1:
+                return None
+            order = connection.execute(select(requests).where(requests.c.id == request_id)).one()
+            left = connection.execute(
+                select(calls)
+                .where(calls.c.request_id == request_id, calls.c.state.in_(UNSETTLED))
+                .order_by(calls.c.position)
+            )
+            return _order(order), tuple(_call(row) for row in left)
 
     def state_of(self, call_id: str) -> CallState | None:
         with self.database.read() as connection:
@@ -166,18 +194,23 @@ class Journal:
             rows = connection.execute(
                 select(calls)
                 .join(requests, requests.c.id == calls.c.request_id)
+                .where(calls.c.reserved_at > now() - UNKNOWN_FOR)
                 .where(calls.c.state == "unknown", requests.c.backend == backend)
                 .order_by(calls.c.reserved_at.desc())
                 .limit(limit)
             )
             return [_call(row) for row in rows]
 
-    def undelivered(self, *, limit: int = 20) -> list[str]:
-        """Ids of pictures that were paid for and never reached the client that asked."""
+    def undelivered(self, backend: Backend, *, limit: int = 20) -> list[str]:
+        """Ids of pictures that were paid for and never reached the client that asked; of requests that have ended."""
+        still = select(calls.c.request_id).where(_IS_OPEN, calls.c.state.in_(UNSETTLED))
+        settled_before = now() - timedelta(minutes=1)  # an answer that is on its way is no loss
         with self.database.read() as connection:
             rows = connection.execute(
                 select(calls.c.image_id)
-                .where(calls.c.state == "saved")
+                .join(requests, requests.c.id == calls.c.request_id)
+                .where(_IS_OPEN, calls.c.state == "saved", requests.c.backend == backend)
+                .where(calls.c.request_id.not_in(still), calls.c.settled_at < settled_before)
                 .order_by(calls.c.reserved_at.desc())
                 .limit(limit)
             )
@@ -189,7 +222,7 @@ class Journal:
 
     def spending(self, backend: Backend) -> Spending:
         with self.database.read() as connection:
-            return _spending(connection, backend, _clock(connection))
+            return _spending(connection, backend, now())
 
     def _set(self, call_id: str, **values: Any) -> None:
         with self.database.write() as connection:
@@ -206,13 +239,21 @@ def _settle(
     reason: str | None = None,
     message: str | None = None,
 ) -> None:
-    """End a call; the day's spend takes its cost, or its estimate where the cost is not known."""
+    """End a call; the day's spend takes its cost, or its estimate where the cost is not known.
+
+    A call that has ended already stays as it is; only a picture that comes after all takes the place of an unknown
+    outcome.
+    """
     row = connection.execute(
         select(calls, requests.c.backend, requests.c.tier, requests.c.mode)
         .join(requests, requests.c.id == calls.c.request_id)
         .where(calls.c.id == call_id)
     ).one()
     counted = cost_usd if cost_usd is not None else row.estimate_usd
+    if row.state == "unknown" and state == "saved":
+        counted -= row.estimate_usd
+    elif row.state not in UNSETTLED:
+        return
     connection.execute(
         update(calls)
         .where(calls.c.id == call_id)
@@ -237,9 +278,11 @@ def _earlier(connection: Connection, order: Order) -> Order | None:
         if row is None:
             return None
         if row.fingerprint != order.fingerprint:
-            raise RequestError(
-                "This idempotency_key was used before for a different request. Use a new key for a new wish."
-            )
+            if order.idempotency_key.startswith("key:"):
+                raise RequestError(
+                    "This idempotency_key was used before for a different request. Use a new key for a new wish."
+                )
+            raise RequestError("This very tool use was answered before, with other arguments. Make a new call.")
         if connection.execute(select(requests.c.id).where(same_key, costly.exists())).first() is not None:
             return _order(row)
         connection.execute(update(requests).where(same_key).values(idempotency_key=None))
@@ -256,27 +299,26 @@ def _earlier(connection: Connection, order: Order) -> Order | None:
 
 
 def _clock(connection: Connection) -> datetime:
-    """Now, but never before the newest entry: a clock that is set back opens no window again."""
-    newest = connection.execute(select(func.max(calls.c.reserved_at))).scalar()
+    """Now. Entries from the future, left by a clock that was ahead, are dated now: setting a clock back opens no
+    window, and having been ahead closes none for longer than a window lasts.
+    """
     at = now()
-    return max(at, newest) if newest is not None else at
+    connection.execute(update(calls).where(calls.c.reserved_at > at).values(reserved_at=at))
+    return at
 
 
 def _spending(connection: Connection, backend: Backend, at: datetime) -> Spending:
-    hour, minute = at - timedelta(hours=1), at - timedelta(minutes=1)
-    usd = func.coalesce(func.sum(func.coalesce(calls.c.cost_usd, calls.c.estimate_usd)), 0.0)
-    mine = select(usd, func.min(calls.c.reserved_at), func.count()).join(requests, requests.c.id == calls.c.request_id)
-    mine = mine.where(requests.c.backend == backend)
-    hour_usd, hour_oldest, _ = connection.execute(mine.where(calls.c.reserved_at > hour)).one()
-    day_usd, _, _ = connection.execute(mine.where(calls.c.reserved_at >= day_start(at))).one()
-    _, minute_oldest, count = connection.execute(mine.where(calls.c.reserved_at > minute)).one()
-    return Spending(
-        hour_usd=round(hour_usd, 6),
-        day_usd=round(day_usd, 6),
-        minute_calls=count,
-        hour_resets=hour_oldest + timedelta(hours=1) if hour_oldest else None,
-        minute_resets=minute_oldest + timedelta(minutes=1) if minute_oldest else None,
-    )
+    counted = func.coalesce(calls.c.cost_usd, calls.c.estimate_usd)
+    mine = select(calls.c.reserved_at, counted.label("usd"))
+    mine = mine.join(requests, requests.c.id == calls.c.request_id).where(requests.c.backend == backend)
+    mine = mine.where(func.coalesce(calls.c.reason, "").not_in(NOT_SENT))
+    hour = connection.execute(mine.where(calls.c.reserved_at > at - timedelta(hours=1)).order_by(calls.c.reserved_at))
+    day = connection.execute(
+        select(func.coalesce(func.sum(counted), 0.0))
+        .join(requests, requests.c.id == calls.c.request_id)
+        .where(requests.c.backend == backend, calls.c.reserved_at >= day_start(at))
+    ).scalar()
+    return Spending(hour=tuple((row.reserved_at, row.usd) for row in hour), day_usd=round(day or 0.0, 6))
 
 
 def _order(row: Row[Any]) -> Order:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.pixels.clean import DECODES
 from nanobanana_mcp.pixels.decoding import decoded
-from nanobanana_mcp.pixels.export import encoded, named_colour
+from nanobanana_mcp.pixels.export import named_colour
 from nanobanana_mcp.pixels.labels import Label
+from nanobanana_mcp.pixels.lossless import png
 from nanobanana_mcp.pixels.matte import Matte, Quality, key, looks_like_checkerboard, matte
 
 
@@ -51,4 +52,4 @@ def _finished(found: Matte, label: Label | None) -> Cutout:
     if quality.transparent < 0.005 or quality.opaque + quality.semi < 0.001:
         empty = "nothing but background" if quality.opaque + quality.semi < 0.001 else "no background"
         return Cutout(data=None, quality=quality, problem=f"there is {empty} in the plates")
-    return Cutout(data=encoded(found.image, "png", label=label), quality=quality)
+    return Cutout(data=png(found.image, label=label), quality=quality)

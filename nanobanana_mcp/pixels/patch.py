@@ -1,6 +1,7 @@
 """A region edit in three steps on bytes: what to send, what to think of the answer, and the finished picture."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,18 +12,26 @@ from nanobanana_mcp.pixels.alignment import Aligned, Drift, aligned
 from nanobanana_mcp.pixels.clean import DECODES, to_srgb
 from nanobanana_mcp.pixels.decoding import Box, Size, decoded, from_srgb
 from nanobanana_mcp.pixels.labels import Label
+from nanobanana_mcp.pixels.lossless import png
 from nanobanana_mcp.pixels.masks import Region, context_box, region_from_box, region_from_mask
-from nanobanana_mcp.pixels.region import Seam, Verdict, composite, png, seam, verdict
+from nanobanana_mcp.pixels.region import Seam, Verdict, composite, seam, verdict
+
+SENT_PIXELS = 2048 * 2048
+"""A 2K answer's: the model looks at no more, and pays for no more, however large the crop is."""
+
+SENT_BYTES = 7_000_000
+"""One inline picture on Vertex AI; the Developer API takes three times as much."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patch:
-    """The crop that is sent for a region, as PNG in sRGB; `where` is the region within it, in words."""
+    """The crop that is sent for a region, in sRGB; `where` is the region within it, in words."""
 
     region: Region
     box: Box
     ratio: str
     crop: bytes
+    mime_type: str
     where: str
 
 
@@ -57,9 +66,9 @@ def prepare(
             raise RequestError("The region is the whole picture; edit it with generate_image instead.")
         found = context_box(region.box, size=source.size, ratios=ratios, context=context)
         crop = to_srgb(source.crop(found.box)).convert("RGB")
-    return Patch(
-        region=region, box=found.box, ratio=found.ratio, crop=as_quick_png(crop), where=_where(region.box, found.box)
-    )
+        data, mime_type = as_sent(crop)
+    where = _where(region.box, found.box)
+    return Patch(region=region, box=found.box, ratio=found.ratio, crop=data, mime_type=mime_type, where=where)
 
 
 def prepared(
@@ -69,7 +78,7 @@ def prepared(
     with DECODES:
         size = decoded(data).size
     region = _region(size, box=box, mask=mask, grow=grow, feather=feather)
-    return Patch(region=region, box=crop, ratio="", crop=b"", where=_where(region.box, crop))
+    return Patch(region=region, box=crop, ratio="", crop=b"", mime_type="", where=_where(region.box, crop))
 
 
 def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None) -> Joined:
@@ -89,11 +98,18 @@ def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None
         return Joined(data=png(whole, label=label), verdict=opinion, seam=edge, drift=laid.drift)
 
 
-def as_quick_png(image: Image.Image) -> bytes:
-    """Lossless and quick rather than small, for sending."""
+def as_sent(image: Image.Image) -> tuple[bytes, str]:
+    """An RGB picture for a request, and its mime type: no larger than the largest answer, and lossless where that fits."""
+    if image.width * image.height > SENT_PIXELS:
+        factor = math.sqrt(SENT_PIXELS / (image.width * image.height))
+        size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    data = png(image)
+    if len(data) <= SENT_BYTES:
+        return data, "image/png"
     stream = io.BytesIO()
-    image.save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
+    image.save(stream, "JPEG", quality=95, subsampling="4:4:4")
+    return stream.getvalue(), "image/jpeg"
 
 
 def _region(size: Size, *, box: Sequence[float] | None, mask: bytes | None, grow: int, feather: int) -> Region:

@@ -1,16 +1,14 @@
 """Sets an aligned answer into its source with nothing outside the region changed, and tells whether its join shows."""
 
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageFilter, PngImagePlugin
+from PIL import Image, ImageFilter
 
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.pixels.alignment import SURE, Drift
 from nanobanana_mcp.pixels.decoding import Box
-from nanobanana_mcp.pixels.labels import Label, packet
 from nanobanana_mcp.pixels.masks import Region, Weight, distance, overlap
 
 Verdict = Literal["good", "poor", "nonsense"]
@@ -98,12 +96,3 @@ def verdict(drift: Drift, seam: Seam) -> Verdict:
         return "nonsense"
     lost = drift.confidence < SURE and drift.residual > 8
     return "poor" if lost or seam.score > 0.6 or seam.worst > 1.5 else "good"
-
-
-def png(image: Image.Image, *, label: Label | None = None) -> bytes:
-    """A lossless PNG, quick rather than small (compression level 1), with the picture's ICC profile and the label."""
-    stream, text = BytesIO(), PngImagePlugin.PngInfo()
-    if label is not None:
-        text.add_itxt("XML:com.adobe.xmp", packet(label).decode())
-    image.save(stream, "PNG", compress_level=1, icc_profile=image.info.get("icc_profile"), pnginfo=text)
-    return stream.getvalue()

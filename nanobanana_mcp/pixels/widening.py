@@ -9,8 +9,9 @@ from nanobanana_mcp.pixels.canvas import Canvas, Step, padded, painted, planned,
 from nanobanana_mcp.pixels.clean import DECODES, to_srgb
 from nanobanana_mcp.pixels.decoding import Size, decoded, from_srgb
 from nanobanana_mcp.pixels.labels import Label
-from nanobanana_mcp.pixels.patch import as_quick_png
-from nanobanana_mcp.pixels.region import Verdict, png, verdict
+from nanobanana_mcp.pixels.lossless import png
+from nanobanana_mcp.pixels.patch import as_sent
+from nanobanana_mcp.pixels.region import Verdict, verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +33,10 @@ def begin(data: bytes, canvas: Canvas) -> Image.Image:
         return started(decoded(data), canvas)
 
 
-def to_send(canvas: Image.Image, step: Step) -> bytes:
-    """The crop for a step, as PNG in sRGB."""
+def to_send(canvas: Image.Image, step: Step) -> tuple[bytes, str]:
+    """The crop for a step, in sRGB, and its mime type."""
     with DECODES:
-        return as_quick_png(to_srgb(padded(canvas, step)).convert("RGB"))
+        return as_sent(to_srgb(padded(canvas, step)).convert("RGB"))
 
 
 def set_in(canvas: Image.Image, answer: bytes, step: Step) -> Widened:

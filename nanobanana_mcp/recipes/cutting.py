@@ -4,12 +4,12 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain import InputPart, KeptImage, ModelRequest, Parent
-from nanobanana_mcp.drawing import Brush, Stroke
 from nanobanana_mcp.errors import ServiceError, StudioError
 from nanobanana_mcp.keeping import made_label
 from nanobanana_mcp.pixels.cutting import Cutout, from_key, from_plates, painted_chequerboard
 from nanobanana_mcp.pixels.keycolour import key_colour
 from nanobanana_mcp.recipes.finish import finish
+from nanobanana_mcp.run import Brush, Stroke
 
 STROKES = 3
 """At most: the white plate, the black one, and one on a key colour where those two do not match."""

@@ -3,8 +3,8 @@
 import asyncio
 
 from nanobanana_mcp.domain import KeptImage, Parent
-from nanobanana_mcp.drawing import Brush, Stroke
 from nanobanana_mcp.mending import keep_finished
+from nanobanana_mcp.run import Brush, Stroke
 
 
 async def finish(

@@ -4,11 +4,11 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain import InputPart, KeptImage, Parent
-from nanobanana_mcp.drawing import Brush, Stroke
 from nanobanana_mcp.errors import ServiceError
 from nanobanana_mcp.keeping import made_label
 from nanobanana_mcp.pixels.patch import Joined, Patch, join
 from nanobanana_mcp.recipes.finish import finish
+from nanobanana_mcp.run import Brush, Stroke
 
 WORDS = (
     "{instruction}\n\nChange only {where} of this picture. Everything else keeps its place, size, light, focus and "
@@ -27,7 +27,7 @@ class RegionEdit:
     async def make(self, brush: Brush) -> list[KeptImage]:
         """Raises ServiceError when no answer fits: nonsense is never pasted."""
         prompt = WORDS.format(instruction=self.instruction, where=self.patch.where)
-        picture = InputPart(mime_type="image/png", data=self.patch.crop)
+        picture = InputPart(mime_type=self.patch.mime_type, data=self.patch.crop)
         request = replace(brush.run.request, prompt=prompt, inputs=(picture,))
         strokes: list[Stroke] = []
         while True:

@@ -4,12 +4,12 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain import InputPart, KeptImage, Parent
-from nanobanana_mcp.drawing import Brush
 from nanobanana_mcp.errors import ServiceError
 from nanobanana_mcp.keeping import made_label
 from nanobanana_mcp.pixels.canvas import Canvas, Step
 from nanobanana_mcp.pixels.widening import begin, finished, set_in, to_send
 from nanobanana_mcp.recipes.finish import finish
+from nanobanana_mcp.run import Brush
 from nanobanana_mcp.tiers import RATIOS
 
 WORDS = (
@@ -34,7 +34,8 @@ class Extension:
         canvas = await asyncio.to_thread(begin, self.source, self.canvas)
         seams, parents = [], list(brush.run.plan.parents)
         for number, step in enumerate(self.steps, 1):
-            picture = InputPart(mime_type="image/png", data=await asyncio.to_thread(to_send, canvas, step))
+            data, mime_type = await asyncio.to_thread(to_send, canvas, step)
+            picture = InputPart(mime_type=mime_type, data=data)
             ratio = next(ratio for ratio in RATIOS if ratio == step.ratio)
             request = replace(brush.run.request, prompt=prompt, inputs=(picture,), aspect_ratio=ratio)
             while True:
@@ -56,11 +57,11 @@ class Extension:
             parents.append(Parent(image_id=part.id, role="part"))
             if done.verdict == "poor":
                 brush.run.warnings.append(f"The join of step {number} shows (seam {done.seam:.2f}).")
-        data = await asyncio.to_thread(finished, canvas, label=made_label(part, brush.run.plan))
+        made = await asyncio.to_thread(finished, canvas, label=made_label(part, brush.run.plan))
         report: tuple[tuple[str, float | str], ...] = (
             ("steps", len(self.steps)),
             ("seam_worst_step", round(max(seams), 3)),
             ("source_left", self.canvas.place[0]),
             ("source_top", self.canvas.place[1]),
         )
-        return [await finish(brush, stroke, data, parents=tuple(parents), report=report, number=None)]
+        return [await finish(brush, stroke, made, parents=tuple(parents), report=report, number=None)]

@@ -81,7 +81,7 @@ def named_path(text: str, places: Places) -> Path:
 
 def check_readable(path: Path, places: Places) -> None:
     """Refuse a resolved path that may not be read: hidden folders, our own state, outside the allowed folders."""
-    if path.is_relative_to(places.state) or path.is_relative_to(places.own):
+    if _is_ours(path, places):
         raise NotAllowed(
             f"{path} belongs to the studio's own records. Use the picture's id (img_...) or the path of the full picture."
         )
@@ -95,7 +95,7 @@ def check_readable(path: Path, places: Places) -> None:
 
 def check_writable(path: Path, places: Places) -> None:
     """Refuse a resolved folder that pictures may not be written to."""
-    if path.is_relative_to(places.state) or path.is_relative_to(places.own):
+    if _is_ours(path, places):
         raise NotAllowed(f"output_path {path} is the studio's own folder; name another, or leave output_path out.")
     if path != places.output:
         _check_allowed(path, places, doing="written to")
@@ -104,6 +104,13 @@ def check_writable(path: Path, places: Places) -> None:
         raise NotAllowed(
             f"output_path {path} is in a hidden folder ({hidden}); name another, or leave output_path out."
         )
+
+
+def _is_ours(path: Path, places: Places) -> bool:
+    """Our own state; opening and closing the database here would also drop this process's locks on it."""
+    database = places.state.name.removesuffix(".state")  # the library, its journal and its copies begin so
+    beside = path.parent == places.state.parent and path.name.startswith(database)
+    return beside or path.is_relative_to(places.state) or path.is_relative_to(places.own)
 
 
 def _check_allowed(path: Path, places: Places, *, doing: str) -> None:

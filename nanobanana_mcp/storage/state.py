@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nanobanana_mcp.domain import ImageRecord, Parent, new_id
+from nanobanana_mcp.domain import ImageRecord, Parent, is_image_id, new_id
 from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.writing import replace_durably
@@ -73,7 +73,7 @@ def _spool_paths(call_id: str, places: Places) -> tuple[Path, Path]:
 
 def write_thumbnail(image_id: str, data: bytes, extension: str, places: Places) -> Path:
     path = places.thumbnails / f"{image_id}{extension}"
-    replace_durably(path, data)
+    replace_durably(path, data, flush=False)  # a power cut may take it: it can be made again from the picture
     return path
 
 
@@ -100,9 +100,46 @@ def read_record(path: Path) -> ImageRecord | None:
         parents = tuple(Parent(**parent) for parent in body.pop("parents"))
         body["created_at"] = datetime.fromisoformat(body["created_at"])
         known = {name: body[name] for name in ImageRecord.__dataclass_fields__ if name in body}
-        return ImageRecord(**known, parents=parents)
+        record = ImageRecord(**known, parents=parents)
+        return record if _is_sound(record) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _is_sound(record: ImageRecord) -> bool:
+    """Whether a record read from a file has what the library demands: anybody may have edited the file."""
+    words = (record.id, record.origin, record.mime_type, record.sha256, *(parent.image_id for parent in record.parents))
+    optional = (record.path, record.thumbnail_path, record.prompt, record.mode, record.tier, record.model_id)
+    return (
+        all(isinstance(word, str) for word in words)
+        and all(word is None or isinstance(word, str) for word in (*optional, record.backend, record.call_id))
+        and all(isinstance(number, int) for number in (record.width, record.height, record.bytes))
+        and record.created_at.tzinfo is not None
+        and is_image_id(record.id)
+    )
+
+
+def anybody_alive(places: Places) -> bool:
+    """Whether some process has this library open."""
+    folder = places.state / "processes"
+    return any(_is_alive(path) for path in folder.glob("*.lock"))
+
+
+def _is_alive(sign: Path) -> bool:
+    """Whether the process of a sign of life still runs; the sign of a dead one is removed."""
+    if not sign.exists():
+        return False
+    try:
+        with FileLock(sign, timeout=0, mode=0o600):
+            pass
+    except Timeout:
+        return True
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+    sign.unlink(missing_ok=True)
+    return False
 
 
 class Presence:
@@ -127,22 +164,7 @@ class Presence:
 
     def is_alive(self, name: str) -> bool:
         """Whether the process that called itself so still runs; the sign of a dead one is removed."""
-        if name == self.name:
-            return True
-        path = self._folder / f"{name}.lock"
-        if not path.exists():
-            return False
-        try:
-            with FileLock(path, timeout=0, mode=0o600):
-                pass
-        except Timeout:
-            return True
-        except OSError as error:
-            if error.errno == errno.ENOENT:
-                return False
-            raise
-        path.unlink(missing_ok=True)
-        return False
+        return name == self.name or _is_alive(self._folder / f"{name}.lock")
 
     def sweep(self) -> bool:
         """Remove the signs of processes that are gone; whether this one is the only one left."""

@@ -98,17 +98,24 @@ def write_new(
     return folder / final
 
 
-def replace_durably(path: Path, data: bytes) -> None:
-    """Write a file of our own state, private to the user, replacing the one that was there."""
+def replace_durably(path: Path, data: bytes, *, flush: bool = True) -> None:
+    """Write a file of our own state, private to the user, replacing the one that was there; whole or not at all, and
+    durable unless `flush` says that it may be lost.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
-        _fill(os.open(temporary, _NEW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o600), data)
+        _fill(
+            os.open(temporary, _NEW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o600),
+            data,
+            flush=flush,
+        )
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    with Folder(path.parent.resolve()) as held:
-        held.sync()
+    if flush:
+        with Folder(path.parent.resolve()) as held:
+            held.sync()
 
 
 def move_new(source: Path, folder: Path, name: str) -> Path:
@@ -150,13 +157,14 @@ def check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _fill(descriptor: int, data: bytes) -> None:
+def _fill(descriptor: int, data: bytes, *, flush: bool = True) -> None:
     """Write all of it, flush it to the disk and close."""
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
+        if flush:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -7,10 +7,12 @@ from fastmcp.tools import ToolResult
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
-from nanobanana_mcp.domain import MAX_PROMPT, AskedTier, Fit, OutputFormat, Resolution
+from nanobanana_mcp.domain import MAX_PROMPT, AskedTier, OutputFormat, Resolution
+from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.tiers import AspectRatio, ThinkingLevel
 from nanobanana_mcp.tools.generate import (
+    USUAL_QUALITY,
     DryRun,
     FitText,
     FormatText,
@@ -65,9 +67,9 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         output_path: Output = None,
         width: Width = None,
         height: Height = None,
-        fit: FitText = "cover",
+        fit: FitText = None,
         output_format: FormatText = None,
-        quality: QualityText = 90,
+        quality: QualityText = None,
         idempotency_key: KeyText = None,
         dry_run: DryRun = False,
     ) -> ToolResult:
@@ -114,7 +116,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         thinking_level: Thinking = None,
         output_path: Output = None,
         output_format: FormatText = None,
-        quality: QualityText = 90,
+        quality: QualityText = None,
         idempotency_key: KeyText = None,
         dry_run: DryRun = False,
     ) -> ToolResult:
@@ -128,7 +130,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             resolution=resolution,
             thinking_level=thinking_level,
             output_path=output_path,
-            exact=exact_of(None, None, "cover", output_format, quality),
+            exact=exact_of(None, None, None, output_format, quality),
         )
         job = await extension_job(
             studio,
@@ -161,9 +163,9 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         output_path: Output = None,
         width: Width = None,
         height: Height = None,
-        fit: FitText = "contain",
+        fit: FitText = None,
         output_format: FormatText = None,
-        quality: QualityText = 90,
+        quality: QualityText = None,
         idempotency_key: KeyText = None,
         dry_run: DryRun = False,
     ) -> ToolResult:
@@ -177,7 +179,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             resolution=resolution,
             thinking_level=thinking_level,
             output_path=output_path,
-            exact=exact_of(width, height, fit, output_format, quality),
+            exact=exact_of(width, height, fit, output_format, quality, usual_fit="contain"),
         )
         job = await cutout_job(studio, wish, subject=subject)
         return await answer(context, studio, settings, job, idempotency_key, dry_run)
@@ -195,9 +197,9 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         image: Picture,
         width: Width = None,
         height: Height = None,
-        fit: Annotated[Fit, Field(description="How the picture fills width x height.")] = "cover",
+        fit: FitText = None,
         output_format: Annotated[OutputFormat | None, Field(description="Unset: as the picture is.")] = None,
-        quality: QualityText = 90,
+        quality: QualityText = None,
         crop: Annotated[
             list[float] | None,
             Field(min_length=4, max_length=4, description="[left, top, right, bottom] in pixels or fractions."),
@@ -213,6 +215,10 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
     ) -> ToolResult:
         from nanobanana_mcp.converting import Conversion, convert
 
+        if fit is not None and width is None and height is None:
+            raise RequestError("fit says how the picture fills width x height; give those too, or leave fit out.")
+        if quality is not None and output_format == "png":
+            raise RequestError("png has no quality; leave it out, or choose jpeg, webp or avif.")
         studio = await opening.studio()
         made, notes = await convert(
             studio,
@@ -220,9 +226,9 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
                 image=image,
                 width=width,
                 height=height,
-                fit=fit,
+                fit=fit or "cover",
                 output_format=output_format,
-                quality=quality,
+                quality=quality or USUAL_QUALITY,
                 crop=tuple(crop) if crop is not None else None,
                 rotate=rotate,
                 background=background,

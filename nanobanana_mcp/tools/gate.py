@@ -10,7 +10,7 @@ from fastmcp.server.middleware import Middleware, MiddlewareContext
 from pydantic import ValidationError as PydanticError
 
 from nanobanana_mcp.errors import StudioError
-from nanobanana_mcp.policy import Policy, PolicyError, PolicyFile
+from nanobanana_mcp.policy import Limit, Policy, PolicyError, PolicyFile, PolicyViolation
 
 if TYPE_CHECKING:
     from nanobanana_mcp.studio import Studio
@@ -82,16 +82,21 @@ class Gate(Middleware):
 
     async def on_call_tool(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
         name = context.message.name
+        limits: Sequence[Limit] = ()
         try:
-            await self._judge(name, context)
+            limits = await self._judge(name, context)
             return await call_next(context)
         except ValidationError as error:
+            if limits:  # the call was never made
+                await (await self._studio()).give_back(limits)
             if not isinstance(error.__cause__, PydanticError):
                 raise
             found = error.__cause__.errors(include_url=False, include_input=False, include_context=False)
             raise ToolError("; ".join(map(_argument_error, found)), log_level=logging.DEBUG) from None
-        except StudioError as error:
+        except PolicyViolation as error:
             raise ToolError(f"Policy violation: {error}", log_level=logging.DEBUG) from error
+        except StudioError as error:
+            raise ToolError(str(error), log_level=logging.DEBUG) from error
 
     def policy(self) -> Policy:
         """The rules as they are now. Raises PolicyError when a file cannot be read or understood."""
@@ -100,25 +105,28 @@ class Gate(Middleware):
             self._files[present] = PolicyFile(self._user, self._project if present else None)
         return self._files[present].current()
 
-    async def _judge(self, name: str, context: MiddlewareContext[Any]) -> None:
+    async def _judge(self, name: str, context: MiddlewareContext[Any]) -> Sequence[Limit]:
+        """The limits that this call has used. Raises PolicyViolation, or PolicyError for a tool that spends."""
         try:
             policy = self.policy()
         except PolicyError:
             if name in PAID:
                 raise
-            return
+            return ()
         if not policy.layers:
-            return
+            return ()
         assert context.fastmcp_context is not None
         tool = await context.fastmcp_context.fastmcp.get_tool(name)
         if tool is None:
-            return
+            return ()
         schema = tool.parameters
         verdict = policy.judge(name, with_defaults(context.message.arguments or {}, schema), required=required(schema))
         if not verdict.allowed:
-            raise ToolError(f"Policy violation: {verdict.message}", log_level=logging.DEBUG)
-        if verdict.limits:
-            await (await self._studio()).take(verdict.limits, name)
+            raise PolicyViolation(verdict.message)
+        if not verdict.limits or (context.message.arguments or {}).get("dry_run") is True:
+            return ()
+        await (await self._studio()).take(verdict.limits, name)
+        return verdict.limits
 
 
 def with_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """generate_image: new pictures, and edits of existing ones."""
 
 import base64
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 from fastmcp import Context, FastMCP
@@ -27,6 +28,7 @@ from nanobanana_mcp.domain import (
     OutputFormat,
     Resolution,
 )
+from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.tiers import AspectRatio, ThinkingLevel
 from nanobanana_mcp.tools.schemas import offer
@@ -47,9 +49,9 @@ Width = Annotated[
     int | None, Field(ge=1, le=16384, description="Exact width in pixels of the file; the master is kept.")
 ]
 Height = Annotated[int | None, Field(ge=1, le=16384, description="Exact height in pixels.")]
-FitText = Annotated[Fit, Field(description="How the picture fills width x height.")]
+FitText = Annotated[Fit | None, Field(description="How the picture fills width x height; unset: cover.")]
 FormatText = Annotated[OutputFormat | None, Field(description="File format; unset: as Gemini delivers it.")]
-QualityText = Annotated[int, Field(ge=1, le=100, description="For jpeg, webp, avif.")]
+QualityText = Annotated[int | None, Field(ge=1, le=100, description="For jpeg, webp, avif; unset: 90.")]
 KeyText = Annotated[
     str | None,
     Field(
@@ -59,6 +61,7 @@ KeyText = Annotated[
     ),
 ]
 DryRun = Annotated[bool, Field(description="true: only say what it would be and cost.")]
+USUAL_QUALITY = 90
 PathText = Annotated[str | None, Field(description="Path of an input image (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF).")]
 
 
@@ -131,9 +134,9 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         ] = None,
         width: Width = None,
         height: Height = None,
-        fit: FitText = "cover",
+        fit: FitText = None,
         output_format: FormatText = None,
-        quality: QualityText = 90,
+        quality: QualityText = None,
         background: Annotated[
             Background,
             Field(
@@ -206,12 +209,27 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
 
 
 def exact_of(
-    width: int | None, height: int | None, fit: Fit, output_format: OutputFormat | None, quality: int
+    width: int | None,
+    height: int | None,
+    fit: Fit | None,
+    output_format: OutputFormat | None,
+    quality: int | None,
+    *,
+    usual_fit: Fit = "cover",
 ) -> Exact | None:
-    """The exact file that the arguments ask for; None when the master as delivered is wanted."""
+    """The exact file that the arguments ask for; None when the master as delivered is wanted.
+
+    Raises RequestError for an argument that would do nothing.
+    """
+    if fit is not None and width is None and height is None:
+        raise RequestError("fit says how the picture fills width x height; give those too, or leave fit out.")
+    if quality is not None and output_format not in ("jpeg", "webp", "avif"):
+        raise RequestError("quality goes with output_format jpeg, webp or avif; give one, or leave quality out.")
     if width is None and height is None and output_format is None:
         return None
-    return Exact(width=width, height=height, fit=fit, output_format=output_format, quality=quality)
+    return Exact(
+        width=width, height=height, fit=fit or usual_fit, output_format=output_format, quality=quality or USUAL_QUALITY
+    )
 
 
 async def answer(
@@ -246,7 +264,7 @@ async def present(context: Context, studio: "Studio", created: Created, settings
         ResourceLink(
             type="resource_link",
             uri=f"image://{image.record.id}",
-            name=image.record.path.rsplit("/", 1)[-1] if image.record.path else image.record.id,
+            name=PurePath(image.record.path).name if image.record.path else image.record.id,
             mime_type=image.record.mime_type,
             size=image.record.bytes,
         )

@@ -1,8 +1,10 @@
 """What every tool shares: the studio when it is needed, errors as sentences, and what its client wants."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -24,10 +26,14 @@ WARM_UP_S = 0.05
 
 
 class Opening:
-    """Opens the studio once: at the first call that needs it, or when the client has its list of tools."""
+    """Opens the studio once, at the first call that needs it: until then an idle server is half as large.
 
-    def __init__(self, open_it: "Callable[[], Studio]") -> None:
+    It opens by itself behind the list of tools when a file lies in `waiting`, where dead processes leave raw answers.
+    """
+
+    def __init__(self, open_it: "Callable[[], Studio]", *, waiting: Path | None = None) -> None:
         self._open_it = open_it
+        self._waiting = waiting
         self._lock = asyncio.Lock()
         self._studio: Studio | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -36,17 +42,13 @@ class Opening:
     async def studio(self) -> "Studio":
         async with self._lock:
             if self._studio is None:
-                self._studio = await asyncio.to_thread(self._open_it)
+                self._studio = await asyncio.to_thread(self._open)
                 self._recovering = asyncio.create_task(self._recover(self._studio))
             return self._studio
 
     def warm_up(self) -> None:
-        if self._studio is None and self._warming is None:
+        if self._studio is None and self._warming is None and self._waiting is not None and _has_files(self._waiting):
             self._warming = asyncio.create_task(self._warm())
-
-    @property
-    def busy(self) -> bool:
-        return self._studio is not None and self._studio.busy
 
     async def close(self) -> None:
         """Once; whoever comes second waits for the first."""
@@ -57,10 +59,21 @@ class Opening:
             if studio is not None:
                 await studio.close()
 
+    def _open(self) -> "Studio":
+        gc.disable()  # half a second of imports makes nothing that could be collected
+        try:
+            return self._open_it()
+        finally:
+            gc.freeze()
+            gc.enable()
+
     async def _recover(self, studio: "Studio") -> None:
         """Pictures that a dead process left behind come home without anybody asking."""
-        for one in await studio.recover():
-            logger.warning("A call left open by a process that ended: %s", one.outcome)
+        try:
+            for one in await studio.recover():
+                logger.warning("A call left open by a process that ended: %s", one.outcome)
+        except StudioError as error:
+            logger.warning("What processes that ended left behind could not be looked at: %s", error)
 
     async def _warm(self) -> None:
         await asyncio.sleep(WARM_UP_S)  # the list is on its way first
@@ -68,6 +81,10 @@ class Opening:
             await self.studio()
         except StudioError:
             return  # the first call that needs the studio tries again and says why
+
+
+def _has_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def progress_to(context: Context) -> Callable[[float, float, str], Awaitable[None]]:

@@ -1,19 +1,16 @@
 """upload_file, output_stats and maintenance: everything that makes no picture."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastmcp import FastMCP
 from fastmcp.tools import ToolResult
 from mcp.types import TextContent, ToolAnnotations
 from pydantic import Field
 
+from nanobanana_mcp.domain import Operation
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.tools.schemas import offer
 from nanobanana_mcp.tools.session import Opening
-
-Operation = Literal[
-    "cleanup_expired", "cleanup_local", "check_quota", "database_hygiene", "full_cleanup", "restore", "recover"
-]
 
 
 def add(server: FastMCP, opening: Opening, settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Files, paths and arguments that mean harm, made anew each time: nothing of it is stored."""
 
+import functools
 import io
 import os
 import random
@@ -103,6 +104,7 @@ def contents() -> Iterator[tuple[str, bytes]]:
         yield f"tail.{extension}", whole + b"-----BEGIN PRIVATE KEY-----" * 50
 
 
+@functools.cache
 def bombs() -> dict[str, bytes]:
     """Small files that ask for much time or memory."""
     frames = [Image.new("P", (8, 8), number % 256) for number in range(300)]

@@ -188,6 +188,7 @@ class Forge:
             "output": str(places.output),
             "state": str(places.state),
             "base": str(places.base),
+            "database": str(self._world.database),
             "url": self._world.url,
             "key": KEY,
         }

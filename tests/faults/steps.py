@@ -1,6 +1,6 @@
 """Runs a studio in forked processes that die or fail at one step; a program of its own, fed with jobs on stdin.
 
-A job is a JSON object: `act` ("create" or "recover"), the folders, and at most one fault as `at` ("module:name", or
+A job is a JSON object: `act` ("create", "recover", "tidy" or "spend"), the folders, and at most one fault as `at` ("module:name", or
 "calls" for the `nth` call of those that make files durable), `when` ("before" or "after") and `how` ("kill", or the
 number of an error that is raised, from then on always when `lasting`). What comes back is `status` (the return code,
 -9 for a kill), `calls` (how many of those calls there were), `text`, and `error`, the class of what went wrong.
@@ -23,7 +23,7 @@ import google.genai  # noqa: F401
 
 from nanobanana_mcp.budget import Limits
 from nanobanana_mcp.domain import ImageRequest
-from nanobanana_mcp.errors import StudioError
+from nanobanana_mcp.errors import BudgetExceeded, StudioError
 from nanobanana_mcp.gemini.client import Gemini
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.storage.paths import Places
@@ -84,7 +84,7 @@ async def act(job: dict[str, Any]) -> str:
     output, state, base = (Path(job[name]) for name in ("output", "state", "base"))
     studio = Studio(
         model=Gemini(api_key=job["key"], base_url=job["url"], timeout_s=20),
-        database=Database.open(state / "library.db"),
+        database=Database.open(Path(job["database"])),
         places=Places(output=output, state=state, base=base),
         backend="gemini",
         models={tier: BY_ID[model_id] for tier, model_id in DEFAULTS.items()},
@@ -94,6 +94,10 @@ async def act(job: dict[str, Any]) -> str:
     try:
         if job["act"] == "recover":
             return "; ".join(one.outcome for one in await studio.recover())
+        if job["act"] == "tidy":
+            return "; ".join(
+                (await studio.maintain(job["operation"], dry_run=False, max_age_hours=0, keep_count=0)).left
+            )
         if job["act"] == "spend":
             return str(await spend(studio))
         request = job["request"] | {"inputs": tuple(job["request"]["inputs"])}
@@ -110,7 +114,7 @@ async def spend(studio: Studio) -> int:
     while True:
         try:
             created = await studio.create(ImageRequest(prompt=f"again {made} by {os.getpid()}"))
-        except StudioError:
+        except BudgetExceeded:
             return made
         await studio.delivered(created.request_id)
         made += len(created.images)

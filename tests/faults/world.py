@@ -17,6 +17,7 @@ from fakes import photo
 from rooms import tree
 
 from nanobanana_mcp.emulator.app import Emulator
+from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.storage.paths import Places
 
 KEY = "AIzaCANARY0123456789abcdefghijklmnopqrs"
@@ -48,7 +49,8 @@ class World:
 
     @property
     def places(self) -> Places:
-        return Places(output=self.output, state=self.database.parent, base=self.project)
+        settings = Settings(NANOBANANA_OUTPUT_DIR=self.output, database_url=f"sqlite:///{self.database}")
+        return Places(output=self.output, state=settings.state_dir, base=self.project)
 
     def environment(self, **changes: str) -> dict[str, str]:
         """All that a server is given; nothing comes from the machine that runs the tests but the path."""

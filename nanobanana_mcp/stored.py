@@ -1,0 +1,47 @@
+"""The bytes of a picture that the library knows: those of its record and no others, wherever its path leads by now."""
+
+import hashlib
+from pathlib import Path
+
+from nanobanana_mcp.domain import ImageRecord
+from nanobanana_mcp.errors import NotAnImage, SourceNotFound
+from nanobanana_mcp.pixels.clean import clean
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.reading import read_input, read_own
+
+UPLOAD_BYTES = 64 * 1024 * 1024
+
+
+def stored_bytes(record: ImageRecord, places: Places) -> bytes:
+    """A picture's file as it is. A caller's own is read by the same rules as when it was first named.
+
+    Raises SourceNotFound when it is gone or has other contents than the record, and what read_input raises.
+    """
+    path = record.trash_path or record.path
+    if path is None:
+        raise SourceNotFound(f"{record.id} is known from the Files API only; its bytes never were on this machine.")
+    data = read_input(path, places)[1] if record.origin == "imported" else read_own(Path(path))
+    if data is None:
+        raise SourceNotFound(
+            f"The file of {record.id} is not there ({path}). Give the path where it is now; maintenance with operation "
+            "'database_hygiene' finds renamed files of the output folder."
+        )
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        raise SourceNotFound(f"{path} has changed since it became {record.id}. Give its path to use it as it is now.")
+    return data
+
+
+def sendable(record: ImageRecord, places: Places) -> tuple[bytes, str]:
+    """The bytes of a kept picture that may leave the machine, with their mime type: ours as delivered, a caller's
+    without its metadata. Raises what stored_bytes raises, and NotAnImage.
+    """
+    if not record.mime_type.startswith("image/") or record.mime_type == "image/vnd.microsoft.icon":
+        raise NotAnImage(f"{record.id} ({record.path}) is no picture that can be sent.")
+    data = stored_bytes(record, places)
+    if record.origin != "imported":
+        return data, record.mime_type
+    try:
+        cleaned = clean(data, max_bytes=UPLOAD_BYTES)
+    except NotAnImage as error:
+        raise NotAnImage(f"{record.path}: {error}") from error
+    return cleaned.data, cleaned.mime_type

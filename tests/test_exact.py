@@ -1,0 +1,208 @@
+"""Exact files: the size and format that was asked for, beside a master that stays as it was delivered."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Emulated
+from easel import drawing, files, label_of, recipe_of, saved, shapes, use
+from fastmcp.exceptions import ToolError
+from PIL import Image
+
+from nanobanana_mcp.emulator.control import Edit, Picture
+from nanobanana_mcp.pixels.labels import read_label
+from tests.scenes import as_bytes, cutout, on_background, photo
+
+MASTER = as_bytes(photo(640, 480, seed=3), "JPEG", quality=90)
+FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF"}
+
+
+def _is(path: str, kind: str, size: tuple[int, int]) -> None:
+    with Image.open(path) as image:
+        image.load()
+        assert (image.format, image.size) == (kind, size)
+
+
+@pytest.mark.parametrize("output_format", list(FORMATS))
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ({"width": 300, "height": 200}, (300, 200)),
+        ({"width": 301, "height": 200, "fit": "contain"}, (267, 200)),
+        ({"width": 300, "height": 200, "fit": "pad"}, (300, 200)),
+        ({"width": 300, "height": 200, "fit": "stretch"}, (300, 200)),
+        ({"width": 320}, (320, 240)),
+        ({"height": 96}, (128, 96)),
+        ({}, (640, 480)),
+    ],
+    ids=["cover", "contain", "pad", "stretch", "width", "height", "format"],
+)
+async def test_the_file_has_exactly_the_size_and_format_that_was_asked_for(
+    emulated: Emulated, output_format: str, shape: dict[str, Any], size: tuple[int, int]
+) -> None:
+    drawing(emulated, Picture(MASTER, "image/jpeg"))
+    facts = await use(emulated, "generate_image", prompt="a heron", output_format=output_format, **shape)
+    _is(facts["file_paths"][0], FORMATS[output_format], size)
+    assert (facts["images"][0]["width"], facts["images"][0]["height"]) == size
+    assert Path(facts["images"][0]["master_path"]).read_bytes() == MASTER
+
+
+async def test_the_master_is_kept_as_delivered_and_the_file_is_its_child_with_a_label(emulated: Emulated) -> None:
+    drawing(emulated, Picture(MASTER, "image/jpeg"))
+    facts = await use(emulated, "generate_image", prompt="a heron", width=300, height=200)
+    made = facts["images"][0]
+    assert Path(made["master_path"]).read_bytes() == MASTER and read_label(MASTER) is None
+    record = emulated.studio.library.get(made["id"])
+    assert record is not None and record.origin == "derived"
+    assert [(parent.image_id, parent.role) for parent in record.parents] == [(made["master"], "base")]
+    assert label_of(made["path"]).source_type == "trainedAlgorithmicMedia"
+    recipe = recipe_of(made["path"])
+    assert (recipe["from"], recipe["width"], recipe["height"]) == (made["master"], 300, 200)
+    with Image.open(made["path"]) as image:
+        assert image.format == "JPEG"  # as delivered, where no format is named
+
+
+async def test_output_path_names_the_exact_file(emulated: Emulated, tmp_path: Path) -> None:
+    drawing(emulated, Picture(MASTER, "image/jpeg"))
+    wanted = tmp_path / "site" / "hero.webp"
+    facts = await use(
+        emulated, "generate_image", prompt="a heron", width=300, output_format="webp", output_path=str(wanted)
+    )
+    assert facts["file_paths"] == [str(wanted)]
+    _is(str(wanted), "WEBP", (300, 225))
+    assert Path(facts["images"][0]["master_path"]).parent == emulated.studio.places.output
+    assert files(wanted.parent) == [wanted]
+
+
+async def test_several_exact_files_are_numbered_as_their_calls_and_all_masters_are_kept(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    masters = [as_bytes(photo(320, 240, seed=seed), "JPEG") for seed in (1, 2, 3)]
+    drawing(emulated, *(Picture(master, "image/jpeg") for master in masters))
+    wish = {"prompt": "a heron", "n": 3, "width": 100, "height": 100, "output_format": "png", "idempotency_key": "k"}
+    facts = await use(emulated, "generate_image", **wish, output_path=str(tmp_path / "icon.png"))
+    assert facts["file_paths"] == [str(tmp_path / f"icon-{number}.png") for number in (1, 2, 3)]
+    assert not any("was there already" in warning for warning in facts["warnings"])
+    for path in facts["file_paths"]:
+        _is(path, "PNG", (100, 100))
+    assert sorted(Path(image["master_path"]).read_bytes() for image in facts["images"]) == sorted(masters)
+    again = await use(emulated, "generate_image", **wish, output_path=str(tmp_path / "icon.png"))
+    assert again["file_paths"] == facts["file_paths"] and len(emulated.drawn) == 3
+    assert [image["master"] for image in again["images"]] == [image["master"] for image in facts["images"]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "sent"),
+    [
+        ({"width": 1200, "height": 630}, ("16:9", "1K")),
+        ({"width": 1920, "height": 1080}, ("16:9", "2K")),
+        ({"width": 3000, "height": 3000}, ("1:1", "4K")),
+        ({"width": 1080, "height": 1920}, ("9:16", "2K")),
+        ({"width": 2000, "height": 500}, ("4:1", "1K")),
+        ({"width": 1500}, (None, "2K")),
+        ({"width": 100, "height": 100, "aspect_ratio": "3:2"}, ("3:2", "1K")),
+        ({"width": 100, "height": 100, "resolution": "2k"}, ("1:1", "2K")),
+        ({"width": 2000, "height": 500, "model_tier": "pro"}, ("21:9", "2K")),
+    ],
+)
+async def test_the_nearest_ratio_and_the_smallest_size_that_covers_it_are_asked_for(
+    emulated: Emulated, shape: dict[str, Any], sent: tuple[str | None, str]
+) -> None:
+    quoted = await use(emulated, "generate_image", prompt="a heron", **shape, dry_run=True)
+    assert (quoted["aspect_ratio_sent"], quoted["image_size"]) == sent
+    drawing(emulated, Picture(MASTER, "image/jpeg"))
+    await use(emulated, "generate_image", prompt="a heron", **shape, output_format="jpeg")
+    assert shapes(emulated) == [sent]
+
+
+async def test_a_file_beyond_every_size_is_enlarged_and_the_answer_says_so(emulated: Emulated) -> None:
+    drawing(emulated, Picture(MASTER, "image/jpeg"))
+    facts = await use(emulated, "generate_image", prompt="a heron", width=5000, height=5000)
+    assert shapes(emulated) == [("1:1", "4K")]
+    assert any("4096x4096" in warning for warning in facts["warnings"])
+    assert any("enlarged 10.4 times" in warning for warning in facts["warnings"])
+    _is(facts["file_paths"][0], "JPEG", (5000, 5000))
+
+
+async def test_quality_makes_the_file_smaller_or_better(emulated: Emulated) -> None:
+    sizes = []
+    for quality in (30, 95):
+        drawing(emulated, Picture(MASTER, "image/jpeg"))
+        facts = await use(emulated, "generate_image", prompt="a heron", output_format="webp", quality=quality)
+        sizes.append(facts["images"][0]["bytes"])
+    assert sizes[0] < sizes[1] / 2
+
+
+@pytest.mark.parametrize("tool", ["edit", "edit_region", "extend_image", "remove_background", "transparent"])
+async def test_every_tool_that_makes_pictures_makes_exact_files(emulated: Emulated, tmp_path: Path, tool: str) -> None:
+    source = saved(tmp_path, photo(320, 240, seed=6), "s.png")
+    alpha, colour = cutout(320, 240)
+    plates = [
+        Picture(as_bytes(on_background(alpha, colour, background), "PNG"))
+        for background in ((255, 255, 255), (0, 0, 0))
+    ]
+    calls: dict[str, tuple[str, dict[str, Any]]] = {
+        "edit": ("generate_image", {"prompt": "a hat", "input_image_path_1": str(source)}),
+        "edit_region": ("edit_region", {"image": str(source), "instruction": "a hat", "box": [90, 60, 220, 180]}),
+        "extend_image": ("extend_image", {"image": str(source), "right": 80}),
+        "remove_background": ("remove_background", {"image": str(source)}),
+        "transparent": ("generate_image", {"prompt": "a ball", "background": "transparent"}),
+    }
+    name, arguments = calls[tool]
+    drawing(emulated, *(plates if tool in ("remove_background", "transparent") else [Edit()]))
+    shape: dict[str, int] = {} if tool == "extend_image" else {"width": 160, "height": 120}
+    wanted = tmp_path / "exact.webp"
+    facts = await use(emulated, name, **arguments, **shape, output_format="webp", output_path=str(wanted))
+    made = facts["images"][0]
+    assert facts["file_paths"] == [str(wanted)]
+    with Image.open(wanted) as image:
+        assert image.format == "WEBP"
+        expected = {"extend_image": (400, 240)}.get(tool, (160, 120))
+        assert image.size == expected
+        assert ("A" in image.mode) == (tool in ("remove_background", "transparent"))
+    record = emulated.studio.library.get(made["id"])
+    assert record is not None and record.origin == "derived"
+    assert [parent.image_id for parent in record.parents] == [made["master"]]
+    assert recipe_of(str(wanted))["from"] == made["master"]
+    assert Path(made["master_path"]).parent == emulated.studio.places.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"width": 16384, "height": 16384}, "too large"),
+        ({"width": 16384}, "too large"),
+        ({"width": 16384, "height": 1000, "output_format": "webp"}, "WebP ends at"),
+        ({"width": 0}, "width"),
+        ({"width": 100, "fit": "fill"}, "fit"),
+        ({"output_format": "gif"}, "output_format"),
+        ({"output_format": "jpeg", "quality": 101}, "quality"),
+        ({"width": 3000, "height": 3000, "model_tier": "lite", "resolution": "4k"}, "lite"),
+    ],
+)
+async def test_what_cannot_be_written_is_refused_before_it_is_paid_for(
+    emulated: Emulated, arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ToolError, match=words):
+        await use(emulated, "generate_image", prompt="a heron", **arguments)
+    assert emulated.emulator.requests == []
+
+
+async def test_an_exact_file_that_fails_after_all_leaves_the_picture_that_was_paid_for(emulated: Emulated) -> None:
+    narrow = as_bytes(Image.new("RGB", (40, 2000), "red"), "PNG")
+    drawing(emulated, Picture(narrow))
+    facts = await use(emulated, "generate_image", prompt="a pole", width=4000, output_format="png")
+    assert any("exact file could not be made" in warning for warning in facts["warnings"])
+    assert Path(facts["file_paths"][0]).read_bytes() == narrow
+
+
+async def test_the_colours_of_a_profile_stay_with_the_exact_file(emulated: Emulated) -> None:
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    master = as_bytes(photo(320, 240, seed=3), "JPEG", icc_profile=profile)
+    drawing(emulated, Picture(master, "image/jpeg"))
+    facts = await use(emulated, "generate_image", prompt="a heron", width=100, output_format="avif")
+    with Image.open(BytesIO(Path(facts["file_paths"][0]).read_bytes())) as image:
+        assert image.info["icc_profile"] == profile
