@@ -8,7 +8,7 @@ from typing import Literal
 
 from nanobanana_mcp.domain import Fit, ImageRecord, OutputFormat, Parent, now
 from nanobanana_mcp.errors import RequestError, SetupError
-from nanobanana_mcp.keeping import ICON, child_id, keep_made, source_type
+from nanobanana_mcp.keeping import ICON, child_id, keep_made, kept_format, source_type
 from nanobanana_mcp.pixels.assets import Asset, asset_set
 from nanobanana_mcp.pixels.clean import DECODES
 from nanobanana_mcp.pixels.export import render
@@ -87,7 +87,7 @@ def _convert(
                 fit=wish.fit,
                 crop=wish.crop,
                 rotate=wish.rotate,
-                output_format=wish.output_format or _kept_format(source.mime_type),
+                output_format=wish.output_format or kept_format(source.mime_type),
                 quality=wish.quality,
                 background=wish.background,
                 label=label,
@@ -123,13 +123,3 @@ def _label(source: ImageRecord, data: bytes, recipe: str) -> Label | None:
         return Label(source_type=source_type(source), recipe=recipe)
     said = read_label(data)
     return Label(source_type=said.source_type, recipe=recipe) if said is not None else None
-
-
-def _kept_format(mime_type: str) -> OutputFormat:
-    formats: dict[str, OutputFormat] = {
-        "image/jpeg": "jpeg",
-        "image/webp": "webp",
-        "image/avif": "avif",
-        "image/heic": "jpeg",
-    }
-    return formats.get(mime_type, "png")

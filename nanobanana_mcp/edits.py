@@ -13,7 +13,7 @@ from nanobanana_mcp.domain import (
     Resolution,
 )
 from nanobanana_mcp.errors import RequestError, UnsupportedOption
-from nanobanana_mcp.exact import covering_size
+from nanobanana_mcp.exact import RESOLUTIONS, covering_size
 from nanobanana_mcp.job import Job
 from nanobanana_mcp.pixels.canvas import Canvas, canvas_of_ratio, canvas_of_size, canvas_with_margins
 from nanobanana_mcp.pixels.patch import prepare
@@ -137,7 +137,7 @@ async def extension_job(
             f"This would take {len(steps)} calls. Extend by less, or ask for a larger resolution (4k) or smaller target."
         )
     prompt = wish.instruction.strip() or "Extend the picture beyond its edges."
-    request = wish.request(prompt=prompt, inputs=(), resolution=_RESOLUTION[best])
+    request = wish.request(prompt=prompt, inputs=(), resolution=RESOLUTIONS[best])
     plan, _ = await studio.plan(request, sources=[source])
     recipe = {"edit": "extension", "canvas": canvas.size, "place": canvas.place, "steps": len(steps)}
     plan = replace(plan, aspect_ratio=_ratio(steps[0].ratio), recipe=json.dumps(recipe))
@@ -178,7 +178,6 @@ async def transparent_job(studio: Studio, request: ImageRequest) -> Job:
 
 
 SUBJECT = "the main subject"
-_RESOLUTION: dict[ImageSize, Resolution] = {"1K": "1k", "2K": "2k", "4K": "4k"}
 _OPAQUE: frozenset[OutputFormat] = frozenset({"jpeg"})
 
 
@@ -212,7 +211,7 @@ def _sized(
     if wish.resolution != "high":
         return request
     size, _ = covering_size(spec, ratio, width, height, at_most=at_most)
-    return replace(request, resolution=_RESOLUTION[size])
+    return replace(request, resolution=RESOLUTIONS[size])
 
 
 def _ratio(name: str) -> AspectRatio:

@@ -13,7 +13,7 @@ MAX_SIDE, MAX_PIXELS = 16_384, 100_000_000
 WEBP_SIDE = 16_383
 """What is written here at most; refused before the picture is paid for."""
 
-_RESOLUTIONS: dict[ImageSize, Resolution] = {"1K": "1k", "2K": "2k", "4K": "4k"}
+RESOLUTIONS: dict[ImageSize, Resolution] = {"1K": "1k", "2K": "2k", "4K": "4k"}
 
 
 def shape_request(request: ImageRequest, models: Mapping[TierName, ModelSpec]) -> tuple[ImageRequest, list[str]]:
@@ -33,7 +33,7 @@ def shape_request(request: ImageRequest, models: Mapping[TierName, ModelSpec]) -
     if request.resolution != "high":
         return request, []
     size, covers = covering_size(spec, ratio or "1:1", exact.width or 0, exact.height or 0)
-    request = replace(request, resolution=_RESOLUTIONS[size])
+    request = replace(request, resolution=RESOLUTIONS[size])
     if covers:
         return request, []
     width, height = answer_pixels(ratio or "1:1", size)

@@ -21,7 +21,12 @@ from nanobanana_mcp.run import Recipe
 from nanobanana_mcp.shapes import nearest_ratio
 from nanobanana_mcp.sources import Source
 from nanobanana_mcp.storage.writing import Target
-from nanobanana_mcp.tiers import AspectRatio, ModelSpec
+from nanobanana_mcp.tiers import AspectRatio, ImageSize, ModelSpec
+
+ROOM = 150_000_000
+"""Bytes a disk must have free before anything is paid for, and for each picture on top, its raw answer included."""
+
+PICTURE_ROOM: dict[ImageSize, int] = {"512": 3_000_000, "1K": 6_000_000, "2K": 20_000_000, "4K": 80_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,11 @@ class Job:
     sources: list[Source]
     calls: int
     recipe: Recipe | None = None
+
+    @property
+    def room(self) -> int:
+        """Bytes that must be free before it is begun."""
+        return ROOM + self.calls * PICTURE_ROOM[self.plan.choice.image_size]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -186,7 +186,7 @@ def _exact_file(
             width=exact.width,
             height=exact.height,
             fit=exact.fit,
-            output_format=exact.output_format or _format_of(master.mime_type),
+            output_format=exact.output_format or kept_format(master.mime_type),
             quality=exact.quality,
             label=Label(source_type=source_type(master), recipe=json.dumps(recipe)),
         )
@@ -261,9 +261,10 @@ def child_id(image_id: str, what: str) -> str:
     return image_id[:13] + "".join(ALPHABET[byte % 32] for byte in digest[:7])
 
 
-def _format_of(mime_type: str) -> OutputFormat:
-    formats: dict[str, OutputFormat] = {"image/png": "png", "image/webp": "webp", "image/avif": "avif"}
-    return formats.get(mime_type, "jpeg")
+def kept_format(mime_type: str) -> OutputFormat:
+    """The format of a file made of a picture when none is asked for: the picture's own where it can be written."""
+    formats: dict[str, OutputFormat] = {"image/jpeg": "jpeg", "image/webp": "webp", "image/avif": "avif"}
+    return "jpeg" if mime_type == "image/heic" else formats.get(mime_type, "png")
 
 
 def _write_master(

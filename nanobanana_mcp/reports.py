@@ -6,9 +6,11 @@ from typing import Any
 from nanobanana_mcp.answers import megabytes, record_structure
 from nanobanana_mcp.domain import ImageRecord
 from nanobanana_mcp.job import Uploaded
+from nanobanana_mcp.library.pictures import Lineage
 from nanobanana_mcp.library.totals import Total
 from nanobanana_mcp.maintenance import Report
 from nanobanana_mcp.stats import LOOKED_AT, Stats
+from nanobanana_mcp.tiers import PRICES_DATE
 
 SHOWN = 50
 
@@ -63,6 +65,7 @@ def stats_structure(stats: Stats) -> dict[str, Any]:
             for call in stats.unknown_outcomes
         ],
         "limits": asdict(stats.limits),
+        "prices_date": PRICES_DATE.isoformat(),
         "spent": {
             "last_hour_usd": stats.spending.hour_usd,
             "today_usd": stats.spending.day_usd,
@@ -115,6 +118,39 @@ def _limits_line(stats: Stats) -> str:
     calls = f"at most {limits.calls_per_minute}" if limits.calls_per_minute is not None else "no limit"
     told.append(f"{stats.minute_calls} pictures in the last minute ({calls})")
     return f"Spent or reserved, and the limits: {', '.join(told)}."
+
+
+def lineage_text(lineage: Lineage) -> str:
+    """The picture, its sources further and further back, and what was made from it."""
+    record = lineage.record
+    lines = [f"{record.id} {record.origin}, {_where(record)}: {_short(record.prompt)}"]
+    lines += [
+        f"{'  ' * step.depth}made from {step.record.id} {step.record.origin}, {_where(step.record)}: "
+        f"{_short(step.record.prompt)}" + (f" (for {step.child_id})" if step.depth > 1 else "")
+        for step in lineage.ancestors[:SHOWN]
+    ]
+    lines += [
+        f"source of {child.id} {child.origin}, {_where(child)}: {_short(child.prompt)}"
+        for child in lineage.children[:SHOWN]
+    ]
+    return "\n".join(lines)
+
+
+def lineage_structure(lineage: Lineage) -> dict[str, Any]:
+    return {
+        "image": _recent(lineage.record) | {"origin": lineage.record.origin},
+        "ancestors": [
+            _recent(step.record) | {"origin": step.record.origin, "child": step.child_id, "depth": step.depth}
+            for step in lineage.ancestors[:SHOWN]
+        ],
+        "children": [_recent(child) | {"origin": child.origin} for child in lineage.children[:SHOWN]],
+        "ancestor_count": len(lineage.ancestors),
+        "child_count": len(lineage.children),
+    }
+
+
+def _where(record: ImageRecord) -> str:
+    return record.trash_path or record.path or "in the Files API only"
 
 
 def report_structure(report: Report) -> dict[str, Any]:

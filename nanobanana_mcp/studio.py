@@ -32,7 +32,7 @@ from nanobanana_mcp.job import Job, Quote, Uploaded, make_plan, named_inputs, pa
 from nanobanana_mcp.library.counts import Counts
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.journal import UNSETTLED, Journal, Order, Reservation
-from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.library.pictures import Library, Lineage
 from nanobanana_mcp.maintenance import Maintenance, Report
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.pixels.previews import Thumbnail
@@ -50,13 +50,8 @@ from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import Presence
 from nanobanana_mcp.storage.writing import check_room, plan_target
 from nanobanana_mcp.stored import stored_bytes
-from nanobanana_mcp.tiers import ImageSize, ModelSpec, TierName
+from nanobanana_mcp.tiers import ModelSpec, TierName
 from nanobanana_mcp.uploads import Uploads
-
-ROOM = 150_000_000
-"""Bytes a disk must have free before anything is paid for, and for each picture on top, its raw answer included."""
-
-PICTURE_ROOM: dict[ImageSize, int] = {"512": 3_000_000, "1K": 6_000_000, "2K": 20_000_000, "4K": 80_000_000}
 
 SAME_REQUEST = (
     "The same request was under way already: these are its pictures, and nothing was charged again. For more pictures "
@@ -165,9 +160,8 @@ class Studio:
         plan, sources = job.plan, job.sources
         if self._closing:
             raise SetupError("The server is ending; nothing was sent. Call again when it is back.")
-        room = ROOM + job.calls * PICTURE_ROOM[plan.choice.image_size]
-        await asyncio.to_thread(check_room, plan.target.folder, room)
-        await asyncio.to_thread(check_room, self.places.state, room)
+        await asyncio.to_thread(check_room, plan.target.folder, job.room)
+        await asyncio.to_thread(check_room, self.places.state, job.room)
         reserved_usd = self._reserved_usd(plan, len(sources))
         order = Order(
             id=new_id(),
@@ -248,6 +242,12 @@ class Studio:
             spending=spending,
             refusal=refusal,
         )
+
+    async def lineage(self, image_id: str) -> Lineage:
+        found = await asyncio.to_thread(self.library.lineage, image_id)
+        if found is None:
+            raise SourceNotFound(f"The library has no picture {image_id}. output_stats lists the recent ones.")
+        return found
 
     async def maintain(
         self,

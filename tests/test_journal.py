@@ -207,10 +207,17 @@ def test_the_same_key_is_the_same_wish_delivered_or_not(ledger: Journal) -> None
 
 
 def test_a_key_used_for_another_request_is_an_error_and_enters_nothing(ledger: Journal) -> None:
-    _reserve(ledger, fingerprint="cat", idempotency_key="k")
+    _reserve(ledger, fingerprint="cat", idempotency_key="key:k")
     with pytest.raises(RequestError, match="idempotency_key was used before for a different request"):
-        _reserve(ledger, fingerprint="dog", idempotency_key="k")
+        _reserve(ledger, fingerprint="dog", idempotency_key="key:k")
     assert rows(ledger.database.path, "SELECT count(*) FROM calls") == [(1,)]
+
+
+def test_a_caller_that_gave_no_key_is_not_told_of_one(ledger: Journal) -> None:
+    _reserve(ledger, fingerprint="cat", idempotency_key="claude-code:toolu_1")
+    with pytest.raises(RequestError, match="with other arguments") as caught:
+        _reserve(ledger, fingerprint="dog", idempotency_key="claude-code:toolu_1")
+    assert "idempotency_key" not in str(caught.value)
 
 
 def test_different_keys_are_different_wishes_however_alike(ledger: Journal) -> None:

@@ -29,6 +29,15 @@ class Ancestor:
     depth: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """A picture with what it was made from, nearest first, and what was made from it."""
+
+    record: ImageRecord
+    ancestors: tuple[Ancestor, ...]
+    children: tuple[ImageRecord, ...]
+
+
 class Library:
     """Questions and additions. Plain records go in and out; nothing stays attached to the database."""
 
@@ -132,6 +141,15 @@ class Library:
             Ancestor(record=record, child_id=row.child_id, depth=row.depth)
             for record, row in zip(records, rows, strict=True)
         ]
+
+    def lineage(self, image_id: str) -> Lineage | None:
+        with self.database.read():
+            record = self.get(image_id)
+            if record is None:
+                return None
+            return Lineage(
+                record=record, ancestors=tuple(self.ancestors(image_id)), children=tuple(self.children(image_id))
+            )
 
     def children(self, image_id: str) -> list[ImageRecord]:
         with self.database.read() as connection:

@@ -18,7 +18,7 @@ from nanobanana_mcp.pixels.labels import Label, packet
 
 _COLOUR_TYPES = {"L": 0, "RGB": 2, "RGBA": 6}
 _UP = 2  # the filter type "up": each byte less the one above it (PNG specification, 9.2)
-_BLOCK = 4_000_000  # bytes that are compressed at once; a block begins without the memory of the one before
+_BLOCK = 2_000_000  # bytes that are compressed at once; a block begins without the memory of the one before
 
 
 def png(image: Image.Image, *, label: Label | None = None) -> bytes:
@@ -53,12 +53,13 @@ def _compressed(rows: NDArray[np.uint8]) -> Iterator[bytes]:
         ending = zlib.Z_FINISH if stop == height else zlib.Z_FULL_FLUSH
         return packer.compress(plain) + packer.flush(ending), plain
 
-    checksum, before = 1, b"\x78\x01"
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for data, plain in pool.map(deflated, starts):
-            checksum = zlib.adler32(plain, checksum)
-            yield before + data
-            before = b""
+    checksum, before, workers = 1, b"\x78\x01", min(4, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        for first in range(0, len(starts), workers):  # a few at a time: all at once would hold the picture once more
+            for data, plain in pool.map(deflated, starts[first : first + workers]):
+                checksum = zlib.adler32(plain, checksum)
+                yield before + data
+                before = b""
     yield struct.pack(">I", checksum)
 
 

@@ -29,11 +29,9 @@ from nanobanana_mcp.tools.session import Opening
 
 Picture = Annotated[str, Field(min_length=1, description="Path or img_... id of the picture.")]
 Tier = Annotated[AskedTier, Field(description="As in generate_image.")]
-Answer = Annotated[
-    Resolution, Field(description="Size of the model's answer; high: as large as the part needs, up to 2K.")
-]
+Answer = Annotated[Resolution, Field(description="Of the model's answer; high: as needed, up to 2K.")]
 Thinking = Annotated[ThinkingLevel | None, Field(description="As in generate_image.")]
-Output = Annotated[str | None, Field(description="A file or a folder to save to; never overwrites.")]
+Output = Annotated[str | None, Field(description="A file or a folder; never overwrites.")]
 Margin = Annotated[int, Field(ge=0, le=8192, description="Pixels to add.")]
 
 CHANGES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
@@ -50,7 +48,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             Field(
                 min_length=4,
                 max_length=4,
-                description="[left, top, right, bottom] in pixels, or in fractions when all four are <= 1.",
+                description="[left, top, right, bottom] in pixels, or fractions if all <= 1.",
             ),
         ] = None,
         mask: Annotated[
@@ -93,8 +91,8 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         server,
         edit_region,
         title="Edit a region",
-        description="Change only one region of a picture; every pixel outside it stays bit-identical (lossless PNG). The "
-        "answer says how well it joined. One call (about $0.04 flash, $0.13 pro), a second if the first does not fit.",
+        description="Change only one region of a picture; every pixel outside it stays bit-identical (lossless PNG). "
+        "One call (about $0.04 flash, $0.13 pro), a second if the first does not fit.",
         annotations=CHANGES,
     )
 
@@ -113,7 +111,6 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         height: Annotated[int | None, Field(ge=1, le=16384, description="With width.")] = None,
         model_tier: Tier = "auto",
         resolution: Answer = "high",
-        thinking_level: Thinking = None,
         output_path: Output = None,
         output_format: FormatText = None,
         quality: QualityText = None,
@@ -128,7 +125,6 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             instruction=instruction,
             model_tier=model_tier,
             resolution=resolution,
-            thinking_level=thinking_level,
             output_path=output_path,
             exact=exact_of(None, None, None, output_format, quality),
         )
@@ -159,7 +155,6 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         ] = None,
         model_tier: Tier = "auto",
         resolution: Answer = "high",
-        thinking_level: Thinking = None,
         output_path: Output = None,
         width: Width = None,
         height: Height = None,
@@ -177,7 +172,6 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             instruction=f"Cut out {subject or 'the main subject'}",
             model_tier=model_tier,
             resolution=resolution,
-            thinking_level=thinking_level,
             output_path=output_path,
             exact=exact_of(width, height, fit, output_format, quality, usual_fit="contain"),
         )

@@ -45,22 +45,20 @@ The full pictures are saved on this machine; the answer has their absolute paths
 small previews and the cost. To edit, give exactly one input image (or file_id) and say in the prompt what changes \
 and what must stay."""
 
-Width = Annotated[
-    int | None, Field(ge=1, le=16384, description="Exact width in pixels of the file; the master is kept.")
-]
-Height = Annotated[int | None, Field(ge=1, le=16384, description="Exact height in pixels.")]
-FitText = Annotated[Fit | None, Field(description="How the picture fills width x height; unset: cover.")]
-FormatText = Annotated[OutputFormat | None, Field(description="File format; unset: as Gemini delivers it.")]
+Width = Annotated[int | None, Field(ge=1, le=16384, description="Exact width in pixels.")]
+Height = Annotated[int | None, Field(ge=1, le=16384, description="Exact height.")]
+FitText = Annotated[Fit | None, Field(description="How it fills width x height; unset: cover.")]
+FormatText = Annotated[OutputFormat | None, Field(description="Unset: as Gemini delivers it.")]
 QualityText = Annotated[int | None, Field(ge=1, le=100, description="For jpeg, webp, avif; unset: 90.")]
 KeyText = Annotated[
     str | None,
     Field(
         min_length=1,
         max_length=200,
-        description="The same key and request again give the same pictures without paying again.",
+        description="Same key and request again: same pictures, no new charge.",
     ),
 ]
-DryRun = Annotated[bool, Field(description="true: only say what it would be and cost.")]
+DryRun = Annotated[bool, Field(description="true: only say what it would cost.")]
 USUAL_QUALITY = 90
 PathText = Annotated[str | None, Field(description="Path of an input image (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF).")]
 
@@ -73,7 +71,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             Field(
                 min_length=1,
                 max_length=MAX_PROMPT,
-                description="What the picture shows, or what an edit changes; sent as written.",
+                description="What it shows, or what an edit changes; sent as written.",
             ),
         ],
         n: Annotated[int, Field(ge=1, le=MAX_N, description="How many pictures; each is paid for.")] = 1,
@@ -90,7 +88,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             list[str] | None,
             Field(
                 max_length=MAX_INPUTS,
-                description="Input images in order, after the three above: paths, files/... ids or img_... ids.",
+                description="Further inputs in order: paths, files/... ids or img_... ids.",
             ),
         ] = None,
         file_id: Annotated[
@@ -148,7 +146,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             Field(max_length=MAX_INPUTS, description="What each input image is for, in the order they are sent."),
         ] = None,
         seed: Annotated[
-            int | None, Field(ge=0, le=2**31 - 1, description="Sent and recorded; Gemini promises no repetition.")
+            int | None, Field(ge=0, le=2**31 - 1, description="Sent and recorded; no promise to repeat.")
         ] = None,
         safety: Annotated[
             dict[HarmCategory, HarmThreshold] | None, Field(description="Gemini's safety thresholds by category.")

@@ -58,4 +58,6 @@ def _slimmed(schema: dict[str, Any]) -> dict[str, Any]:
         found["anyOf"] = options
     if found.get("default", "") is None:
         del found["default"]
+    if found.get("minLength") == 1:  # that an empty text is none, no model need be told
+        del found["minLength"]
     return found

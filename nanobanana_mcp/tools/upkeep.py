@@ -40,9 +40,15 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
 
     async def output_stats(
         recent: Annotated[int, Field(ge=0, le=100, description="How many of the newest pictures to list.")] = 10,
+        lineage_of: Annotated[
+            str | None, Field(description="Instead: what this picture (img_...) was made from, and what from it.")
+        ] = None,
     ) -> ToolResult:
-        from nanobanana_mcp.reports import stats_structure, stats_text
+        from nanobanana_mcp.reports import lineage_structure, lineage_text, stats_structure, stats_text
 
+        if lineage_of is not None:
+            lineage = await (await opening.studio()).lineage(lineage_of)
+            return _both(lineage_text(lineage), lineage_structure(lineage))
         stats = await (await opening.studio()).stats(recent)
         return _both(stats_text(stats), stats_structure(stats))
 
@@ -86,11 +92,10 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         server,
         maintenance,
         title="Maintenance",
-        description="Tidy up. cleanup_expired: note which uploads Google has let go. cleanup_local: move old pictures of "
-        "the output folder to a trash (restore brings them back). check_quota: what the Files API holds. "
-        "database_hygiene: find renamed files, report missing ones. full_cleanup: all of these but check_quota. "
-        "recover: finish what a killed process left behind. Touches only files that this studio made and that are "
-        "unchanged; records and lineage stay. A dry run (the default) lists exactly what the real run does.",
+        description="Tidy up. cleanup_expired: note which uploads Google has let go. cleanup_local: move old pictures to a "
+        "trash. restore: bring them back. check_quota: what the Files API holds. database_hygiene: find renamed files, "
+        "report missing ones. full_cleanup: the three. recover: finish what a killed process left. Touches only unchanged "
+        "files that this studio made; records and lineage stay. A dry run (the default) lists exactly what would be done.",
         annotations=ToolAnnotations(
             read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
         ),

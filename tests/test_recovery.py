@@ -1,0 +1,200 @@
+"""What is left open: finished once, never undone, and asked for again without hanging."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import FakeModel, jpeg, refusal, reply
+
+from nanobanana_mcp import keeping
+from nanobanana_mcp.domain import ImageRequest, now
+from nanobanana_mcp.errors import ServiceError, SetupError, StudioError
+from nanobanana_mcp.library.journal import Journal
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.state import Presence, spool, spooled_calls
+from nanobanana_mcp.studio import Studio
+from tests.rooms import order, rows
+
+
+def _rows(studio: Studio, query: str) -> list[tuple[Any, ...]]:
+    return rows(studio.library.database.path, query)
+
+
+async def _broken_off(studio: Studio, model: FakeModel, *prompts: str) -> list[str]:
+    """Requests that were sent and that this process did not bring to an end; the ids of their calls."""
+    model.answers += [KeyError("a mistake of ours") for _ in prompts]
+    for prompt in prompts:
+        with pytest.raises(KeyError):
+            await studio.create(ImageRequest(prompt=prompt))
+    return [call_id for (call_id,) in _rows(studio, "SELECT id FROM calls ORDER BY reserved_at, id")]
+
+
+async def test_recovery_undoes_nothing_that_ends_while_it_looks(
+    studio: Studio, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def draw() -> bytes:
+        begun.set()
+        await gate.wait()
+        return reply(jpeg())
+
+    model.answers.append(draw)
+    looked, go_on, real = threading.Event(), threading.Event(), Journal.unfinished
+
+    def unfinished(self: Journal) -> Any:
+        found = real(self)
+        looked.set()
+        assert go_on.wait(10)
+        return found
+
+    query = "SELECT state, cost_usd, image_id FROM calls"
+    waiting = asyncio.create_task(studio.create(ImageRequest(prompt="a cat")))
+    async with asyncio.timeout(20):
+        await begun.wait()
+        monkeypatch.setattr(Journal, "unfinished", unfinished)
+        recovering = asyncio.create_task(studio.recover())
+        assert await asyncio.to_thread(looked.wait, 10)
+        gate.set()
+        created = await waiting
+        await studio.delivered(created.request_id)
+        before = _rows(studio, query), _rows(studio, "SELECT usd FROM days")
+        go_on.set()
+        assert await recovering == []
+    assert before[0][0][0] == "done"
+    assert (_rows(studio, query), _rows(studio, "SELECT usd FROM days")) == before
+
+
+async def test_a_request_that_found_no_disk_comes_home_when_it_is_repeated_with_room(
+    studio: Studio, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_given: Any, **_named: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    request = ImageRequest(prompt="a cat")
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping, "write_new", full)
+        with pytest.raises(StudioError):
+            await studio.create(request, key="key:cat")
+        async with asyncio.timeout(20):
+            with pytest.raises(StudioError, match="made before"):
+                await studio.create(request, key="key:cat")
+    async with asyncio.timeout(20):
+        created = await studio.create(request, key="key:cat")
+    assert Path(str(created.images[0].record.path)).read_bytes() == jpeg_of(model)
+    assert len(model.requests) == 1
+    assert len(_rows(studio, "SELECT id FROM calls")) == 1
+
+
+def jpeg_of(model: FakeModel) -> bytes:
+    """What the fake drew for its only request."""
+    assert len(model.requests) == 1
+    return jpeg(comment="number 1")
+
+
+async def test_a_request_of_another_window_is_not_waited_for_without_end(
+    make_studio: Callable[..., Studio], model: FakeModel
+) -> None:
+    studio = make_studio()
+    other, slept = Presence(studio.places), []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    studio._sleep = sleep
+    with pytest.raises(ServiceError):  # its row names a window that goes on living
+        model.answers.append(refusal("NO_IMAGE"))
+        await studio.create(ImageRequest(prompt="a cat"), key="key:cat")
+    with studio.library.database.write() as connection:
+        connection.exec_driver_sql("UPDATE requests SET process = ?", (other.name,))
+        connection.exec_driver_sql("UPDATE calls SET state = 'sent', cost_usd = NULL, settled_at = NULL")
+    async with asyncio.timeout(60):
+        with pytest.raises(ServiceError, match="another window"):
+            await studio.create(ImageRequest(prompt="a cat"), key="key:cat")
+    assert 300 <= sum(slept) <= 4000
+    assert len(model.requests) == 1
+    other.close()
+    await studio.close()
+
+
+async def test_a_row_of_another_version_keeps_nobody_elses_picture_from_coming_home(
+    studio: Studio, model: FakeModel
+) -> None:
+    foreign, ours = await _broken_off(studio, model, "a cat", "a dog")
+    for number, call_id in enumerate((foreign, ours)):
+        spool(call_id, reply(jpeg(comment=f"{number}")), studio.places)
+    with studio.library.database.write() as connection:
+        connection.exec_driver_sql(
+            "UPDATE requests SET plan = json_remove(plan, '$.request') "
+            "WHERE id = (SELECT request_id FROM calls WHERE id = ?)",
+            (foreign,),
+        )
+    found = {one.call.id: one for one in await studio.recover()}
+    assert found[ours].record is not None
+    assert found[foreign].record is None and "another version" in found[foreign].outcome
+    assert foreign in spooled_calls(studio.places), "its raw answer stays"
+    await studio.recover()
+
+
+async def test_an_answer_of_another_version_is_reported_and_its_request_answered(
+    studio: Studio, model: FakeModel
+) -> None:
+    (call_id,) = await _broken_off(studio, model, "a cat")
+    spool(call_id, reply(jpeg()), studio.places)
+    with studio.library.database.write() as connection:
+        connection.exec_driver_sql("UPDATE requests SET plan = '{}'")
+    async with asyncio.timeout(20):
+        with pytest.raises(StudioError, match="another version"):
+            await studio.create(ImageRequest(prompt="a cat"))
+    assert len(model.requests) == 1
+
+
+async def test_a_price_nobody_knows_counts_as_the_estimate_when_gemini_refuses(
+    studio: Studio, model: FakeModel, settings: Any
+) -> None:
+    flash = studio.models["flash"]
+    studio.models["flash"] = type(flash)(**(vars(flash) | {"id": "brand-new", "image_usd": None}))
+    model.answers.append(refusal("IMAGE_SAFETY"))
+    with pytest.raises(StudioError):
+        await studio.create(ImageRequest(prompt="a cat", model_tier="flash"))
+    ((state, cost, estimate),) = _rows(studio, "SELECT state, cost_usd, estimate_usd FROM calls")
+    assert (state, cost) == ("failed", None) and estimate > 0
+    assert _rows(studio, "SELECT usd FROM days") == [(pytest.approx(estimate),)]
+    assert (await studio.stats()).spending.day_usd == pytest.approx(estimate)
+
+
+async def test_a_library_that_is_locked_at_the_start_lets_the_next_recovery_do_it(
+    studio: Studio, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (call_id,) = await _broken_off(studio, model, "a cat")
+    spool(call_id, reply(jpeg()), studio.places)
+
+    def locked(*_given: Any, **_named: Any) -> None:
+        raise SetupError("The library is locked.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "saved", locked)
+        (one,) = await studio.recover()
+        assert one.record is None and "locked" in one.outcome
+    (one,) = await studio.recover()
+    assert one.record is not None and Path(str(one.record.path)).is_file()
+
+
+async def test_two_recoveries_at_once_keep_one_picture(
+    make_studio: Callable[..., Studio], places: Places, model: FakeModel
+) -> None:
+    first = make_studio()
+    (call_id,) = await _broken_off(first, model, "a cat")
+    spool(call_id, reply(jpeg()), places)
+    second = make_studio()
+    await first.close()
+    third = make_studio()
+    found = [one for each in await asyncio.gather(second.recover(), third.recover()) for one in each]
+    assert [one.record is not None for one in found] == [True]
+    assert len(list(places.output.glob("*.jpg"))) == 1
+    assert order().created_at <= now()
+    for studio in (second, third):
+        await studio.close()
