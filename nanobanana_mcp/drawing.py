@@ -1,6 +1,7 @@
 """Carrying out a plan: n calls to the model at once, and for each what follows, from the raw answer to the kept picture."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 from nanobanana_mcp.conversation import history_of
@@ -140,7 +141,9 @@ class Drawing:
         fresh = model_request(plan, parts)
         if plan.request.continue_from is None:
             return fresh, None, notes
-        history, more = await asyncio.to_thread(history_of, plan.request.continue_from, self.library, self.places)
+        history, more = await asyncio.to_thread(
+            history_of, plan.request.continue_from, self.library, self.places, beside=parts[1:]
+        )
         notes += more
         if not history:
             return fresh, None, notes
@@ -173,7 +176,12 @@ class Drawing:
         async with self._gate:
             if run.stop.is_set():
                 return await self._not_sent(run, call)
-            await asyncio.to_thread(self._journal.sent, call.id)
+            try:
+                await asyncio.to_thread(self._journal.sent, call.id)
+            except StudioError as error:
+                with suppress(StudioError):  # else a later start finds it reserved and never sent
+                    await self._give_up(call, error)
+                return run.problem(call, error, type(error).__name__, 0.0)
             try:
                 raw = await self._ask_patiently(run, call, request)
             except UnknownOutcome as error:

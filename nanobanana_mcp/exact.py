@@ -16,7 +16,9 @@ WEBP_SIDE = 16_383
 RESOLUTIONS: dict[ImageSize, Resolution] = {"1K": "1k", "2K": "2k", "4K": "4k"}
 
 
-def shape_request(request: ImageRequest, models: Mapping[TierName, ModelSpec]) -> tuple[ImageRequest, list[str]]:
+def shape_request(
+    request: ImageRequest, models: Mapping[TierName, ModelSpec], *, stay: TierName | None = None
+) -> tuple[ImageRequest, list[str]]:
     """The request with the nearest ratio and the smallest size that covers its exact file, unless it names them.
 
     Raises UnsupportedOption for what the model of its tier cannot do.
@@ -25,7 +27,7 @@ def shape_request(request: ImageRequest, models: Mapping[TierName, ModelSpec]) -
     if exact is None or (exact.width is None and exact.height is None):
         return request, []
     _check_size(exact)
-    spec = choose(request, models).spec
+    spec = choose(request, models, stay=stay).spec
     ratio: AspectRatio | None = request.aspect_ratio
     if ratio is None and exact.width is not None and exact.height is not None:
         ratio = nearest_ratio(exact.width, exact.height, spec.ratios)

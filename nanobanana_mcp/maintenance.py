@@ -15,7 +15,7 @@ from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_own
-from nanobanana_mcp.storage.state import write_record
+from nanobanana_mcp.storage.state import find_in_trash, write_record
 from nanobanana_mcp.storage.writing import move_new
 
 QUOTA_BYTES = 20 * 10**9
@@ -173,8 +173,8 @@ class Maintenance:
         untracked = untracked_files(self._library, self._places)
         by_content = {hashlib.sha256(read_own(path) or b"").hexdigest(): path for path in untracked} if missing else {}
         for record in missing:
-            trashed = self._places.trash / Path(record.path or "").name
-            if (read_own(trashed) or b"") and hashlib.sha256(read_own(trashed) or b"").hexdigest() == record.sha256:
+            trashed = find_in_trash(record, self._places)
+            if trashed is not None:
                 survey.deeds.append(
                     Deed(
                         kind="note_trash",

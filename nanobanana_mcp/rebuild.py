@@ -1,8 +1,6 @@
 """A new library from the pictures' own records, for when the database is lost or damaged."""
 
-import hashlib
 from dataclasses import dataclass, replace
-from glob import escape
 from pathlib import Path
 
 from nanobanana_mcp.domain import ImageRecord, now
@@ -10,8 +8,7 @@ from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.reading import read_own
-from nanobanana_mcp.storage.state import anybody_alive, read_record
+from nanobanana_mcp.storage.state import anybody_alive, find_in_trash, read_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +35,7 @@ def rebuild(database_path: Path, places: Places) -> Rebuilt:
         if record is None:
             unreadable.append(path)
         else:
-            records[record.id] = replace(record, trash_path=_in_trash(record, places))
+            records[record.id] = replace(record, trash_path=_trash_path(record, places))
     if not records:
         raise SetupError(
             f"There are no records in {places.records}, so nothing can be rebuilt and nothing was changed. "
@@ -80,16 +77,11 @@ def in_order(records: dict[str, ImageRecord]) -> list[ImageRecord]:
     return list(found.values())
 
 
-def _in_trash(record: ImageRecord, places: Places) -> str | None:
-    """Where in the trash a picture is: its name may have been numbered there, its bytes are its own."""
-    if record.path is None or Path(record.path).exists() or not places.trash.is_dir():
+def _trash_path(record: ImageRecord, places: Places) -> str | None:
+    if record.path is None or Path(record.path).exists():
         return None
-    name = Path(record.path)
-    for path in sorted(places.trash.glob(f"{escape(name.stem)}*{escape(name.suffix)}")):
-        data = read_own(path)
-        if data is not None and hashlib.sha256(data).hexdigest() == record.sha256:
-            return str(path)
-    return None
+    found = find_in_trash(record, places)
+    return str(found) if found is not None else None
 
 
 def _put_aside(path: Path) -> Path | None:

@@ -65,6 +65,7 @@ def stats_structure(stats: Stats) -> dict[str, Any]:
             for call in stats.unknown_outcomes
         ],
         "limits": asdict(stats.limits),
+        "library_lost": stats.forgotten,
         "prices_date": PRICES_DATE.isoformat(),
         "spent": {
             "last_hour_usd": stats.spending.hour_usd,
@@ -84,6 +85,11 @@ def stats_text(stats: Stats) -> str:
         _limits_line(stats),
         f"In the Files API: {stats.live_uploads} live uploads, {megabytes(stats.live_upload_bytes)} MB.",
     ]
+    if stats.forgotten:
+        lines.append(
+            "The library is empty, but the output folder has records of pictures: if it was lost, end every server and run "
+            "'nanobanana-mcp rebuild'."
+        )
     if stats.missing:
         lines.append(f"{len(stats.missing)} of the newest {LOOKED_AT} pictures have lost their file.")
     if stats.untracked:

@@ -49,8 +49,8 @@ def input_count(request: ImageRequest) -> int:
     return len(request.inputs) + (request.file_id is not None) + (request.continue_from is not None)
 
 
-def choose(request: ImageRequest, models: Mapping[TierName, ModelSpec]) -> Choice:
-    """Pick the model for a request.
+def choose(request: ImageRequest, models: Mapping[TierName, ModelSpec], *, stay: TierName | None = None) -> Choice:
+    """Pick the model for a request. `stay` is the tier that a conversation began with.
 
     Raises UnsupportedOption naming the tier that can, when the tier asked for cannot do what is asked.
     """
@@ -64,6 +64,8 @@ def choose(request: ImageRequest, models: Mapping[TierName, ModelSpec]) -> Choic
             reason += f" (another word for {tier})"
         return _choice(request, models[tier], reason, auto=False)
 
+    if stay is not None and cannot(request, models[stay]) is None:
+        return _choice(request, models[stay], f"{stay}, which drew the picture that goes on", auto=True)
     tier, reason = _weigh(request)
     problem = cannot(request, models[tier])
     if problem:

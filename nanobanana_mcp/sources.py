@@ -26,7 +26,7 @@ from nanobanana_mcp.pixels.clean import clean
 from nanobanana_mcp.pixels.header import check_bounds, read_header
 from nanobanana_mcp.storage.paths import Places, shorten
 from nanobanana_mcp.storage.reading import read_input
-from nanobanana_mcp.storage.state import write_record
+from nanobanana_mcp.storage.state import has_record, write_record
 from nanobanana_mcp.stored import UPLOAD_BYTES, sendable, stored_bytes
 from nanobanana_mcp.uploads import MARGIN_S, RETENTION, Uploads
 
@@ -202,6 +202,8 @@ class Sources:
                 ) from error
             upload = replace(source.upload, image_id=record.id) if source.upload is not None else None
             source = replace(source, record=record, new=False, upload=upload)
+        elif source.record.origin == "imported" and not has_record(source.record.id, self._places):
+            write_record(source.record, self._places)  # the first attempt may have been cut short
         elif self._moved(source):
             assert source.path is not None
             self._library.relink(source.record.id, source.path)

@@ -38,6 +38,8 @@ class Stats:
     limits: Limits
     spending: Spending
     minute_calls: int
+    forgotten: bool
+    """Whether the library has no picture although the output folder has records of some."""
 
 
 def collect(library: Library, journal: Journal, places: Places, backend: Backend, limits: Limits, recent: int) -> Stats:
@@ -68,4 +70,5 @@ def collect(library: Library, journal: Journal, places: Places, backend: Backend
         limits=limits,
         spending=spending,
         minute_calls=spending.minute_calls(now()),
+        forgotten=not newest and any(places.records.glob("img_*.json")),
     )

@@ -1,6 +1,7 @@
 """The studio: its methods are the verbs. It puts the parts together and alone knows the order of things."""
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -58,6 +59,8 @@ SAME_REQUEST = (
     "ask for n of them, or give another idempotency_key."
 )
 
+logger = logging.getLogger(__name__)
+
 DRAIN_S = 20.0
 """How long an ending process waits for pictures that are being drawn; most take less."""
 
@@ -102,6 +105,7 @@ class Studio:
         self._closing = False
         self._stops: dict[str, asyncio.Event] = {}
         self._callers: Counter[str] = Counter()
+        self._joined: dict[str, str] = {}
         self._counts = Counts(database=database)
         self._sleep = sleep
         self._drawing = Drawing(
@@ -133,8 +137,9 @@ class Studio:
         """
         given = named_inputs(request)
         mode = find_mode(request) if sources is None else "edit"
-        request, notes = shape_request(request, self.models)
-        choice = choose(request, self.models)
+        stay = await asyncio.to_thread(self._stays_with, request)
+        request, notes = shape_request(request, self.models, stay=stay)
+        choice = choose(request, self.models, stay=stay)
         target = await asyncio.to_thread(plan_target, request.output_path, self.places)
         if sources is None:
             sources = [await self.sources.find(one, offline=offline) for one in given]
@@ -145,6 +150,11 @@ class Studio:
             request, mode=mode, choice=choice, target=target, sources=sources, history=history, notes=notes
         )
         return made, sources
+
+    def _stays_with(self, request: ImageRequest) -> TierName | None:
+        """The tier whose model drew the picture that a conversation goes on from: its signatures are that model's."""
+        drew = self.library.get(request.continue_from) if request.continue_from is not None else None
+        return next((tier for tier, spec in self.models.items() if drew is not None and spec.id == drew.model_id), None)
 
     async def create(self, request: ImageRequest, *, key: str | None = None, progress: Progress = silent) -> Created:
         """Make or edit pictures. What was begun is finished and kept even when the caller goes away.
@@ -181,7 +191,10 @@ class Studio:
         return await self._answer(order.id, task)
 
     async def delivered(self, request_id: str) -> None:
-        await asyncio.to_thread(self.journal.delivered, request_id)
+        try:
+            await asyncio.to_thread(self.journal.delivered, request_id)
+        except StudioError as error:  # the pictures are there and told; at worst they are told once more
+            logger.warning("That %s was delivered could not be noted: %s", request_id, error)
 
     async def upload(self, path: str, display_name: str | None = None) -> Uploaded:
         """Put a picture into the Files API, unless the same content is alive there already."""
@@ -309,7 +322,7 @@ class Studio:
             self.journal.reserve, order, n=job.calls, estimate_usd=reserved_usd, limits=self.limits
         )
         if reservation.replay:
-            return await self._replay(reservation, progress)
+            return await self._replay(order.id, reservation, progress)
         plan = replace(plan, warnings=(*plan.warnings, *reservation.warnings))
         try:
             sources = await self.sources.enter(sources)
@@ -344,15 +357,30 @@ class Studio:
 
     def _stop(self, request_id: str) -> None:
         self._stops.setdefault(request_id, asyncio.Event()).set()
+        joined = self._joined.pop(request_id, None)
+        if joined is not None:
+            self._callers[joined] -= 1
+            if self._callers[joined] == 0:
+                self._stop(joined)
 
-    async def _replay(self, reservation: Reservation, progress: Progress) -> Created:
+    async def _join(self, asking: str, request_id: str, task: asyncio.Task[Created]) -> Created:
+        """Wait for a request that is under way on behalf of another that repeats it."""
+        self._callers[request_id] += 1
+        self._joined[asking] = request_id
+        try:
+            created = await asyncio.shield(task)
+        finally:
+            if self._joined.pop(asking, None) is not None:
+                self._callers[request_id] -= 1
+        return replace(created, warnings=(*created.warnings, SAME_REQUEST))
+
+    async def _replay(self, asking: str, reservation: Reservation, progress: Progress) -> Created:
         """The answer to a request that was made before: waited for, recovered or read back; never paid twice."""
         order = reservation.order
         await progress(0, len(reservation.calls), "This request was made before; waiting for its pictures")
         running = self._running.get(order.id)
         if running is not None:
-            created = await self._answer(order.id, running)
-            return replace(created, warnings=(*created.warnings, SAME_REQUEST))
+            return await self._join(asking, order.id, running)
         waited = 0.0
         while True:
             order, calls = await asyncio.to_thread(self.journal.order, order.id)

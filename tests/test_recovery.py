@@ -132,7 +132,7 @@ async def test_a_row_of_another_version_keeps_nobody_elses_picture_from_coming_h
             "WHERE id = (SELECT request_id FROM calls WHERE id = ?)",
             (foreign,),
         )
-    found = {one.call.id: one for one in await studio.recover()}
+    found = {one.call_id: one for one in await studio.recover()}
     assert found[ours].record is not None
     assert found[foreign].record is None and "another version" in found[foreign].outcome
     assert foreign in spooled_calls(studio.places), "its raw answer stays"

@@ -306,7 +306,7 @@ async def test_without_a_key_a_paid_call_says_what_to_set_and_writes_nothing(
 async def test_a_full_disk_is_noticed_before_anything_is_paid_for(
     studio: Studio, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nanobanana_mcp.studio.ROOM", 1 << 62)
+    monkeypatch.setattr("nanobanana_mcp.job.ROOM", 1 << 62)
     with pytest.raises(SetupError, match="MB left"):
         await studio.create(ImageRequest(prompt="a cat"))
     assert model.requests == []

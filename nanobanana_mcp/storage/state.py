@@ -1,11 +1,13 @@
 """What the studio keeps for itself: raw answers, thumbnails, records beside them, and signs of life."""
 
 import errno
+import hashlib
 import json
 import os
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from filelock import FileLock, Timeout
 from nanobanana_mcp.domain import ImageRecord, Parent, is_image_id, new_id
 from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.writing import replace_durably
 
 
@@ -93,6 +96,10 @@ def write_record(record: ImageRecord, places: Places, *, extra: dict[str, Any] |
     replace_durably(places.records / f"{record.id}.json", json.dumps(body, ensure_ascii=False, indent=1).encode())
 
 
+def has_record(image_id: str, places: Places) -> bool:
+    return (places.records / f"{image_id}.json").is_file()
+
+
 def read_record(path: Path) -> ImageRecord | None:
     """The record in a file, None when it is not one of ours."""
     try:
@@ -104,6 +111,18 @@ def read_record(path: Path) -> ImageRecord | None:
         return record if _is_sound(record) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def find_in_trash(record: ImageRecord, places: Places) -> Path | None:
+    """Where in the trash a picture is: its name may have been numbered there, its bytes are its own."""
+    if record.path is None or not places.trash.is_dir():
+        return None
+    name = Path(record.path)
+    for path in sorted(places.trash.glob(f"{escape(name.stem)}*{escape(name.suffix)}")):
+        data = read_own(path)
+        if data is not None and hashlib.sha256(data).hexdigest() == record.sha256:
+            return path
+    return None
 
 
 def _is_sound(record: ImageRecord) -> bool:
