@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -52,6 +51,7 @@ from nanobanana_mcp.storage.state import Presence
 from nanobanana_mcp.storage.writing import check_room, plan_target
 from nanobanana_mcp.stored import stored_bytes
 from nanobanana_mcp.tiers import ModelSpec, TierName
+from nanobanana_mcp.underway import UnderWay
 from nanobanana_mcp.uploads import Uploads
 
 SAME_REQUEST = (
@@ -100,12 +100,8 @@ class Studio:
         self.uploads = Uploads(model, self.library, places, backend)
         self.sources = Sources(model, self.library, self.uploads, places, backend, uploading=uploading != "never")
         self._maintenance = Maintenance(self.library, model, places, backend)
-        self._running: dict[str, asyncio.Task[Created]] = {}
-        """Requests of this process that are under way, from before their row is written."""
+        self._under_way = UnderWay()
         self._closing = False
-        self._stops: dict[str, asyncio.Event] = {}
-        self._callers: Counter[str] = Counter()
-        self._joined: dict[str, str] = {}
         self._counts = Counts(database=database)
         self._sleep = sleep
         self._drawing = Drawing(
@@ -127,7 +123,7 @@ class Studio:
 
     @cached_property
     def _recovery(self) -> Recovery:
-        return Recovery(self.journal, self.places, self._presence, running=self._running)
+        return Recovery(self.journal, self.places, self._presence, running=self._under_way)
 
     async def plan(
         self, request: ImageRequest, *, offline: bool = False, sources: list[Source] | None = None
@@ -185,10 +181,12 @@ class Studio:
             fingerprint=plan.fingerprint(tuple(s.record.sha256 or s.record.id for s in sources)),
             idempotency_key=key,
         )
-        task = asyncio.create_task(self._reserve_and_draw(job, order, plan, sources, reserved_usd, progress))
-        self._running[order.id] = task
-        task.add_done_callback(lambda done: self._ended(order.id, done))
-        return await self._answer(order.id, task)
+        self._under_way.begin(order.id, self._reserve_and_draw(job, order, plan, sources, reserved_usd, progress))
+        try:
+            return await self._under_way.answer(order.id)
+        except StudioError:
+            await self.delivered(order.id)  # a failure that is told counts as delivered
+            raise
 
     async def delivered(self, request_id: str) -> None:
         try:
@@ -304,10 +302,7 @@ class Studio:
         the rest.
         """
         self._closing = True
-        for request_id in self._running:
-            self._stop(request_id)
-        if self._running:
-            await asyncio.wait(self._running.values(), timeout=DRAIN_S)
+        await self._under_way.finish(DRAIN_S)
         await self.uploads.drain(UPLOAD_DRAIN_S)
         await self.model.close()
         await asyncio.to_thread(self.library.database.close)
@@ -335,52 +330,16 @@ class Studio:
         if parents != plan.parents:  # another request was quicker to enter one of them
             plan = replace(plan, parents=parents)
             await asyncio.to_thread(self.journal.replan, order.id, plan.dump())
-        stop = self._stops.setdefault(order.id, asyncio.Event())
+        stop = self._under_way.stop_of(order.id)
         return await self._drawing.carry_out(plan, sources, order, reservation.calls, progress, job.recipe, stop)
-
-    async def _answer(self, request_id: str, task: asyncio.Task[Created]) -> Created:
-        """Wait for a request without owning it: when its last caller goes away, what was sent is still brought home
-        and kept, and nothing more is sent. A failure that is told counts as delivered.
-        """
-        self._callers[request_id] += 1
-        try:
-            return await asyncio.shield(task)
-        except StudioError:
-            await self.delivered(request_id)
-            raise
-        except asyncio.CancelledError:
-            if self._callers[request_id] == 1:
-                self._stop(request_id)
-            raise
-        finally:
-            self._callers[request_id] -= 1
-
-    def _stop(self, request_id: str) -> None:
-        self._stops.setdefault(request_id, asyncio.Event()).set()
-        joined = self._joined.pop(request_id, None)
-        if joined is not None:
-            self._callers[joined] -= 1
-            if self._callers[joined] == 0:
-                self._stop(joined)
-
-    async def _join(self, asking: str, request_id: str, task: asyncio.Task[Created]) -> Created:
-        """Wait for a request that is under way on behalf of another that repeats it."""
-        self._callers[request_id] += 1
-        self._joined[asking] = request_id
-        try:
-            created = await asyncio.shield(task)
-        finally:
-            if self._joined.pop(asking, None) is not None:
-                self._callers[request_id] -= 1
-        return replace(created, warnings=(*created.warnings, SAME_REQUEST))
 
     async def _replay(self, asking: str, reservation: Reservation, progress: Progress) -> Created:
         """The answer to a request that was made before: waited for, recovered or read back; never paid twice."""
         order = reservation.order
         await progress(0, len(reservation.calls), "This request was made before; waiting for its pictures")
-        running = self._running.get(order.id)
-        if running is not None:
-            return await self._join(asking, order.id, running)
+        if order.id in self._under_way:
+            created = await self._under_way.join(asking, order.id)
+            return replace(created, warnings=(*created.warnings, SAME_REQUEST))
         waited = 0.0
         while True:
             order, calls = await asyncio.to_thread(self.journal.order, order.id)
@@ -416,10 +375,3 @@ class Studio:
     def _check_setup(self) -> None:
         if self._setup_problem is not None:
             raise SetupError(self._setup_problem)
-
-    def _ended(self, request_id: str, task: asyncio.Task[Created]) -> None:
-        self._running.pop(request_id, None)
-        self._stops.pop(request_id, None)
-        self._callers.pop(request_id, None)
-        if not task.cancelled():
-            task.exception()  # whoever waited has it; when nobody did, the journal does

@@ -14,7 +14,7 @@ from nanobanana_mcp.domain import ImageRecord, Parent, now
 from nanobanana_mcp.errors import RequestError, SetupError, StudioError
 from nanobanana_mcp.gemini.client import RemoteFile
 from nanobanana_mcp.library.totals import totals
-from nanobanana_mcp.maintenance import Operation, Report
+from nanobanana_mcp.maintenance import Maintenance, Operation, Report
 from nanobanana_mcp.studio import Studio
 from tests.rooms import clutter, dump, hang, holiday, png, tree, upload
 
@@ -376,3 +376,19 @@ async def test_a_folder_that_cannot_be_written_is_said_in_words(
     else:
         assert any("old.png" in line for line in (*report.left, *report.findings))
     assert dump(studio.library.database.path) == before
+
+
+async def test_a_picture_that_is_changed_after_the_survey_is_left_where_it_is(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = _old(studio, "mine-now.png")
+    real = Maintenance._do
+
+    def meanwhile(self: Maintenance, survey: Any) -> None:
+        Path(str(kept.path)).write_bytes(b"the user's own work")
+        real(self, survey)
+
+    monkeypatch.setattr(Maintenance, "_do", meanwhile)
+    report = await _clean(studio)
+    assert Path(str(kept.path)).read_bytes() == b"the user's own work"
+    assert report.deeds == () and "changed" in report.left[0]

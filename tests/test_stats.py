@@ -1,14 +1,17 @@
 """What output_stats finds: totals, the newest pictures, and what is amiss; and that it only looks."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from conftest import Connect
+from fakes import photo
 
 from nanobanana_mcp.budget import Limits
 from nanobanana_mcp.domain import now
 from nanobanana_mcp.library.totals import Total
+from nanobanana_mcp.reports import stats_text
 from nanobanana_mcp.studio import Studio
 from tests.rooms import dump, hang, order, png, record, tree, upload
 
@@ -76,18 +79,77 @@ async def test_missing_and_foreign_files_are_told_from_ours(studio: Studio) -> N
     assert stats.untracked == (output / "holiday.jpg",)
 
 
-async def test_spending_lost_answers_and_undelivered_pictures_are_shown(studio: Studio) -> None:
-    reserved = studio.journal.reserve(order(tier="pro"), n=3, estimate_usd=0.2, limits=studio.limits)
-    kept = record(tier="pro")
-    studio.journal.saved(reserved.calls[0].id, kept, 0.15)
-    studio.journal.unknown(reserved.calls[1].id, message="lost")
+async def test_spending_lost_answers_and_undelivered_pictures_are_shown(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("nanobanana_mcp.library.journal.now", lambda: now() - timedelta(minutes=5))
+        reserved = studio.journal.reserve(order(tier="pro"), n=2, estimate_usd=0.2, limits=studio.limits)
+        kept = record(tier="pro")
+        studio.journal.saved(reserved.calls[0].id, kept, 0.15)
+        studio.journal.unknown(reserved.calls[1].id, message="lost")
+    under_way = studio.journal.reserve(order(tier="pro"), n=2, estimate_usd=0.1, limits=studio.limits)
+    studio.journal.saved(under_way.calls[0].id, record(tier="pro"), 0.1)
     stats = await studio.stats()
-    assert stats.total.usd == pytest.approx(0.35)
-    assert stats.by_tier["pro"].usd == pytest.approx(0.35)
+    assert stats.total.usd == pytest.approx(0.45)
+    assert stats.by_tier["pro"].usd == pytest.approx(0.45)
     assert stats.spending.hour_usd == pytest.approx(0.55)
     assert stats.limits.per_hour_usd == 1.0
     assert stats.undelivered == (kept.id,)
     assert [call.id for call in stats.unknown_outcomes] == [reserved.calls[1].id]
+
+
+async def test_each_backend_has_its_own_newest_and_undelivered_pictures(
+    make_studio: Callable[..., Studio], studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("nanobanana_mcp.library.journal.now", lambda: now() - timedelta(minutes=5))
+        reserved = studio.journal.reserve(order(), n=1, estimate_usd=0.2, limits=studio.limits)
+        kept = record()
+        studio.journal.saved(reserved.calls[0].id, kept, 0.15)
+    emulated = make_studio(backend="emulator")
+    stats = await emulated.stats()
+    assert (stats.recent, stats.undelivered, stats.missing) == ((), (), ())
+    assert "img_" not in stats_text(stats)
+    assert kept.id in stats_text(await studio.stats())
+    await emulated.close()
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Limits(), ["no limit a request", "$0.00 in the last hour (no limit)", "$0.00 today (UTC) (no limit)"]),
+        (Limits(per_call_usd=2.0, per_hour_usd=5.0), ["at most $2.00 a request", "(at most $5.00)"]),
+        (Limits(calls_per_minute=40), ["in the last minute (at most 40)"]),
+    ],
+)
+async def test_limits_are_said_as_they_are(
+    limits: Limits, words: list[str], make_studio: Callable[..., Studio]
+) -> None:
+    studio = make_studio(limits=limits)
+    said = stats_text(await studio.stats())
+    for word in words:
+        assert word in said
+    assert "of no limit" not in said and "None" not in said
+    await studio.close()
+
+
+async def test_one_picture_is_one_picture(studio: Studio) -> None:
+    hang(studio.library, studio.places.output / "a.png")
+    said = stats_text(await studio.stats())
+    assert "1 picture made" in said and "1 pictures" not in said
+
+
+async def test_a_callers_own_picture_that_was_converted_is_nobodys_draw(
+    connect: Connect, tmp_path: Path
+) -> None:
+    path = photo(tmp_path / "heron.png")
+    async with connect() as client:
+        await client.call_tool("convert_image", {"image": str(path), "width": 50})
+        result = await client.call_tool("output_stats", {})
+    facts, said = result.structured_content, result.content[0].text
+    assert facts["pictures"] == 0 and facts["by_tier"] == facts["by_mode"] == {}
+    assert "None" not in said and "\n: " not in said
 
 
 async def test_only_live_uploads_of_this_backend_are_counted(studio: Studio) -> None:
