@@ -30,8 +30,11 @@ JOBS: dict[str, Callable[[Bench], Iterator[Result]]] = {
 
 
 def main() -> int:
-    """Measure and print. 1 when a figure misses its goal."""
+    """Measure and print. 1 when a figure misses its goal, 2 where it cannot be measured."""
     asked = _parser().parse_args()
+    if sys.platform != "linux":
+        sys.stderr.write("The benchmarks read memory and processor time from /proc, which only Linux has.\n")
+        return 2
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=asked.folder) as name, Gemini() as gemini:
         bench = Bench(gemini=gemini, folder=Path(name).resolve(), quick=asked.quick, with_peer=not asked.no_peer)

@@ -43,7 +43,7 @@ def peer(url: str) -> Contestant:
         sys.stderr.write(f"Installing {PEER} into {PEER_HOME} (once; about a minute) ...\n")
         venv.create(PEER_HOME, with_pip=True)
         install = [str(PEER_HOME / "bin" / "python"), "-m", "pip", "install", "--quiet", PEER, *PEER_NEEDS]
-        subprocess.run(install, check=True)  # noqa: S603 - our own command
+        subprocess.run(install, check=True)
     return Contestant(name="peer", command=(str(program),), environment=(("GEMINI_BASE_URL", url),))
 
 

@@ -22,7 +22,6 @@ from nanobanana_mcp.domain import ModelRequest
 from nanobanana_mcp.edits import Wish, region_job
 from nanobanana_mcp.gemini.client import RemoteFile
 from nanobanana_mcp.library.database import Database
-from nanobanana_mcp.run import Progress, silent
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio import Studio
 from nanobanana_mcp.tiers import BY_ID, DEFAULTS
@@ -76,7 +75,7 @@ def main() -> None:
         sys.stdout.flush()
         for name in REGIONS:
             command = [sys.executable, "-m", "benchmarks.edits", str(photo), name]
-            subprocess.run(command, check=True)  # noqa: S603 - our own command
+            subprocess.run(command, check=True)
 
 
 def write_photo(path: Path) -> None:

@@ -16,7 +16,7 @@ ANSWER_S = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """A server to measure: how it is started, and the arguments it takes for each kind of picture."""
+    """A server to measure and how it is started."""
 
     name: str
     command: tuple[str, ...]
@@ -44,7 +44,7 @@ class Server:
         self._log = (folder / "stderr.txt").open("ab")
         environment = {**_environment(folder), **dict(contestant.environment)}
         self.born = time.perf_counter()
-        self._process = subprocess.Popen(  # noqa: S603 - our own command
+        self._process = subprocess.Popen(
             contestant.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

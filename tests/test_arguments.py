@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from conftest import Emulated
 from fakes import photo
+from fastmcp.exceptions import ToolError
 
 FLASH, PRO, LITE = "gemini-nano-banana-2.1", "gemini-3-pro-image", "gemini-3.1-flash-lite-image"
 PROMPT = "  A heron,\n at 7 o'clock: 50% grey & 'blue' "
@@ -174,3 +175,34 @@ async def test_the_mode_decides_whether_the_shape_of_the_source_is_kept(
     assert emulated.drawn[0]["generationConfig"]["imageConfig"].get("aspectRatio") == ratio
     assert result.structured_content["mode"] == ("edit" if is_edit else "generate")
     assert result.structured_content["aspect_ratio_sent"] == ratio
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "words"),
+    [
+        ("generate_image", {"fit": "pad"}, "fit .*width x height"),
+        ("generate_image", {"quality": 3}, "quality goes with output_format jpeg, webp or avif"),
+        ("generate_image", {"quality": 3, "output_format": "png"}, "quality goes with"),
+        ("edit_region", {"quality": 3}, "quality goes with"),
+        ("extend_image", {"quality": 3, "output_format": "png"}, "quality goes with"),
+        ("remove_background", {"quality": 3}, "quality"),
+        ("convert_image", {"fit": "pad"}, "fit says"),
+        ("convert_image", {"quality": 3, "output_format": "png"}, "png has no quality"),
+        ("maintenance", {"operation": "check_quota", "keep_count": 3}, "keep_count"),
+        ("maintenance", {"operation": "restore", "max_age_hours": 2.0}, "max_age_hours"),
+        ("maintenance", {"operation": "recover", "keep_count": 3}, "keep_count"),
+        ("maintenance", {"operation": "cleanup_expired", "max_age_hours": 2.0}, "max_age_hours"),
+    ],
+)
+async def test_an_argument_that_would_do_nothing_is_refused(
+    tool: str, arguments: dict[str, Any], words: str, emulated: Emulated, tmp_path: Path
+) -> None:
+    if tool == "generate_image":
+        arguments = {"prompt": "a cat"} | arguments
+    elif tool != "maintenance":
+        arguments = {"image": str(photo(tmp_path / "sea.png"))} | arguments
+    if tool in ("edit_region", "extend_image"):
+        arguments |= {"instruction": "a boat"} | ({"box": [1, 1, 90, 90]} if tool == "edit_region" else {"right": 90})
+    with pytest.raises(ToolError, match=words):
+        await emulated.client.call_tool(tool, arguments)
+    assert emulated.drawn == []

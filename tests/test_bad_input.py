@@ -22,6 +22,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "directory": ({"input_image_path_1": "folder"}, r"folder is a folder; name an image file"),
     "unreadable": ({"input_image_path_1": "locked.png"}, r"locked.png.*may not be read.*permissions"),
     "dots": ({"input_image_path_1": "../../nowhere/../x.png"}, r"There is no image '../../nowhere/../x.png'"),
+    "folder_called_files": ({"input_images": ["files/cat.png"]}, r"no Files API id.*\./files/cat\.png"),
     "url": ({"input_image_path_1": "https://example.org/a.png"}, r"is an address; give the path.*download it"),
     "data_url": ({"input_image_path_1": "data:image/png;base64,AAAA"}, r"is an address; give the path"),
     "file_url": ({"input_image_path_1": "file:///tmp/a.png"}, r"is an address; give the path"),

@@ -327,7 +327,7 @@ async def test_a_limit_on_one_request_counts_both_calls(
     source = saved(tmp_path, photo(300, 200, seed=8), "s.png")
     studio = make_studio(limits=Limits(per_call_usd=0.07))
     async with connect(open_it=lambda: studio) as client:
-        with pytest.raises(ToolError, match=r"limit for one request is \$0\.07"):
+        with pytest.raises(ToolError, match=r"limit of \$0\.07 for one request"):
             await client.call_tool(
                 "edit_region", {"image": str(source), "instruction": "a hat", "box": [100, 50, 200, 150]}
             )

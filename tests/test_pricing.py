@@ -105,3 +105,34 @@ async def test_a_model_without_a_price_says_that_its_cost_is_not_known(studio: S
     model.answers.append(reply(jpeg()))
     created = await studio.create(ImageRequest(prompt="a cat", model_tier="flash"))
     assert created.cost_usd is None and created.images[0].cost_usd is None
+
+
+async def test_more_thinking_reserves_more(studio: Studio, model: FakeModel) -> None:
+    reserved = []
+    for level in ("minimal", "medium", "high"):
+        created = await studio.create(ImageRequest(prompt="a cat", model_tier="flash", thinking_level=level))
+        _, (call,) = studio.journal.order(created.request_id)
+        quote = await studio.quote(ImageRequest(prompt="a cat", model_tier="flash", thinking_level=level))
+        assert quote.plan.estimate_usd == pytest.approx(call.estimate_usd)
+        reserved.append(call.estimate_usd)
+    assert reserved == sorted(set(reserved))
+
+
+async def test_an_answer_that_was_thought_about_for_long_costs_no_more_than_was_reserved(
+    studio: Studio, model: FakeModel
+) -> None:
+    model.answers.append(reply(jpeg(), thought_tokens=5500))
+    created = await studio.create(ImageRequest(prompt="a cat", model_tier="flash", thinking_level="high"))
+    _, (call,) = studio.journal.order(created.request_id)
+    assert created.cost_usd is not None and created.cost_usd <= call.estimate_usd
+
+
+async def test_the_pictures_of_a_conversation_are_reserved_for_as_well(studio: Studio) -> None:
+    first = (await studio.create(ImageRequest(prompt="a cat"))).images[0].record.id
+    second = (await studio.create(ImageRequest(prompt="a hat", continue_from=first))).images[0].record.id
+    quotes = [
+        await studio.quote(ImageRequest(prompt="a scarf", inputs=(second,))),
+        await studio.quote(ImageRequest(prompt="a scarf", continue_from=second)),
+    ]
+    alone, together = (quote.plan.estimate_usd for quote in quotes)
+    assert alone is not None and together is not None and together > alone

@@ -124,9 +124,8 @@ def test_every_file_that_the_readme_points_to_is_there_and_its_picture_is_small(
 
 
 def test_the_example_of_a_policy_does_what_it_says() -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (example,) = re.findall(r"`(tools: \{generate_image: .*?)`", README)
     policy = Policy.parse(example, source="README.md")
-    assert policy.judge("generate_image", {"prompt": "p", "n": 4}, required=("prompt",)).allowed
-    refused = policy.judge("generate_image", {"prompt": "p", "n": 5}, required=("prompt",))
-    assert not refused.allowed
-    assert "Ask for four pictures or fewer" in str(refused.message)
+    allowed = policy.judge("generate_image", {"prompt": "p", "n": 4}, required=("prompt",))
+    assert allowed.allowed and [(limit.maximum, limit.window_s) for limit in allowed.limits] == [(100, 86_400.0)]
+    assert not policy.judge("generate_image", {"prompt": "p", "n": 5}, required=("prompt",)).allowed

@@ -2,11 +2,16 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from fakes import photo
 
-from nanobanana_mcp.errors import SetupError
+from nanobanana_mcp.domain import ImageRequest
+from nanobanana_mcp.errors import NotAllowed, SetupError
+from nanobanana_mcp.opening import open_studio
 from nanobanana_mcp.settings import Settings, load_settings, variables
 from nanobanana_mcp.tiers import DEFAULTS
 
@@ -305,3 +310,41 @@ def test_settings_cannot_be_changed_once_they_are_read(set_: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match="frozen"):
         settings.max_concurrency = 3  # type: ignore[misc]
     assert isinstance(settings, Settings)
+
+
+@posix
+async def test_a_library_in_the_home_folder_leaves_the_home_folder_to_its_owner(set_: pytest.MonkeyPatch) -> None:
+    home = Path.home()
+    set_.setenv("NANOBANANA_DATABASE_URL", f"sqlite:///{home / 'library.db'}")
+    set_.setenv("NANOBANANA_OUTPUT_DIR", str(home / "Pictures" / "nanobanana"))
+    set_.setenv("NANOBANANA_BACKEND", "emulator")
+    picture = photo(home / "photos" / "heron.png")
+    studio = open_studio(load_settings())
+    created = await studio.create(
+        ImageRequest(prompt="a hat", inputs=(str(picture),), output_path=str(home / "hats" / "hat.jpg"))
+    )
+    assert Path(str(created.images[0].record.path)).parent == home / "hats"
+    with pytest.raises(NotAllowed, match="studio's own"):
+        await studio.create(ImageRequest(prompt="a hat", inputs=(str(home / "library.db"),)))
+    with pytest.raises(NotAllowed, match="studio's own"):
+        await studio.create(ImageRequest(prompt="a hat", output_path=str(load_settings().state_dir / "hat.jpg")))
+    await studio.close()
+    strange = {path.name for path in home.iterdir() if not path.name.startswith("library.db")}
+    assert strange == {"Pictures", "photos", "hats"}
+
+
+@posix
+def test_a_working_directory_that_was_removed_stops_no_start(tmp_path: Path) -> None:
+    folder = tmp_path / "worktree"
+    folder.mkdir()
+    code = (
+        "import os, sys; os.chdir(sys.argv[1]); os.rmdir(sys.argv[1])\n"
+        "from nanobanana_mcp.server import build_server\n"
+        "from nanobanana_mcp.opening import open_places\n"
+        "from nanobanana_mcp.settings import load_settings\n"
+        "build_server(load_settings())\n"
+        "print(open_places(load_settings()).base)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(Path.home())

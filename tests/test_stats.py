@@ -140,9 +140,7 @@ async def test_one_picture_is_one_picture(studio: Studio) -> None:
     assert "1 picture made" in said and "1 pictures" not in said
 
 
-async def test_a_callers_own_picture_that_was_converted_is_nobodys_draw(
-    connect: Connect, tmp_path: Path
-) -> None:
+async def test_a_callers_own_picture_that_was_converted_is_nobodys_draw(connect: Connect, tmp_path: Path) -> None:
     path = photo(tmp_path / "heron.png")
     async with connect() as client:
         await client.call_tool("convert_image", {"image": str(path), "width": 50})

@@ -331,3 +331,31 @@ async def test_the_studio_closes_the_model_and_does_not_wait_for_ever(
     assert model.closed == 1 and time.monotonic() - started < 2
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_two_calls_of_the_same_words_at_once_get_one_picture_and_are_told_so(
+    studio: Studio, model: FakeModel
+) -> None:
+    request = ImageRequest(prompt="a cat")
+    answers = await asyncio.gather(studio.create(request), studio.create(request))
+    assert len({created.images[0].record.id for created in answers}) == len(model.requests) == 1
+    told = [warning for created in answers for warning in created.warnings if "idempotency_key" in warning]
+    assert len(told) == 1 and " n" in told[0]
+
+
+async def test_an_answer_of_another_model_than_was_asked_is_said(studio: Studio, model: FakeModel) -> None:
+    model.answers += [reply(jpeg(comment="1"), model_id="gemini-something-else"), reply(jpeg(comment="2"))]
+    created = await studio.create(ImageRequest(prompt="a cat"))
+    assert any("gemini-something-else" in warning for warning in created.warnings)
+    assert (await studio.create(ImageRequest(prompt="a dog"))).warnings == ()
+
+
+async def test_room_is_wanted_for_every_picture_before_the_first_is_paid_for(
+    studio: Studio, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[int] = []
+    monkeypatch.setattr("nanobanana_mcp.studio.check_room", lambda _folder, room: wanted.append(room))
+    await studio.create(ImageRequest(prompt="a cat", resolution="1k"))
+    one = max(wanted)
+    await studio.create(ImageRequest(prompt="a dog", resolution="4k", n=4))
+    assert max(wanted) - one > 200_000_000

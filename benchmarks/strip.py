@@ -1,0 +1,155 @@
+"""Draws docs/edits.jpg: three edits before and after, made by the studio on the emulator: `python -m benchmarks.strip`."""
+
+import asyncio
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+import httpx2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from nanobanana_mcp.edits import Wish, cutout_job, extension_job, region_job
+from nanobanana_mcp.emulator.app import Emulator
+from nanobanana_mcp.emulator.control import Picture
+from nanobanana_mcp.gemini.client import Gemini
+from nanobanana_mcp.job import Job
+from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.recipes.patching import RegionEdit
+from nanobanana_mcp.recipes.widening import Extension
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.studio import Studio
+from nanobanana_mcp.tiers import BY_ID, DEFAULTS
+from tests.scenes import as_bytes, cutout, on_background, photo, redrawn
+
+TILE = (330, 248)
+BOX = (300, 120, 520, 340)
+NIGHT = (24, 58, 74)
+FOOTER = (
+    "Emulated: rendered scenes, and answers that were moved, scaled and recoloured as a model's are. No real model."
+)
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        emulator = Emulator()
+        studio = _studio(root, emulator)
+        try:
+            tiles = [await _region(studio, emulator, root), await _extended(studio, emulator, root)]
+            tiles.append(await _cut(studio, emulator, root))
+        finally:
+            await studio.close()
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("docs/edits.jpg")
+    _composed(tiles).save(target, "JPEG", quality=80, optimize=True, progressive=True)
+    sys.stdout.write(f"{target}: {target.stat().st_size / 1000:.0f} kB\n")
+
+
+async def _region(studio: Studio, emulator: Emulator, root: Path) -> tuple[str, Image.Image, Image.Image]:
+    before = photo(800, 600, seed=21)
+    job = await region_job(studio, _wish(root, before), box=BOX, mask=None, feather=16, grow=16, context=0.5)
+    assert isinstance(job.recipe, RegionEdit)
+    left, top, right, bottom = job.recipe.patch.box
+    painted = before.copy()
+    painted.paste(_balloon((190, 190)), (BOX[0] + 15, BOX[1] + 15), _balloon((190, 190)))
+    size = (1024, 1024 * (bottom - top) // (right - left))
+    answer = redrawn(
+        painted.crop((left, top, right, bottom)), shift=(4, -3), scale=1.01, gain=(0.96, 1.02, 1.03), size=size
+    )
+    after = await _made(studio, emulator, job, answer)
+    framed = before.copy()
+    ImageDraw.Draw(framed).rectangle(BOX, outline=(255, 255, 255), width=4)
+    return "edit_region: a balloon, in the box only", framed, after
+
+
+async def _extended(studio: Studio, emulator: Emulator, root: Path) -> tuple[str, Image.Image, Image.Image]:
+    world = photo(800, 600, seed=8)
+    before = world.crop((200, 100, 600, 500))
+    job = await extension_job(studio, _wish(root, before), margins=(200, 100, 200, 100), aspect_ratio=None, size=None)
+    assert isinstance(job.recipe, Extension)
+    (step,) = job.recipe.steps
+    answer = redrawn(world.crop(step.box), shift=(-5, 3), scale=1.012, gain=(1.03, 0.98, 0.97), size=(1200, 896))
+    after = await _made(studio, emulator, job, answer)
+    shown = Image.new("RGB", world.size, (238, 238, 238))
+    shown.paste(before, (200, 100))
+    return "extend_image: on every side", shown, after
+
+
+async def _cut(studio: Studio, emulator: Emulator, root: Path) -> tuple[str, Image.Image, Image.Image]:
+    alpha, colour = cutout(800, 600, seed=2)
+    before = photo(800, 600, seed=12)
+    pixels = np.dstack([np.clip(colour, 0, 255), alpha * 255]).round().astype(np.uint8)
+    subject = Image.fromarray(pixels)
+    before.paste(subject, mask=subject)
+    job = await cutout_job(studio, _wish(root, before), subject=None)
+    plates = [on_background(alpha, colour, background) for background in ((255, 255, 255), (0, 0, 0))]
+    found = (await _made(studio, emulator, job, *plates)).convert("RGBA")
+    return (
+        "remove_background: hair, glass and shadow",
+        before,
+        Image.alpha_composite(_backdrop(found.size), found).convert("RGB"),
+    )
+
+
+def _wish(root: Path, image: Image.Image) -> Wish:
+    path = root / "source.png"
+    path.write_bytes(as_bytes(image))
+    return Wish(image=str(path), instruction="An edit.")
+
+
+async def _made(studio: Studio, emulator: Emulator, job: Job, *answers: Image.Image) -> Image.Image:
+    emulator.control.queue.extend(Picture(as_bytes(answer, "JPEG", quality=92), "image/jpeg") for answer in answers)
+    created = await studio.carry_out(job)
+    return Image.open(io.BytesIO(Path(str(created.images[0].record.path)).read_bytes()))
+
+
+def _studio(root: Path, emulator: Emulator) -> Studio:
+    for name in ("pictures", "state"):
+        (root / name).mkdir()
+    return Studio(
+        model=Gemini(api_key="TEST_KEY", transport=httpx2.ASGITransport(app=emulator.app)),
+        database=Database.open(root / "state" / "library.db"),
+        places=Places(output=root / "pictures", state=root / "state", base=root),
+        backend="emulator",
+        models={tier: BY_ID[model_id] for tier, model_id in DEFAULTS.items()},
+        uploading="never",
+    )
+
+
+def _balloon(size: tuple[int, int]) -> Image.Image:
+    """A red balloon with its light from the upper left."""
+    width, height = size
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    across, down = (x - width * 0.5) / (width * 0.4), (y - height * 0.45) / (height * 0.43)
+    inside = np.clip((1 - np.hypot(across, down)) * width * 0.4, 0, 1)
+    light = np.clip(1.05 - 0.55 * np.hypot(across + 0.35, down + 0.4), 0.25, 1)
+    shine = np.exp(-(((across + 0.4) / 0.18) ** 2) - ((down + 0.45) / 0.22) ** 2)
+    base = np.stack([225 * light + 60 * shine, 35 * light + 190 * shine, 40 * light + 190 * shine], axis=-1)
+    pixels = np.dstack([np.clip(base, 0, 255), inside * 255]).round().astype(np.uint8)
+    return Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(0.6))
+
+
+def _backdrop(size: tuple[int, int]) -> Image.Image:
+    slope = np.linspace(1.25, 0.7, size[1], dtype=np.float32)[:, None, None] * np.array(NIGHT, np.float32)
+    rows = np.broadcast_to(np.clip(slope, 0, 255).astype(np.uint8), (size[1], size[0], 3))
+    return Image.fromarray(np.ascontiguousarray(rows)).convert("RGBA")
+
+
+def _composed(tiles: list[tuple[str, Image.Image, Image.Image]]) -> Image.Image:
+    gap, head, foot = 10, 26, 24
+    size = (len(tiles) * (TILE[0] + gap) + gap, head + 2 * (TILE[1] + gap) + foot)
+    sheet = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for column, (caption, before, after) in enumerate(tiles):
+        left = gap + column * (TILE[0] + gap)
+        draw.text((left, 6), caption, fill=(20, 20, 20), font=font)
+        for row, image in enumerate((before, after)):
+            shown = image.convert("RGB").resize(TILE, Image.Resampling.LANCZOS)
+            sheet.paste(shown, (left, head + row * (TILE[1] + gap)))
+    draw.text((gap, size[1] - foot), FOOTER, fill=(90, 90, 90), font=ImageFont.load_default(12))
+    return sheet
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

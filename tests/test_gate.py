@@ -1,0 +1,91 @@
+"""What stands before the tools: limits that count calls that are made, and words that name what refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Connect
+from fakes import FakeModel
+from fastmcp import Client
+from fastmcp.exceptions import ToolError
+
+from nanobanana_mcp.errors import SetupError
+from nanobanana_mcp.studio import Studio
+
+TWO = "tools: {generate_image: {rules: [{rate_limit: 2/minute}]}}\n"
+SECRET = "AIzaSyCANARYcanaryCANARYcanaryCANARY1234"
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text(TWO)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the client has open."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.setenv("CLAUDE_PROJECT_DIR", str(folder))
+    return folder
+
+
+async def _refusal(client: Client[Any], **arguments: Any) -> str:
+    with pytest.raises(ToolError) as caught:
+        await client.call_tool("generate_image", {"prompt": "a cat"} | arguments)
+    return str(caught.value)
+
+
+async def test_calls_that_were_not_made_use_up_no_limit(connect: Connect, policy: Path, model: FakeModel) -> None:
+    async with connect(policy=policy) as client:
+        for _ in range(3):
+            assert "n:" in await _refusal(client, n=0)
+            await client.call_tool("generate_image", {"prompt": "a cat", "dry_run": True})
+        for prompt in ("a cat", "a dog"):
+            await client.call_tool("generate_image", {"prompt": prompt})
+        assert (await _refusal(client, prompt="a heron")).startswith("Policy violation:")
+    assert len(model.requests) == 2
+
+
+async def test_a_policy_that_cannot_be_read_is_no_violation_of_it(
+    connect: Connect, policy: Path, model: FakeModel
+) -> None:
+    policy.write_text("- a list\n")
+    async with connect(policy=policy) as client:
+        said = await _refusal(client)
+    assert str(policy) in said and "Policy violation" not in said
+    assert model.requests == []
+
+
+async def test_a_library_that_is_locked_is_no_violation_of_a_policy(
+    connect: Connect, policy: Path, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def locked(*_given: Any) -> None:
+        raise SetupError("The library is locked.")
+
+    monkeypatch.setattr(Studio, "take", locked)
+    async with connect(policy=policy) as client:
+        assert await _refusal(client) == "The library is locked."
+    assert model.requests == []
+
+
+async def test_a_projects_policy_that_is_a_link_is_not_followed_and_quotes_nothing(
+    connect: Connect, project: Path, tmp_path: Path, model: FakeModel
+) -> None:
+    (tmp_path / "secrets.yaml").write_text(f"default: {SECRET}\n")
+    (project / "nanobanana-policy.yaml").symlink_to(tmp_path / "secrets.yaml")
+    async with connect() as client:
+        said = await _refusal(client)
+    assert "nanobanana-policy.yaml is a link" in said and SECRET not in said
+    assert model.requests == []
+
+
+async def test_a_users_own_policy_may_be_a_link(connect: Connect, policy: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.yaml"
+    link.symlink_to(policy)
+    async with connect(policy=link) as client:
+        for prompt in ("a cat", "a dog"):
+            await client.call_tool("generate_image", {"prompt": prompt})
+        assert "Policy violation" in await _refusal(client, prompt="a heron")

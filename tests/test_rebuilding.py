@@ -1,0 +1,150 @@
+"""A new library from the pictures' own records: what comes back, what is refused, and what no bad record can stop."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import FakeModel, jpeg, refusal, reply
+
+from nanobanana_mcp.commands import run
+from nanobanana_mcp.domain import ImageRequest, new_id
+from nanobanana_mcp.errors import SetupError
+from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.rebuild import rebuild
+from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.state import Presence, spool, spooled_calls
+from nanobanana_mcp.studio import Studio
+from tests.rooms import dump, rows
+
+
+async def _filled(make_studio: Callable[..., Studio], *prompts: str) -> list[str]:
+    """The ids of new pictures, in a library that nobody has open any more."""
+    studio = make_studio()
+    made = [(await studio.create(ImageRequest(prompt=prompt))).images[0].record.id for prompt in prompts]
+    await studio.close()
+    return made
+
+
+def _known(database_path: Path) -> set[str]:
+    return {found for (found,) in rows(database_path, "SELECT id FROM images")}
+
+
+async def test_a_library_that_a_server_has_open_is_not_rebuilt(
+    make_studio: Callable[..., Studio], settings: Settings, places: Places, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    await _filled(make_studio, "a cat")
+    before, server = dump(settings.database_path), Presence(places)
+    monkeypatch.setenv("NANOBANANA_OUTPUT_DIR", str(settings.output_dir))
+    monkeypatch.setenv("NANOBANANA_DATABASE_URL", settings.database_url)
+    assert run(["rebuild"]) == 2
+    assert "End every window that uses it" in capsys.readouterr().err
+    assert dump(settings.database_path) == before
+    assert not list(settings.database_path.parent.glob("*.aside-*"))
+    server.close()
+    assert run(["rebuild"]) == 0
+
+
+async def test_an_answer_that_waited_while_the_library_was_rebuilt_becomes_a_picture(
+    make_studio: Callable[..., Studio], settings: Settings, places: Places, model: FakeModel
+) -> None:
+    await _filled(make_studio, "a cat")
+    studio = make_studio()
+    model.answers.append(KeyError("a mistake of ours"))
+    with pytest.raises(KeyError):
+        await studio.create(ImageRequest(prompt="a dog"))
+    ((call_id,),) = rows(settings.database_path, "SELECT id FROM calls WHERE state = 'sent'")
+    spool(call_id, reply(jpeg(comment="the dog")), places)
+    await studio.close()
+    rebuild(settings.database_path, places)
+    studio = make_studio()
+    (found,) = await studio.recover()
+    assert found.record is not None and Path(str(found.record.path)).read_bytes() == jpeg(comment="the dog")
+    assert spooled_calls(places) == []
+    assert found.record.id in [record.id for record in studio.library.recent(5)]
+    assert await studio.recover() == []
+    await studio.close()
+
+
+@pytest.mark.parametrize("junk", [b"", b"{", refusal("NO_IMAGE"), reply(b"no picture at all")])
+async def test_what_lies_in_the_spool_and_is_no_picture_stops_no_start(
+    junk: bytes, make_studio: Callable[..., Studio], places: Places
+) -> None:
+    studio = make_studio()
+    whole, broken = new_id(), new_id()
+    spool(broken, junk, places)
+    spool("not-one-of-ours", junk, places)
+    spool(whole, reply(jpeg()), places)
+    assert f"img_{whole}" in [found.record.id for found in await studio.recover() if found.record is not None]
+    await studio.close()
+
+
+BAD: dict[str, dict[str, Any]] = {
+    "path": {"path": 5},
+    "width": {"width": None},
+    "time": {"created_at": "yesterday"},
+    "zone": {"created_at": "2026-11-20T12:00:00"},
+    "id": {"id": "../../x"},
+    "parents": {"parents": [{"image_id": 5, "role": "base"}]},
+    "origin": {"origin": None},
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_a_record_that_was_tampered_with_is_left_out_and_the_others_come_back(
+    name: str, make_studio: Callable[..., Studio], settings: Settings, places: Places
+) -> None:
+    good, bad = await _filled(make_studio, "a cat", "a dog")
+    file = places.records / f"{bad}.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | BAD[name]))
+    rebuilt = rebuild(settings.database_path, places)
+    assert (rebuilt.pictures, rebuilt.unreadable) == (1, (file,))
+    assert _known(settings.database_path) == {good}
+
+
+async def test_two_records_of_one_picture_are_one_picture(
+    make_studio: Callable[..., Studio], settings: Settings, places: Places
+) -> None:
+    (made,) = await _filled(make_studio, "a cat")
+    (places.records / "copy.json").write_bytes((places.records / f"{made}.json").read_bytes())
+    assert rebuild(settings.database_path, places).pictures == 1
+    assert _known(settings.database_path) == {made}
+
+
+async def test_the_old_library_stays_in_force_until_the_new_one_is_whole(
+    make_studio: Callable[..., Studio], settings: Settings, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await _filled(make_studio, "a cat", "a dog")
+    before = dump(settings.database_path)
+
+    def full(*_given: Any) -> None:
+        raise SetupError("The disk that holds the library is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Library, "add_all", full)
+        with pytest.raises(SetupError, match="full"):
+            rebuild(settings.database_path, places)
+    assert dump(settings.database_path) == before
+    assert rebuild(settings.database_path, places).pictures == 2
+    assert _known(settings.database_path) == set(made)
+
+
+async def test_a_picture_that_was_found_again_is_rebuilt_where_it_is(
+    make_studio: Callable[..., Studio], settings: Settings, places: Places
+) -> None:
+    (made,) = await _filled(make_studio, "a cat")
+    studio = make_studio()
+    record = studio.library.get(made)
+    assert record is not None
+    moved = Path(str(record.path)).rename(places.output / "renamed.jpg")
+    await studio.maintain("database_hygiene", dry_run=False)
+    await studio.close()
+    rebuild(settings.database_path, places)
+    database = Database.open(settings.database_path)
+    found = Library(database).get(made)
+    database.close()
+    assert found is not None and found.path == str(moved)
