@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from nanobanana_mcp.domain import ImageRecord, is_image_id
@@ -15,7 +15,7 @@ from nanobanana_mcp.mending import found_again, put_together
 from nanobanana_mcp.plan import load_plan
 from nanobanana_mcp.settling import settle
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import Presence, drop_spool, drop_unfinished, spooled, spooled_calls
+from nanobanana_mcp.storage.state import Presence, drop_spool, drop_unfinished, is_alive, spooled, spooled_calls
 
 logger = logging.getLogger(__name__)
 
@@ -36,26 +36,26 @@ class Recovery:
     """Never touches what belongs to a living process."""
 
     def __init__(
-        self, journal: Journal, places: Places, presence: Presence, *, running: Container[str] | None = None
+        self, journal: Journal, places: Places, presence: Callable[[], Presence], *, running: Container[str]
     ) -> None:
-        """`running` has the ids of this process's requests that are under way; None: any of them may be."""
+        """`presence` makes this process's sign of life, which only recover() needs; `running` has the ids of its
+        requests that are under way.
+        """
         self._journal = journal
         self._places = places
         self._presence = presence
         self._running = running
         self._one_at_a_time = threading.Lock()
 
-    def left_behind(self) -> list[tuple[Order, Call]]:
-        """Open calls of processes that no longer run, and of this one where it could not finish them."""
+    def left_behind(self, own: str | None = None) -> list[tuple[Order, Call]]:
+        """Open calls of processes that no longer run, and of this one, `own`, where it could not finish them."""
         alive: dict[str, bool] = {}
         found = []
         for order, call in self._journal.unfinished():
-            if order.process == self._presence.name and self._running is not None:
-                if order.id not in self._running:
-                    found.append((order, call))
+            if order.id in self._running:
                 continue
             if order.process not in alive:
-                alive[order.process] = self._presence.is_alive(order.process)
+                alive[order.process] = order.process != own and is_alive(order.process, self._places)
             if not alive[order.process]:
                 found.append((order, call))
         return found
@@ -63,19 +63,20 @@ class Recovery:
     def recover(self) -> list[Recovered]:
         """Bring every call that was left behind to an end, once, whichever process does it."""
         with self._one_at_a_time:
+            presence = self._presence()
             owned: set[str] = set()
             found = []
-            for order, _ in self.left_behind():
+            for order, _ in self.left_behind(presence.name):
                 if order.id in owned:
                     continue
-                taken = self._journal.take_over(order.id, dead=order.process, process=self._presence.name)
+                taken = self._journal.take_over(order.id, dead=order.process, process=presence.name)
                 if taken is None:
                     continue
                 owned.add(order.id)
                 found += [self._end(taken[0], call) for call in taken[1]]
             found += [mended for order_id in owned if (mended := self._put_together(order_id)) is not None]
             found += self._adopt()
-            self._sweep()
+            self._sweep(presence)
             return found
 
     def preview(self) -> list[Recovered]:
@@ -154,11 +155,11 @@ class Recovery:
             found.append(Recovered(call_id=call_id, outcome=f"kept as {record.id} at {record.path}", record=record))
         return found
 
-    def _sweep(self) -> None:
+    def _sweep(self, presence: Presence) -> None:
         """Drop raw answers whose picture is kept, since a process may end between the two, and writes cut short."""
         for call_id in spooled_calls(self._places):
             state = self._journal.state_of(call_id)
             if state is not None and state not in (*UNSETTLED, "unknown"):
                 drop_spool(call_id, self._places)
-        if self._presence.sweep():
-            drop_unfinished(self._places, before=self._presence.since)
+        if presence.sweep():
+            drop_unfinished(self._places, before=presence.since)

@@ -238,9 +238,16 @@ class Sources:
             header = read_header(data)
             check_bounds(header, data)
             if known is not None and known.origin != "imported":
-                return self._fitting(
-                    Source(given=given, record=known, new=False, data=data, mime_type=known.mime_type, original=data)
+                ours = Source(
+                    given=given,
+                    record=known,
+                    new=False,
+                    data=data,
+                    mime_type=known.mime_type,
+                    original=data,
+                    path=path,
                 )
+                return self._fitting(ours)
             cleaned = clean(data, max_bytes=self._max_bytes)
         except NotAnImage as error:
             raise NotAnImage(f"{path}: {error}") from error

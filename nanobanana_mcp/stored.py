@@ -20,7 +20,11 @@ def stored_bytes(record: ImageRecord, places: Places) -> bytes:
     path = record.trash_path or record.path
     if path is None:
         raise SourceNotFound(f"{record.id} is known from the Files API only; its bytes never were on this machine.")
-    data = read_input(path, places)[1] if record.origin == "imported" else read_own(Path(path))
+    data = None
+    if record.origin != "imported":
+        data = read_own(Path(path))
+    elif Path(path).exists():
+        data = read_input(path, places)[1]
     if data is None:
         raise SourceNotFound(
             f"The file of {record.id} is not there ({path}). Give the path where it is now; maintenance with operation "

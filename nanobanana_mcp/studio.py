@@ -123,7 +123,7 @@ class Studio:
 
     @cached_property
     def _recovery(self) -> Recovery:
-        return Recovery(self.journal, self.places, self._presence, running=self._under_way)
+        return Recovery(self.journal, self.places, lambda: self._presence, running=self._under_way)
 
     async def plan(
         self, request: ImageRequest, *, offline: bool = False, sources: list[Source] | None = None

@@ -345,6 +345,6 @@ def test_a_working_directory_that_was_removed_stops_no_start(tmp_path: Path) -> 
         "build_server(load_settings())\n"
         "print(open_places(load_settings()).base)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-P", "-c", code, str(folder)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(Path.home())

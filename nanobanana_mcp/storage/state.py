@@ -144,6 +144,11 @@ def anybody_alive(places: Places) -> bool:
     return any(_is_alive(path) for path in folder.glob("*.lock"))
 
 
+def is_alive(process: str, places: Places) -> bool:
+    """Whether the process that called itself so still runs."""
+    return _is_alive(places.state / "processes" / f"{process}.lock")
+
+
 def _is_alive(sign: Path) -> bool:
     """Whether the process of a sign of life still runs; the sign of a dead one is removed."""
     if not sign.exists():
@@ -154,10 +159,9 @@ def _is_alive(sign: Path) -> bool:
     except Timeout:
         return True
     except OSError as error:
-        if error.errno == errno.ENOENT:
-            return False
-        raise
-    sign.unlink(missing_ok=True)
+        return error.errno != errno.ENOENT  # on a read-only disk nobody can tell, and nothing is taken over
+    with suppress(OSError):
+        sign.unlink(missing_ok=True)
     return False
 
 
