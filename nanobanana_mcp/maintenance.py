@@ -18,6 +18,8 @@ from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.state import find_in_trash, write_record
 from nanobanana_mcp.storage.writing import move_new
 
+MAX_AGE_HOURS = 168
+KEEP_COUNT = 10
 QUOTA_BYTES = 20 * 10**9
 STALE_UPLOAD = timedelta(hours=1)
 
@@ -75,8 +77,6 @@ class Maintenance:
         to think that the pictures were deleted.
         """
         survey = _Survey()
-        if image_ids and operation != "restore":
-            raise RequestError("image_ids goes with operation 'restore' only.")
         if operation in ("cleanup_local", "database_hygiene", "full_cleanup", "restore"):
             self._check_reachable()
         if operation in ("cleanup_expired", "full_cleanup"):
@@ -281,6 +281,17 @@ class Maintenance:
     def _relink(self, record: ImageRecord, path: Path) -> None:
         self._library.relink(record.id, path)
         write_record(replace(record, path=str(path), trash_path=None), self._places)
+
+
+def check_options(operation: Operation, *, max_age_hours: float, keep_count: int, image_ids: tuple[str, ...]) -> None:
+    """Raise RequestError for an option that would do nothing."""
+    if image_ids and operation != "restore":
+        raise RequestError("image_ids goes with operation 'restore' only.")
+    if (max_age_hours, keep_count) != (MAX_AGE_HOURS, KEEP_COUNT) and operation not in (
+        "cleanup_local",
+        "full_cleanup",
+    ):
+        raise RequestError("max_age_hours and keep_count go with operation 'cleanup_local' or 'full_cleanup' only.")
 
 
 def untracked_files(library: Library, places: Places, *, limit: int | None = None) -> list[Path]:

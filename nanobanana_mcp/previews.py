@@ -4,13 +4,16 @@ from pathlib import Path
 
 from nanobanana_mcp.domain import ImageRecord
 from nanobanana_mcp.errors import RequestError
-from nanobanana_mcp.pixels.previews import MOST_BYTES, Thumbnail, as_it_is, contact_sheet, thumbnail
+from nanobanana_mcp.pixels.previews import Thumbnail, as_it_is, contact_sheet, thumbnail
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.stored import stored_bytes
 
 ANSWER_BYTES = 600_000
 """All previews of one answer: clients cut off at one megabyte, and base64 makes a third more of it."""
+
+SINGLE_BYTES = 57_000
+"""One preview: about 76 kB as it is sent, which keeps a one-picture answer below 80 kB."""
 
 STORED = 512
 """The long side of the thumbnails that are stored, in pixels."""
@@ -27,7 +30,7 @@ def make_previews(records: list[ImageRecord], long_side: int, places: Places) ->
     if len(records) > APART:
         captions = [(data, record.id) for record, data in seen]
         return [contact_sheet(captions, cell=min(320, long_side), max_bytes=ANSWER_BYTES)]
-    most = min(ANSWER_BYTES // len(seen), MOST_BYTES * max(1, round(long_side / STORED)))
+    most = min(ANSWER_BYTES // len(seen), SINGLE_BYTES * max(1, round(long_side / STORED)))
     return [_small(data, long_side=long_side, max_bytes=most) for _, data in seen]
 
 

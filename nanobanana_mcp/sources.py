@@ -193,25 +193,29 @@ class Sources:
     def _enter(self, source: Source) -> Source:
         if source.new:
             record = self._library.add_import(source.record)
-            try:
-                write_record(record, self._places)
-            except OSError as error:
-                raise SetupError(
-                    f"The folder {self._places.own} cannot be written ({error.strerror}), so pictures could not be "
-                    "kept; nothing was sent. Make room, or name another folder by NANOBANANA_OUTPUT_DIR."
-                ) from error
+            self._write_record(record)
             upload = replace(source.upload, image_id=record.id) if source.upload is not None else None
             source = replace(source, record=record, new=False, upload=upload)
-        elif source.record.origin == "imported" and not has_record(source.record.id, self._places):
-            write_record(source.record, self._places)  # the first attempt may have been cut short
         elif self._moved(source):
             assert source.path is not None
             self._library.relink(source.record.id, source.path)
             source = replace(source, record=replace(source.record, path=str(source.path)))
+            self._write_record(source.record)
+        elif source.record.origin == "imported" and not has_record(source.record.id, self._places):
+            self._write_record(source.record)  # the first attempt was cut short
         if source.upload is not None and source.upload_is_new:
             self._library.add_upload(source.upload)
             source = replace(source, upload_is_new=False)
         return source
+
+    def _write_record(self, record: ImageRecord) -> None:
+        try:
+            write_record(record, self._places)
+        except OSError as error:
+            raise SetupError(
+                f"The folder {self._places.own} cannot be written ({error.strerror}), so pictures could not be kept; "
+                "nothing was sent. Make room, or name another folder by NANOBANANA_OUTPUT_DIR."
+            ) from error
 
     def _moved(self, source: Source) -> bool:
         """Whether the library knows a picture at a place where it no longer is, and it was met at another."""

@@ -33,7 +33,7 @@ from nanobanana_mcp.library.counts import Counts
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.journal import UNSETTLED, Journal, Order, Reservation
 from nanobanana_mcp.library.pictures import Library, Lineage
-from nanobanana_mcp.maintenance import Maintenance, Report
+from nanobanana_mcp.maintenance import KEEP_COUNT, MAX_AGE_HOURS, Maintenance, Report, check_options
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.pixels.previews import Thumbnail
 from nanobanana_mcp.plan import Plan
@@ -265,11 +265,12 @@ class Studio:
         operation: Operation,
         *,
         dry_run: bool = True,
-        max_age_hours: float = 168,
-        keep_count: int = 10,
+        max_age_hours: float = MAX_AGE_HOURS,
+        keep_count: int = KEEP_COUNT,
         image_ids: tuple[str, ...] = (),
     ) -> Report:
         """Tidy up; a dry run lists the very deeds that the real run does."""
+        check_options(operation, max_age_hours=max_age_hours, keep_count=keep_count, image_ids=image_ids)
         if operation == "recover":
             found = await asyncio.to_thread(self._recovery.preview) if dry_run else await self.recover()
             return Report(

@@ -77,3 +77,33 @@ def files(folder: Path) -> list[Path]:
     """The pictures that lie open in a folder, below it as well, the studio's own things aside."""
     found = [path for path in folder.rglob("*") if path.is_file()]
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def of_kind(kind: str, image: Image.Image) -> Image.Image:
+    """The picture in the mode that a kind of file stands for."""
+    match kind.split(".")[0]:
+        case "rgba":
+            veil = Image.linear_gradient("L").resize(image.size)
+            return Image.merge("RGBA", (*image.split(), veil))
+        case "p" | "gif":
+            return image.quantize(64)
+        case "cmyk":
+            return image.convert("CMYK")
+        case "grey":
+            return image.convert("L")
+        case "16":
+            high = np.asarray(image.convert("L"), np.uint16)
+            return Image.fromarray(high * 256 + 255 - high)
+    return image
+
+
+def beyond(size: tuple[int, int], box: tuple[int, int, int, int], grow: int) -> NDArray[np.bool_]:
+    """Where nothing may change: all that is further from the box than `grow`."""
+    outside = np.ones((size[1], size[0]), bool)
+    outside[max(0, box[1] - grow) : box[3] + grow, max(0, box[0] - grow) : box[2] + grow] = False
+    return outside
+
+
+def same(before: Pixels, after: Pixels, outside: NDArray[np.bool_]) -> None:
+    assert before.shape == after.shape
+    assert (before[outside] == after[outside]).all()

@@ -77,9 +77,6 @@ class FakeModel:
     async def files(self) -> list[RemoteFile]:
         return list(self.remote.values())
 
-    async def delete(self, name: str) -> None:
-        self.remote.pop(name, None)
-
     async def close(self) -> None:
         self.closed += 1
 
@@ -148,9 +145,6 @@ class _FakeFiles:
                 yield file
 
         return pages()
-
-    async def delete(self, *, name: str) -> None:
-        del self._client.stored[name]
 
 
 async def played(answer: Answer) -> bytes:

@@ -200,6 +200,7 @@ async def test_a_dry_run_counts_the_third_call_and_what_is_made_stays_below_it(
     assert max(charge.usd for charge in emulated.emulator.charges) <= new["estimated_usd_each"]
 
 
+@pytest.mark.slow
 async def test_an_exact_cutout_keeps_its_alpha_and_asks_for_pixels_enough(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(400, 300, seed=9), "s.png")
     drawing(emulated, *_plates(2, WHITE, BLACK, size=(1200, 896)))

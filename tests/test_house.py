@@ -56,7 +56,6 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "commands": ("nanobanana_mcp",),
     "server": ("nanobanana_mcp.opening",),
     "opening": ("nanobanana_mcp.emulator",),
-    "opening": ("nanobanana_mcp.emulator",),
     "tools": tuple(f"nanobanana_mcp.{module}" for module in ("answers", "reports", "edits", "converting")),
     "library": ("alembic",),
 }

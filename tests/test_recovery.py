@@ -1,22 +1,24 @@
 """What is left open: finished once, never undone, and asked for again without hanging."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeModel, jpeg, refusal, reply
+from conftest import Connect
+from fakes import FakeModel, jpeg, photo, refusal, reply
 
 from nanobanana_mcp import keeping
-from nanobanana_mcp.domain import ImageRequest, now
+from nanobanana_mcp.domain import ImageRequest
 from nanobanana_mcp.errors import ServiceError, SetupError, StudioError
 from nanobanana_mcp.library.journal import Journal
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import Presence, spool, spooled_calls
 from nanobanana_mcp.studio import Studio
-from tests.rooms import order, rows
+from tests.rooms import rows
 
 
 def _rows(studio: Studio, query: str) -> list[tuple[Any, ...]]:
@@ -96,8 +98,9 @@ def jpeg_of(model: FakeModel) -> bytes:
 
 
 async def test_a_request_of_another_window_is_not_waited_for_without_end(
-    make_studio: Callable[..., Studio], model: FakeModel
+    make_studio: Callable[..., Studio], model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("nanobanana_mcp.studio.REPLAY_S", 10.0)
     studio = make_studio()
     other, slept = Presence(studio.places), []
 
@@ -111,10 +114,10 @@ async def test_a_request_of_another_window_is_not_waited_for_without_end(
     with studio.library.database.write() as connection:
         connection.exec_driver_sql("UPDATE requests SET process = ?", (other.name,))
         connection.exec_driver_sql("UPDATE calls SET state = 'sent', cost_usd = NULL, settled_at = NULL")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(20):
         with pytest.raises(ServiceError, match="another window"):
             await studio.create(ImageRequest(prompt="a cat"), key="key:cat")
-    assert 300 <= sum(slept) <= 4000
+    assert 10 <= sum(slept) <= 11
     assert len(model.requests) == 1
     other.close()
     await studio.close()
@@ -153,7 +156,7 @@ async def test_an_answer_of_another_version_is_reported_and_its_request_answered
 
 
 async def test_a_price_nobody_knows_counts_as_the_estimate_when_gemini_refuses(
-    studio: Studio, model: FakeModel, settings: Any
+    studio: Studio, model: FakeModel
 ) -> None:
     flash = studio.models["flash"]
     studio.models["flash"] = type(flash)(**(vars(flash) | {"id": "brand-new", "image_usd": None}))
@@ -195,6 +198,43 @@ async def test_two_recoveries_at_once_keep_one_picture(
     found = [one for each in await asyncio.gather(second.recover(), third.recover()) for one in each]
     assert [one.record is not None for one in found] == [True]
     assert len(list(places.output.glob("*.jpg"))) == 1
-    assert order().created_at <= now()
     for studio in (second, third):
         await studio.close()
+
+
+async def test_a_photo_whose_record_cannot_be_written_at_a_second_attempt_is_refused_in_words(
+    studio: Studio, model: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = ImageRequest(prompt="a hat", inputs=(str(photo(tmp_path / "heron.png")),))
+
+    def full(*_given: Any, **_named: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nanobanana_mcp.sources.write_record", full)
+        for _ in range(2):
+            with pytest.raises(SetupError, match="nothing was sent"):
+                await studio.create(request)
+    assert model.requests == []
+    assert _rows(studio, "SELECT DISTINCT state, cost_usd FROM calls") == [("failed", 0.0)]
+    created = await studio.create(request)
+    assert (studio.places.records / f"{created.inputs[0].id}.json").is_file()
+
+
+async def test_a_start_that_cannot_look_at_what_was_left_goes_on_and_says_so(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def locked(*_given: Any) -> None:
+        raise SetupError("The library is locked.")
+
+    with caplog.at_level(logging.WARNING):
+        async with connect() as client:
+            with monkeypatch.context() as patch:
+                patch.setattr(Journal, "unfinished", locked)
+                assert (await client.call_tool("output_stats", {})).structured_content["pictures"] == 0
+                async with asyncio.timeout(10):
+                    while not any("locked" in line for line in caplog.messages):
+                        await asyncio.sleep(0.01)
+            result = await client.call_tool("generate_image", {"prompt": "a cat"})
+    assert result.structured_content["returned"] == 1
+    assert not any("never retrieved" in line for line in caplog.messages)

@@ -1,18 +1,22 @@
 """What output_stats finds: totals, the newest pictures, and what is amiss; and that it only looks."""
 
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Connect
 from fakes import photo
+from fastmcp import Client
+from fastmcp.exceptions import ToolError
 
 from nanobanana_mcp.budget import Limits
 from nanobanana_mcp.domain import now
 from nanobanana_mcp.library.totals import Total
 from nanobanana_mcp.reports import stats_text
 from nanobanana_mcp.studio import Studio
+from nanobanana_mcp.tiers import PRICES_DATE
 from tests.rooms import dump, hang, order, png, record, tree, upload
 
 
@@ -174,3 +178,28 @@ async def test_looking_changes_nothing(studio: Studio, tmp_path: Path) -> None:
     before = tree(tmp_path), dump(studio.library.database.path)
     await studio.stats()
     assert (tree(tmp_path), dump(studio.library.database.path)) == before
+
+
+async def test_what_a_picture_was_made_from_and_what_from_it_can_be_asked(caller: Client[Any]) -> None:
+    async def made(prompt: str, *inputs: str) -> str:
+        arguments = {"prompt": prompt, "input_images": list(inputs), "mode": "edit" if inputs else "auto"}
+        answer = await caller.call_tool("generate_image", arguments)
+        found: str = answer.structured_content["images"][0]["id"]
+        return found
+
+    cat = await made("a cat")
+    hat = await made("a hat on it", cat)
+    scarf = await made("a scarf on it", hat)
+    result = await caller.call_tool("output_stats", {"lineage_of": hat})
+    facts = result.structured_content
+    assert [(step["id"], step["child"], step["depth"]) for step in facts["ancestors"]] == [(cat, hat, 1)]
+    assert [child["id"] for child in facts["children"]] == [scarf]
+    for image_id in (cat, hat, scarf):
+        assert image_id in result.content[0].text
+    with pytest.raises(ToolError, match="no picture img_0000000000000000"):
+        await caller.call_tool("output_stats", {"lineage_of": "img_0000000000000000"})
+
+
+async def test_the_day_of_the_price_list_is_told_with_what_was_spent(caller: Client[Any]) -> None:
+    facts = (await caller.call_tool("output_stats", {})).structured_content
+    assert date.fromisoformat(facts["prices_date"]) == PRICES_DATE

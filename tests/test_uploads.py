@@ -13,9 +13,12 @@ from fastmcp.exceptions import ToolError
 from PIL import Image
 
 from nanobanana_mcp.domain import ImageRequest
+from nanobanana_mcp.emulator.control import Edit
 from nanobanana_mcp.errors import NotAllowed, NotAnImage, SourceNotFound, Unavailable
 from nanobanana_mcp.gemini.client import RemoteFile
 from nanobanana_mcp.studio import Studio
+from tests import scenes
+from tests.easel import drawing, saved, use
 
 
 async def test_an_upload_answers_what_is_needed_to_use_it(emulated: Emulated, tmp_path: Path) -> None:
@@ -263,6 +266,17 @@ async def test_a_file_google_refuses_for_good_is_not_asked_for_forever(studio: S
     with pytest.raises(SourceNotFound):
         await studio.create(ImageRequest(prompt="a hat on it", file_id="files/theirs"))
     assert len(model.requests) <= 2
+
+
+async def test_a_picture_that_was_put_together_is_uploaded_like_any_other(emulated: Emulated, tmp_path: Path) -> None:
+    source = saved(tmp_path, scenes.photo(300, 200, seed=4), "sea.png")
+    drawing(emulated, Edit(shift=(0.004, -0.003)))
+    answer = await use(emulated, "extend_image", image=str(source), right=60)
+    await emulated.studio.uploads.drain(5)
+    (name,) = answer["files_api_ids"]
+    assert name in [file.name for file in await emulated.gemini.files()]
+    digest = hashlib.sha256(Path(answer["images"][0]["path"]).read_bytes()).hexdigest()
+    assert [file.sha256 for file in await emulated.gemini.files() if file.name == name] == [digest]
 
 
 def remote(name: str, mime_type: str) -> RemoteFile:

@@ -287,9 +287,10 @@ def _earlier(connection: Connection, order: Order) -> Order | None:
             return _order(row)
         connection.execute(update(requests).where(same_key).values(idempotency_key=None))
         return None
+    no_key = func.coalesce(requests.c.idempotency_key, "") == ""  # "is null" would lead SQLite through every such row
     row = connection.execute(
         select(requests)
-        .where(requests.c.fingerprint == order.fingerprint, requests.c.idempotency_key.is_(None))
+        .where(requests.c.fingerprint == order.fingerprint, no_key)
         .where(requests.c.delivered_at.is_(None), requests.c.created_at > order.created_at - REPLAY_FOR)
         .where(costly.exists())
         .order_by(requests.c.created_at.desc())

@@ -287,16 +287,19 @@ def _tiled(known: Box, goal: Box, ratios: Mapping[str, Size], enlarged: float) -
     side = max(sides, key=lambda one: missing[one])
     upright = side in ("left", "right")
     long_start, long_end = (known[1], known[3]) if upright else (known[0], known[2])
-    best: tuple[int, int, int, int, str] | None = None
+    length = long_end - long_start
+    best: tuple[int, int, int, int, int, str] | None = None
     for name, shape in ratios.items():
         across, along = shape if upright else shape[::-1]
-        across, along = int(across * enlarged), int(along * enlarged)
+        # No larger than what is missing asks for: in a box that is mostly beyond the canvas nothing can be aligned.
+        part = min(enlarged, max(length / along, (1.5 * missing[side] + 2) / across))
+        across, along = int(across * part), int(along * part)
         depth = min(missing[side], across * 2 // 3)  # a third of the box is known and shows what to go on from
-        reach = min(depth * (along - along // 5), depth * (long_end - long_start))
-        if best is None or reach > best[0]:
-            best = (reach, depth, across, along, name)
+        reach = depth * (length if along >= length else along - along // 5)
+        if best is None or (reach, -across * along) > best[:2]:
+            best = (reach, -across * along, depth, across, along, name)
     assert best is not None
-    _, depth, across, along, name = best
+    _, _, depth, across, along, name = best
     index = sides.index(side)
     outer = known[index] + (depth if index > 1 else -depth)
     inner = outer - across if index > 1 else outer + across

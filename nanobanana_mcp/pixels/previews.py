@@ -21,9 +21,6 @@ _DRAFT_MARGIN: Final = 3
 _REDUCING_GAP: Final = 2.0
 """Pillow averages whole blocks down to twice the size wanted before Lanczos: SSIM 0.998 and more, half the time at 4K."""
 
-MOST_BYTES: Final = 57_000
-"""Of one thumbnail: about 76 kB as it is sent, which keeps a one-picture answer below 80 kB."""
-
 _GAP: Final = 16
 _PLAIN: Final = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-"}
@@ -41,7 +38,7 @@ class Thumbnail:
     height: int
 
 
-def thumbnail(data: bytes, *, long_side: int = 512, max_bytes: int = MOST_BYTES) -> Thumbnail:
+def thumbnail(data: bytes, *, long_side: int = 512, max_bytes: int = 150_000) -> Thumbnail:
     """Return a picture's first frame, at most `long_side` pixels long and `max_bytes` large, never enlarged.
 
     It is a JPEG, or a WebP where a pixel is not opaque. Raises NotAnImage like `examine`.
@@ -49,7 +46,7 @@ def thumbnail(data: bytes, *, long_side: int = 512, max_bytes: int = MOST_BYTES)
     return examine(data, long_side=long_side, max_bytes=max_bytes)[1]
 
 
-def examine(data: bytes, *, long_side: int = 512, max_bytes: int = MOST_BYTES) -> tuple[Header, Thumbnail]:
+def examine(data: bytes, *, long_side: int = 512, max_bytes: int = 150_000) -> tuple[Header, Thumbnail]:
     """Return header and thumbnail of a picture after decoding it once, to its end.
 
     Raises NotAnImage when the bytes are no picture, are cut off or damaged, or are beyond `check_bounds`. Bytes behind
