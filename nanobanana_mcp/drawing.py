@@ -192,14 +192,14 @@ class Drawing:
                 await self._give_up(call, error)
                 return run.problem(call, error, type(error).__name__, 0.0)
         try:
-            image, data = await asyncio.to_thread(self._finish, run, call, raw)
+            image, data = await self._finish(run, call, raw)
         except NoPicture as error:
             return run.problem(call, error, error.reason, cost(run.plan.choice.spec, error.usage))
         except StudioError as error:
             return run.problem(call, error, type(error).__name__, call.estimate_usd)
         record = image.master or image.record
-        if run.plan.recipe is None:
-            image = await self._uploaded(run, image, data)
+        if image.upload is not None:
+            self._uploads.start(image.upload, data)
         run.done += 1
         shape = f"{record.width}x{record.height}, {record.bytes / 1e6:.1f} MB"
         what = "Picture" if run.plan.recipe is None else "Part"
@@ -285,14 +285,27 @@ class Drawing:
             self._journal.failed, call.id, reason=type(error).__name__, message=str(error), cost_usd=0.0
         )
 
-    def _finish(self, run: Run, call: Call, raw: bytes) -> tuple[KeptImage, bytes]:
-        """The raw answer to the disk first; then what is in it. Runs in a thread."""
+    async def _finish(self, run: Run, call: Call, raw: bytes) -> tuple[KeptImage, bytes]:
+        """The raw answer to the disk first; then what is in it, while the journal notes the first step."""
         try:
-            spool(call.id, raw, self.places)
-            self._journal.spooled(call.id)
+            await asyncio.to_thread(spool, call.id, raw, self.places)
         except OSError as error:
             run.warnings.append(f"The raw answer could not be put aside ({error.strerror}); the disk may be full.")
-        kept = settle(raw, plan=run.plan, order=run.order, call=call, places=self.places, journal=self._journal)
+        noting = asyncio.create_task(asyncio.to_thread(self._journal.spooled, call.id))
+        try:
+            kept = await asyncio.to_thread(
+                settle,
+                raw,
+                plan=run.plan,
+                order=run.order,
+                call=call,
+                places=self.places,
+                journal=self._journal,
+                prepare_upload=self._uploads.prepare if self._upload_always and run.plan.recipe is None else None,
+            )
+        finally:
+            with suppress(StudioError):  # the file itself says that it is there
+                await noting
         base = run.sources[0].record if run.plan.mode == "edit" and run.sources else None
         run.warnings += kept.warnings
         if run.plan.recipe is None:

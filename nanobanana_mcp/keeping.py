@@ -2,11 +2,23 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nanobanana_mcp.conversation import remember
-from nanobanana_mcp.domain import ALPHABET, Exact, ImageRecord, KeptImage, ModelReply, Origin, OutputFormat, Parent, now
+from nanobanana_mcp.domain import (
+    ALPHABET,
+    Exact,
+    ImageRecord,
+    KeptImage,
+    ModelReply,
+    Origin,
+    OutputFormat,
+    Parent,
+    Upload,
+    now,
+)
 from nanobanana_mcp.errors import NotAnImage, RequestError, SetupError
 from nanobanana_mcp.gemini.reply import read_reply
 from nanobanana_mcp.library.journal import Call, Journal, Order
@@ -30,15 +42,27 @@ class Kept:
 
     record: ImageRecord
     cost_usd: float | None
+    upload: Upload | None = None
     warnings: tuple[str, ...] = ()
 
 
+PrepareUpload = Callable[[ImageRecord, bytes, str, str | None], Upload]
+
+
 def keep(
-    reply: ModelReply, *, plan: Plan, order: Order, call: Call, places: Places, journal: Journal, again: bool = False
+    reply: ModelReply,
+    *,
+    plan: Plan,
+    order: Order,
+    call: Call,
+    places: Places,
+    journal: Journal,
+    again: bool = False,
+    prepare_upload: PrepareUpload | None = None,
 ) -> Kept:
     """Bytes first, row second: what is cut short here is repeated from the raw answer, with the same outcome.
 
-    `again` says that this is such a repetition, so that files of the first attempt are taken up and not doubled.
+    `prepare_upload` makes the row of the upload that is to follow. `again` says that this is such a repetition, so that files of the first attempt are taken up and not doubled.
     Raises SetupError when no disk takes the picture; its raw answer is then still in the spool.
     """
     image_id = f"img_{call.id}"
@@ -83,9 +107,12 @@ def keep(
             remember(record, reply, plan, places)
     except OSError as error:
         warnings.append(f"The picture is kept, but not its preview or record: {error.strerror} ({places.own}).")
-    journal.saved(call.id, record, price)
+    upload = None
+    if prepare_upload is not None and preview is not None:
+        upload = prepare_upload(record, reply.image, mime_type, record.prompt)
+    journal.saved(call.id, record, price, upload=upload)
     drop_spool(call.id, places)
-    return Kept(record=record, cost_usd=price, warnings=tuple(warnings))
+    return Kept(record=record, cost_usd=price, upload=upload, warnings=tuple(warnings))
 
 
 def keep_made(

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -17,6 +18,9 @@ from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.state import find_in_trash, write_record
 from nanobanana_mcp.storage.writing import move_new
+
+UNTOUCHED_S = 60
+"""A file is written a moment before its row; a later change of its time means that somebody else wrote to it."""
 
 MAX_AGE_HOURS = 168
 KEEP_COUNT = 10
@@ -126,8 +130,9 @@ class Maintenance:
                 old.append(record)
             else:
                 staying_sources.update(parent.image_id for parent in record.parents)
+        folders: dict[str, str | None] = {}
         for record in old:
-            why_not = self._why_keep(record, staying_sources)
+            why_not = self._why_keep(record, staying_sources, folders)
             if why_not:
                 survey.left.append(f"{record.id} {record.path}: {why_not}")
                 continue
@@ -146,34 +151,52 @@ class Maintenance:
         for page in self._library.made():
             yield from page
 
-    def _why_keep(self, record: ImageRecord, staying_sources: set[str]) -> str | None:
+    def _why_keep(self, record: ImageRecord, staying_sources: set[str], folders: dict[str, str | None]) -> str | None:
         if record.id in staying_sources:
             return "a newer picture that stays was made from it"
-        return self._why_untouchable(record)
+        return self._why_untouchable(record, folders)
 
-    def _why_untouchable(self, record: ImageRecord) -> str | None:
-        """Why a file may not be moved although a row of ours names it; None when it is ours as we wrote it."""
+    def _why_untouchable(
+        self, record: ImageRecord, folders: dict[str, str | None], *, thorough: bool = False
+    ) -> str | None:
+        """Why a file may not be moved although a row of ours names it; None when it is ours as we wrote it.
+
+        Without `thorough`, a file that has our size and was not written to since we made it is not read; before it is
+        moved it always is. `folders` remembers what was found of each folder.
+        """
         assert record.path is not None
-        path = Path(record.path)
-        if not path.is_relative_to(self._places.output):
-            return "outside the output folder, where you put it yourself"
-        if path.is_symlink():
-            return "is a link now"
-        if Path(os.path.realpath(path.parent)) != path.parent:
-            return "is reached through a link now"
-        data = read_own(path)
-        if data is None:
+        folder, _, _ = record.path.rpartition(os.sep)
+        if folder not in folders:
+            folders[folder] = self._why_not_there(Path(folder))
+        if folders[folder] is not None:
+            return folders[folder]
+        try:
+            found = os.lstat(record.path)
+        except OSError:
             return "the file is gone already"
-        if len(data) != record.bytes or hashlib.sha256(data).hexdigest() != record.sha256:
+        if stat.S_ISLNK(found.st_mode):
+            return "is a link now"
+        if found.st_size != record.bytes:
+            return "was changed since it was made"
+        if not thorough and found.st_mtime <= record.created_at.timestamp() + UNTOUCHED_S:
+            return None
+        data = read_own(Path(record.path))
+        if data is None or hashlib.sha256(data).hexdigest() != record.sha256:
             return "was changed since it was made"
         return None
+
+    def _why_not_there(self, folder: Path) -> str | None:
+        if not folder.is_relative_to(self._places.output):
+            return "outside the output folder, where you put it yourself"
+        return "is reached through a link now" if Path(os.path.realpath(folder)) != folder else None
 
     def _hygiene(self, survey: _Survey) -> None:
         missing = [r for r in self._kept() if r.path is not None and not os.path.lexists(r.path)]
         untracked = untracked_files(self._library, self._places)
         by_content = {hashlib.sha256(read_own(path) or b"").hexdigest(): path for path in untracked} if missing else {}
+        trash_has_any = self._places.trash.is_dir() and any(self._places.trash.iterdir())
         for record in missing:
-            trashed = find_in_trash(record, self._places)
+            trashed = find_in_trash(record, self._places) if trash_has_any else None
             if trashed is not None:
                 survey.deeds.append(
                     Deed(
@@ -259,7 +282,7 @@ class Maintenance:
             self._library.settle_upload(deed.upload, state="deleted", error=deed.why)
         elif deed.kind == "to_trash":
             assert deed.record is not None and deed.path is not None
-            changed = self._why_untouchable(deed.record)  # once more: hashing thousands of pictures takes minutes
+            changed = self._why_untouchable(deed.record, {}, thorough=True)
             if changed:
                 raise OSError(0, changed)
             moved = move_new(Path(deed.path), self._places.trash, Path(deed.path).name)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from nanobanana_mcp.domain import Failure, ImageRecord, KeptImage
 from nanobanana_mcp.errors import ServiceError, StudioError
 from nanobanana_mcp.gemini.reply import NoPicture, Unreadable, read_reply
-from nanobanana_mcp.keeping import exact_file, keep
+from nanobanana_mcp.keeping import PrepareUpload, exact_file, keep
 from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.plan import Plan
@@ -34,7 +34,15 @@ class Settled:
 
 
 def settle(
-    raw: bytes, *, plan: Plan, order: Order, call: Call, places: Places, journal: Journal, again: bool = False
+    raw: bytes,
+    *,
+    plan: Plan,
+    order: Order,
+    call: Call,
+    places: Places,
+    journal: Journal,
+    again: bool = False,
+    prepare_upload: PrepareUpload | None = None,
 ) -> Settled:
     """Read a raw answer that is in the spool and keep its picture; the journal has the outcome when this returns.
 
@@ -50,8 +58,19 @@ def settle(
     except Unreadable as error:
         journal.unknown(call.id, message=str(error))
         raise
-    kept = keep(reply, plan=plan, order=order, call=call, places=places, journal=journal, again=again)
-    image = KeptImage(record=kept.record, upload=None, cost_usd=kept.cost_usd, text=reply.text, sources=reply.sources)
+    kept = keep(
+        reply,
+        plan=plan,
+        order=order,
+        call=call,
+        places=places,
+        journal=journal,
+        again=again,
+        prepare_upload=prepare_upload,
+    )
+    image = KeptImage(
+        record=kept.record, upload=kept.upload, cost_usd=kept.cost_usd, text=reply.text, sources=reply.sources
+    )
     warnings = list(kept.warnings)
     answered = (reply.model_version or "").removeprefix("models/")
     if answered and not answered.startswith(plan.choice.spec.id):

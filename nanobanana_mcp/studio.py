@@ -102,6 +102,7 @@ class Studio:
         self._maintenance = Maintenance(self.library, model, places, backend)
         self._under_way = UnderWay()
         self._closing = False
+        self._noting: set[asyncio.Task[None]] = set()
         self._counts = Counts(database=database)
         self._sleep = sleep
         self._drawing = Drawing(
@@ -189,6 +190,12 @@ class Studio:
             raise
 
     async def delivered(self, request_id: str) -> None:
+        """Note that an answer has gone to its client; behind the answer, which need not wait for the disk."""
+        noting = asyncio.create_task(self._note_delivery(request_id))
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+
+    async def _note_delivery(self, request_id: str) -> None:
         try:
             await asyncio.to_thread(self.journal.delivered, request_id)
         except StudioError as error:  # the pictures are there and told; at worst they are told once more
@@ -304,6 +311,8 @@ class Studio:
         """
         self._closing = True
         await self._under_way.finish(DRAIN_S)
+        if self._noting:
+            await asyncio.wait(self._noting)
         await self.uploads.drain(UPLOAD_DRAIN_S)
         await self.model.close()
         await asyncio.to_thread(self.library.database.close)

@@ -34,26 +34,34 @@ class Uploads:
 
     async def begin(self, record: ImageRecord, data: bytes, mime_type: str, display_name: str | None = None) -> Upload:
         """Enter an upload and start it; the row that comes back already has the name the file will have."""
+        upload = await asyncio.to_thread(self.prepare, record, data, mime_type, display_name)
+        await asyncio.to_thread(self._library.add_upload, upload)
+        self.start(upload, data)
+        return upload
+
+    def prepare(self, record: ImageRecord, data: bytes, mime_type: str, display_name: str | None = None) -> Upload:
+        """An upload as it will be entered; nothing is sent or written yet."""
         upload_id = new_id()
-        upload = Upload(
+        return Upload(
             id=upload_id,
             image_id=record.id,
             name=f"files/nb{upload_id}",
             uri=None,
             mime_type=mime_type,
             bytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
+            sha256=record.sha256 if record.origin != "imported" else hashlib.sha256(data).hexdigest(),
             display_name=display_name[:DISPLAY_NAME] if display_name else None,
             state="pending",
             created_at=now(),
             expires_at=None,
             backend=self._backend,
         )
-        await asyncio.to_thread(self._library.add_upload, upload)
+
+    def start(self, upload: Upload, data: bytes) -> None:
+        """Send an upload that is entered, behind whatever goes on."""
         task = asyncio.create_task(self._carry_out(upload, data))
         self._running[upload.name] = task
         task.add_done_callback(lambda done: self._finished(upload.name, done))
-        return upload
 
     async def finish(self, upload: Upload) -> Upload:
         """Wait for an upload of this process. Raises what went wrong with it."""

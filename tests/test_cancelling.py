@@ -185,20 +185,6 @@ async def test_a_request_that_comes_while_the_studio_closes_sends_nothing(studio
     assert [request.prompt for request in model.requests] == ["a cat"]
 
 
-async def test_a_picture_whose_upload_cannot_be_noted_is_answered_with_a_warning(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def locked(_upload: object) -> None:
-        raise SetupError("The library is locked.")
-
-    monkeypatch.setattr(studio.library, "add_upload", locked)
-    created = await studio.create(ImageRequest(prompt="a cat", n=2))
-    assert len(created.images) == 2
-    for image in created.images:
-        assert image.upload is None and Path(str(image.record.path)).is_file()
-        assert any(image.record.id in warning and "locked" in warning for warning in created.warnings)
-
-
 async def test_one_call_that_the_journal_does_not_take_leaves_the_others_their_pictures(
     studio: Studio, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

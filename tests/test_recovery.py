@@ -63,6 +63,7 @@ async def test_recovery_undoes_nothing_that_ends_while_it_looks(
         gate.set()
         created = await waiting
         await studio.delivered(created.request_id)
+        await asyncio.wait(studio._noting)
         before = _rows(studio, query), _rows(studio, "SELECT usd FROM days")
         go_on.set()
         assert await recovering == []

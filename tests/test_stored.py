@@ -77,8 +77,9 @@ async def test_folders_that_are_narrowed_later_hold_for_what_was_imported_before
     await studio.close()
 
 
+@pytest.mark.parametrize("place", ["empty", "taken"])
 async def test_photos_that_were_moved_are_sent_from_where_they_are(
-    studio: Studio, model: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: str, studio: Studio, model: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nanobanana_mcp.sources.INLINE_BYTES", 3000)
     paths = [photo(tmp_path / f"{number}.png", color=(number, 0, 0)) for number in (1, 2, 3)]
@@ -88,6 +89,9 @@ async def test_photos_that_were_moved_are_sent_from_where_they_are(
     with studio.library.database.write() as connection:
         connection.exec_driver_sql("UPDATE uploads SET state = 'deleted'")
     moved = [str(path.rename(tmp_path / f"new-{path.name}")) for path in paths]
+    if place == "taken":
+        for path in paths:
+            photo(path, color=(9, 9, 9))
     model.uploads.clear()
     await studio.create(ImageRequest(prompt="another collage", inputs=tuple(moved)))
     assert [entry[1] for entry in model.uploads[:3]] == contents
@@ -121,6 +125,8 @@ async def test_a_copy_takes_nobodys_place(studio: Studio, tmp_path: Path) -> Non
     copy = tmp_path / "copy.png"
     copy.write_bytes(path.read_bytes())
     assert await _imported(studio, copy) == image_id
+    created = await studio.create(ImageRequest(prompt="a hat", inputs=(str(copy),)))
+    assert [parent.image_id for parent in created.images[0].record.parents] == [image_id]
     record = studio.library.get(image_id)
     assert record is not None and record.path == str(path)
 

@@ -40,6 +40,7 @@ class Database:
         self._engine = _engine(path, pragmas=_PRAGMAS)
         self._identity: tuple[int, int] | None = None
         self._held = threading.local()
+        self._closed = False
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -87,10 +88,14 @@ class Database:
             yield connection
 
     def close(self) -> None:
+        """Whoever asks afterwards is told so at once, instead of waiting for a connection that nobody gives back."""
+        self._closed = True
         self._engine.dispose()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        if self._closed:
+            raise SetupError("The library is closed, since the server is ending.")
         try:
             yield
         except PoolTimeout as error:

@@ -1,17 +1,17 @@
 """The journal of paid calls: a row before a request is sent, and every step after it, over all processes."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, func, insert, literal_column, or_, select, update
 
 from nanobanana_mcp.budget import Limits, Spending, check, day_start
-from nanobanana_mcp.domain import Backend, ImageRecord, Mode, new_id, now
+from nanobanana_mcp.domain import Backend, ImageRecord, Mode, Upload, new_id, now
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.pictures import insert_image
-from nanobanana_mcp.library.tables import calls, requests
+from nanobanana_mcp.library.tables import calls, requests, uploads
 from nanobanana_mcp.library.totals import count_cost
 
 CallState = Literal["reserved", "sent", "spooled", "saved", "done", "failed", "unknown"]
@@ -122,12 +122,18 @@ class Journal:
         self._set(call_id, state="sent", sent_at=now())
 
     def spooled(self, call_id: str) -> None:
-        self._set(call_id, state="spooled")
+        """Unless the call has ended meanwhile: this is noted beside the work on the answer, not before it."""
+        with self.database.write() as connection:
+            connection.execute(
+                update(calls).where(calls.c.id == call_id, calls.c.state.in_(UNSETTLED)).values(state="spooled")
+            )
 
-    def saved(self, call_id: str, record: ImageRecord, cost_usd: float | None) -> None:
-        """The picture, its lineage and its price, together."""
+    def saved(self, call_id: str, record: ImageRecord, cost_usd: float | None, *, upload: Upload | None = None) -> None:
+        """The picture, its lineage, its price and the upload that begins with it, together."""
         with self.database.write() as connection:
             insert_image(connection, record)
+            if upload is not None:
+                connection.execute(insert(uploads).values(asdict(upload)))
             _settle(connection, call_id, state="saved", cost_usd=cost_usd, image_id=record.id)
 
     def failed(self, call_id: str, *, reason: str, message: str, cost_usd: float | None) -> None:

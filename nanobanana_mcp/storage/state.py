@@ -82,7 +82,7 @@ def write_thumbnail(image_id: str, data: bytes, extension: str, places: Places) 
 
 def write_turn(image_id: str, body: bytes, places: Places) -> None:
     """The model's turn of a picture, so that its conversation can go on later and elsewhere."""
-    replace_durably(places.own / "turns" / f"{image_id}.json", body)
+    replace_durably(places.own / "turns" / f"{image_id}.json", body, flush=False)  # without it an edit begins afresh
 
 
 def read_turn(image_id: str, places: Places) -> bytes | None:

@@ -23,6 +23,7 @@ STRUCTURE_DROPS_PICTURES = ("codex",)
 """Clients that show a model nothing but the structure when a result has one (Codex CLI 0.169)."""
 
 WARM_UP_S = 0.05
+RECOVER_S = 10.0
 
 
 class Opening:
@@ -56,6 +57,8 @@ class Opening:
             if self._warming is not None:
                 self._warming.cancel()
             studio, self._studio = self._studio, None
+            if self._recovering is not None:  # else it would ask a library that is closed
+                await asyncio.wait([self._recovering], timeout=RECOVER_S)
             if studio is not None:
                 await studio.close()
 
