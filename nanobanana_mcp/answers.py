@@ -21,7 +21,8 @@ def created_text(created: Created) -> str:
         )
         if image.master is not None:
             master = image.master
-            lines.append(f"   Made from {master.id} {master.path} ({master.width}x{master.height}, as delivered)")
+            how = "put together" if created.parts else "as delivered"
+            lines.append(f"   Made from {master.id} {master.path} ({master.width}x{master.height}, {how})")
         if image.report:
             lines.append("   " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in image.report))
         if image.text:
@@ -99,12 +100,13 @@ def quote_text(quote: Quote) -> str:
     plan, choice = quote.plan, quote.plan.choice
     spec, n = choice.spec, quote.plan.request.n
     each = plan.estimate_usd
+    calls = "1 call" if quote.calls == 1 else f"{'up to ' if quote.calls != n else ''}{quote.calls} calls"
     most = "at most " if quote.calls != n else "about "
     price = f"{most}${each * quote.calls:.3f} (${each:.3f} a call)" if each is not None else "an unknown amount"
     shape = f"{choice.image_size}, aspect ratio {plan.aspect_ratio or ('of the source' if quote.inputs else 'auto')}"
     lines = [
         f"Dry run: nothing was sent. It would {plan.mode} {n} picture{'s' if n > 1 else ''} with {spec.nickname} "
-        f"({spec.id}) at {shape}, for {price}.",
+        f"({spec.id}) at {shape}, in {calls}, for {price}.",
         f"Chosen: {choice.reason}. Grounding {'on' if choice.grounding else 'off'}, {len(quote.inputs)} input images.",
         f"Spent today: ${quote.spending.day_usd:.3f}; in the last hour: ${quote.spending.hour_usd:.3f}.",
     ]

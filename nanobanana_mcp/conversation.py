@@ -39,6 +39,16 @@ class _Exchange:
         return sum(part.data is not None for part in self.user.parts)
 
 
+def speaker(image_id: str, library: Library) -> str:
+    """The picture whose turn goes on: for a file derived from another, the one that Gemini delivered."""
+    for _ in range(10):
+        record = library.get(image_id)
+        if record is None or record.origin != "derived" or not record.parents:
+            break
+        image_id = record.parents[0].image_id
+    return image_id
+
+
 def remember(record: ImageRecord, reply: ModelReply, plan: Plan, places: Places) -> None:
     """Keep a picture's turn beside its record. The picture itself is not stored twice: its place is marked."""
     model = []
@@ -57,7 +67,7 @@ def remember(record: ImageRecord, reply: ModelReply, plan: Plan, places: Places)
     body = {
         "previous": previous,
         "text": request.prompt,
-        "roles": worded_roles(request.input_roles if previous is None else request.input_roles[1:]),
+        "roles": worded_roles(request.input_roles, first=2 if previous is None and request.continue_from else 1),
         "inputs": shown if previous is None else shown[1:],
         "negative": request.negative_prompt,
         "model": model,
@@ -66,12 +76,19 @@ def remember(record: ImageRecord, reply: ModelReply, plan: Plan, places: Places)
 
 
 def history_of(
-    image_id: str, library: Library, places: Places, *, beside: Sequence[InputPart] = ()
+    image_id: str, library: Library, places: Places, *, beside: Sequence[InputPart] = (), model_id: str | None = None
 ) -> tuple[tuple[Turn, ...], list[str]]:
     """The turns up to a picture, oldest first, and what to tell the caller; no turns where they cannot be had.
 
-    The oldest are left out when they are more than a request can carry with the new inputs `beside` them.
+    The oldest are left out when they are more than a request can carry with the new inputs `beside` them. `model_id` is
+    the model that is to go on: another one's signatures mean nothing to it.
     """
+    drawn = library.get(image_id)
+    if model_id is not None and drawn is not None and drawn.model_id not in (None, model_id):
+        return (), [
+            f"{image_id} was drawn by {drawn.model_id}; {model_id} cannot go on with its turn, so the edit began "
+            "from the picture alone."
+        ]
     room = REQUEST_BYTES - sum(len(part.data or b"") for part in beside)
     exchanges: list[_Exchange] = []
     total, inputs = 0, len(beside)

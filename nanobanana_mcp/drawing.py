@@ -118,7 +118,7 @@ class Drawing:
             images = await recipe.make(brush)
         except StudioError as error:
             kept = ", ".join(record.id for record in brush.painted)
-            if not brush.painted or kept in str(error) or str(brush.painted[0].path) in str(error):
+            if not brush.painted or "paid for" in str(error):
                 raise
             raise ServiceError(
                 f"{error} {len(brush.painted)} answers were paid for before it and are kept: {kept}."
@@ -142,12 +142,17 @@ class Drawing:
         if plan.request.continue_from is None:
             return fresh, None, notes
         history, more = await asyncio.to_thread(
-            history_of, plan.request.continue_from, self.library, self.places, beside=parts[1:]
+            history_of,
+            plan.request.continue_from,
+            self.library,
+            self.places,
+            beside=parts[1:],
+            model_id=plan.choice.spec.id,
         )
         notes += more
         if not history:
             return fresh, None, notes
-        roles = worded_roles(plan.request.input_roles[1:])  # the first input is in the history
+        roles = worded_roles(plan.request.input_roles)  # the picture that goes on is in the history
         return replace(fresh, inputs=parts[1:], history=history, roles=roles), fresh, notes
 
     def _created(self, run: Run, images: tuple[KeptImage, ...], problems: list[Problem]) -> Created:
@@ -324,7 +329,7 @@ def model_request(plan: Plan, parts: tuple[InputPart, ...]) -> ModelRequest:
         image_size=plan.choice.image_size,
         thinking_level=plan.choice.thinking_level,
         grounding=plan.choice.grounding,
-        roles=worded_roles(plan.request.input_roles),
+        roles=worded_roles(plan.request.input_roles, first=1 if plan.request.continue_from is None else 2),
         seed=plan.request.seed,
         safety=plan.request.safety,
     )

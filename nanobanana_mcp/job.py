@@ -74,8 +74,9 @@ def named_inputs(request: ImageRequest) -> tuple[str, ...]:
         raise RequestError("file_id takes a Files API id such as 'files/abc123'; give paths and img_... ids as inputs.")
     if len(given) > MAX_INPUTS:
         raise RequestError(f"{len(given)} input images were given; at most {MAX_INPUTS} are taken.")
-    if len(request.input_roles) > len(given):
-        raise RequestError(f"input_roles names {len(request.input_roles)} roles for {len(given)} input images.")
+    new = len(given) - (request.continue_from is not None)
+    if len(request.input_roles) > new:
+        raise RequestError(f"input_roles names {len(request.input_roles)} roles for {new} input images.")
     if request.continue_from is not None and not is_image_id(request.continue_from):
         raise RequestError("continue_from takes the img_... id of a picture made here; others can only be inputs.")
     return given

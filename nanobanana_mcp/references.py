@@ -12,8 +12,8 @@ _WORDS: dict[InputRole, str] = {
 }
 
 
-def worded_roles(roles: tuple[InputRole, ...]) -> str | None:
-    """One sentence an image, in the order they are sent; None without roles."""
+def worded_roles(roles: tuple[InputRole, ...], *, first: int = 1) -> str | None:
+    """One sentence an image, in the order they are sent, counted from `first`; None without roles."""
     if not roles:
         return None
-    return " ".join(f"Image {number} {_WORDS[role]}." for number, role in enumerate(roles, 1))
+    return " ".join(f"Image {number} {_WORDS[role]}." for number, role in enumerate(roles, first))

@@ -101,7 +101,7 @@ def stats_text(stats: Stats) -> str:
         lines.append(
             f"{len(stats.unknown_outcomes)} calls have an unknown outcome; they may have cost ${possible:.3f}."
         )
-    lines.append("Newest:" if stats.recent else "Nothing was made yet.")
+    lines += ["Newest:"] if stats.recent else [] if stats.total.pictures else ["Nothing was made yet."]
     lines += [
         f"- {record.id} {record.created_at:%Y-%m-%d %H:%M} {record.tier or record.origin} {record.width}x{record.height} "
         f"{record.trash_path or record.path}: {_short(record.prompt)}"
@@ -122,7 +122,7 @@ def _limits_line(stats: Stats) -> str:
         most = f"at most ${limit:.2f}" if limit is not None else "no limit"
         told.append(f"{most} {when}" if spent is None else f"${spent:.2f} {when} ({most})")
     calls = f"at most {limits.calls_per_minute}" if limits.calls_per_minute is not None else "no limit"
-    told.append(f"{stats.minute_calls} pictures in the last minute ({calls})")
+    told.append(f"{stats.minute_calls} calls in the last minute ({calls})")
     return f"Spent or reserved, and the limits: {', '.join(told)}."
 
 

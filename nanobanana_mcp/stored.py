@@ -10,6 +10,7 @@ from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_input, read_own
 
 UPLOAD_BYTES = 64 * 1024 * 1024
+SENT_TYPES = ("image/jpeg", "image/png", "image/webp")
 
 
 def stored_bytes(record: ImageRecord, places: Places) -> bytes:
@@ -42,7 +43,7 @@ def sendable(record: ImageRecord, places: Places) -> tuple[bytes, str]:
     if not record.mime_type.startswith("image/") or record.mime_type == "image/vnd.microsoft.icon":
         raise NotAnImage(f"{record.id} ({record.path}) is no picture that can be sent.")
     data = stored_bytes(record, places)
-    if record.origin != "imported":
+    if record.origin != "imported" and record.mime_type in SENT_TYPES:
         return data, record.mime_type
     try:
         cleaned = clean(data, max_bytes=UPLOAD_BYTES)

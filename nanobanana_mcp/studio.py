@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from nanobanana_mcp.budget import Limits, check
-from nanobanana_mcp.conversation import history_of
+from nanobanana_mcp.conversation import history_of, speaker
 from nanobanana_mcp.domain import (
     Backend,
     Created,
@@ -132,6 +132,9 @@ class Studio:
         """Decide everything that can be decided for nothing; `offline` asks not even the Files API. `sources` are the
         inputs where they were found already. Raises RequestError and its kin.
         """
+        if request.continue_from is not None:
+            goes_on = await asyncio.to_thread(speaker, request.continue_from, self.library)
+            request = replace(request, continue_from=goes_on)
         given = named_inputs(request)
         mode = find_mode(request) if sources is None else "edit"
         stay = await asyncio.to_thread(self._stays_with, request)
@@ -142,7 +145,9 @@ class Studio:
             sources = [await self.sources.find(one, offline=offline) for one in given]
         history: tuple[Turn, ...] = ()
         if request.continue_from is not None:
-            history, _ = await asyncio.to_thread(history_of, request.continue_from, self.library, self.places)
+            history, _ = await asyncio.to_thread(
+                history_of, request.continue_from, self.library, self.places, model_id=choice.spec.id
+            )
         made = make_plan(
             request, mode=mode, choice=choice, target=target, sources=sources, history=history, notes=notes
         )

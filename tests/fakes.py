@@ -158,7 +158,7 @@ def reply(
     *images: bytes,
     text: str = "",
     mime: str = "image/jpeg",
-    model_id: str = "gemini-nano-banana-2.1",
+    model_id: str | None = None,
     image_tokens: int = 1120,
     prompt_tokens: int = 10,
     thought_tokens: int = 0,
@@ -170,7 +170,8 @@ def reply(
     usage["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": image_tokens}]
     usage["thoughtsTokenCount"] = thought_tokens
     candidate = {"content": {"role": "model", "parts": parts}, "finishReason": "STOP", "index": 0}
-    return json.dumps({"candidates": [candidate], "usageMetadata": usage, "modelVersion": model_id}).encode()
+    said = {"modelVersion": model_id} if model_id is not None else {}
+    return json.dumps({"candidates": [candidate], "usageMetadata": usage} | said).encode()
 
 
 def refusal(reason: str, message: str | None = None) -> bytes:

@@ -88,7 +88,8 @@ def test_a_dry_run_needs_to_write_nothing(operation: Any, root: Path) -> None:
     _sealed(root)
 
     async def look(studio: Studio) -> None:
-        assert (await studio.maintain(operation, dry_run=True, max_age_hours=0, keep_count=0)).dry_run
+        ages = {"max_age_hours": 0.0, "keep_count": 0} if operation in ("cleanup_local", "full_cleanup") else {}
+        assert (await studio.maintain(operation, dry_run=True, **ages)).dry_run
 
     _try(root, look)
 

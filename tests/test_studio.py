@@ -16,8 +16,10 @@ from fastmcp.exceptions import ToolError
 from nanobanana_mcp.domain import ImageRequest
 from nanobanana_mcp.emulator.control import Drop, Html502, HttpError
 from nanobanana_mcp.errors import RateLimited, Refused, ServiceError, SetupError, Unavailable, UnknownOutcome
+from nanobanana_mcp.library.journal import Journal
 from nanobanana_mcp.studio import Studio
 from nanobanana_mcp.tiers import BY_ID
+from tests.rooms import rows
 
 
 async def test_the_good_ones_of_n_are_returned_with_the_reasons_of_the_others(studio: Studio, model: FakeModel) -> None:
@@ -198,8 +200,8 @@ async def test_a_picture_that_was_paid_for_is_kept_when_nobody_waits_any_more(st
     assert studio.library.recent(1) == []
     gate.set()
     await studio.close()
-    (record,) = studio.library.recent(1)
-    assert Path(str(record.path)).read_bytes() == jpeg()
+    ((path,),) = rows(studio.library.database.path, "SELECT path FROM images")
+    assert Path(path).read_bytes() == jpeg()
 
 
 async def test_an_own_picture_is_recognised_after_a_rename_and_as_a_copy(
@@ -359,3 +361,21 @@ async def test_room_is_wanted_for_every_picture_before_the_first_is_paid_for(
     one = max(wanted)
     await studio.create(ImageRequest(prompt="a dog", resolution="4k", n=4))
     assert max(wanted) - one > 200_000_000
+
+
+async def test_the_same_words_after_an_answer_are_a_new_wish_however_slow_the_library_is(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Journal.delivered
+
+    def slowly(self: Journal, request_id: str) -> None:
+        time.sleep(0.2)
+        real(self, request_id)
+
+    monkeypatch.setattr(Journal, "delivered", slowly)
+    made = set()
+    for _ in range(2):
+        created = await studio.create(ImageRequest(prompt="a cat"))
+        await studio.delivered(created.request_id)
+        made.add(created.images[0].record.id)
+    assert len(made) == 2

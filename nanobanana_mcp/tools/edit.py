@@ -21,6 +21,7 @@ from nanobanana_mcp.tools.generate import (
     QualityText,
     Width,
     answer,
+    check_fit,
     exact_of,
     present_converted,
 )
@@ -188,6 +189,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
     )
 
     async def convert_image(
+        context: Context,
         image: Picture,
         width: Width = None,
         height: Height = None,
@@ -209,10 +211,9 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
     ) -> ToolResult:
         from nanobanana_mcp.converting import Conversion, convert
 
-        if fit is not None and width is None and height is None:
-            raise RequestError("fit says how the picture fills width x height; give those too, or leave fit out.")
-        if quality is not None and output_format == "png":
-            raise RequestError("png has no quality; leave it out, or choose jpeg, webp or avif.")
+        check_fit(fit, width, height)
+        if quality is not None and output_format not in ("jpeg", "webp", "avif"):
+            raise RequestError("quality goes with output_format jpeg, webp or avif; give one, or leave quality out.")
         studio = await opening.studio()
         made, notes = await convert(
             studio,
@@ -230,7 +231,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
                 output_path=output_path,
             ),
         )
-        return await present_converted(studio, made, notes, settings)
+        return await present_converted(context, studio, made, notes, settings)
 
     offer(
         server,

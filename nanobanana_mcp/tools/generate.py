@@ -219,8 +219,7 @@ def exact_of(
 
     Raises RequestError for an argument that would do nothing.
     """
-    if fit is not None and width is None and height is None:
-        raise RequestError("fit says how the picture fills width x height; give those too, or leave fit out.")
+    check_fit(fit, width, height)
     if quality is not None and output_format not in ("jpeg", "webp", "avif"):
         raise RequestError("quality goes with output_format jpeg, webp or avif; give one, or leave quality out.")
     if width is None and height is None and output_format is None:
@@ -228,6 +227,12 @@ def exact_of(
     return Exact(
         width=width, height=height, fit=fit or usual_fit, output_format=output_format, quality=quality or USUAL_QUALITY
     )
+
+
+def check_fit(fit: Fit | None, width: int | None, height: int | None) -> None:
+    """With one side given the other follows, and there is nothing to fit."""
+    if fit is not None and (width is None or height is None):
+        raise RequestError("fit says how the picture fills width x height; give both of them, or leave fit out.")
 
 
 async def answer(
@@ -258,23 +263,28 @@ async def present(context: Context, studio: "Studio", created: Created, settings
             ImageContent(type="image", data=base64.b64encode(preview.data).decode(), mime_type=preview.mime_type)
             for preview in await studio.previews([image.record for image in created.images], settings.preview_px)
         ]
-    content += [
-        ResourceLink(
-            type="resource_link",
-            uri=f"image://{image.record.id}",
-            name=PurePath(image.record.path).name if image.record.path else image.record.id,
-            mime_type=image.record.mime_type,
-            size=image.record.bytes,
-        )
-        for image in created.images
-    ]
+    content += links([image.record for image in created.images])
     structure = created_structure(created) if wants_structure(context, settings) else None
     await studio.delivered(created.request_id)
     return ToolResult(content=content, structured_content=structure)
 
 
+def links(records: "list[ImageRecord]") -> list[ContentBlock]:
+    """Where each full picture can be read as a resource."""
+    return [
+        ResourceLink(
+            type="resource_link",
+            uri=f"image://{record.id}",
+            name=PurePath(record.path).name if record.path else record.id,
+            mime_type=record.mime_type,
+            size=record.bytes,
+        )
+        for record in records
+    ]
+
+
 async def present_converted(
-    studio: "Studio", made: "list[ImageRecord]", notes: list[str], settings: Settings
+    context: Context, studio: "Studio", made: "list[ImageRecord]", notes: list[str], settings: Settings
 ) -> ToolResult:
     """What convert_image made: its paths and ids, previews and links."""
     from nanobanana_mcp.reports import converted_structure, converted_text
@@ -285,4 +295,6 @@ async def present_converted(
             ImageContent(type="image", data=base64.b64encode(preview.data).decode(), mime_type=preview.mime_type)
             for preview in await studio.previews(made, settings.preview_px)
         ]
-    return ToolResult(content=content, structured_content=converted_structure(made, notes))
+    content += links(made)
+    structure = converted_structure(made, notes) if wants_structure(context, settings) else None
+    return ToolResult(content=content, structured_content=structure)
