@@ -1,6 +1,7 @@
 """convert_image: another size, shape or format of a picture, or a set of asset files; free, and on this machine."""
 
 import asyncio
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -77,7 +78,8 @@ def _convert(
         files: list[tuple[bytes, str | None, Asset | None]] = [
             (asset.data, asset.name.rsplit(".", 1)[0], asset) for asset in assets
         ]
-        target = Target(folder=target.folder if wish.output_path else target.folder / f"{source.id[-6:]}-{wish.assets}")
+        if wish.output_path is None:  # a set of its own for each wish, so that no name in it is numbered
+            target = Target(folder=target.folder / f"{child_id(source.id, recipe)[-6:]}-{wish.assets}")
     else:
         with DECODES:
             rendered = render(
@@ -96,6 +98,10 @@ def _convert(
         notes += rendered.notes
     made = []
     for file, stem, asset in files:
+        there = _there(file, source, target.folder, stem, studio)
+        if there is not None:
+            made.append(there)
+            continue
         image_id = child_id(source.id, f"{recipe} {stem} {target.folder}")
         earlier = studio.library.get(image_id)
         if earlier is not None and read_own(Path(earlier.path or "")) != file:
@@ -115,6 +121,16 @@ def _convert(
         made.append(record)
         notes += warnings
     return made, notes
+
+
+def _there(file: bytes, source: ImageRecord, folder: Path, stem: str | None, studio: Studio) -> ImageRecord | None:
+    """The record of the same file, made of the same picture into the same folder before and still as it was."""
+    known = studio.library.find_by_content(hashlib.sha256(file).hexdigest())
+    if known is None or known.path is None or source.id not in {parent.image_id for parent in known.parents}:
+        return None
+    path = Path(known.path)
+    named = path.parent == folder and stem in (None, path.stem)
+    return known if named and read_own(path) == file else None
 
 
 def _label(source: ImageRecord, data: bytes, recipe: str) -> Label | None:

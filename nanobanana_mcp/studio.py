@@ -174,6 +174,7 @@ class Studio:
             raise SetupError("The server is ending; nothing was sent. Call again when it is back.")
         await asyncio.to_thread(check_room, plan.target.folder, job.room)
         await asyncio.to_thread(check_room, self.places.state, job.room)
+        await self.noted()
         reserved_usd = self._reserved_usd(plan, len(sources))
         order = Order(
             id=new_id(),
@@ -195,10 +196,16 @@ class Studio:
             raise
 
     async def delivered(self, request_id: str) -> None:
-        """Note that an answer has gone to its client; behind the answer, which need not wait for the disk."""
+        """Note that an answer has gone to its client; behind the answer, which need not wait for the disk. The next
+        request does: until it is noted, the same words would be taken for the same wish.
+        """
         noting = asyncio.create_task(self._note_delivery(request_id))
         self._noting.add(noting)
         noting.add_done_callback(self._noting.discard)
+
+    async def _noted(self) -> None:
+        if self._noting:
+            await asyncio.wait(self._noting)
 
     async def _note_delivery(self, request_id: str) -> None:
         try:
@@ -228,6 +235,7 @@ class Studio:
         return Uploaded(record=source.record, upload=upload, reused=False, notes=source.notes)
 
     async def stats(self, recent: int = 10) -> Stats:
+        await self.noted()
         return await asyncio.to_thread(
             collect, self.library, self.journal, self.places, self.backend, self.limits, recent
         )
@@ -316,8 +324,7 @@ class Studio:
         """
         self._closing = True
         await self._under_way.finish(DRAIN_S)
-        if self._noting:
-            await asyncio.wait(self._noting)
+        await self.noted()
         await self.uploads.drain(UPLOAD_DRAIN_S)
         await self.model.close()
         await asyncio.to_thread(self.library.database.close)

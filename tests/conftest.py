@@ -118,8 +118,13 @@ class Emulated:
     client: Client[Any]
 
     async def call(self, **arguments: Any) -> Any:
-        """The CallToolResult of generate_image through the server; an error is raised as ToolError."""
-        return await self.client.call_tool("generate_image", arguments)
+        """The CallToolResult of generate_image through the server, once it is in the journal that it was delivered; an
+        error is raised as ToolError.
+        """
+        try:
+            return await self.client.call_tool("generate_image", arguments)
+        finally:
+            await self.studio.noted()
 
     @property
     def drawn(self) -> list[dict[str, Any]]:

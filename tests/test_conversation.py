@@ -239,7 +239,7 @@ async def test_several_continuations_at_once_carry_the_same_history(emulated: Em
     assert [_texts(request["contents"]) for request in emulated.drawn[1:]] == [["a heron", "at night"]] * 3
 
 
-async def test_the_picture_that_went_on_and_its_roles_are_counted_from_the_new_inputs(
+async def test_roles_are_counted_from_the_new_inputs_and_not_from_the_picture_that_goes_on(
     emulated: Emulated, tmp_path: Path
 ) -> None:
     style = saved(tmp_path, photo(120, 90, seed=3), "style.jpg")
@@ -249,11 +249,14 @@ async def test_the_picture_that_went_on_and_its_roles_are_counted_from_the_new_i
         "like this",
         continue_from=first["id"],
         input_image_path_1=str(style),
-        input_roles=["subject", "style"],
+        input_roles=["style"],
     )
     last = _last(emulated)[-1]
     assert last["parts"][1]["text"].startswith("Image 1 gives only the style")
     assert len(_images(last)) == 1
+    with pytest.raises(ToolError, match="names 2 roles for 1 input images"):
+        wish = {"continue_from": first["id"], "input_image_path_1": str(style), "input_roles": ["subject", "style"]}
+        await _said(emulated, "like this", **wish)
 
 
 async def test_a_turn_holds_no_second_copy_of_its_picture(emulated: Emulated) -> None:

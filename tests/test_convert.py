@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 from nanobanana_mcp.emulator.control import Picture
 from nanobanana_mcp.pixels.export import render
 from nanobanana_mcp.pixels.labels import Label, read_label
+from tests.rooms import rows
 from tests.scenes import as_bytes, photo
 
 SETS = {
@@ -160,6 +161,21 @@ async def test_a_favicon_has_its_three_sizes_and_a_set_without_a_place_has_a_fol
     assert _opened(icon).info["sizes"] == {(16, 16), (32, 32), (48, 48)}
     assert Path(icon).parent.parent == emulated.studio.places.output
     assert any(block.type == "image" for block in result.content)
+
+
+@pytest.mark.parametrize("place", [None, "icons/"])
+async def test_a_set_made_again_is_the_same_files_and_no_two_records_share_one(
+    emulated: Emulated, tmp_path: Path, place: str | None
+) -> None:
+    source = saved(tmp_path, photo(320, 240, seed=6), "s.png")
+    wish = {"image": str(source), "assets": "favicon"} | ({"output_path": place} if place else {})
+    first = await use(emulated, "convert_image", **wish)
+    again = await use(emulated, "convert_image", **wish)
+    other = await use(emulated, "convert_image", **wish, background="white")
+    assert again["file_paths"] == first["file_paths"]
+    assert not any("-2." in path for path in other["file_paths"])
+    shared = rows(emulated.studio.library.database.path, "SELECT path FROM images GROUP BY path HAVING count(*) > 1")
+    assert shared == []
 
 
 @pytest.mark.parametrize("output_format", ["png", "webp", "avif"])
