@@ -203,7 +203,8 @@ class Studio:
         self._noting.add(noting)
         noting.add_done_callback(self._noting.discard)
 
-    async def _noted(self) -> None:
+    async def noted(self) -> None:
+        """Until every delivery so far is in the journal."""
         if self._noting:
             await asyncio.wait(self._noting)
 

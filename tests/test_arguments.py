@@ -187,7 +187,7 @@ async def test_the_mode_decides_whether_the_shape_of_the_source_is_kept(
         ("extend_image", {"quality": 3, "output_format": "png"}, "quality goes with"),
         ("remove_background", {"quality": 3}, "quality"),
         ("convert_image", {"fit": "pad"}, "fit says"),
-        ("convert_image", {"quality": 3, "output_format": "png"}, "png has no quality"),
+        ("convert_image", {"quality": 3, "output_format": "png"}, "quality goes with output_format"),
         ("maintenance", {"operation": "check_quota", "keep_count": 3}, "keep_count"),
         ("maintenance", {"operation": "restore", "max_age_hours": 2.0}, "max_age_hours"),
         ("maintenance", {"operation": "recover", "keep_count": 3}, "keep_count"),

@@ -118,7 +118,9 @@ def test_a_kill_in_the_middle_of_a_cleanup_leaves_every_picture_where_its_row_sa
         world.forget()
         for wish in ("one", "two"):
             assert forge.create(wish=wish)["error"] is None
-        killed = forge.run({"act": "tidy", "operation": "cleanup_local", "at": "calls", "nth": number, "how": "kill"})
+        everything = {"max_age_hours": 0, "keep_count": 0}
+        tidy = {"act": "tidy", "operation": "cleanup_local", "bounds": everything}
+        killed = forge.run(tidy | {"at": "calls", "nth": number, "how": "kill"})
         for operation in ("database_hygiene", "restore"):
             outcome = forge.run({"act": "tidy", "operation": operation})[0]
             assert outcome["error"] is None, outcome

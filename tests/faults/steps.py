@@ -1,10 +1,10 @@
 """Runs a studio in forked processes that die or fail at one step; a program of its own, fed with jobs on stdin.
 
-A job is a JSON object: `act` ("create", "recover", "tidy" or "spend"), the folders, and at most one fault as `at` ("module:name", or
-"calls" for the `nth` call of those that make files durable), `when` ("before" or "after") and `how` ("kill", or the
-number of an error that is raised, from then on always when `lasting`). What comes back is `status` (the return code,
--9 for a kill), `calls` (how many of those calls there were), `text`, and `error`, the class of what went wrong.
-Everything is imported before the first fork, so that a case takes a fraction of a second.
+A job is a JSON object: `act` ("create", "recover", "tidy" with `bounds`, or "spend"), the folders, and at most one
+fault as `at` ("module:name", or "calls" for the `nth` call of those that make files durable), `when` ("before" or
+"after") and `how` ("kill", or the number of an error that is raised, from then on always when `lasting`). What comes
+back is `status` (the return code, -9 for a kill), `calls` (how many of those calls there were), `text`, and `error`,
+the class of what went wrong. Everything is imported before the first fork, so that a case takes a fraction of a second.
 """
 
 import asyncio
@@ -95,9 +95,7 @@ async def act(job: dict[str, Any]) -> str:
         if job["act"] == "recover":
             return "; ".join(one.outcome for one in await studio.recover())
         if job["act"] == "tidy":
-            return "; ".join(
-                (await studio.maintain(job["operation"], dry_run=False, max_age_hours=0, keep_count=0)).left
-            )
+            return "; ".join((await studio.maintain(job["operation"], dry_run=False, **job.get("bounds", {}))).left)
         if job["act"] == "spend":
             return str(await spend(studio))
         request = job["request"] | {"inputs": tuple(job["request"]["inputs"])}
