@@ -51,8 +51,6 @@ def test_servers_killed_at_random_lose_no_picture_that_was_paid_for(at: World) -
             _, words = server.call("generate_image", use=f"use-{index}", prompt=f"banana {index}")
             assert "Made" in words or "may have been charged" in words or "different request" in words, words
             assert len(at.emulator.charges) - before == at.rows("SELECT count(*) FROM requests")[0][0] - calls
-            server.hang_up()
-            assert server.ended() == 0
     check(at)
 
 

@@ -45,9 +45,9 @@ class Server:
     def __enter__(self) -> "Server":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()
+            self.process.kill() if kind else self.hang_up()
         self.ended()
 
     def greet(self) -> "Server":
