@@ -55,7 +55,7 @@ async def convert(studio: Studio, wish: Conversion) -> tuple[list[ImageRecord], 
         raise RequestError(
             "assets makes files of fixed sizes; leave width, height, crop, rotate and output_format out."
         )
-    await asyncio.to_thread(check_room, target.folder, ROOM)
+    await asyncio.to_thread(check_room, ROOM, target.folder)
     (source,) = await studio.sources.enter([source])
     try:
         return await asyncio.to_thread(_convert, studio, wish, source.record, source.original or b"", target)

@@ -34,6 +34,9 @@ ATTEMPTS = 3
 LONGEST_WAIT_S = 60.0
 """A delay that Google asks for beyond this is the caller's to wait out."""
 
+AT_WORK = 3
+"""How many answers are worked on at once: what else is asked meanwhile finds a thread and a core."""
+
 
 class Drawing:
     """Turns reserved calls into kept pictures. Each step is in the journal before the next begins."""
@@ -59,6 +62,7 @@ class Drawing:
         self._uploads = uploads
         self._upload_always = upload_always
         self._gate = asyncio.Semaphore(max_concurrency)
+        self._workbench = asyncio.Semaphore(AT_WORK)
         self._sleep = sleep
 
     async def carry_out(
@@ -298,16 +302,17 @@ class Drawing:
             run.warnings.append(f"The raw answer could not be put aside ({error.strerror}); the disk may be full.")
         noting = asyncio.create_task(asyncio.to_thread(self._journal.spooled, call.id))
         try:
-            kept = await asyncio.to_thread(
-                settle,
-                raw,
-                plan=run.plan,
-                order=run.order,
-                call=call,
-                places=self.places,
-                journal=self._journal,
-                prepare_upload=self._uploads.prepare if self._upload_always and run.plan.recipe is None else None,
-            )
+            async with self._workbench:
+                kept = await asyncio.to_thread(
+                    settle,
+                    raw,
+                    plan=run.plan,
+                    order=run.order,
+                    call=call,
+                    places=self.places,
+                    journal=self._journal,
+                    prepare_upload=self._uploads.prepare if self._upload_always and run.plan.recipe is None else None,
+                )
         finally:
             with suppress(StudioError):  # the file itself says that it is there
                 await noting

@@ -146,8 +146,8 @@ class Sources:
         name = given.strip()
         if not _FILE_ID.fullmatch(name):
             raise SourceNotFound(
-                f"{shorten(name)} is no Files API id; one looks like files/abc-123. {_INSTEAD} For a file in a "
-                "folder called files, write ./files/... ."
+                f"{shorten(name)} is no Files API id; one looks like files/abc-123. {_INSTEAD} A file in a folder called "
+                f"files is {shorten(f'./{name}')}."
             )
         known = await asyncio.to_thread(self._library.find_by_upload, name)
         if known is not None:

@@ -172,8 +172,7 @@ class Studio:
         plan, sources = job.plan, job.sources
         if self._closing:
             raise SetupError("The server is ending; nothing was sent. Call again when it is back.")
-        await asyncio.to_thread(check_room, plan.target.folder, job.room)
-        await asyncio.to_thread(check_room, self.places.state, job.room)
+        await asyncio.to_thread(check_room, job.room, plan.target.folder, self.places.state)
         await self.noted()
         reserved_usd = self._reserved_usd(plan, len(sources))
         order = Order(

@@ -158,6 +158,15 @@ def test_both_spellings_and_both_alphabets_of_base64_are_read(field: str) -> Non
         assert read_reply(json.dumps({"candidates": [{"content": {"parts": [part]}}]}).encode()).image == data
 
 
+async def test_half_a_character_in_the_words_beside_a_picture_costs_no_picture(
+    connect: Connect, model: FakeModel, studio: Studio
+) -> None:
+    model.answers.append(reply(jpeg(), text="one half \ud83d of it").replace(b"\\ud83d", b"\\uD83D"))
+    async with connect() as client:
+        answer = await client.call_tool("generate_image", {"prompt": "a cat"})
+    assert "Made 1 picture" in answer.content[0].text
+
+
 @pytest.mark.parametrize(
     "raw", [b"", b"<html>", b"[]", b"null", b"\xff\xfe", b'{"candidates": [{"content": {"parts": 1']
 )

@@ -157,9 +157,9 @@ def test_allowed_folders_narrow_where_pictures_go(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_known_before_anything_is_paid(rooms: Places) -> None:
-    check_room(rooms.output / "not" / "made" / "yet", 1)
+    check_room(1, rooms.output / "not" / "made" / "yet")
     with pytest.raises(SetupError, match=r"MB left.*Free some space"):
-        check_room(rooms.output, 10**18)
+        check_room(10**18, rooms.output)
 
 
 # Writing

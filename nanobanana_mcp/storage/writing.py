@@ -141,20 +141,21 @@ def move_new(source: Path, folder: Path, name: str) -> Path:
     raise FileExistsError(errno.EEXIST, "every numbered name is taken", str(folder / name))
 
 
-def check_room(folder: Path, needed: int) -> None:
-    """Raise SetupError when the disk that holds `folder` has fewer than `needed` bytes free, or cannot be written."""
-    existing = next((parent for parent in (folder, *folder.parents) if parent.is_dir()), None)
-    if existing is None or not os.access(existing, os.W_OK | os.X_OK):
-        raise SetupError(
-            f"The folder {folder} cannot be written, so a picture could not be kept; nothing was sent. "
-            "Make it writable, or name another by NANOBANANA_OUTPUT_DIR or output_path."
-        )
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise SetupError(
-            f"The disk that holds {folder} has {free / 1e6:.0f} MB left; {needed / 1e6:.0f} MB are wanted before a "
-            "picture is paid for. Free some space, or name another folder by NANOBANANA_OUTPUT_DIR or output_path."
-        )
+def check_room(needed: int, *folders: Path) -> None:
+    """Raise SetupError when a disk that holds one of `folders` has fewer than `needed` bytes free, or cannot be written."""
+    for folder in folders:
+        existing = next((parent for parent in (folder, *folder.parents) if parent.is_dir()), None)
+        if existing is None or not os.access(existing, os.W_OK | os.X_OK):
+            raise SetupError(
+                f"The folder {folder} cannot be written, so a picture could not be kept; nothing was sent. "
+                "Make it writable, or name another by NANOBANANA_OUTPUT_DIR or output_path."
+            )
+        free = shutil.disk_usage(existing).free
+        if free < needed:
+            raise SetupError(
+                f"The disk that holds {folder} has {free / 1e6:.0f} MB left; {needed / 1e6:.0f} MB are wanted before a "
+                "picture is paid for. Free some space, or name another folder by NANOBANANA_OUTPUT_DIR or output_path."
+            )
 
 
 def _fill(descriptor: int, data: bytes, *, flush: bool = True) -> None:
