@@ -24,7 +24,6 @@ from nanobanana_mcp.gemini.reply import read_reply
 from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.clean import DECODES
-from nanobanana_mcp.pixels.export import render
 from nanobanana_mcp.pixels.labels import Label, SourceType
 from nanobanana_mcp.pixels.previews import examine
 from nanobanana_mcp.plan import Plan
@@ -62,7 +61,8 @@ def keep(
 ) -> Kept:
     """Bytes first, row second: what is cut short here is repeated from the raw answer, with the same outcome.
 
-    `prepare_upload` makes the row of the upload that is to follow. `again` says that this is such a repetition, so that files of the first attempt are taken up and not doubled.
+    `prepare_upload` makes the row of the upload that is to follow. `again` says that this is such a repetition, so that
+    files of the first attempt are taken up and not doubled.
     Raises SetupError when no disk takes the picture; its raw answer is then still in the spool.
     """
     image_id = f"img_{call.id}"
@@ -205,6 +205,8 @@ def exact_file(
 def _exact_file(
     image: KeptImage, data: bytes, exact: Exact, target: Target, places: Places, library: Library, number: int | None
 ) -> tuple[KeptImage, list[str]]:
+    from nanobanana_mcp.pixels.export import render  # numpy: 40 ms and 12 MB that only exact files pay
+
     master = image.record
     recipe = {"from": master.id, **{name: value for name, value in asdict(exact).items() if value is not None}}
     with DECODES:

@@ -9,7 +9,6 @@ from nanobanana_mcp.domain import ImageRecord, KeptImage, Parent
 from nanobanana_mcp.errors import RequestError, SetupError
 from nanobanana_mcp.keeping import child_id, exact_file, keep_made, made_label
 from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.pixels.patch import join, prepared
 from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_own
@@ -75,6 +74,8 @@ def put_together(
     recipe = json.loads(plan.recipe or "{}")
     if recipe.get("edit") != "region":
         return None
+    from nanobanana_mcp.pixels.patch import join, prepared  # numpy: 40 ms and 12 MB that only edits pay
+
     files = {parent.role: _file(library.get(parent.image_id)) for parent in plan.parents}
     source, mask, answer = files.get("base"), files.get("mask"), _file(part)
     if source is None or answer is None or (recipe["mask"] and mask is None):

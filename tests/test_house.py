@@ -58,6 +58,10 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "opening": ("nanobanana_mcp.emulator",),
     "tools": tuple(f"nanobanana_mcp.{module}" for module in ("answers", "reports", "edits", "converting")),
     "library": ("alembic",),
+    # What few calls need.
+    "keeping": ("nanobanana_mcp.pixels.export",),
+    "mending": ("nanobanana_mcp.pixels.patch",),
+    "pixels": ("numpy",),
 }
 
 DOORS_OF: dict[str, tuple[str, ...]] = {
