@@ -1,6 +1,7 @@
 """Carrying out a plan: n calls to the model at once, and for each what follows, from the raw answer to the kept picture."""
 
 import asyncio
+import logging
 from contextlib import suppress
 from dataclasses import replace
 
@@ -26,9 +27,11 @@ from nanobanana_mcp.run import Brush, Progress, Recipe, Run, Sleep, Stroke
 from nanobanana_mcp.settling import Problem, nothing_made, settle, shortfalls
 from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import spool
+from nanobanana_mcp.storage.state import spool, spooled
 from nanobanana_mcp.stored import stored_bytes
 from nanobanana_mcp.uploads import Uploads
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 LONGEST_WAIT_S = 60.0
@@ -109,6 +112,8 @@ class Drawing:
         for call, one in zip(calls, ended, strict=True):  # only now that every call has come to its end
             if isinstance(one, StudioError):
                 one = run.problem(call, one, type(one).__name__, call.estimate_usd)
+            if isinstance(one, Exception):
+                one = await self._bewildered(run, call, one)
             if isinstance(one, BaseException):
                 raise one
             results.append(one)
@@ -214,6 +219,16 @@ class Drawing:
         what = "Picture" if run.plan.recipe is None else "Part"
         await run.progress(min(run.done, run.total), run.total, f"{what} {run.done} is kept: {shape}")
         return Stroke(image=image, data=data)
+
+    async def _bewildered(self, run: Run, call: Call, error: Exception) -> Problem:
+        """What nobody foresaw befell one call; the others of its request are none the worse for it."""
+        logger.error("Call %s of %s ended in an error of the program", call.id, run.order.id, exc_info=error)
+        what = f"The program stumbled ({type(error).__name__}; its log has the place)"
+        told = UnknownOutcome(f"{what}. What came of this picture is not known; it may have cost ${call.estimate_usd:.3f}.")
+        if not await asyncio.to_thread(spooled, call.id, self.places):  # else recovery still makes a picture of it
+            with suppress(StudioError):
+                await asyncio.to_thread(self._journal.unknown, call.id, message=str(told))
+        return run.problem(call, told, "INTERNAL", call.estimate_usd)
 
     async def _uploaded(self, run: Run, image: KeptImage, data: bytes | None = None) -> KeptImage:
         """Begin the upload of a kept picture where the settings ask for it; that it fails is a warning."""

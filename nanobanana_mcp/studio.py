@@ -46,7 +46,7 @@ from nanobanana_mcp.run import Progress, Sleep, silent
 from nanobanana_mcp.selector import choose, find_mode
 from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.stats import Stats, collect
-from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.paths import Places, shorten
 from nanobanana_mcp.storage.state import Presence
 from nanobanana_mcp.storage.writing import check_room, plan_target
 from nanobanana_mcp.stored import stored_bytes
@@ -223,16 +223,11 @@ class Studio:
             )
         source = await self.sources.find(path)
         (source,) = await self.sources.enter([source])
-        known = await asyncio.to_thread(self.library.newest_upload, source.record.id, self.backend)
-        if known is not None:
-            known = await self.uploads.finish(known)
-        if known is not None and known.alive(now()) and await self.model.look_up(known.name) is not None:
-            return Uploaded(record=source.record, upload=known, reused=True, notes=source.notes)
-        if source.data is None:
-            raise SourceNotFound(f"{path} is in the Files API already, under that name.")
-        upload = await self.uploads.begin(source.record, source.data, source.mime_type, display_name)
-        upload = await self.uploads.finish(upload)
-        return Uploaded(record=source.record, upload=upload, reused=False, notes=source.notes)
+        upload, reused = await self.uploads.put(source.record, source.data, source.mime_type, display_name)
+        notes = source.notes
+        if reused and display_name not in (None, upload.display_name):
+            notes += (f"its display name stays {shorten(upload.display_name or '')}; the Files API renames nothing",)
+        return Uploaded(record=source.record, upload=upload, reused=reused, notes=notes)
 
     async def stats(self, recent: int = 10) -> Stats:
         await self.noted()

@@ -3,9 +3,10 @@
 import asyncio
 import hashlib
 from datetime import timedelta
+from weakref import WeakValueDictionary
 
 from nanobanana_mcp.domain import Backend, ImageRecord, Upload, new_id, now
-from nanobanana_mcp.errors import ServiceError, StudioError
+from nanobanana_mcp.errors import ServiceError, SourceNotFound, StudioError
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.storage.paths import Places
@@ -31,6 +32,14 @@ class Uploads:
         self._backend: Backend = backend
         self._running: dict[str, asyncio.Task[Upload]] = {}
         self._gate = asyncio.Semaphore(4)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def turn(self, image_id: str) -> asyncio.Lock:
+        """Held while somebody looks for a picture's upload and makes one where there is none, so that there is one."""
+        lock = self._turns.get(image_id)
+        if lock is None:
+            lock = self._turns[image_id] = asyncio.Lock()
+        return lock
 
     async def begin(self, record: ImageRecord, data: bytes, mime_type: str, display_name: str | None = None) -> Upload:
         """Enter an upload and start it; the row that comes back already has the name the file will have."""
@@ -73,13 +82,31 @@ class Uploads:
 
         Raises SourceNotFound when the local file is needed and is gone or changed.
         """
-        known = await asyncio.to_thread(self._library.newest_upload, record.id, self._backend)
-        if known is not None and known.name in self._running:
-            known = await self.finish(known)
-        if known is not None and known.alive(now(), margin_s=MARGIN_S):
-            return known
-        name = known.display_name if known else None
-        return await self.renew(record, display_name=name, data=data, mime_type=mime_type)
+        async with self.turn(record.id):
+            known = await asyncio.to_thread(self._library.newest_upload, record.id, self._backend)
+            if known is not None and known.name in self._running:
+                known = await self.finish(known)
+            if known is not None and known.alive(now(), margin_s=MARGIN_S):
+                return known
+            name = known.display_name if known else None
+            return await self.renew(record, display_name=name, data=data, mime_type=mime_type)
+
+    async def put(
+        self, record: ImageRecord, data: bytes | None, mime_type: str, display_name: str | None
+    ) -> tuple[Upload, bool]:
+        """A picture's upload that Gemini still has, or a new one; and whether it was there already.
+
+        Raises SourceNotFound without `data` where it is not.
+        """
+        async with self.turn(record.id):
+            known = await asyncio.to_thread(self._library.newest_upload, record.id, self._backend)
+            if known is not None:
+                known = await self.finish(known)
+            if known is not None and known.alive(now()) and await self._model.look_up(known.name) is not None:
+                return known, True
+            if data is None:
+                raise SourceNotFound("It is in the Files API already, under that name.")
+            return await self.finish(await self.begin(record, data, mime_type, display_name)), False
 
     async def renew(
         self, record: ImageRecord, *, display_name: str | None = None, data: bytes | None = None, mime_type: str = ""

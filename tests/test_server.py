@@ -237,12 +237,18 @@ async def test_the_emulator_says_that_it_is_one(settings: Settings, connect: Con
     assert "Emulated: not a real picture" in result.content[0].text
 
 
-async def test_a_bug_is_masked(connect: Connect, model: FakeModel) -> None:
+async def test_a_bug_is_named_without_its_insides_and_costs_the_other_pictures_nothing(
+    connect: Connect, model: FakeModel
+) -> None:
     model.answers.append(KeyError("a secret of the inside"))
     async with connect() as client:
         with pytest.raises(ToolError) as caught:
             await client.call_tool("generate_image", {"prompt": "a cat"})
+        model.answers += [KeyError("a secret of the inside"), reply(jpeg()), reply(jpeg(comment="2"))]
+        result = await client.call_tool("generate_image", {"prompt": "a dog", "n": 3})
+    assert "stumbled (KeyError" in str(caught.value) and "may have cost" in str(caught.value)
     assert "secret" not in str(caught.value)
+    assert (result.structured_content["returned"], len(result.structured_content["failures"])) == (2, 1)
 
 
 async def test_asking_for_the_price_sends_and_writes_nothing(

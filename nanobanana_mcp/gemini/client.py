@@ -11,6 +11,7 @@ from typing import Literal
 
 import httpx2
 from google import genai
+from google.auth import exceptions as google_errors
 from google.genai import errors as genai_errors
 from google.genai import types
 
@@ -125,10 +126,16 @@ class Gemini:
             yield
         except StudioError:
             raise
-        except (genai_errors.APIError, httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+        except (
+            genai_errors.APIError,
+            google_errors.GoogleAuthError,
+            httpx2.HTTPError,
+            httpx2.InvalidURL,
+            TimeoutError,
+        ) as error:
             raise translate(error, key=self._key, model_id=model_id, setting=setting) from None
         except (ValueError, RecursionError) as error:  # google-genai raises these for bodies that are no JSON
-            if self._vertex and "only supported in the Gemini Developer client" in str(error):
+            if self._vertex and "only supported in" in str(error):
                 raise SetupError("Vertex AI has no Files API; give pictures by path or img_... id.") from None
             raise translate(error, key=self._key, model_id=model_id, setting=setting) from None
 

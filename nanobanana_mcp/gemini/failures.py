@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import httpx2
+from google.auth import exceptions as google
 from google.genai import errors as genai
 
 from nanobanana_mcp.errors import (
@@ -30,6 +31,16 @@ def translate(error: BaseException, *, key: str | None, model_id: str | None = N
         return error
     if isinstance(error, genai.APIError):
         return _from_status(error, key=key, model_id=model_id, setting=setting)
+    if isinstance(error, google.TransportError):
+        return Unavailable(
+            "Google's sign-in could not be reached; nothing was sent and nothing charged. Check the network or a proxy, "
+            "and try again."
+        )
+    if isinstance(error, google.GoogleAuthError):  # it comes before every request, never after one
+        return SetupError(
+            "Vertex AI needs Google's application default credentials, and there are none that work; nothing was sent. "
+            f"Run 'gcloud auth application-default login', or set GOOGLE_APPLICATION_CREDENTIALS. {cleaned(error, key)}"
+        )
     if isinstance(error, _UNSENT):
         return Unavailable(
             f"Gemini could not be reached ({type(error).__name__}); nothing was sent and nothing charged. "

@@ -40,8 +40,8 @@ _TURNS: Final = {
 class CleanImage:
     """A picture as it is sent.
 
-    `width` x `height` are pixels as a viewer shows them: the bytes may hold an EXIF orientation, which is then their
-    only metadata besides an ICC profile. `sha256` is the hexadecimal digest of `data`. `notes` say in words what was
+    `width` x `height` are pixels as they are coded, which is as a viewer shows them. An ICC profile is the only
+    metadata. `sha256` is the hexadecimal digest of `data`. `notes` say in words what was
     changed, other than metadata.
     """
 
@@ -57,8 +57,9 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
     """Prove that the bytes are a picture and return it without metadata, in a format and size that Gemini takes.
 
     PNG, JPEG and WebP within `max_bytes` (7 MB is Vertex AI's bound for an inline picture) and `max_side` (pixels) keep
-    their coded pixels bit for bit. Larger ones are encoded anew in their format, and what Gemini does not read is
-    converted to PNG or JPEG; both then stand upright. Raises NotAnImage for what does not decode completely or is
+    their coded pixels bit for bit. Larger ones, and those that lie on their side and leave it to EXIF to say so, which
+    nobody knows Gemini to read, are encoded anew in their format; what Gemini does not read is converted to PNG or
+    JPEG. All of these then stand upright. Raises NotAnImage for what does not decode completely or is
     beyond `check_bounds`.
     """
     header = read_header(data)
@@ -69,15 +70,17 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
         notes.append(f"{len(data) - end} bytes behind the end of the picture were left out")
     if header.frames > 1:
         notes.append("only its first frame is used")
-    bare = stripped(data, header.format, orientation=header.orientation)
+    bare = stripped(data, header.format)
     with DECODES:
         image = decode(bare, header)
         mime_type = _type_as_it_is(header, bare)
         fits = len(bare) <= max_bytes and (max_side is None or max(header.width, header.height) <= max_side)
-        if mime_type and fits:
+        if mime_type and fits and header.orientation == 1:
             return _clean_image(bare, mime_type, (header.width, header.height), notes)
         scale = 1.0 if mime_type is None else min(1.0, math.sqrt(max_bytes / len(bare)))
         picture = upright(eight_bit(image, header), header)
+        if mime_type and header.orientation != 1:
+            notes.append("turned upright")
         if mime_type is None:
             mime_type = _converted_type(picture, header)
             notes.append(_conversion(header, bare, mime_type))

@@ -188,11 +188,6 @@ def exif_orientation(exif: bytes) -> int:
     return values[0] if values and 1 <= values[0] <= 8 else 1
 
 
-def minimal_exif(orientation: int) -> bytes:
-    """Return EXIF (26 bytes, without the `Exif` prefix) that says the orientation and nothing else."""
-    return b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, ORIENTATION_TAG, 3, 1, orientation, 0, 0)
-
-
 def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
     """Return width, height and the number of components from the frame header, None when there is none."""
     for part in jpeg_segments(data):
@@ -221,20 +216,19 @@ def picture_end(data: bytes, kind: Format) -> int | None:
     return len(data)
 
 
-def stripped(data: bytes, kind: Format, *, orientation: int = 1) -> bytes:
+def stripped(data: bytes, kind: Format) -> bytes:
     """Return the same coded pixels without what decoding does not need.
 
     Kept are ICC profiles, palettes, transparency, colour signals, density and JPEG's Adobe marker; EXIF, XMP, IPTC,
-    comments, text, embedded thumbnails, C2PA, further frames (PNG, GIF) and bytes behind the end go. `orientation` is
-    written back as minimal EXIF (PNG, JPEG, WebP) unless it is 1. AVIF and HEIC lose their EXIF only, BMP and TIFF
-    nothing. A file that is cut off stays so.
+    comments, text, embedded thumbnails, C2PA, further frames (PNG, GIF) and bytes behind the end go. AVIF and HEIC lose
+    their EXIF only, BMP and TIFF nothing. A file that is cut off stays so.
     """
     if kind == "png":
-        return _stripped_png(data, orientation)
+        return _stripped_png(data)
     if kind == "jpeg":
-        return _stripped_jpeg(data, orientation)
+        return _stripped_jpeg(data)
     if kind == "webp":
-        return _stripped_webp(data, orientation)
+        return _stripped_webp(data)
     if kind == "gif":
         return _stripped_gif(data)
     if kind in ("avif", "heic"):
@@ -246,7 +240,7 @@ def _png_chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def _stripped_png(data: bytes, orientation: int) -> bytes:
+def _stripped_png(data: bytes) -> bytes:
     view = memoryview(data)
     kept: list[bytes | memoryview] = [PNG_SIGNATURE]
     for part in png_chunks(data):
@@ -255,12 +249,10 @@ def _stripped_png(data: bytes, orientation: int) -> bytes:
             kept.append(_png_chunk(b"iCCP", b"ICC Profile\0" + profile))
         elif part.name in _PNG_KEPT:
             kept.append(view[part.start : part.stop])
-        if part.name == b"IHDR" and orientation != 1:
-            kept.append(_png_chunk(b"eXIf", minimal_exif(orientation)))
     return b"".join(kept)
 
 
-def _stripped_jpeg(data: bytes, orientation: int) -> bytes:
+def _stripped_jpeg(data: bytes) -> bytes:
     view = memoryview(data)
     opening = [data[:2]]
     kept: list[bytes | memoryview] = []
@@ -275,24 +267,18 @@ def _stripped_jpeg(data: bytes, orientation: int) -> bytes:
         elif marker == 0xEE and data.startswith(b"Adobe", part.content) and size >= 12:
             # It says which colours the components are.
             kept.append(b"\xff\xee\0\x0e" + data[part.content : part.content + 12])
-    if orientation != 1:
-        exif = b"Exif\0\0" + minimal_exif(orientation)
-        opening.append(b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif)
     return b"".join([*opening, *kept])
 
 
-def _stripped_webp(data: bytes, orientation: int) -> bytes:
+def _stripped_webp(data: bytes) -> bytes:
     view = memoryview(data)
     kept: list[bytes | memoryview] = []
     for part in webp_chunks(data):
         if part.name == b"VP8X" and part.content < part.stop:
-            flags = data[part.content] & ~(_WEBP_EXIF_FLAG | _WEBP_XMP_FLAG) | (_WEBP_EXIF_FLAG * (orientation != 1))
+            flags = data[part.content] & ~(_WEBP_EXIF_FLAG | _WEBP_XMP_FLAG)
             kept += [view[part.start : part.content], bytes([flags]), view[part.content + 1 : part.stop]]
         elif part.name in _WEBP_KEPT:
             kept.append(view[part.start : part.stop])
-    if orientation != 1:
-        exif = minimal_exif(orientation)
-        kept.append(b"EXIF" + struct.pack("<I", len(exif)) + exif)
     body = b"WEBP" + b"".join(kept)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
