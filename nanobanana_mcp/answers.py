@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nanobanana_mcp.domain import Created, ImageRecord, KeptImage
+from nanobanana_mcp.domain import Created, ImageRecord, KeptImage, counted
 from nanobanana_mcp.job import Quote
 
 
@@ -11,7 +11,7 @@ def created_text(created: Created) -> str:
     spec, request = created.choice.spec, created.request
     made, asked = len(created.images), request.n
     verb = "Edited" if created.mode == "edit" else "Made"
-    count = f"{made} of {asked} pictures" if made < asked else f"{made} picture{'s' if made > 1 else ''}"
+    count = f"{made} of {asked} pictures" if made < asked else counted(made, "picture")
     lines = [f"{verb} {count} with {spec.nickname} ({spec.id}); chosen: {created.choice.reason}."]
     for number, image in enumerate(created.images, 1):
         record = image.record
@@ -105,9 +105,9 @@ def quote_text(quote: Quote) -> str:
     price = f"{most}${each * quote.calls:.3f} (${each:.3f} a call)" if each is not None else "an unknown amount"
     shape = f"{choice.image_size}, aspect ratio {plan.aspect_ratio or ('of the source' if quote.inputs else 'auto')}"
     lines = [
-        f"Dry run: nothing was sent. It would {plan.mode} {n} picture{'s' if n > 1 else ''} with {spec.nickname} "
+        f"Dry run: nothing was sent. It would {plan.mode} {counted(n, 'picture')} with {spec.nickname} "
         f"({spec.id}) at {shape}, in {calls}, for {price}.",
-        f"Chosen: {choice.reason}. Grounding {'on' if choice.grounding else 'off'}, {len(quote.inputs)} input images.",
+        f"Chosen: {choice.reason}. Grounding {'on' if choice.grounding else 'off'}, {counted(len(quote.inputs), 'input image')}.",
         f"Spent today: ${quote.spending.day_usd:.3f}; in the last hour: ${quote.spending.hour_usd:.3f}.",
     ]
     lines += [quote.refusal] if quote.refusal else []

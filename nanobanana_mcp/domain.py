@@ -60,6 +60,11 @@ def is_file_id(text: str) -> bool:
     return text.startswith("files/")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, "1 file" or "3 files"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def now() -> datetime:
     return datetime.now(UTC)
 
@@ -212,6 +217,10 @@ class ModelReply:
     """Web addresses that Google Search grounding used."""
     turn: tuple[TurnPart, ...] = ()
     """The model's own turn, without its thoughts, as a conversation has to repeat it."""
+    others: tuple[bytes, ...] = ()
+    """Further pictures that the answer has beside its last one, and that are no thoughts."""
+    thought: bool = False
+    """Whether the picture was marked as a draft, and there was no other."""
 
 
 @dataclass(frozen=True, kw_only=True)

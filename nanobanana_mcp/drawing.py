@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from nanobanana_mcp.conversation import history_of
-from nanobanana_mcp.domain import Created, InputPart, KeptImage, ModelRequest
+from nanobanana_mcp.domain import Created, InputPart, KeptImage, ModelRequest, counted
 from nanobanana_mcp.errors import (
     HistoryRejected,
     RateLimited,
@@ -24,7 +24,7 @@ from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.pricing import cost
 from nanobanana_mcp.references import worded_roles
 from nanobanana_mcp.run import Brush, Progress, Recipe, Run, Sleep, Stroke
-from nanobanana_mcp.settling import Problem, nothing_made, settle, shortfalls
+from nanobanana_mcp.settling import Problem, Settled, nothing_made, settle, shortfalls
 from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import spool, spooled
@@ -83,7 +83,7 @@ class Drawing:
         """
         total = len(calls) if recipe is None else plan.request.n
         name = f"{plan.choice.spec.tier} ({plan.choice.spec.nickname})"
-        await progress(0, total, f"Asking {name} for {total} {'picture' if total == 1 else 'pictures'}")
+        await progress(0, total, f"Asking {name} for {counted(total, 'picture')}")
         try:
             request, fresh, notes = await self._first_request(plan, sources, has_recipe=recipe is not None)
         except StudioError as error:
@@ -117,7 +117,7 @@ class Drawing:
             if isinstance(one, BaseException):
                 raise one
             results.append(one)
-        images = tuple(result.image for result in results if isinstance(result, Stroke))
+        images = tuple(one for made in results if isinstance(made, Stroke) for one in (made.image, *made.others))
         problems = [result for result in results if isinstance(result, Problem)]
         return self._created(run, images, problems)
 
@@ -206,25 +206,29 @@ class Drawing:
                 await self._give_up(call, error)
                 return run.problem(call, error, type(error).__name__, 0.0)
         try:
-            image, data = await self._finish(run, call, raw)
+            kept = await self._finish(run, call, raw)
         except NoPicture as error:
             return run.problem(call, error, error.reason, cost(run.plan.choice.spec, error.usage))
         except StudioError as error:
             return run.problem(call, error, type(error).__name__, call.estimate_usd)
-        record = image.master or image.record
+        image, record = kept.image, kept.record
         if image.upload is not None:
-            self._uploads.start(image.upload, data)
+            self._uploads.start(image.upload, kept.data)
         run.done += 1
         shape = f"{record.width}x{record.height}, {record.bytes / 1e6:.1f} MB"
         what = "Picture" if run.plan.recipe is None else "Part"
         await run.progress(min(run.done, run.total), run.total, f"{what} {run.done} is kept: {shape}")
-        return Stroke(image=image, data=data)
+        return Stroke(
+            image=image, data=kept.data, others=tuple([await self._uploaded(run, one) for one in kept.others])
+        )
 
     async def _bewildered(self, run: Run, call: Call, error: Exception) -> Problem:
         """What nobody foresaw befell one call; the others of its request are none the worse for it."""
         logger.error("Call %s of %s ended in an error of the program", call.id, run.order.id, exc_info=error)
         what = f"The program stumbled ({type(error).__name__}; its log has the place)"
-        told = UnknownOutcome(f"{what}. What came of this picture is not known; it may have cost ${call.estimate_usd:.3f}.")
+        told = UnknownOutcome(
+            f"{what}. What came of this picture is not known; it may have cost ${call.estimate_usd:.3f}."
+        )
         if not await asyncio.to_thread(spooled, call.id, self.places):  # else recovery still makes a picture of it
             with suppress(StudioError):
                 await asyncio.to_thread(self._journal.unknown, call.id, message=str(told))
@@ -309,7 +313,7 @@ class Drawing:
             self._journal.failed, call.id, reason=type(error).__name__, message=str(error), cost_usd=0.0
         )
 
-    async def _finish(self, run: Run, call: Call, raw: bytes) -> tuple[KeptImage, bytes]:
+    async def _finish(self, run: Run, call: Call, raw: bytes) -> Settled:
         """The raw answer to the disk first; then what is in it, while the journal notes the first step."""
         try:
             await asyncio.to_thread(spool, call.id, raw, self.places)
@@ -335,7 +339,7 @@ class Drawing:
         run.warnings += kept.warnings
         if run.plan.recipe is None:
             run.warnings += shortfalls(kept.record, run.plan, base)
-        return kept.image, kept.data
+        return kept
 
 
 def model_request(plan: Plan, parts: tuple[InputPart, ...]) -> ModelRequest:

@@ -12,6 +12,7 @@ from nanobanana_mcp.domain import (
     Parent,
     Turn,
     Upload,
+    counted,
     is_image_id,
 )
 from nanobanana_mcp.errors import RequestError
@@ -73,7 +74,7 @@ def named_inputs(request: ImageRequest) -> tuple[str, ...]:
     if request.file_id is not None and not request.file_id.startswith("files/"):
         raise RequestError("file_id takes a Files API id such as 'files/abc123'; give paths and img_... ids as inputs.")
     if len(given) > MAX_INPUTS:
-        raise RequestError(f"{len(given)} input images were given; at most {MAX_INPUTS} are taken.")
+        raise RequestError(f"{counted(len(given), 'input image')} given; at most {MAX_INPUTS} are taken.")
     new = len(given) - (request.continue_from is not None)
     if len(request.input_roles) > new:
         raise RequestError(f"input_roles names {len(request.input_roles)} roles for {new} input images.")

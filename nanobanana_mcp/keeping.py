@@ -24,6 +24,7 @@ from nanobanana_mcp.gemini.reply import read_reply
 from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.clean import DECODES
+from nanobanana_mcp.pixels.formats import FORMATS, format_of
 from nanobanana_mcp.pixels.labels import Label, SourceType
 from nanobanana_mcp.pixels.previews import examine
 from nanobanana_mcp.plan import Plan
@@ -72,8 +73,9 @@ def keep(
         mime_type, extension, width, height = header.mime_type, header.extension, header.width, header.height
     except NotAnImage as error:
         preview = None
-        mime_type, extension, width, height = "application/octet-stream", ".bin", 0, 0
-        warnings.append(f"The bytes Gemini delivered are kept as they are but do not decode as a picture: {error}")
+        (mime_type, extension), width, height = _named_by_magic(reply.image), 0, 0
+        why = str(error).partition(". ")[0].rstrip(".")  # the way out is for a caller's own file
+        warnings.append(f"The bytes Gemini delivered are kept as they are but do not decode as a picture: {why}.")
 
     path, warning = _write_master(reply.image, extension, image_id, plan, call, places, again=again)
     warnings += warning
@@ -318,6 +320,15 @@ def _write_master(
     if target.suffix and not _same_type(target.suffix, extension):
         warnings.append(f"Gemini delivered {extension.lstrip('.').upper()}, so the file is {path.name}.")
     return path, warnings
+
+
+def _named_by_magic(data: bytes) -> tuple[str, str]:
+    """Mime type and extension by the first bytes alone, for a picture that is damaged further on."""
+    try:
+        names = FORMATS[format_of(data)]
+    except NotAnImage:
+        return "application/octet-stream", ".bin"
+    return names.mime_type, names.extension
 
 
 def _write_elsewhere(

@@ -4,20 +4,22 @@ import asyncio
 import hashlib
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from nanobanana_mcp.domain import Backend, ImageRecord, Operation, Upload, now
+from nanobanana_mcp.domain import Backend, ImageRecord, Operation, Upload, counted, now
 from nanobanana_mcp.errors import RequestError, SetupError
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.state import find_in_trash, write_record
-from nanobanana_mcp.storage.writing import move_new
+from nanobanana_mcp.storage.writing import free_name, move_new
 
 UNTOUCHED_S = 60
 """A file is written a moment before its row; a later change of its time means that somebody else wrote to it."""
@@ -229,7 +231,7 @@ class Maintenance:
         others = [str(path) for path in untracked if str(path) not in relinked]
         if others:
             survey.findings.append(
-                f"{len(others)} files in the output folder are not the studio's and are never touched, "
+                f"{counted(len(others), 'file')} in the output folder not made by the studio and never touched, "
                 f"such as {others[0]}."
             )
 
@@ -238,12 +240,17 @@ class Maintenance:
         unknown = set(image_ids) - {record.id for record in found}
         if unknown:
             raise RequestError(f"Not in the trash: {', '.join(sorted(unknown))}.")
+        promised: set[Path] = set()
         for record in found:
             if image_ids and record.id not in image_ids:
                 continue
             if not Path(record.trash_path or "").is_file():
                 survey.left.append(f"{record.id}: {record.trash_path} is no longer in the trash")
                 continue
+            place = free_name(Path(str(record.path)), promised)
+            promised.add(place)
+            if str(place) != record.path:
+                survey.findings.append(f"{record.path} is taken, so {record.id} comes back as {place}.")
             survey.deeds.append(
                 Deed(
                     kind="restore",
@@ -252,6 +259,7 @@ class Maintenance:
                     bytes=record.bytes,
                     why="is in the trash",
                     record=record,
+                    target=str(place),
                 )
             )
 
@@ -293,7 +301,8 @@ class Maintenance:
             self._library.move_to_trash(deed.record, None)
             if str(back) != deed.path:
                 self._relink(deed.record, back)
-                survey.findings.append(f"{deed.path} is taken, so {deed.subject} came back as {back}.")
+            if str(back) != deed.target:  # somebody took that name since the survey
+                survey.findings.append(f"{deed.target} is taken, too, so {deed.subject} came back as {back}.")
         elif deed.kind == "note_trash":
             assert deed.record is not None and deed.target is not None
             self._library.move_to_trash(deed.record, Path(deed.target))
@@ -318,15 +327,26 @@ def check_options(operation: Operation, *, max_age_hours: float, keep_count: int
 
 
 def untracked_files(library: Library, places: Places, *, limit: int | None = None) -> list[Path]:
-    """Files directly in the output folder that no row names; at most the first `limit` files are looked at."""
-    if not places.output.is_dir():
-        return []
-    paths = []
-    with os.scandir(places.output) as entries:
-        for entry in entries:
-            if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
-                paths.append(entry.path)
-                if limit is not None and len(paths) >= limit:
-                    break
+    """Files in the output folder and its folders, hidden ones aside, that no row names; at most the first `limit` files
+    are looked at.
+    """
+    paths = list(islice(_files_in(str(places.output)), limit))
     known = library.known_paths(paths)
     return sorted(Path(path) for path in paths if path not in known)
+
+
+def _files_in(top: str) -> Iterator[str]:
+    """Those of a folder before those of its folders; links are not followed."""
+    folders = deque([top])
+    while folders:
+        try:
+            with os.scandir(folders.popleft()) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        yield entry.path
+        except OSError:  # not there, or not for us to read
+            continue

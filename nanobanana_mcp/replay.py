@@ -1,6 +1,8 @@
 """An answer that was paid for before, put together again from the library."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 
 from nanobanana_mcp.domain import Backend, Created, Failure, ImageRecord, KeptImage
 from nanobanana_mcp.errors import ServiceError, UnknownOutcome
@@ -9,7 +11,7 @@ from nanobanana_mcp.library.journal import Call, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.mending import found_again, put_together
 from nanobanana_mcp.plan import Plan, load_plan
-from nanobanana_mcp.settling import Problem, nothing_made
+from nanobanana_mcp.settling import Problem, nothing_made, other_id
 from nanobanana_mcp.storage.paths import Places
 
 
@@ -29,7 +31,7 @@ def read_back(
         elif call.reason != "NOT_NEEDED":
             problems.append(_problem(call, order))
     if plan.recipe is None:
-        images = [_plain(plan, call, record, library, backend) for call, record in kept]
+        images = [image for call, record in kept for image in _plain(plan, call, record, library, backend)]
     else:
         images = _made(plan, kept, problems, library, places)
     if not images:
@@ -55,10 +57,16 @@ def read_back(
     )
 
 
-def _plain(plan: Plan, call: Call, record: ImageRecord, library: Library, backend: Backend) -> KeptImage:
+def _plain(plan: Plan, call: Call, record: ImageRecord, library: Library, backend: Backend) -> Iterator[KeptImage]:
+    """A call's picture, and those that came in the same answer."""
     image = KeptImage(record=record, upload=library.newest_upload(record.id, backend), cost_usd=call.cost_usd)
     exact = library.get(child_id(record.id, "exact")) if plan.request.exact is not None else None
-    return image if exact is None else replace(image, record=exact, master=record)
+    yield image if exact is None else replace(image, record=exact, master=record)
+    for number in count(2):
+        other = library.get(other_id(call.id, number))
+        if other is None:
+            return
+        yield KeptImage(record=other, upload=library.newest_upload(other.id, backend), cost_usd=0.0)
 
 
 def _made(

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from nanobanana_mcp.answers import megabytes, record_structure
-from nanobanana_mcp.domain import ImageRecord
+from nanobanana_mcp.domain import ImageRecord, counted
 from nanobanana_mcp.job import Uploaded
 from nanobanana_mcp.library.pictures import Lineage
 from nanobanana_mcp.library.totals import Total
@@ -93,13 +93,13 @@ def stats_text(stats: Stats) -> str:
     if stats.missing:
         lines.append(f"{len(stats.missing)} of the newest {LOOKED_AT} pictures have lost their file.")
     if stats.untracked:
-        lines.append(f"{len(stats.untracked)} files in the output folder are not the studio's.")
+        lines.append(f"{counted(len(stats.untracked), 'file')} in the output folder not made by the studio.")
     if stats.undelivered:
         lines.append(f"Paid for and never delivered, but kept: {', '.join(stats.undelivered)}.")
     if stats.unknown_outcomes:
         possible = sum(call.estimate_usd for call in stats.unknown_outcomes)
         lines.append(
-            f"{len(stats.unknown_outcomes)} calls have an unknown outcome; they may have cost ${possible:.3f}."
+            f"{counted(len(stats.unknown_outcomes), 'call')} with an unknown outcome, which may have cost ${possible:.3f}."
         )
     lines += ["Newest:"] if stats.recent else [] if stats.total.pictures else ["Nothing was made yet."]
     lines += [

@@ -72,6 +72,8 @@ class Stroke:
 
     image: KeptImage
     data: bytes
+    others: tuple[KeptImage, ...] = ()
+    """Further pictures of the same answer."""
 
 
 class Painter(Protocol):

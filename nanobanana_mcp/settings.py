@@ -38,6 +38,12 @@ def _off(value: object) -> object:
     return None if isinstance(value, str) and value.strip().lower() == "off" else value
 
 
+def _bare_id(value: object) -> object:
+    """Google writes models/... as often as not; the price table knows the id alone."""
+    return value.strip().removeprefix("models/") if isinstance(value, str) else value
+
+
+ModelId = Annotated[str, Field(min_length=1), BeforeValidator(_bare_id)]
 Limit = Annotated[float | None, Field(gt=0, allow_inf_nan=False), BeforeValidator(_off)]
 
 
@@ -74,11 +80,12 @@ class Settings(BaseSettings):
     )
     upload: Literal["always", "on_demand", "never"] | None = Field(
         default=None,
-        description="When pictures go to the Files API: always, on_demand (when a request needs it) or never.",
+        description="When pictures go to the Files API: always, on_demand (when a request needs it) or never; unset: "
+        "always, with Vertex AI never.",
     )
-    flash_model: str = Field(default=DEFAULTS["flash"], min_length=1, description="The model of the flash tier.")
-    pro_model: str = Field(default=DEFAULTS["pro"], min_length=1, description="The model of the pro tier.")
-    lite_model: str = Field(default=DEFAULTS["lite"], min_length=1, description="The model of the lite tier.")
+    flash_model: ModelId = Field(default=DEFAULTS["flash"], description="The model of the flash tier.")
+    pro_model: ModelId = Field(default=DEFAULTS["pro"], description="The model of the pro tier.")
+    lite_model: ModelId = Field(default=DEFAULTS["lite"], description="The model of the lite tier.")
     max_concurrency: Annotated[int, Field(ge=1, le=64)] = Field(
         default=8, description="How many requests to Gemini may be under way at once."
     )
@@ -261,7 +268,7 @@ def load_settings() -> Settings:
         return Settings(_env_file=env_file)  # type: ignore[call-arg]  # pydantic-settings takes it at run time
     except ValidationError as error:
         problems = "; ".join(
-            f"{_variable(problem['loc'])} {problem['msg'].removeprefix('Value error, ')}"
+            f"{_variable(problem['loc'])} {problem['msg'].removeprefix('Value error, ')}".lstrip()
             for problem in error.errors(include_url=False, include_input=False, include_context=False)
         )
         raise SetupError(f"The settings are wrong: {problems}") from None

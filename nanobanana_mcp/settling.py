@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from nanobanana_mcp.domain import Failure, ImageRecord, KeptImage
-from nanobanana_mcp.errors import ServiceError, StudioError
+from nanobanana_mcp.domain import Failure, ImageRecord, KeptImage, ModelReply
+from nanobanana_mcp.errors import NotAnImage, ServiceError, StudioError
 from nanobanana_mcp.gemini.reply import NoPicture, Unreadable, read_reply
-from nanobanana_mcp.keeping import PrepareUpload, exact_file, keep
+from nanobanana_mcp.keeping import PrepareUpload, child_id, exact_file, keep, keep_made
 from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.plan import Plan
@@ -13,6 +13,7 @@ from nanobanana_mcp.pricing import cost
 from nanobanana_mcp.shapes import differences
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import drop_spool
+from nanobanana_mcp.storage.writing import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Settled:
     record: ImageRecord
     data: bytes
     warnings: tuple[str, ...]
+    others: tuple[KeptImage, ...] = ()
+    """Further pictures of the same answer; what they cost is in the first one's price."""
 
 
 def settle(
@@ -58,6 +61,8 @@ def settle(
     except Unreadable as error:
         journal.unknown(call.id, message=str(error))
         raise
+    library = Library(journal.database)
+    others, warnings = _keep_others(reply, plan, order, call, places, library)
     kept = keep(
         reply,
         plan=plan,
@@ -71,7 +76,9 @@ def settle(
     image = KeptImage(
         record=kept.record, upload=kept.upload, cost_usd=kept.cost_usd, text=reply.text, sources=reply.sources
     )
-    warnings = list(kept.warnings)
+    warnings += kept.warnings
+    if reply.thought:
+        warnings.append("Gemini marked its only picture as a draft of its thinking; it is kept as the result.")
     answered = (reply.model_version or "").removeprefix("models/")
     if answered and not answered.startswith(plan.choice.spec.id):
         warnings.append(f"{plan.choice.spec.id} was asked and {answered[:80]!r} answered.")
@@ -82,11 +89,64 @@ def settle(
             plan.request.exact,
             plan.target,
             places,
-            Library(journal.database),
+            library,
             number=call.position + 1 if plan.request.n > 1 else None,
         )
         warnings += notes
-    return Settled(image=image, record=kept.record, data=reply.image, warnings=tuple(warnings))
+    return Settled(image=image, record=kept.record, data=reply.image, warnings=tuple(warnings), others=others)
+
+
+def other_id(call_id: str, number: int) -> str:
+    """The id of a further picture of one answer, which are counted from 2."""
+    return child_id(f"img_{call_id}", f"picture {number}")
+
+
+def _keep_others(
+    reply: ModelReply, plan: Plan, order: Order, call: Call, places: Places, library: Library
+) -> tuple[tuple[KeptImage, ...], list[str]]:
+    """Keep what Gemini drew beside the picture that stands for the answer: it is paid for, too."""
+    first = ImageRecord(
+        id=f"img_{call.id}",
+        created_at=call.reserved_at,
+        origin="part" if plan.recipe is not None else "edited" if plan.mode == "edit" else "generated",
+        path=None,
+        thumbnail_path=None,
+        mime_type="",
+        width=0,
+        height=0,
+        bytes=0,
+        sha256="",
+        mode=plan.mode,
+        tier=plan.choice.spec.tier,
+        model_id=plan.choice.spec.id,
+        backend=order.backend,
+        call_id=call.id,
+    )
+    kept, warnings = [], []
+    for number, data in enumerate(reply.others, 2):
+        try:
+            record, notes = keep_made(
+                data,
+                image_id=other_id(call.id, number),
+                origin=first.origin,
+                prompt=plan.request.prompt,
+                like=first,
+                parents=plan.parents,
+                target=Target(folder=plan.target.folder if plan.recipe is None else places.parts),
+                places=places,
+                library=library,
+            )
+        except (NotAnImage, OSError) as error:
+            warnings.append(f"Picture {number} of Gemini's answer could not be kept: {error}")
+            continue
+        kept.append(KeptImage(record=record, upload=None, cost_usd=0.0))
+        warnings += notes
+    if kept:
+        names = ", ".join(image.record.id for image in kept)
+        warnings.append(
+            f"Gemini drew {len(kept) + 1} pictures in one answer, for the price that is told; also kept: {names}."
+        )
+    return tuple(kept), warnings
 
 
 def shortfalls(record: ImageRecord, plan: Plan, base: ImageRecord | None) -> list[str]:

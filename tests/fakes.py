@@ -20,8 +20,13 @@ from nanobanana_mcp.domain import ModelRequest
 from nanobanana_mcp.gemini.client import RemoteFile
 from nanobanana_mcp.tiers import BY_ID
 
-Answer = bytes | Exception | Callable[[], Awaitable[bytes]]
+Answer = bytes | BaseException | Callable[[], Awaitable[bytes]]
 """A raw answer, an error to raise, or a function that makes or withholds one."""
+
+
+class Died(BaseException):
+    """Breaks a request off as the end of the process would: nothing after it is done."""
+
 
 SIDES = {"512": 512, "1K": 1024, "2K": 2048, "4K": 4096}
 
@@ -149,7 +154,7 @@ class _FakeFiles:
 
 async def played(answer: Answer) -> bytes:
     """One scripted answer: raised, awaited or given back."""
-    if isinstance(answer, Exception):
+    if isinstance(answer, BaseException):
         raise answer
     return answer if isinstance(answer, bytes) else await answer()
 

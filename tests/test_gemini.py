@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from fakes import FakeClient, picture, reply
 from google import genai
+from google.auth import exceptions as google_errors
 
 from nanobanana_mcp import errors
 from nanobanana_mcp.domain import InputPart, ModelRequest
@@ -36,6 +37,33 @@ async def test_the_key_travels_in_its_header_and_nowhere_else() -> None:
     assert request.headers["x-goog-api-key"] == KEY
     assert KEY not in str(request.url) and KEY.encode() not in request.content
     assert request.url.path == f"/v1beta/models/{FLASH}:generateContent"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (
+            google_errors.DefaultCredentialsError("none here"),
+            errors.SetupError,
+            "gcloud auth application-default login",
+        ),
+        (google_errors.RefreshError("expired"), errors.SetupError, "nothing was sent"),
+        (google_errors.TransportError("no network"), errors.Unavailable, "nothing charged"),
+    ],
+)
+async def test_without_credentials_vertex_is_not_reached_and_nothing_may_have_been_charged(
+    error: Exception, kind: type[errors.StudioError], words: str
+) -> None:
+    gemini = Gemini(vertex_project="p", client=cast(genai.Client, FakeClient(error)))
+    with pytest.raises(kind, match=words):
+        await gemini.generate(plain())
+
+
+async def test_vertex_says_that_it_has_no_files_api() -> None:
+    gemini = Gemini(vertex_project="p")
+    with pytest.raises(errors.SetupError, match="no Files API"):
+        await gemini.files()
+    await gemini.close()
 
 
 ROWS: dict[str, tuple[type[errors.StudioError], str]] = {

@@ -231,6 +231,17 @@ async def test_restore_finds_another_name_when_the_old_one_is_taken_and_says_so(
     assert any("is taken" in line and found.path in line for line in report.findings)
 
 
+async def test_a_dry_run_of_restore_knows_the_names_that_pictures_come_back_under(studio: Studio) -> None:
+    for data in (b"one", b"two"):
+        _old(studio, "old.png", data=data)
+        await _clean(studio)
+    (studio.places.output / "old.png").write_bytes(b"theirs")
+    dry = await studio.maintain("restore", dry_run=True)
+    real = await studio.maintain("restore", dry_run=False)
+    assert (_deeds(dry), dry.findings) == (_deeds(real), real.findings)
+    assert sorted(path.name for path in studio.places.output.glob("*.png")) == ["old-2.png", "old-3.png", "old.png"]
+
+
 async def test_restore_takes_only_the_pictures_that_are_named(studio: Studio) -> None:
     one, two = _old(studio, "one.png"), _old(studio, "two.png")
     await _clean(studio)
@@ -283,36 +294,6 @@ async def test_an_output_folder_that_is_not_mounted_is_refused_and_nothing_is_fo
 async def test_a_new_studio_without_a_folder_has_nothing_to_tidy(studio: Studio) -> None:
     studio.places.output.rmdir()
     assert (await studio.maintain("full_cleanup", dry_run=False)).deeds == ()
-
-
-async def test_hygiene_finds_a_renamed_picture_by_its_content(studio: Studio) -> None:
-    kept = _old(studio, "old.png")
-    Path(str(kept.path)).rename(studio.places.output / "my favourite.png")
-    report = await studio.maintain("database_hygiene", dry_run=False)
-    assert _deeds(report) == [("relink", kept.id, kept.path, str(studio.places.output / "my favourite.png"))]
-    found = studio.library.get(kept.id)
-    assert found is not None
-    assert found.path == str(studio.places.output / "my favourite.png")
-
-
-async def test_hygiene_reports_what_is_missing_and_what_is_not_the_studios(studio: Studio) -> None:
-    gone = _old(studio, "gone.png")
-    Path(str(gone.path)).unlink()
-    holiday(studio.places.output)
-    report = await studio.maintain("database_hygiene", dry_run=False)
-    assert report.deeds == ()
-    assert any(gone.id in line and "lineage stay" in line for line in report.findings)
-    assert any("never touched" in line for line in report.findings)
-    assert studio.library.get(gone.id) is not None
-
-
-async def test_two_lost_pictures_of_the_same_bytes_are_not_given_one_file(studio: Studio) -> None:
-    for name in ("one.png", "two.png"):
-        Path(str(_old(studio, name, data=b"same").path)).unlink()
-    (studio.places.output / "found.png").write_bytes(b"same")
-    report = await studio.maintain("database_hygiene", dry_run=False)
-    assert len(report.deeds) == 1
-    assert len((await _clean(studio)).deeds) == 1
 
 
 async def test_expired_uploads_are_forgotten_and_living_ones_are_not(studio: Studio) -> None:

@@ -22,9 +22,8 @@ EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
 IN_WORDS = {
     "NANOBANANA_OUTPUT_DIR": "`nanobanana` in the pictures folder",
     "NANOBANANA_DATABASE_URL": "`library.db` in the user data folder",
-    "NANOBANANA_UPLOAD": "`always`",
 }
-"""Defaults that are found out on the machine, and one that depends on another setting."""
+"""Defaults that are found out on the machine."""
 
 SIZES: tuple[tuple[ImageSize, Resolution], ...] = (("1K", "1k"), ("2K", "2k"), ("4K", "4k"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeModel, jpeg, refusal, reply
+from fakes import Died, FakeModel, jpeg, refusal, reply
 
 from nanobanana_mcp.commands import run
 from nanobanana_mcp.domain import ImageRequest, new_id
@@ -54,8 +54,8 @@ async def test_an_answer_that_waited_while_the_library_was_rebuilt_becomes_a_pic
 ) -> None:
     await _filled(make_studio, "a cat")
     studio = make_studio()
-    model.answers.append(KeyError("a mistake of ours"))
-    with pytest.raises(KeyError):
+    model.answers.append(Died())
+    with pytest.raises(Died):
         await studio.create(ImageRequest(prompt="a dog"))
     ((call_id,),) = rows(settings.database_path, "SELECT id FROM calls WHERE state = 'sent'")
     spool(call_id, reply(jpeg(comment="the dog")), places)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Connect
-from fakes import FakeModel, jpeg, photo, refusal, reply
+from fakes import Died, FakeModel, jpeg, photo, refusal, reply
 
 from nanobanana_mcp import keeping
 from nanobanana_mcp.domain import ImageRequest
@@ -27,9 +27,9 @@ def _rows(studio: Studio, query: str) -> list[tuple[Any, ...]]:
 
 async def _broken_off(studio: Studio, model: FakeModel, *prompts: str) -> list[str]:
     """Requests that were sent and that this process did not bring to an end; the ids of their calls."""
-    model.answers += [KeyError("a mistake of ours") for _ in prompts]
+    model.answers += [Died() for _ in prompts]
     for prompt in prompts:
-        with pytest.raises(KeyError):
+        with pytest.raises(Died):
             await studio.create(ImageRequest(prompt=prompt))
     return [call_id for (call_id,) in _rows(studio, "SELECT id FROM calls ORDER BY reserved_at, id")]
 

@@ -114,6 +114,22 @@ async def test_a_picture_among_the_thoughts_is_not_the_result(emulated: Emulated
     assert created["images"][0]["width"] == 1024  # the sketches that the emulator thinks in are a quarter of that
 
 
+async def test_every_picture_of_an_answer_is_kept_shown_and_told_again(
+    connect: Connect, model: FakeModel, studio: Studio
+) -> None:
+    model.answers.append(reply(*(jpeg(comment=str(number)) for number in range(3)), image_tokens=3360))
+    arguments = {"prompt": "a cat in three moods", "idempotency_key": "one"}
+    async with connect() as client:
+        first = await client.call_tool("generate_image", arguments)
+        again = await client.call_tool("generate_image", arguments)
+    facts = first.structured_content
+    assert (facts["requested"], facts["returned"], len(set(facts["file_paths"]))) == (1, 3, 3)
+    assert all(Path(path).read_bytes().startswith(b"\xff\xd8") for path in facts["file_paths"])
+    assert "3 pictures in one answer" in first.content[0].text
+    assert facts["cost_usd"] == again.structured_content["cost_usd"] > 0.1
+    assert again.structured_content["file_paths"] == facts["file_paths"]
+
+
 async def test_a_picture_that_came_only_as_a_thought_is_better_than_none(emulated: Emulated) -> None:
     emulated.emulator.control.queue.append(ThoughtOnly())
     created = (await emulated.call(prompt="a cat")).structured_content

@@ -348,3 +348,8 @@ def test_a_working_directory_that_was_removed_stops_no_start(tmp_path: Path) -> 
     done = subprocess.run([sys.executable, "-P", "-c", code, str(folder)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(Path.home())
+
+
+def test_a_model_may_be_named_as_google_does(set_: pytest.MonkeyPatch) -> None:
+    set_.setenv("NANOBANANA_PRO_MODEL", "models/gemini-3-pro-image")
+    assert load_settings().pro_model == "gemini-3-pro-image"

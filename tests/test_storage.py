@@ -99,6 +99,7 @@ def test_a_name_is_for_people() -> None:
         ("cat.JPG", "project", "cat"),
         ("there.d", "project/there.d", None),
         ("a/../b/cat.v2.png", "project/b", "cat.v2"),
+        ("logo.v2", "project", "logo.v2"),
     ],
 )
 def test_output_path_is_a_file_or_a_folder(
@@ -160,6 +161,11 @@ def test_a_full_disk_is_known_before_anything_is_paid(rooms: Places) -> None:
     check_room(1, rooms.output / "not" / "made" / "yet")
     with pytest.raises(SetupError, match=r"MB left.*Free some space"):
         check_room(10**18, rooms.output)
+    (rooms.base / "file").write_text("mine")
+    with pytest.raises(SetupError, match=r"file is a file; nothing was sent.*NANOBANANA_OUTPUT_DIR"):
+        check_room(1, rooms.base / "file" / "pictures")
+    with pytest.raises(SetupError, match="NANOBANANA_DATABASE_URL"):
+        check_room(1, rooms.output, rooms.base / "file")
 
 
 # Writing

@@ -73,6 +73,22 @@ async def test_the_same_content_is_not_uploaded_again_while_it_lives(emulated: E
     assert [method for method, _ in sent] == ["POST", "POST", "GET", "GET"]  # start, body; then only whether it lives
 
 
+async def test_calls_at_once_for_one_file_upload_it_once(emulated: Emulated, tmp_path: Path) -> None:
+    path = photo(tmp_path / "a heron.png")
+    calls = (emulated.client.call_tool("upload_file", {"path": str(path)}) for _ in range(4))
+    answers = await asyncio.gather(*calls)
+    assert len({answer.structured_content["name"] for answer in answers}) == 1
+    assert sorted(answer.structured_content["reused"] for answer in answers) == [False, True, True, True]
+
+
+async def test_a_display_name_that_cannot_be_given_any_more_is_said(emulated: Emulated, tmp_path: Path) -> None:
+    path = photo(tmp_path / "a heron.png")
+    await emulated.client.call_tool("upload_file", {"path": str(path), "display_name": "one"})
+    again = await emulated.client.call_tool("upload_file", {"path": str(path), "display_name": "two"})
+    assert "display name stays 'one'" in again.content[0].text
+    assert again.structured_content["display_name"] == "one"
+
+
 async def test_content_that_has_expired_is_uploaded_again_under_a_new_name(emulated: Emulated, tmp_path: Path) -> None:
     path = str(photo(tmp_path / "heron.png"))
     emulated.emulator.control.file_ttl_s = -1

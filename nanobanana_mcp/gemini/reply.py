@@ -85,7 +85,7 @@ class _Part:
 
 
 def read_reply(raw: bytes) -> ModelReply:
-    """The final picture of a raw answer: the last image that is no thought, else the last image there is.
+    """The pictures of a raw answer: the last image that is no thought is the final one, else the last image there is.
 
     Raises NoPicture with Gemini's reason in words, or Unreadable for what is no answer of Gemini's at all.
     """
@@ -98,7 +98,8 @@ def read_reply(raw: bytes) -> ModelReply:
     images = [part for part in parts if part.image]
     if not images:
         raise _no_picture(body, candidate, parts, usage)
-    final = ([part for part in images if not part.thought] or images)[-1]
+    drawn = [part for part in images if not part.thought]
+    final = (drawn or images)[-1]
     assert final.image is not None
     return ModelReply(
         image=final.image,
@@ -106,6 +107,8 @@ def read_reply(raw: bytes) -> ModelReply:
         usage=usage,
         model_version=str(body["modelVersion"]) if body.get("modelVersion") else None,
         sources=_sources(candidate),
+        others=tuple({part.image: None for part in drawn if part.image and part.image != final.image}),
+        thought=final.thought,
         turn=tuple(
             TurnPart(text=part.text or None, data=part.image, mime_type=part.mime_type, signature=part.signature)
             for part in parts

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ from nanobanana_mcp.storage.folders import Folder
 from nanobanana_mcp.storage.paths import Places, check_writable, named_path, shorten
 
 MAX_NAMES = 10_000
+PICTURE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".ico", ".svg")
+)
+"""What the end of a name must be to be taken for a picture's type, which the bytes decide, and not for its name."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 """What a disk without hard links (FAT, some network drives) answers."""
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
@@ -60,6 +65,8 @@ def plan_target(output_path: str | None, places: Places) -> Target:
         raise RequestError(f"output_path {shorten(output_path)} is a hidden file; give it a name without the dot.")
     if len(path.name.encode()) > 200:
         raise RequestError(f"output_path {shorten(output_path)} has a file name of over 200 bytes.")
+    if path.suffix.lower() not in PICTURE_SUFFIXES:  # logo.v2 and logo.v3 are two names
+        return Target(folder=folder, stem=path.name)
     return Target(folder=folder, stem=path.stem, suffix=path.suffix.lower())
 
 
@@ -141,21 +148,39 @@ def move_new(source: Path, folder: Path, name: str) -> Path:
     raise FileExistsError(errno.EEXIST, "every numbered name is taken", str(folder / name))
 
 
-def check_room(needed: int, *folders: Path) -> None:
-    """Raise SetupError when a disk that holds one of `folders` has fewer than `needed` bytes free, or cannot be written."""
-    for folder in folders:
-        existing = next((parent for parent in (folder, *folder.parents) if parent.is_dir()), None)
-        if existing is None or not os.access(existing, os.W_OK | os.X_OK):
-            raise SetupError(
-                f"The folder {folder} cannot be written, so a picture could not be kept; nothing was sent. "
-                "Make it writable, or name another by NANOBANANA_OUTPUT_DIR or output_path."
-            )
-        free = shutil.disk_usage(existing).free
-        if free < needed:
-            raise SetupError(
-                f"The disk that holds {folder} has {free / 1e6:.0f} MB left; {needed / 1e6:.0f} MB are wanted before a "
-                "picture is paid for. Free some space, or name another folder by NANOBANANA_OUTPUT_DIR or output_path."
-            )
+def free_name(path: Path, promised: Collection[Path] = ()) -> Path:
+    """The path where `move_new` would put a file of this name now, if those `promised` are taken, too."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in range(2, MAX_NAMES))
+    return next((one for one in (path, *numbered) if one not in promised and not os.path.lexists(one)), path)
+
+
+def check_room(needed: int, folder: Path, state: Path | None = None) -> None:
+    """Raise SetupError when the disk of `folder`, where pictures go, or of the library's `state` has fewer than `needed`
+    bytes free or cannot be written.
+    """
+    _check_disk(needed, folder, "NANOBANANA_OUTPUT_DIR or output_path")
+    if state is not None:
+        _check_disk(needed, state, "NANOBANANA_DATABASE_URL")
+
+
+def _check_disk(needed: int, folder: Path, named_by: str) -> None:
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir():
+        raise SetupError(
+            f"The folder {folder} cannot be made, because {existing} is a file; nothing was sent. Name another folder by "
+            f"{named_by}."
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise SetupError(
+            f"The folder {folder} cannot be written, so a picture could not be kept; nothing was sent. "
+            f"Make it writable, or name another by {named_by}."
+        )
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise SetupError(
+            f"The disk that holds {folder} has {free / 1e6:.0f} MB left; {needed / 1e6:.0f} MB are wanted before a "
+            f"picture is paid for. Free some space, or name another folder by {named_by}."
+        )
 
 
 def _fill(descriptor: int, data: bytes, *, flush: bool = True) -> None:
