@@ -102,7 +102,11 @@ def quote_text(quote: Quote) -> str:
     each = plan.estimate_usd
     calls = "1 call" if quote.calls == 1 else f"{'up to ' if quote.calls != n else ''}{quote.calls} calls"
     most = "at most " if quote.calls != n else "about "
-    price = f"{most}${each * quote.calls:.3f} (${each:.3f} a call)" if each is not None else "an unknown amount"
+    price = (
+        f"{most}${each * quote.calls:.3f} (${each:.3f} a call)"
+        if each is not None
+        else f"an unknown amount (up to ${quote.reserved_usd:.2f} would be held against the limits)"
+    )
     shape = f"{choice.image_size}, aspect ratio {plan.aspect_ratio or ('of the source' if quote.inputs else 'auto')}"
     lines = [
         f"Dry run: nothing was sent. It would {plan.mode} {counted(n, 'picture')} with {spec.nickname} "

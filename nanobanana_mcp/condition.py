@@ -52,11 +52,15 @@ class Condition:
     @classmethod
     def read(cls, entry: Entry) -> "Condition":
         keys = entry.mapping("path", "op", "value")
-        if len(keys) < 3:
+        op = keys["op"].choice(OPERATORS) if "op" in keys else None
+        if op is None or "path" not in keys or ("value" not in keys and op != "exists"):
             raise entry.refusal("needs path, op and value")
-        path, op, value = keys["path"].text(), keys["op"].choice(OPERATORS), keys["value"]
+        path = keys["path"].text()
         if not _PATH.fullmatch(path):
             raise keys["path"].refusal(f"must be like args.n or args.images[0].role, not {path!r}")
+        if "value" not in keys:
+            return cls(path=path, op=op, value=True)
+        value = keys["value"]
         if op in ("in", "not_in"):
             return cls(path=path, op=op, value=tuple(_given(item) for item in value.items()))
         if op in ("lt", "lte", "gt", "gte"):

@@ -28,7 +28,7 @@ from nanobanana_mcp.settling import Problem, Settled, nothing_made, settle, shor
 from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import spool, spooled
-from nanobanana_mcp.stored import stored_bytes
+from nanobanana_mcp.stored import sendable
 from nanobanana_mcp.uploads import Uploads
 
 logger = logging.getLogger(__name__)
@@ -234,15 +234,14 @@ class Drawing:
                 await asyncio.to_thread(self._journal.unknown, call.id, message=str(told))
         return run.problem(call, told, "INTERNAL", call.estimate_usd)
 
-    async def _uploaded(self, run: Run, image: KeptImage, data: bytes | None = None) -> KeptImage:
+    async def _uploaded(self, run: Run, image: KeptImage) -> KeptImage:
         """Begin the upload of a kept picture where the settings ask for it; that it fails is a warning."""
         record = image.master or image.record
         if not self._upload_always or image.upload is not None or not record.mime_type.startswith("image/"):
             return image
         try:
-            if data is None:
-                data = await asyncio.to_thread(stored_bytes, record, self.places)
-            return replace(image, upload=await self._uploads.begin(record, data, record.mime_type, record.prompt))
+            data, mime_type = await asyncio.to_thread(sendable, record, self.places)
+            return replace(image, upload=await self._uploads.begin(record, data, mime_type, record.prompt))
         except StudioError as error:
             run.warnings.append(f"{record.id} is kept, but was not uploaded: {error}")
             return image

@@ -53,6 +53,8 @@ class Quote:
     calls: int
     inputs: tuple[ImageRecord, ...]
     spending: Spending
+    reserved_usd: float
+    """What all of its calls together would hold against the limits."""
     refusal: str | None
 
 

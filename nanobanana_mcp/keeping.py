@@ -112,7 +112,14 @@ def keep(
     upload = None
     if prepare_upload is not None and preview is not None:
         upload = prepare_upload(record, reply.image, mime_type, record.prompt)
-    journal.saved(call.id, record, price, upload=upload)
+    try:
+        journal.saved(call.id, record, price, upload=upload)
+    except SetupError as error:
+        told = f" It cost ${price:.4f}." if price is not None else ""
+        raise SetupError(
+            f"{error} The picture was drawn and is at {path}.{told} It enters the library by maintenance with operation "
+            "'recover', or when the server starts next."
+        ) from error
     drop_spool(call.id, places)
     return Kept(record=record, cost_usd=price, upload=upload, warnings=tuple(warnings))
 

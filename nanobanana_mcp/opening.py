@@ -46,13 +46,15 @@ class Keyless:
 
 
 def open_studio(settings: Settings) -> Studio:
-    """Connect everything. Raises SetupError when the library cannot be opened."""
+    """Connect everything. Raises SetupError when the library cannot be opened, or was there once and is gone."""
+    places = open_places(settings)
+    _check_not_lost(settings.database_path, places)
     database = Database.open(settings.database_path)
     model = open_model(settings)
     return Studio(
         model=model,
         database=database,
-        places=open_places(settings),
+        places=places,
         backend=settings.origin,
         models=models(settings),
         uploading=settings.uploading,
@@ -60,6 +62,18 @@ def open_studio(settings: Settings) -> Studio:
         max_concurrency=settings.max_concurrency,
         setup_problem=NO_KEY if isinstance(model, Keyless) else None,
     )
+
+
+def _check_not_lost(database: Path, places: Places) -> None:
+    """A new library beside the records of an old one would forget what was made and what was spent."""
+    if database.exists() and database.stat().st_size:
+        return
+    if places.records.is_dir() and next(places.records.glob("img_*.json"), None) is not None:
+        raise SetupError(
+            f"The library {database} is {'empty' if database.exists() else 'not there'}, but {places.output} has records of "
+            "pictures that were in one; nothing was made anew. Put it back, or run 'nanobanana-mcp rebuild' to make it from "
+            "those records. For a library that shall begin afresh, name another NANOBANANA_OUTPUT_DIR."
+        )
 
 
 def open_model(settings: Settings) -> ImageModel:

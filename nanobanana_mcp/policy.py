@@ -103,15 +103,32 @@ class Rule:
     limit: Limit | None = None
     on_deny: str = ""
 
-    def refusal(self, tool: str, args: Mapping[str, object], *, required: Collection[str], label: str) -> str | None:
-        """Why the rule refuses the call; None when it does not."""
-        if self.action == "deny" and all(condition.holds(args, requirement=False) for condition in self.conditions):
+    def refusal(
+        self,
+        tool: str,
+        args: Mapping[str, object],
+        decided: Mapping[str, object] | None,
+        *,
+        required: Collection[str],
+        label: str,
+    ) -> str | None:
+        """Why the rule refuses the call; None when it does not. `decided` as in `Policy.judge`."""
+        if self.action == "deny" and all(
+            condition.holds(args, requirement=False)
+            or (decided is not None and condition.holds(decided, requirement=False))
+            for condition in self.conditions
+        ):
             reason = f" when {' and '.join(map(str, self.conditions))}" if self.conditions else ""
             return f"{tool} is denied by {label}{reason}."
         if self.action == "allow":
             for condition in self.conditions:
                 if not condition.holds(args, requirement=True):
                     return f"{tool} is allowed by {label} only when {condition}; {condition.found(args)}."
+                # What a rule lists by name, such as auto or high, it allows with all that may come of it.
+                if decided is None or condition.op in ("eq", "in"):
+                    continue
+                if not condition.holds(decided, requirement=True):
+                    return f"{tool} is allowed by {label} only when {condition}; {condition.found(decided)}."
         demanded = sorted(required) if self.required is True else self.required or ()
         missing = [name for name in demanded if _is_empty(args.get(name))]
         return f"{tool} is allowed by {label} only with {', '.join(missing)} given and not empty." if missing else None
@@ -137,7 +154,14 @@ class Layer:
             for rule in rules:
                 yield from rule.conditions
 
-    def judge(self, tool: str, args: Mapping[str, object], *, required: Collection[str]) -> Verdict:
+    def judge(
+        self,
+        tool: str,
+        args: Mapping[str, object],
+        decided: Mapping[str, object] | None = None,
+        *,
+        required: Collection[str],
+    ) -> Verdict:
         if not self.hide.isdisjoint((tool, "*")):
             return Verdict(allowed=False, message=f"{tool} is hidden by {self.name}.", rule=f"hide of {self.name}")
         own = self.tools.get(tool, ())
@@ -149,7 +173,7 @@ class Layer:
                 name = f' ("{rule.name}")' if rule.name else ""
                 scope = " for every tool" if key == "*" else ""
                 label = f"rule {rule.number}{name}{scope} of {self.name}"
-                refusal = rule.refusal(tool, args, required=required, label=label)
+                refusal = rule.refusal(tool, args, decided, required=required, label=label)
                 if refusal:
                     return Verdict(allowed=False, message=f"{refusal} {rule.on_deny}".rstrip(), rule=label)
                 if rule.limit:
@@ -174,11 +198,22 @@ class Policy:
         """
         return cls(layers=(_layer(Entry.parse(text, source=source, fault=PolicyError)),))
 
-    def judge(self, tool: str, args: Mapping[str, object], *, required: Collection[str]) -> Verdict:
-        """Judge a call by its arguments as they will be used, as JSON-like values, with the defaults filled in."""
+    def judge(
+        self,
+        tool: str,
+        args: Mapping[str, object],
+        decided: Mapping[str, object] | None = None,
+        *,
+        required: Collection[str],
+    ) -> Verdict:
+        """Judge a call by its arguments, as JSON-like values, with the defaults filled in.
+
+        `decided` are the arguments again once it is known what `auto` and the like come to: a denial that matches either
+        refuses, and so does a requirement that fails there, unless it names what was given (op eq or in).
+        """
         verdicts = []
         for layer in self.layers:
-            verdicts.append(layer.judge(tool, args, required=required))
+            verdicts.append(layer.judge(tool, args, decided, required=required))
             if not verdicts[-1].allowed:
                 return verdicts[-1]
         return Verdict(allowed=True, limits=tuple(limit for verdict in verdicts for limit in verdict.limits))
@@ -294,7 +329,7 @@ class PolicyFile:
 
     def __init__(self, user: Path | None, project: Path | None) -> None:
         self._paths = tuple(path and path.absolute() for path in (user, project))
-        self._read: dict[Path, tuple[tuple[int, int, int], Policy]] = {}
+        self._read: dict[Path, tuple[tuple[int, ...], Policy]] = {}
 
     def current(self) -> Policy:
         """Raise PolicyError as long as a file is missing, unreadable or invalid."""
@@ -313,7 +348,7 @@ class PolicyFile:
                     f"The project's policy {path} is a link, which is not followed; put the file itself there."
                 )
             found = path.stat()
-            signature = (found.st_mtime_ns, found.st_size, found.st_ino)
+            signature = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
             if path in self._read and self._read[path][0] == signature:
                 return self._read[path][1]
             # Opening a pipe would wait for its other end.

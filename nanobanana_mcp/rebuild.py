@@ -42,7 +42,9 @@ def rebuild(database_path: Path, places: Places) -> Rebuilt:
             "Is NANOBANANA_OUTPUT_DIR the folder your pictures are in?"
         )
     fresh = database_path.with_name(f"{database_path.name}.rebuilding")
-    fresh.unlink(missing_ok=True)
+    leftovers = [fresh.with_name(f"{fresh.name}{suffix}") for suffix in ("", "-journal", ".upgrade")]
+    for left in leftovers:
+        left.unlink(missing_ok=True)
     library = Library(Database.open(fresh))
     try:
         library.add_all(in_order(records))
@@ -50,6 +52,8 @@ def rebuild(database_path: Path, places: Places) -> Rebuilt:
         library.database.close()
     aside = _put_aside(database_path)
     fresh.rename(database_path)
+    for left in leftovers:
+        left.unlink(missing_ok=True)
     return Rebuilt(pictures=len(records), unreadable=tuple(unreadable), aside=aside)
 
 

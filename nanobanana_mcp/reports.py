@@ -10,6 +10,7 @@ from nanobanana_mcp.library.pictures import Lineage
 from nanobanana_mcp.library.totals import Total
 from nanobanana_mcp.maintenance import Report
 from nanobanana_mcp.stats import LOOKED_AT, Stats
+from nanobanana_mcp.storage.paths import printable
 from nanobanana_mcp.tiers import PRICES_DATE
 
 SHOWN = 50
@@ -156,7 +157,7 @@ def lineage_structure(lineage: Lineage) -> dict[str, Any]:
 
 
 def _where(record: ImageRecord) -> str:
-    return record.trash_path or record.path or "in the Files API only"
+    return printable(record.trash_path or record.path or "in the Files API only")
 
 
 def report_structure(report: Report) -> dict[str, Any]:
@@ -191,11 +192,11 @@ def report_text(report: Report) -> str:
             lines.append(f"{would} {doing}: {len(deeds)}" + (f" ({size} MB)" if size else "") + ".")
             lines += [f"- {deed.subject}{f' {deed.path}' if deed.path else ''}: {deed.why}" for deed in deeds[:SHOWN]]
             lines += [f"  and {len(deeds) - SHOWN} more"] if len(deeds) > SHOWN else []
-    if not report.deeds:
+    if not report.deeds and not (report.operation == "recover" and report.findings):
         lines.append("Nothing to do." if not report.findings else "Nothing to change.")
     lines += [f"Left alone: {left}" for left in report.left[:SHOWN]]
     lines += list(report.findings[:SHOWN])
-    if report.dry_run and report.deeds:
+    if report.dry_run and (report.deeds or (report.operation == "recover" and report.findings)):
         lines.append("This was a dry run: nothing was changed. Call again with dry_run false to do exactly this.")
     elif any(deed.kind == "to_trash" for deed in report.deeds):
         lines.append("Operation 'restore' brings them back; records and lineage are unchanged.")

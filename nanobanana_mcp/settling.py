@@ -77,6 +77,11 @@ def settle(
         record=kept.record, upload=kept.upload, cost_usd=kept.cost_usd, text=reply.text, sources=reply.sources
     )
     warnings += kept.warnings
+    if kept.cost_usd is not None and kept.cost_usd > call.estimate_usd + 0.0005:
+        warnings.append(
+            f"This picture cost ${kept.cost_usd:.4f}, more than the ${call.estimate_usd:.4f} that was expected and held "
+            "against the limits: Gemini answered with more than one picture's worth."
+        )
     if reply.thought:
         warnings.append("Gemini marked its only picture as a draft of its thinking; it is kept as the result.")
     answered = (reply.model_version or "").removeprefix("models/")
@@ -159,7 +164,15 @@ def shortfalls(record: ImageRecord, plan: Plan, base: ImageRecord | None) -> lis
 
 def nothing_made(problems: list[Problem], spent: float) -> StudioError:
     if len(problems) == 1:
-        return problems[0].error
+        return _with_its_price(problems[0])
     messages = list(dict.fromkeys(problem.failure.message for problem in problems))
     charged = f" Up to ${spent:.3f} may have been charged." if spent >= 0.0005 else ""
     return ServiceError(f"None of {len(problems)} pictures was made. {' / '.join(messages)}{charged}")
+
+
+def _with_its_price(problem: Problem) -> StudioError:
+    """The error itself, which says what was paid for no picture."""
+    paid = problem.failure.cost_usd or 0.0
+    if paid >= 0.00005 and "$" not in str(problem.error):
+        problem.error.args = (f"{problem.error} It cost ${paid:.4f}.", *problem.error.args[1:])
+    return problem.error

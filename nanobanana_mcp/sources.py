@@ -24,10 +24,10 @@ from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.pixels.clean import clean
 from nanobanana_mcp.pixels.header import check_bounds, read_header
-from nanobanana_mcp.storage.paths import Places, shorten
+from nanobanana_mcp.storage.paths import Places, printable, shorten
 from nanobanana_mcp.storage.reading import read_input
 from nanobanana_mcp.storage.state import has_record, write_record
-from nanobanana_mcp.stored import UPLOAD_BYTES, sendable, stored_bytes
+from nanobanana_mcp.stored import UPLOAD_BYTES, bare, sendable, stored_bytes
 from nanobanana_mcp.uploads import MARGIN_S, RETENTION, Uploads
 
 VERTEX_BYTES = 7_000_000
@@ -228,8 +228,8 @@ class Sources:
         record = self._library.get(given)
         if record is None:
             raise SourceNotFound(f"The library has no picture {given}. output_stats lists the recent ones.")
-        data, mime_type = sendable(record, self._places)
-        original = data if record.origin != "imported" else stored_bytes(record, self._places)
+        original = stored_bytes(record, self._places)
+        data, mime_type = bare(record, original)
         return self._fitting(
             Source(given=given, record=record, new=False, data=data, mime_type=mime_type, original=original)
         )
@@ -242,19 +242,14 @@ class Sources:
             header = read_header(data)
             check_bounds(header, data)
             if known is not None and known.origin != "imported":
+                sent, mime_type = bare(known, data)
                 ours = Source(
-                    given=given,
-                    record=known,
-                    new=False,
-                    data=data,
-                    mime_type=known.mime_type,
-                    original=data,
-                    path=path,
+                    given=given, record=known, new=False, data=sent, mime_type=mime_type, original=data, path=path
                 )
                 return self._fitting(ours)
             cleaned = clean(data, max_bytes=self._max_bytes)
         except NotAnImage as error:
-            raise NotAnImage(f"{path}: {error}") from error
+            raise NotAnImage(f"{printable(path)}: {error}") from error
         record = known or _imported(
             str(path),
             mime_type=header.mime_type,
@@ -263,7 +258,7 @@ class Sources:
             size=len(data),
             sha256=digest,
         )
-        notes = tuple(f"{path.name}: {note}." for note in cleaned.notes)
+        notes = tuple(f"{printable(path.name)}: {note}." for note in cleaned.notes)
         return Source(
             given=given,
             record=record,

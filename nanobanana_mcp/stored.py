@@ -6,7 +6,9 @@ from pathlib import Path
 from nanobanana_mcp.domain import ImageRecord
 from nanobanana_mcp.errors import NotAnImage, SourceNotFound
 from nanobanana_mcp.pixels.clean import clean
-from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.pixels.containers import stripped
+from nanobanana_mcp.pixels.formats import format_of
+from nanobanana_mcp.storage.paths import Places, printable
 from nanobanana_mcp.storage.reading import read_input, read_own
 
 UPLOAD_BYTES = 64 * 1024 * 1024
@@ -28,25 +30,34 @@ def stored_bytes(record: ImageRecord, places: Places) -> bytes:
         data = read_input(path, places)[1]
     if data is None:
         raise SourceNotFound(
-            f"The file of {record.id} is not there ({path}). Give the path where it is now; maintenance with operation "
+            f"The file of {record.id} is not there ({printable(path)}). Give the path where it is now; maintenance with operation "
             "'database_hygiene' finds renamed files of the output folder."
         )
     if hashlib.sha256(data).hexdigest() != record.sha256:
-        raise SourceNotFound(f"{path} has changed since it became {record.id}. Give its path to use it as it is now.")
+        raise SourceNotFound(
+            f"{printable(path)} has changed since it became {record.id}. Give its path to use it as it is now."
+        )
     return data
 
 
 def sendable(record: ImageRecord, places: Places) -> tuple[bytes, str]:
-    """The bytes of a kept picture that may leave the machine, with their mime type: ours as delivered, a caller's
-    without its metadata. Raises what stored_bytes raises, and NotAnImage.
+    """The bytes of a kept picture that may leave the machine, with their mime type; see `bare`."""
+    return bare(record, stored_bytes(record, places))
+
+
+def bare(record: ImageRecord, data: bytes) -> tuple[bytes, str]:
+    """What of a picture may leave the machine, in a type that Gemini takes, with that type. Raises NotAnImage.
+
+    The model's answers go back as they came; what was made here of one goes without its label, which has the words of
+    whoever asked; a caller's own goes without its metadata, decoded to prove that it is a picture.
     """
-    if not record.mime_type.startswith("image/") or record.mime_type == "image/vnd.microsoft.icon":
-        raise NotAnImage(f"{record.id} ({record.path}) is no picture that can be sent.")
-    data = stored_bytes(record, places)
-    if record.origin != "imported" and record.mime_type in SENT_TYPES:
-        return data, record.mime_type
+    if not record.width or record.mime_type == "image/vnd.microsoft.icon":
+        raise NotAnImage(f"{record.id} ({printable(record.path)}) is no picture that can be sent.")
     try:
+        if record.origin != "imported" and record.mime_type in SENT_TYPES:
+            made_here = record.origin == "derived" or any(parent.role == "part" for parent in record.parents)
+            return stripped(data, format_of(data)) if made_here else data, record.mime_type
         cleaned = clean(data, max_bytes=UPLOAD_BYTES)
     except NotAnImage as error:
-        raise NotAnImage(f"{record.path}: {error}") from error
+        raise NotAnImage(f"{printable(record.path)}: {error}") from error
     return cleaned.data, cleaned.mime_type

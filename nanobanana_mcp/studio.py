@@ -163,8 +163,12 @@ class Studio:
 
         Raises a StudioError when there is no picture at all.
         """
-        plan, sources = await self.plan(request)
-        return await self.carry_out(Job(plan=plan, sources=sources, calls=request.n), key=key, progress=progress)
+        return await self.carry_out(await self.job(request), key=key, progress=progress)
+
+    async def job(self, request: ImageRequest, *, offline: bool = False) -> Job:
+        """A request as plain calls, one a picture; `offline` as in `plan`."""
+        plan, sources = await self.plan(request, offline=offline)
+        return Job(plan=plan, sources=sources, calls=request.n)
 
     async def carry_out(self, job: Job, *, key: str | None = None, progress: Progress = silent) -> Created:
         """Reserve what a job may cost, do it, and answer; or answer for an earlier one that it repeats."""
@@ -172,7 +176,6 @@ class Studio:
         plan, sources = job.plan, job.sources
         if self._closing:
             raise SetupError("The server is ending; nothing was sent. Call again when it is back.")
-        await asyncio.to_thread(check_room, job.room, plan.target.folder, self.places.state)
         await self.noted()
         reserved_usd = self._reserved_usd(plan, len(sources))
         order = Order(
@@ -239,6 +242,10 @@ class Studio:
         """Finish or report what dead processes left behind; at every start, and when asked."""
         return await asyncio.to_thread(self._recovery.recover)
 
+    async def knows(self, key: str) -> bool:
+        """Whether a request with this key was made before."""
+        return await asyncio.to_thread(self.journal.knows, key)
+
     async def take(self, limits: Sequence[Limit], tool: str) -> None:
         """Use a policy's limits once. Raises PolicyViolation when one of them is used up."""
         await asyncio.to_thread(self._counts.take, limits, tool)
@@ -247,18 +254,14 @@ class Studio:
         """Undo take() for a call that was not made after all."""
         await asyncio.to_thread(self._counts.give_back, limits)
 
-    async def quote(self, request: ImageRequest) -> Quote:
-        """What a request would be and cost. Sends nothing, writes nothing."""
-        plan, sources = await self.plan(request, offline=True)
-        return await self.quote_job(Job(plan=plan, sources=sources, calls=request.n))
-
-    async def quote_job(self, job: Job) -> Quote:
+    async def quote(self, job: Job) -> Quote:
+        """What a job would be and cost. Sends nothing, writes nothing."""
         plan, sources = job.plan, job.sources
         spending = await asyncio.to_thread(self.journal.spending, self.backend)
-        reserved = self._reserved_usd(plan, len(sources))
+        reserved = job.calls * self._reserved_usd(plan, len(sources))
         refusal = None
         try:
-            check(self.limits, spending, wanted_usd=job.calls * reserved, calls=job.calls, at=now())
+            check(self.limits, spending, wanted_usd=reserved, calls=job.calls, at=now())
         except BudgetExceeded as error:
             refusal = str(error)
         return Quote(
@@ -266,6 +269,7 @@ class Studio:
             calls=job.calls,
             inputs=tuple(source.record for source in sources),
             spending=spending,
+            reserved_usd=reserved,
             refusal=refusal,
         )
 
@@ -337,11 +341,12 @@ class Studio:
             return await self._replay(order.id, reservation, progress)
         plan = replace(plan, warnings=(*plan.warnings, *reservation.warnings))
         try:
+            await asyncio.to_thread(check_room, job.room, plan.target.folder, self.places.state)
             sources = await self.sources.enter(sources)
         except StudioError as error:
+            why = str(error)
             for call in reservation.calls:
-                why = type(error).__name__
-                await asyncio.to_thread(self.journal.failed, call.id, reason=why, message=str(error), cost_usd=0.0)
+                await asyncio.to_thread(self.journal.failed, call.id, reason="NEVER_SENT", message=why, cost_usd=0.0)
             raise
         parents = parents_of(plan.mode, sources)
         if parents != plan.parents:  # another request was quicker to enter one of them

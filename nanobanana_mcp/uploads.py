@@ -51,6 +51,7 @@ class Uploads:
     def prepare(self, record: ImageRecord, data: bytes, mime_type: str, display_name: str | None = None) -> Upload:
         """An upload as it will be entered; nothing is sent or written yet."""
         upload_id = new_id()
+        as_kept = record.origin != "imported" and len(data) == record.bytes  # else without its metadata
         return Upload(
             id=upload_id,
             image_id=record.id,
@@ -58,7 +59,7 @@ class Uploads:
             uri=None,
             mime_type=mime_type,
             bytes=len(data),
-            sha256=record.sha256 if record.origin != "imported" else hashlib.sha256(data).hexdigest(),
+            sha256=record.sha256 if as_kept else hashlib.sha256(data).hexdigest(),
             display_name=display_name[:DISPLAY_NAME] if display_name else None,
             state="pending",
             created_at=now(),

@@ -26,16 +26,18 @@ def at(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-@pytest.mark.parametrize("full", ["pictures", "state"])
+@pytest.mark.parametrize(
+    ("full", "setting"), [("pictures", "NANOBANANA_OUTPUT_DIR"), ("state", "NANOBANANA_DATABASE_URL")]
+)
 async def test_a_full_disk_is_noticed_before_anything_is_paid(
-    studio: Studio, model: FakeModel, places: Places, monkeypatch: pytest.MonkeyPatch, full: str
+    studio: Studio, model: FakeModel, places: Places, monkeypatch: pytest.MonkeyPatch, full: str, setting: str
 ) -> None:
     usage = shutil.disk_usage("/")
     places.output.mkdir(parents=True)
     monkeypatch.setattr(
         writing.shutil, "disk_usage", lambda path: usage._replace(free=10**6 if full in str(path) else 10**12)
     )
-    with pytest.raises(SetupError, match=r"1 MB left.*NANOBANANA_OUTPUT_DIR"):
+    with pytest.raises(SetupError, match=f"1 MB left.*{setting}"):
         await studio.create(ImageRequest(prompt="a banana"))
     assert model.requests == []
     assert studio.journal.spending("gemini").hour_usd == 0

@@ -17,6 +17,8 @@ from rooms import dump, tree
 from nanobanana_mcp.domain import ImageRequest
 from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.rebuild import rebuild
+from nanobanana_mcp.server import open_from
+from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio import Studio
 
@@ -119,6 +121,10 @@ def _folder(path: Path) -> None:
     path.mkdir()
 
 
+def _emptied(database: Path) -> None:
+    os.truncate(database, 0)
+
+
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
@@ -128,12 +134,15 @@ def _folder(path: Path) -> None:
         (_a_picture, "damaged"),
         (_newer, "newer version"),
         (_folder, "cannot be"),
+        (Path.unlink, "not there.*nanobanana-mcp rebuild"),
+        (_emptied, "empty.*nanobanana-mcp rebuild"),
     ],
 )
 async def test_a_library_that_cannot_be_trusted_stops_writes_in_words_and_is_left_as_it_is(
     make_studio: Callable[..., Studio],
     connect: Connect,
     model: FakeModel,
+    settings: Settings,
     places: Places,
     damage: Callable[[Path], None],
     why: str,
@@ -145,7 +154,8 @@ async def test_a_library_that_cannot_be_trusted_stops_writes_in_words_and_is_lef
     damage(database)
     kept = database.read_bytes() if database.is_file() else None
     asked, pictures = len(model.requests), tree(places.output)
-    async with connect() as client:
+    emulated = settings.model_copy(update={"backend": "emulator"})
+    async with connect(open_it=open_from(emulated)) as client:
         for tool, arguments in (("generate_image", {"prompt": "after"}), ("output_stats", {})):
             with pytest.raises(ToolError, match=why):
                 await client.call_tool(tool, arguments)

@@ -89,3 +89,60 @@ async def test_a_users_own_policy_may_be_a_link(connect: Connect, policy: Path, 
         for prompt in ("a cat", "a dog"):
             await client.call_tool("generate_image", {"prompt": prompt})
         assert "Policy violation" in await _refusal(client, prompt="a heron")
+
+
+@pytest.mark.parametrize(
+    ("rules", "refused", "allowed"),
+    [
+        (
+            "{action: deny, conditions: [{path: args.model_tier, op: eq, value: pro}]}",
+            {"prompt": "a high quality professional poster with text", "resolution": "4k"},
+            {"prompt": "a quick sketch"},
+        ),
+        (
+            "{action: allow, conditions: [{path: args.model_tier, op: neq, value: pro}]}",
+            {"prompt": "a high quality professional poster with text", "resolution": "4k"},
+            {"prompt": "a quick sketch"},
+        ),
+        (
+            "{action: deny, conditions: [{path: args.resolution, op: eq, value: 4k}]}",
+            {"width": 4000, "height": 4000},
+            {"width": 400, "height": 400},
+        ),
+        (
+            "{action: allow, conditions: [{path: args.resolution, op: in, value: [high, 1k]}]}",
+            {"resolution": "2k", "model_tier": "pro"},
+            {"resolution": "high", "model_tier": "pro"},
+        ),
+    ],
+)
+async def test_a_policy_judges_what_auto_comes_to(
+    connect: Connect, policy: Path, model: FakeModel, rules: str, refused: dict[str, Any], allowed: dict[str, Any]
+) -> None:
+    policy.write_text(f"tools: {{generate_image: {{rules: [{{rate_limit: 1/day}}, {rules}]}}}}\n")
+    async with connect(policy=policy) as client:
+        for dry_run in (True, False):
+            assert (await _refusal(client, **refused, dry_run=dry_run)).startswith("Policy violation: generate_image")
+        await client.call_tool("generate_image", {"prompt": "a cat"} | allowed)
+    assert len(model.requests) == 1
+
+
+async def test_asking_again_for_what_was_paid_for_uses_up_no_limit(
+    connect: Connect, policy: Path, model: FakeModel
+) -> None:
+    policy.write_text(TWO.replace("2/minute", "1/day"))
+    async with connect(policy=policy) as client:
+        arguments = {"prompt": "a cat", "idempotency_key": "one"}
+        first = await client.call_tool("generate_image", arguments)
+        again = await client.call_tool("generate_image", arguments)
+        assert "Policy violation" in await _refusal(client, idempotency_key="two")
+    assert first.structured_content["file_paths"] == again.structured_content["file_paths"]
+    assert len(model.requests) == 1
+
+
+async def test_a_policy_with_a_misspelt_tool_stops_what_spends(connect: Connect, policy: Path) -> None:
+    policy.write_text("tools: {generat_image: {rules: [{action: deny}]}, another_servers_tool: {rules: []}}\n")
+    async with connect(policy=policy) as client:
+        assert "write generate_image" in await _refusal(client)
+        policy.write_text("tools: {another_servers_tool: {rules: [{action: deny}]}}\n")
+        await client.call_tool("generate_image", {"prompt": "a cat"})

@@ -38,13 +38,22 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert [denies(file, tool) for tool in "abc"] == [True, True, True]
 
 
-def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
+def test_an_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "policy.yaml"
     write(path, "hide: [a]", tick=1)
     file = PolicyFile(path, None)
     first = file.current()
-    write(path, "hide: [b]", tick=1)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: pytest.fail("it was read again"))
     assert file.current() == first
+
+
+def test_a_change_that_hides_behind_the_old_size_and_time_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    write(path, "hide: [a]", tick=1)
+    file = PolicyFile(path, None)
+    assert denies(file, "a")
+    write(path, "hide: [b]", tick=1)
+    assert denies(file, "b") and not denies(file, "a")
 
 
 def test_a_file_that_became_invalid_or_unreadable_allows_nothing_until_it_is_restored(tmp_path: Path) -> None:

@@ -112,7 +112,9 @@ async def test_more_thinking_reserves_more(studio: Studio, model: FakeModel) -> 
     for level in ("minimal", "medium", "high"):
         created = await studio.create(ImageRequest(prompt="a cat", model_tier="flash", thinking_level=level))
         _, (call,) = studio.journal.order(created.request_id)
-        quote = await studio.quote(ImageRequest(prompt="a cat", model_tier="flash", thinking_level=level))
+        quote = await studio.quote(
+            await studio.job(ImageRequest(prompt="a cat", model_tier="flash", thinking_level=level), offline=True)
+        )
         assert quote.plan.estimate_usd == pytest.approx(call.estimate_usd)
         reserved.append(call.estimate_usd)
     assert reserved == sorted(set(reserved))
@@ -131,8 +133,8 @@ async def test_the_pictures_of_a_conversation_are_reserved_for_as_well(studio: S
     first = (await studio.create(ImageRequest(prompt="a cat"))).images[0].record.id
     second = (await studio.create(ImageRequest(prompt="a hat", continue_from=first))).images[0].record.id
     quotes = [
-        await studio.quote(ImageRequest(prompt="a scarf", inputs=(second,))),
-        await studio.quote(ImageRequest(prompt="a scarf", continue_from=second)),
+        await studio.quote(await studio.job(ImageRequest(prompt="a scarf", inputs=(second,)), offline=True)),
+        await studio.quote(await studio.job(ImageRequest(prompt="a scarf", continue_from=second), offline=True)),
     ]
     alone, together = (quote.plan.estimate_usd for quote in quotes)
     assert alone is not None and together is not None and together > alone

@@ -82,6 +82,12 @@ async def test_the_tokens_of_a_refusal_are_paid_for(studio: Studio, model: FakeM
     assert (await studio.stats()).total.usd == pytest.approx((1000 * 1.5 + 2000 * 7.5) / 1e6)
 
 
+async def test_words_instead_of_a_picture_come_with_their_price(studio: Studio, model: FakeModel) -> None:
+    model.answers.append(reply(text="no picture, only words", image_tokens=0, thought_tokens=2000))
+    with pytest.raises(Refused, match=r"It cost \$0\.0\d+\."):
+        await studio.create(ImageRequest(prompt="a cat"))
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 async def test_the_type_of_a_picture_is_that_of_its_bytes(emulated: Emulated, kind: str) -> None:
     data = picture((1024, 1024), kind=kind)
@@ -126,6 +132,7 @@ async def test_every_picture_of_an_answer_is_kept_shown_and_told_again(
     assert (facts["requested"], facts["returned"], len(set(facts["file_paths"]))) == (1, 3, 3)
     assert all(Path(path).read_bytes().startswith(b"\xff\xd8") for path in facts["file_paths"])
     assert "3 pictures in one answer" in first.content[0].text
+    assert any("more than the $0.0" in warning for warning in facts["warnings"])
     assert facts["cost_usd"] == again.structured_content["cost_usd"] > 0.1
     assert again.structured_content["file_paths"] == facts["file_paths"]
 

@@ -75,7 +75,7 @@ def test_a_sealed_library_can_be_looked_at(root: Path) -> None:
         assert [record.id for record in stats.recent] == [image_id] and stats.total.pictures == 1
         assert (await studio.picture(image_id))[0] == jpeg(comment="number 1")
         assert (await studio.picture(image_id, thumbnail=True))[0]
-        quote = await studio.quote(ImageRequest(prompt="a hat", inputs=(image_id,)))
+        quote = await studio.quote(await studio.job(ImageRequest(prompt="a hat", inputs=(image_id,)), offline=True))
         assert quote.refusal is None and quote.inputs[0].id == image_id
 
     _try(root, look)

@@ -16,6 +16,7 @@ from nanobanana_mcp.domain import ImageRequest
 from nanobanana_mcp.emulator.control import Edit
 from nanobanana_mcp.errors import NotAllowed, NotAnImage, SourceNotFound, Unavailable
 from nanobanana_mcp.gemini.client import RemoteFile
+from nanobanana_mcp.pixels.containers import stripped
 from nanobanana_mcp.studio import Studio
 from tests import scenes
 from tests.easel import drawing, saved, use
@@ -284,15 +285,24 @@ async def test_a_file_google_refuses_for_good_is_not_asked_for_forever(studio: S
     assert len(model.requests) <= 2
 
 
-async def test_a_picture_that_was_put_together_is_uploaded_like_any_other(emulated: Emulated, tmp_path: Path) -> None:
+async def test_a_picture_that_was_put_together_is_uploaded_without_the_words_in_its_label(
+    emulated: Emulated, tmp_path: Path
+) -> None:
     source = saved(tmp_path, scenes.photo(300, 200, seed=4), "sea.png")
     drawing(emulated, Edit(shift=(0.004, -0.003)))
-    answer = await use(emulated, "extend_image", image=str(source), right=60)
+    answer = await use(emulated, "extend_image", image=str(source), right=60, instruction="a SECRET cove")
     await emulated.studio.uploads.drain(5)
     (name,) = answer["files_api_ids"]
     assert name in [file.name for file in await emulated.gemini.files()]
-    digest = hashlib.sha256(Path(answer["images"][0]["path"]).read_bytes()).hexdigest()
+    kept = Path(answer["images"][0]["path"]).read_bytes()
+    digest = hashlib.sha256(stripped(kept, "png")).hexdigest()
+    assert b"SECRET" in kept and b"SECRET" not in stripped(kept, "png")
     assert [file.sha256 for file in await emulated.gemini.files() if file.name == name] == [digest]
+    await emulated.call(prompt="at dawn", input_images=[answer["images"][0]["path"]])
+    (sent,) = (
+        part["inlineData"]["data"] for part in emulated.drawn[-1]["contents"][0]["parts"] if "inlineData" in part
+    )
+    assert sent["sha256"] == digest
 
 
 def remote(name: str, mime_type: str) -> RemoteFile:

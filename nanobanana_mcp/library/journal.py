@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, func, insert, literal_column, or_, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, literal_column, or_, select, update
 
 from nanobanana_mcp.budget import Limits, Spending, check, day_start
 from nanobanana_mcp.domain import Backend, ImageRecord, Mode, Upload, new_id, now
@@ -121,6 +121,12 @@ class Journal:
             return (
                 connection.execute(select(calls.c.id).where(calls.c.reserved_at > now()).limit(1)).first() is not None
             )
+
+    def knows(self, key: str) -> bool:
+        """Whether a request with this idempotency key was made, and not all for nothing."""
+        query = select(requests.c.id).where(requests.c.idempotency_key == key, _costly().exists())
+        with self.database.read() as connection:
+            return connection.execute(query).first() is not None
 
     def replan(self, request_id: str, plan: str) -> None:
         with self.database.write() as connection:
@@ -277,15 +283,20 @@ def _settle(
         count_cost(connection, day=row.reserved_at, backend=row.backend, tier=row.tier, mode=row.mode, usd=counted)
 
 
+def _costly() -> Select[tuple[str]]:
+    """The calls of a request that are under way or that cost, or may have cost, something."""
+    return select(calls.c.id).where(
+        calls.c.request_id == requests.c.id,
+        or_(calls.c.state != "failed", func.coalesce(calls.c.cost_usd, calls.c.estimate_usd) > 0),
+    )
+
+
 def _earlier(connection: Connection, order: Order) -> Order | None:
     """The order that this one repeats: the same key, or, without a key, the same wish whose answer never arrived.
 
     An order of which every call failed for nothing stands for nothing: the wish may be tried again.
     """
-    costly = select(calls.c.id).where(
-        calls.c.request_id == requests.c.id,
-        or_(calls.c.state != "failed", func.coalesce(calls.c.cost_usd, calls.c.estimate_usd) > 0),
-    )
+    costly = _costly()
     if order.idempotency_key is not None:
         same_key = requests.c.idempotency_key == order.idempotency_key
         row = connection.execute(select(requests).where(same_key)).first()

@@ -83,26 +83,28 @@ def check_readable(path: Path, places: Places) -> None:
     """Refuse a resolved path that may not be read: hidden folders, our own state, outside the allowed folders."""
     if _is_ours(path, places):
         raise NotAllowed(
-            f"{path} belongs to the studio's own records. Use the picture's id (img_...) or the path of the full picture."
+            f"{printable(path)} belongs to the studio's own records. Use the picture's id (img_...) or the path of the full picture."
         )
     _check_allowed(path, places, doing="read")
     hidden = _hidden_part(path, places)
     if hidden:
         raise NotAllowed(
-            f"{path} is in a hidden folder or is a hidden file ({hidden}); copy the picture elsewhere first."
+            f"{printable(path)} is in a hidden folder or is a hidden file ({printable(hidden)}); copy the picture elsewhere first."
         )
 
 
 def check_writable(path: Path, places: Places) -> None:
     """Refuse a resolved folder that pictures may not be written to."""
     if _is_ours(path, places):
-        raise NotAllowed(f"output_path {path} is the studio's own folder; name another, or leave output_path out.")
+        raise NotAllowed(
+            f"output_path {printable(path)} is the studio's own folder; name another, or leave output_path out."
+        )
     if path != places.output:
         _check_allowed(path, places, doing="written to")
     hidden = _hidden_part(path, places)
     if hidden:
         raise NotAllowed(
-            f"output_path {path} is in a hidden folder ({hidden}); name another, or leave output_path out."
+            f"output_path {printable(path)} is in a hidden folder ({printable(hidden)}); name another, or leave output_path out."
         )
 
 
@@ -117,7 +119,7 @@ def _check_allowed(path: Path, places: Places, *, doing: str) -> None:
     roots = (*places.allowed, places.output) if places.allowed else ()
     if roots and not any(path.is_relative_to(root) for root in roots):
         names = ", ".join(str(root) for root in roots)
-        raise NotAllowed(f"{path} may not be {doing}: only {names} may (NANOBANANA_ALLOWED_DIRS).")
+        raise NotAllowed(f"{printable(path)} may not be {doing}: only {names} may (NANOBANANA_ALLOWED_DIRS).")
 
 
 def _hidden_part(path: Path, places: Places) -> str | None:
@@ -154,5 +156,10 @@ def slug(text: str, *, max_bytes: int = 60) -> str:
 
 def shorten(text: str, limit: int = 120) -> str:
     """Text of a caller as it may stand in a message: one line, printable, not long."""
-    clean = "".join(c if c.isprintable() else "?" for c in text)
+    clean = printable(text)
     return repr(clean if len(clean) <= limit else f"{clean[:limit]}...")
+
+
+def printable(text: object) -> str:
+    """A path or a name as it may stand in a message: what is invisible or turns the line around becomes "?"."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nanobanana_mcp.errors import NotAllowed, SourceNotFound
 from nanobanana_mcp.storage.folders import Folder
-from nanobanana_mcp.storage.paths import Places, check_readable, named_path, shorten
+from nanobanana_mcp.storage.paths import Places, check_readable, named_path, printable, shorten
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -41,10 +41,10 @@ def read_input(text: str, places: Places) -> tuple[Path, bytes]:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             kind = "folder" if stat.S_ISDIR(found.st_mode) else "pipe, socket or device"
-            raise SourceNotFound(f"{resolved} is a {kind}; name an image file.")
+            raise SourceNotFound(f"{printable(resolved)} is a {kind}; name an image file.")
         if found.st_size > MAX_FILE_BYTES:
             raise NotAllowed(
-                f"{resolved} has {found.st_size / 1e6:.0f} MB; at most {MAX_FILE_BYTES // 2**20} MiB are read. "
+                f"{printable(resolved)} has {found.st_size / 1e6:.0f} MB; at most {MAX_FILE_BYTES // 2**20} MiB are read. "
                 "Make it smaller first."
             )
         data = _read_bounded(descriptor, MAX_FILE_BYTES + 1)
@@ -53,9 +53,9 @@ def read_input(text: str, places: Places) -> tuple[Path, bytes]:
     finally:
         os.close(descriptor)
     if len(data) > MAX_FILE_BYTES:
-        raise NotAllowed(f"{resolved} grew beyond {MAX_FILE_BYTES // 2**20} MiB while it was read.")
+        raise NotAllowed(f"{printable(resolved)} grew beyond {MAX_FILE_BYTES // 2**20} MiB while it was read.")
     if not data:
-        raise SourceNotFound(f"{resolved} is empty.")
+        raise SourceNotFound(f"{printable(resolved)} is empty.")
     return resolved, data
 
 
@@ -96,7 +96,9 @@ def _open_without_links(path: Path) -> int:
 def _not_found(text: str, path: Path, error: OSError) -> SourceNotFound | NotAllowed:
     shown = shorten(text)
     if error.errno in (errno.EACCES, errno.EPERM):
-        return SourceNotFound(f"The image {shown} may not be read by this user; check the permissions of {path}.")
+        return SourceNotFound(
+            f"The image {shown} may not be read by this user; check the permissions of {printable(path)}."
+        )
     if error.errno in (errno.ELOOP, errno.EMLINK):
         return NotAllowed(
             f"The image {shown} leads through a symbolic link that changed or loops; name the file itself."
@@ -106,9 +108,9 @@ def _not_found(text: str, path: Path, error: OSError) -> SourceNotFound | NotAll
     if error.errno == errno.EINVAL:
         return SourceNotFound(f"The image {shown} is not a usable path.")
     if error.errno in (errno.ENXIO, errno.ENODEV):
-        return SourceNotFound(f"{path} is a pipe, socket or device; name an image file.")
+        return SourceNotFound(f"{printable(path)} is a pipe, socket or device; name an image file.")
     if error.errno == errno.ENOENT:
-        where = f" (looked at {path})" if str(path) != text else ""
+        where = f" (looked at {printable(path)})" if str(path) != text else ""
         return SourceNotFound(
             f"There is no image {shown}{where}. Give an absolute path, a files/... id or an img_... id."
         )

@@ -17,7 +17,7 @@ from nanobanana_mcp.domain import ImageRecord, Parent, is_image_id, new_id
 from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_own
-from nanobanana_mcp.storage.writing import replace_durably
+from nanobanana_mcp.storage.writing import make_private, replace_durably
 
 
 def spool(call_id: str, raw: bytes, places: Places) -> Path:
@@ -176,7 +176,7 @@ class Presence:
         self.name = f"{os.getpid()}-{new_id()}"
         self._lock = FileLock(self._folder / f"{self.name}.lock", mode=0o600)
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._folder)
             self._lock.acquire(timeout=5)
             self.since = (self._folder / f"{self.name}.lock").stat().st_mtime
         except OSError as error:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Collection
@@ -20,6 +21,7 @@ PICTURE_SUFFIXES = frozenset(
 """What the end of a name must be to be taken for a picture's type, which the bytes decide, and not for its name."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 """What a disk without hard links (FAT, some network drives) answers."""
+_MISLEADING = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 
 
@@ -46,6 +48,8 @@ def plan_target(output_path: str | None, places: Places) -> Target:
     if output_path is None:
         return Target(folder=places.output)
     path = named_path(output_path, places)
+    if _MISLEADING.search(output_path):
+        raise RequestError(f"output_path {shorten(output_path)} has characters that are invisible or turn text around.")
     try:
         is_folder = path.is_dir() or output_path.endswith(("/", os.sep)) or not path.suffix
         folder = Path(os.path.realpath(path if is_folder else path.parent))
@@ -109,7 +113,7 @@ def replace_durably(path: Path, data: bytes, *, flush: bool = True) -> None:
     """Write a file of our own state, private to the user, replacing the one that was there; whole or not at all, and
     durable unless `flush` says that it may be lost.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
         _fill(
@@ -123,6 +127,12 @@ def replace_durably(path: Path, data: bytes, *, flush: bool = True) -> None:
     if flush:
         with Folder(path.parent.resolve()) as held:
             held.sync()
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder of our own state, with those above it that are missing, for the user alone."""
+    for missing in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
 
 
 def move_new(source: Path, folder: Path, name: str) -> Path:

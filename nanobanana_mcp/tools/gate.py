@@ -1,7 +1,10 @@
 """What stands before every tool: the policy, and argument errors in plain words."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +14,10 @@ from pydantic import ValidationError as PydanticError
 
 from nanobanana_mcp.errors import StudioError
 from nanobanana_mcp.policy import Limit, Policy, PolicyError, PolicyFile, PolicyViolation
+from nanobanana_mcp.tools.session import request_key
 
 if TYPE_CHECKING:
+    from nanobanana_mcp.plan import Plan
     from nanobanana_mcp.studio import Studio
 
 PROJECT_POLICY = "nanobanana-policy.yaml"
@@ -20,6 +25,8 @@ PROJECT_POLICY = "nanobanana-policy.yaml"
 
 PAID = frozenset({"generate_image", "edit_region", "extend_image", "remove_background"})
 """Tools that spend money: a policy that cannot be read stops these."""
+
+TOOLS = PAID | {"convert_image", "upload_file", "output_stats", "maintenance"}
 
 _NO_CONTROL = "Gemini has no such control; say it in the prompt, or choose model_tier or thinking_level"
 _INPUTS = "give input pictures as input_image_path_1 or input_images (generate_image) or image (the edit tools)"
@@ -54,6 +61,48 @@ INSTEAD = {
 """Arguments of other image servers, and what to use here."""
 
 
+_judging: "ContextVar[Judging | None]" = ContextVar("judging", default=None)
+
+
+@dataclass(kw_only=True)
+class Judging:
+    """One call under judgement: what it was judged by, for when it is known what its arguments come to."""
+
+    policy: Policy
+    tool: str
+    arguments: Mapping[str, Any]
+    required: Collection[str]
+    limits: tuple[Limit, ...] = ()
+    refused: bool = False
+
+    def again(self, decided: Mapping[str, Any]) -> None:
+        """Judge once more by what was decided for the caller. Raises PolicyViolation."""
+        verdict = self.policy.judge(self.tool, self.arguments, {**self.arguments, **decided}, required=self.required)
+        if not verdict.allowed:
+            self.refused = True
+            raise PolicyViolation(f"Policy violation: {verdict.message}")
+
+
+def judge_again(plan: "Plan") -> None:
+    """Hold a call's plan against the policy: what `auto`, `high` or a width comes to, nobody could know before.
+
+    Raises PolicyViolation.
+    """
+    judging = _judging.get()
+    if judging is not None:
+        choice = plan.choice
+        judging.again(
+            {
+                "model_tier": choice.spec.tier,
+                "resolution": choice.image_size.lower(),
+                "mode": plan.mode,
+                "enable_grounding": choice.grounding,
+                "thinking_level": choice.thinking_level,
+                "aspect_ratio": plan.aspect_ratio,
+            }
+        )
+
+
 class Gate(Middleware):
     """Judges each call by the policy before it is made."""
 
@@ -81,14 +130,17 @@ class Gate(Middleware):
         return [tool for tool in tools if not policy.hidden(tool.name)]
 
     async def on_call_tool(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
-        name = context.message.name
-        limits: Sequence[Limit] = ()
+        judging: Judging | None = None
         try:
-            limits = await self._judge(name, context)
+            judging = await self._judge(context.message.name, context)
+            _judging.set(judging)
             return await call_next(context)
+        except ToolError:
+            if judging is not None and judging.refused:
+                await self._give_back(judging)
+            raise
         except ValidationError as error:
-            if limits:  # the call was never made
-                await (await self._studio()).give_back(limits)
+            await self._give_back(judging)
             if not isinstance(error.__cause__, PydanticError):
                 raise
             found = error.__cause__.errors(include_url=False, include_input=False, include_context=False)
@@ -103,30 +155,50 @@ class Gate(Middleware):
         present = self._project.exists()
         if present not in self._files:
             self._files[present] = PolicyFile(self._user, self._project if present else None)
-        return self._files[present].current()
+        policy = self._files[present].current()
+        for layer in policy.layers:
+            for name in {*layer.tools, *layer.hide} - TOOLS:  # a policy may know tools of other servers, too
+                meant = get_close_matches(name, TOOLS, 1, cutoff=0.8)
+                if meant:
+                    raise PolicyError(f"{layer.name} has rules for {name!r}, which is no tool here: write {meant[0]}.")
+        return policy
 
-    async def _judge(self, name: str, context: MiddlewareContext[Any]) -> Sequence[Limit]:
-        """The limits that this call has used. Raises PolicyViolation, or PolicyError for a tool that spends."""
+    async def _judge(self, name: str, context: MiddlewareContext[Any]) -> Judging | None:
+        """The call and the limits it has used. Raises PolicyViolation, or PolicyError for a tool that spends."""
         try:
             policy = self.policy()
         except PolicyError:
             if name in PAID:
                 raise
-            return ()
+            return None
         if not policy.layers:
-            return ()
+            return None
         assert context.fastmcp_context is not None
         tool = await context.fastmcp_context.fastmcp.get_tool(name)
         if tool is None:
-            return ()
-        schema = tool.parameters
-        verdict = policy.judge(name, with_defaults(context.message.arguments or {}, schema), required=required(schema))
+            return None
+        given, schema = context.message.arguments or {}, tool.parameters
+        judging = Judging(policy=policy, tool=name, arguments=with_defaults(given, schema), required=required(schema))
+        verdict = policy.judge(name, judging.arguments, required=judging.required)
         if not verdict.allowed:
             raise PolicyViolation(verdict.message)
-        if not verdict.limits or (context.message.arguments or {}).get("dry_run") is True:
-            return ()
-        await (await self._studio()).take(verdict.limits, name)
-        return verdict.limits
+        if verdict.limits and given.get("dry_run") is not True and not await self._is_repeated(name, context, given):
+            await (await self._studio()).take(verdict.limits, name)
+            judging.limits = verdict.limits
+        return judging
+
+    async def _is_repeated(self, name: str, context: MiddlewareContext[Any], given: Mapping[str, Any]) -> bool:
+        """Whether this call only asks again for what was paid for: that is no new call, and uses up no limit."""
+        if name not in PAID or context.fastmcp_context is None:
+            return False
+        explicit = given.get("idempotency_key")
+        key = request_key(context.fastmcp_context, explicit if isinstance(explicit, str) else None)
+        return key is not None and await (await self._studio()).knows(key)
+
+    async def _give_back(self, judging: Judging | None) -> None:
+        """The call was never made."""
+        if judging is not None and judging.limits:
+            await (await self._studio()).give_back(judging.limits)
 
 
 def with_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from nanobanana_mcp.domain import (
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.tiers import AspectRatio, ThinkingLevel
+from nanobanana_mcp.tools.gate import judge_again
 from nanobanana_mcp.tools.schemas import offer
 from nanobanana_mcp.tools.session import Opening, progress_to, request_key, wants_structure
 
@@ -188,11 +189,8 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             return await answer(
                 context, studio, settings, await transparent_job(studio, request), idempotency_key, dry_run
             )
-        if dry_run:
-            return present_quote(await studio.quote(request))
-        key = request_key(context, idempotency_key)
-        created = await studio.create(request, key=key, progress=progress_to(context))
-        return await present(context, studio, created, settings)
+        job = await studio.job(request, offline=dry_run)
+        return await answer(context, studio, settings, job, idempotency_key, dry_run)
 
     offer(
         server,
@@ -239,8 +237,9 @@ async def answer(
     context: Context, studio: "Studio", settings: Settings, job: "Job", key: str | None, dry_run: bool
 ) -> ToolResult:
     """What every tool that makes pictures does with its job: a quote, or the pictures."""
+    judge_again(job.plan)
     if dry_run:
-        return present_quote(await studio.quote_job(job))
+        return present_quote(await studio.quote(job))
     created = await studio.carry_out(job, key=request_key(context, key), progress=progress_to(context))
     return await present(context, studio, created, settings)
 
