@@ -54,8 +54,11 @@ class Artist:
         self._control = control
         self._subjects: OrderedDict[str, Image.Image] = OrderedDict()
 
-    def answer(self, ask: Ask, behaviour: Behaviour | None, *, serial: int) -> Answer:
-        """The answer to the `serial`-th (from 0) request of this very content. Takes CPU time; call it in a thread."""
+    def answer(self, ask: Ask, behaviour: Behaviour | None, *, serial: int, price: float = 1.0) -> Answer:
+        """The answer to the `serial`-th (from 0) request of this very content, at `price` of what it costs at once.
+
+        Takes CPU time; call it in a thread.
+        """
         if isinstance(behaviour, SmallerThanAsked):
             ask = _smaller(ask)
         images = [
@@ -81,10 +84,19 @@ class Artist:
             if ask.model.signs and (index == 0 or "inlineData" in part):
                 part["thoughtSignature"] = self._signature(payloads[index], ask)
         written = sum(len(part["text"]) // 4 + 1 for part in spoken if "text" in part)
-        return self._wrapped(ask, parts + spoken, pictures_made=len(images), text_tokens=written, serial=serial)
+        return self._wrapped(
+            ask, parts + spoken, pictures_made=len(images), text_tokens=written, serial=serial, price=price
+        )
 
     def _wrapped(
-        self, ask: Ask, parts: list[dict[str, Any]], *, pictures_made: int, text_tokens: int, serial: int
+        self,
+        ask: Ask,
+        parts: list[dict[str, Any]],
+        *,
+        pictures_made: int,
+        text_tokens: int,
+        serial: int,
+        price: float,
     ) -> Answer:
         model = ask.model
         image_tokens = pictures_made * model.tokens[ask.size]
@@ -92,10 +104,14 @@ class Artist:
         prompt_tokens = ask.text_tokens + ask.image_tokens
         total = prompt_tokens + text_tokens + image_tokens + thought_tokens
         usd = (
-            prompt_tokens * model.input_usd
-            + (thought_tokens + text_tokens) * model.text_usd
-            + image_tokens * model.image_usd
-        ) / 1_000_000
+            price
+            * (
+                prompt_tokens * model.input_usd
+                + (thought_tokens + text_tokens) * model.text_usd
+                + image_tokens * model.image_usd
+            )
+            / 1_000_000
+        )
         candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "finishReason": "STOP", "index": 0}
         if ask.search:
             candidate["groundingMetadata"] = _grounding(ask)

@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -16,10 +16,13 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nanobanana_mcp.emulator import delivery, rules, schema, wire
-from nanobanana_mcp.emulator.answers import Artist, Charge, usage_metadata
-from nanobanana_mcp.emulator.control import Control, Delay, Drop, Huge
+from nanobanana_mcp.emulator.answers import Charge, usage_metadata
+from nanobanana_mcp.emulator.batches import Batches
+from nanobanana_mcp.emulator.control import Control
 from nanobanana_mcp.emulator.delivery import Dropped
-from nanobanana_mcp.emulator.files import Files, page_of
+from nanobanana_mcp.emulator.desk import Desk
+from nanobanana_mcp.emulator.files import Files, page_of, paging
+from nanobanana_mcp.emulator.interactions import Interactions
 from nanobanana_mcp.emulator.keys import key_of
 from nanobanana_mcp.emulator.models import METHODS, MODELS, Model
 from nanobanana_mcp.emulator.recording import RecordedRequest, recorded
@@ -39,10 +42,10 @@ class Emulator:
         self.control = Control()
         self.requests: list[RecordedRequest] = []
         self.charges: list[Charge] = []
-        self._clock = clock
         self._files = Files(clock=clock, control=self.control)
-        self._artist = Artist(clock=clock, control=self.control)
-        self._repeats: Counter[bytes] = Counter()
+        self._desk = Desk(clock=clock, control=self.control, files=self._files, charges=self.charges)
+        self._batches = Batches(clock=clock, control=self.control, files=self._files, desk=self._desk)
+        self._interactions = Interactions(clock=clock, control=self.control, desk=self._desk)
         self._counts: Counter[str] = Counter()
         self._router = Router(self._routes(), default=_not_found, redirect_slashes=False)
 
@@ -83,9 +86,10 @@ class Emulator:
                 Route(f"/{version}/models/{{model}}:{{method}}", self._call_model, methods=["POST"]),
                 Route(f"/upload/{version}/files", self._upload, methods=["POST"]),
                 Route(f"/{version}/files", self._list_files),
+                Route(f"/{version}/files/{{file}}:download", self._download),
                 Route(f"/{version}/files/{{file}}", self._one_file, methods=["GET", "DELETE"]),
-                Route(f"/{version}/batches{{rest:path}}", _not_implemented, methods=["GET", "POST", "DELETE"]),
-                Route(f"/{version}/interactions{{rest:path}}", _not_implemented, methods=["GET", "POST", "DELETE"]),
+                *self._batches.routes(version),
+                *self._interactions.routes(version),
             ]
         return routes
 
@@ -94,7 +98,7 @@ class Emulator:
     async def _list_models(self, request: Request) -> Response:
         self._key(request)
         alive = [model for model in MODELS.values() if not model.retired or model.id in self.control.revive]
-        size, token = _paging(request)
+        size, token = paging(request)
         page, following = page_of(alive, size=size, token=token, usual=50, largest=1000)
         more = {"nextPageToken": following} if following else {}
         return JSONResponse({"models": [model.resource() for model in page]} | more)
@@ -115,7 +119,7 @@ class Emulator:
         if method == "countTokens":
             return await self._count_tokens(request, key)
         if method == "batchGenerateContent":
-            return await _not_implemented(request)
+            return await self._batches.make(request, model=self._model(request, method), key=key)
         if method not in METHODS:
             raise GoogleError(404, f"Method {method} is not found.")
         self._counts[method] += 1
@@ -130,46 +134,18 @@ class Emulator:
         model = self._model(request, "countTokens")
         parsed = wire.parse(await request.body(), schema.COUNT_TOKENS)
         inner = parsed.get("generateContentRequest", parsed)
-        ask = await asyncio.to_thread(self._understand, inner, model, key)
+        ask = await asyncio.to_thread(self._desk.understand, inner, model=model, key=key)
         usage = usage_metadata(ask)
         return JSONResponse(
             {"totalTokens": usage["totalTokenCount"], "promptTokensDetails": usage["promptTokensDetails"]}
         )
 
-    def _understand(self, parsed: dict[str, Any], model: Model, key: str) -> rules.Ask:
-        return rules.understand(
-            parsed,
-            model=model,
-            control=self.control,
-            now=self._clock(),
-            find_file=lambda file_id: self._files.get(file_id, key=key),
-        )
-
     async def _generate(self, request: Request, key: str) -> Response:
         parsed = await asyncio.to_thread(wire.parse, await request.body(), schema.GENERATE_CONTENT)
-        model = self._model(request, request.path_params["method"])
-        ask = await asyncio.to_thread(self._understand, parsed, model, key)
-        behaviour = self.control.take()
-        stream = request.path_params["method"] == "streamGenerateContent"
-        instead = await delivery.instead(
-            behaviour, ask, receive=request.receive, stream=stream, serial=self._repeats[ask.digest]
-        )
-        if instead is not None:
-            return instead
-        delay = self.control.latency_s + (behaviour.seconds if isinstance(behaviour, Delay) else 0)
-        if delay:
-            await asyncio.sleep(delay)
-        serial = self._repeats[ask.digest]
-        self._repeats[ask.digest] += 1
-        answer = await asyncio.to_thread(self._artist.answer, ask, behaviour, serial=serial)
-        self.charges.append(answer.charge)
-        if isinstance(behaviour, Huge):
-            return delivery.flood(behaviour)
-        response = delivery.deliver(answer.json, stream=stream)
-        if isinstance(behaviour, Drop):
-            whole = bytes(response.body)
-            raise Dropped(whole[: len(whole) // 2] if behaviour.when == "mid_body" else None)
-        return response
+        method = request.path_params["method"]
+        model = self._model(request, method)
+        form = partial(delivery.deliver, stream=method == "streamGenerateContent")
+        return await self._desk.respond(parsed, model=model, key=key, receive=request.receive, form=form)
 
     # Files
 
@@ -203,7 +179,7 @@ class Emulator:
         return Response(headers=answer | {"x-goog-upload-size-received": str(self._files.received(upload_id))})
 
     async def _list_files(self, request: Request) -> Response:
-        size, token = _paging(request)
+        size, token = paging(request)
         page, following = self._files.page(key=self._key(request), size=size, token=token)
         answer: dict[str, Any] = {"files": [file.resource() for file in page]} if page else {}
         return JSONResponse(answer | ({"nextPageToken": following} if following else {}))
@@ -214,6 +190,10 @@ class Emulator:
             self._files.delete(file_id, key=key)
             return JSONResponse({})
         return JSONResponse(self._files.get(file_id, key=key).resource())
+
+    async def _download(self, request: Request) -> Response:
+        file = self._files.download(request.path_params["file"], key=self._key(request))
+        return Response(file.data, media_type=file.mime)
 
     def _key(self, request: Request) -> str:
         return key_of(request, valid_keys=self.control.valid_keys)
@@ -253,27 +233,17 @@ class Emulator:
         return JSONResponse({})
 
     def reset(self) -> None:
-        """As new: no requests, charges, files or counts, every switch as at the start."""
+        """As new: no requests, charges, files, batches, interactions or counts, every switch as at the start."""
         self.control.reset()
         self._files.clear()
-        self._artist.clear()
-        self._repeats.clear()
+        self._batches.clear()
+        self._interactions.clear()
+        self._desk.clear()
         in_flight = self._counts["in_flight"]
         self._counts.clear()
         self._counts["in_flight"] = in_flight
         self.requests.clear()
         self.charges.clear()
-
-
-def _paging(request: Request) -> tuple[int | None, str | None]:
-    size = request.query_params.get("pageSize")
-    if size is not None and not re.fullmatch(r"-?\d{1,9}", size):
-        raise GoogleError(400, f"Invalid value at 'page_size' (TYPE_INT32), \"{size}\"")
-    return None if size is None else int(size), request.query_params.get("pageToken")
-
-
-async def _not_implemented(request: Request) -> Response:
-    raise GoogleError(501, f"The emulator does not speak {request.url.path}.")
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

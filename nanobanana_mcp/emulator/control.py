@@ -188,6 +188,7 @@ class Control:
     `text` is said before the picture. `valid_keys` None takes any well-formed key. `revive` names retired models that
     answer again, by the id of their preview too. `serial` prints the number of the repetition into the picture.
     `cheap` answers with ready pictures and does not decode inputs. `signature_ttl_s` None: signatures do not expire.
+    `batch_s` is how long a batch stays pending; it is done at the first look after that.
     """
 
     queue: deque[Behaviour | None] = field(default_factory=deque)
@@ -204,6 +205,7 @@ class Control:
     signature_ttl_s: float | None = None
     signature_secret: str = "emulated-signatures"  # noqa: S105 - guards nothing
     file_ttl_s: float = 48 * 3600.0
+    batch_s: float = 0.0
 
     def take(self) -> Behaviour | None:
         """The behaviour of the next call; None is the usual answer."""

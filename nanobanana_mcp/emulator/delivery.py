@@ -11,6 +11,7 @@ from starlette.types import Receive, Send
 
 from nanobanana_mcp.emulator.answers import envelope, usage_metadata
 from nanobanana_mcp.emulator.control import Behaviour, Block, Drop, Finish, Hang, Html502, HttpError, Huge, Redirect
+from nanobanana_mcp.emulator.models import Model
 from nanobanana_mcp.emulator.rules import Ask
 from nanobanana_mcp.emulator.wire import GoogleError
 
@@ -46,14 +47,11 @@ async def until_gone(receive: Receive) -> None:
         pass
 
 
-async def instead(
-    behaviour: Behaviour | None, ask: Ask, *, receive: Receive, stream: bool, serial: int
-) -> Response | None:
-    """The answer when no picture is made, None when one is. Raises GoogleError and Dropped."""
-    rest = envelope(ask, usage_metadata(ask), serial=serial)
+async def instead(behaviour: Behaviour | None, *, model: Model, receive: Receive) -> Response | None:
+    """What comes when the model is never asked, None when it is. Raises GoogleError and Dropped."""
     match behaviour:
         case HttpError():
-            raise error(behaviour, model=ask.model.id)
+            raise error(behaviour, model=model.id)
         case Html502():
             return HTMLResponse("<html><title>502 Bad Gateway</title><h1>502 Bad Gateway</h1></html>", 502)
         case Redirect():
@@ -63,10 +61,17 @@ async def instead(
         case Hang():
             await until_gone(receive)
             raise Dropped
+    return None
+
+
+def refused(behaviour: Behaviour | None, ask: Ask, *, serial: int) -> dict[str, Any] | None:
+    """The answer of a model that will not draw, None when it does."""
+    rest = envelope(ask, usage_metadata(ask), serial=serial)
+    match behaviour:
         case Block():
-            return deliver({"promptFeedback": {"blockReason": behaviour.reason}} | rest, stream=stream)
+            return {"promptFeedback": {"blockReason": behaviour.reason}} | rest
         case Finish():
-            return deliver({"candidates": [candidate(behaviour)]} | rest, stream=stream)
+            return {"candidates": [candidate(behaviour)]} | rest
     return None
 
 

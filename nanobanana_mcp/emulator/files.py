@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from starlette.requests import Request
+
 from nanobanana_mcp.emulator.control import Control
 from nanobanana_mcp.emulator.wire import GoogleError
 
@@ -29,12 +31,15 @@ class File:
     display_name: str | None
     created: float
     expires: float
+    generated: bool = False
 
     def resource(self) -> dict[str, Any]:
         """The File resource as Google sends it; sha256Hash is the base64 of the hexadecimal text."""
         digest = hashlib.sha256(self.data).hexdigest()
-        named = {"displayName": self.display_name} if self.display_name is not None else {}
-        return named | {
+        extra = {"displayName": self.display_name} if self.display_name is not None else {}
+        if self.generated:
+            extra["downloadUri"] = f"{URI_PREFIX}{self.id}:download?alt=media"
+        return extra | {
             "name": f"files/{self.id}",
             "mimeType": self.mime,
             "sizeBytes": str(len(self.data)),
@@ -44,7 +49,7 @@ class File:
             "sha256Hash": base64.b64encode(digest.encode()).decode(),
             "uri": URI_PREFIX + self.id,
             "state": "ACTIVE",
-            "source": "UPLOADED",
+            "source": "GENERATED" if self.generated else "UPLOADED",
         }
 
 
@@ -116,18 +121,23 @@ class Files:
         if upload.size is not None and upload.size != len(upload.received):
             raise GoogleError(400, f"Upload has {len(upload.received)} bytes, {upload.size} were announced.")
         del self._uploads[upload_id]
-        now = self._clock()
-        file = File(
+        return "final", self._keep(
             id=upload.file_id,
             key=upload.key,
             data=bytes(upload.received),
             mime=upload.mime,
             display_name=upload.display_name,
-            created=now,
-            expires=now + self._control.file_ttl_s,
         )
+
+    def generate(self, file_id: str, *, key: str, data: bytes, mime: str) -> File:
+        """Keep a file that Google made itself; only such a one can be downloaded."""
+        return self._keep(id=file_id, key=key, data=data, mime=mime, display_name=None, generated=True)
+
+    def _keep(self, **parts: Any) -> File:
+        now = self._clock()
+        file = File(created=now, expires=now + self._control.file_ttl_s, **parts)
         self._files[file.id] = file
-        return "final", file
+        return file
 
     def received(self, upload_id: str) -> int:
         """How many bytes of an unfinished upload have come."""
@@ -139,6 +149,13 @@ class Files:
         file = self._files.get(file_id)
         if file is None or file.key != key or self._gone(file):
             raise GoogleError(403, f"You do not have permission to access the File {file_id} or it may not exist.")
+        return file
+
+    def download(self, file_id: str, *, key: str) -> File:
+        """The file, if its bytes are given out."""
+        file = self.get(file_id, key=key)
+        if not file.generated:
+            raise GoogleError(400, "Only generated files can be downloaded, uploaded files can't be downloaded.")
         return file
 
     def page(self, *, key: str, size: int | None, token: str | None) -> tuple[list[File], str | None]:
@@ -174,6 +191,14 @@ def page_of(
     first = int(token[1:]) if token else 0
     last = first + (size or usual)
     return items[first:last], f"p{last}" if last < len(items) else None
+
+
+def paging(request: Request) -> tuple[int | None, str | None]:
+    """The size and the token of the page that is asked for. Raises GoogleError 400."""
+    size = request.query_params.get("pageSize")
+    if size is not None and not re.fullmatch(r"-?\d{1,9}", size):
+        raise GoogleError(400, f"Invalid value at 'page_size' (TYPE_INT32), \"{size}\"")
+    return None if size is None else int(size), request.query_params.get("pageToken")
 
 
 def timestamp(seconds: float) -> str:

@@ -21,7 +21,7 @@ _PART: Message = {
     "partMetadata": ...,
     "mediaResolution": ...,
 }
-_CONTENT: Message = {"role": "string", "parts": [_PART]}
+CONTENT: Message = {"role": "string", "parts": [_PART]}
 _CATEGORIES = tuple(
     f"HARM_CATEGORY_{name}"
     for name in (
@@ -74,8 +74,8 @@ _GENERATION_CONFIG: Message = {
 }
 GENERATE_CONTENT: Message = {
     "model": "string",
-    "contents": [_CONTENT],
-    "systemInstruction": _CONTENT,
+    "contents": [CONTENT],
+    "systemInstruction": CONTENT,
     "safetySettings": [{"category": _CATEGORIES, "threshold": _THRESHOLDS}],
     "tools": [
         {
@@ -93,7 +93,66 @@ GENERATE_CONTENT: Message = {
     "continuationToken": "string",
     "generationConfig": _GENERATION_CONFIG,
 }
-COUNT_TOKENS: Message = {"contents": [_CONTENT], "generateContentRequest": GENERATE_CONTENT}
+COUNT_TOKENS: Message = {"contents": [CONTENT], "generateContentRequest": GENERATE_CONTENT}
 START_UPLOAD: Message = {
     "file": {"name": "string", "displayName": "string", "mimeType": "string", "sizeBytes": "int", "source": "string"}
 }
+BATCH_GENERATE_CONTENT: Message = {
+    "batch": {
+        "model": "string",
+        "displayName": "string",
+        "inputConfig": {
+            "fileName": "string",
+            "requests": {"requests": [{"request": GENERATE_CONTENT, "metadata": ...}]},
+        },
+        "priority": "int",
+        "webhookConfig": ...,
+    }
+}
+BATCH_LINE: Message = {"key": "string", "request": ...}
+
+INTERACTION: Message = {
+    "model": "string",
+    "input": ...,
+    "systemInstruction": "string",
+    "previousInteractionId": "string",
+    "generationConfig": {
+        "maxOutputTokens": "int",
+        "temperature": "number",
+        "topP": "number",
+        "seed": "int",
+        "stopSequences": ["string"],
+        "thinkingLevel": ("MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"),
+        "thinkingSummaries": ("auto", "none"),
+        "imageConfig": {"aspectRatio": "string", "imageSize": "string"},
+    },
+    "responseFormat": [...],
+    "responseModalities": [("TEXT", "IMAGE", "AUDIO", "VIDEO", "DOCUMENT")],
+    "tools": [{"type": "string", "searchTypes": [("web_search", "image_search", "enterprise_web_search")]}],
+    "safetySettings": [
+        {
+            "type": tuple(name.removeprefix("HARM_CATEGORY_") for name in _CATEGORIES[1:]),
+            "threshold": _THRESHOLDS[1:],
+        }
+    ],
+    "serviceTier": ("standard", "flex", "priority"),
+    "store": "bool",
+    "stream": "bool",
+    "background": "bool",
+    "labels": ...,
+}
+INTERACTION_CONTENTS: dict[str, Message] = {
+    "text": {"text": "string", "annotations": ...},
+    "image": {"data": "bytes", "uri": "string", "mimeType": "string", "resolution": ...},
+}
+INTERACTION_STEPS: dict[str, Message] = {"user_input": {"content": [...]}}
+INTERACTION_FORMATS: dict[str, Message] = {
+    "text": {"mimeType": "string", "schema": ...},
+    "image": {
+        "aspectRatio": "string",
+        "imageSize": "string",
+        "mimeType": ("image/jpeg",),
+        "delivery": ("inline", "uri"),
+    },
+}
+"""What has a `type` has the fields of that type."""

@@ -52,8 +52,13 @@ def parse(body: bytes, message: Message) -> dict[str, Any]:
         value = json.loads(body or b"{}")
     except ValueError as broken:
         raise GoogleError(400, f"Invalid JSON payload received. {broken}") from broken
+    return read(value, message)
+
+
+def read(value: Any, message: Message, path: str = "") -> dict[str, Any]:
+    """What `parse` answers, of JSON that is already loaded and stands at `path` of its request. Raises GoogleError 400."""
     faults: list[tuple[str, str]] = []
-    parsed = _read(value, message, "", faults)
+    parsed = _read(value, message, path, faults)
     if faults:
         violations = [{"field": path, "description": text} if path else {"description": text} for path, text in faults]
         raise GoogleError(
@@ -82,6 +87,8 @@ def redacted(value: Any) -> Any:
         blob = clean.get(name)
         if isinstance(blob, dict) and isinstance(blob.get("data"), str):
             clean[name] = blob | {"data": _summary(blob["data"])}
+    if clean.get("type") == "image" and isinstance(clean.get("data"), str):
+        clean["data"] = _summary(clean["data"])
     return clean
 
 
