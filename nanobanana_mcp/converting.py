@@ -13,7 +13,9 @@ from nanobanana_mcp.keeping import ICON, child_id, keep_made, kept_format, sourc
 from nanobanana_mcp.pixels.assets import Asset, asset_set
 from nanobanana_mcp.pixels.clean import DECODES
 from nanobanana_mcp.pixels.export import render
+from nanobanana_mcp.pixels.header import read_header
 from nanobanana_mcp.pixels.labels import Label, read_label
+from nanobanana_mcp.sources import Source
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.writing import Target, check_room, plan_target
 from nanobanana_mcp.studio import Studio
@@ -38,8 +40,47 @@ class Conversion:
     output_path: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A file as it would be made: its name without the extension (None: named by day and words), its size in pixels."""
+
+    stem: str | None
+    data: bytes
+    width: int
+    height: int
+    mime_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """What a conversion would make, and where; nothing is written."""
+
+    folder: Path
+    drafts: tuple[Draft, ...]
+    notes: tuple[str, ...]
+
+
+async def rehearse(studio: Studio, wish: Conversion) -> Rehearsal:
+    """Make a conversion's files and write none of them. Raises RequestError and its kin."""
+    target, source = await _prepared(studio, wish)
+    drafts, notes, _ = await asyncio.to_thread(_drafts, wish, source.record, source.original or b"")
+    return Rehearsal(folder=target.folder, drafts=tuple(drafts), notes=tuple(notes))
+
+
 async def convert(studio: Studio, wish: Conversion) -> tuple[list[ImageRecord], list[str]]:
     """The new pictures' records, and notes. Raises RequestError and its kin."""
+    target, source = await _prepared(studio, wish)
+    await asyncio.to_thread(check_room, ROOM, target.folder)
+    (source,) = await studio.sources.enter([source])
+    try:
+        return await asyncio.to_thread(_convert, studio, wish, source.record, source.original or b"", target)
+    except OSError as error:
+        raise SetupError(
+            f"{target.folder} could not take the file ({error.strerror}). Make room there, or give another output_path."
+        ) from error
+
+
+async def _prepared(studio: Studio, wish: Conversion) -> tuple[Target, Source]:
     target = await asyncio.to_thread(plan_target, wish.output_path, studio.places)
     source = await studio.sources.find(wish.image, offline=True)
     if source.original is None and source.record.path is not None:
@@ -55,49 +96,49 @@ async def convert(studio: Studio, wish: Conversion) -> tuple[list[ImageRecord], 
         raise RequestError(
             "assets makes files of fixed sizes; leave width, height, crop, rotate and output_format out."
         )
-    await asyncio.to_thread(check_room, ROOM, target.folder)
-    (source,) = await studio.sources.enter([source])
-    try:
-        return await asyncio.to_thread(_convert, studio, wish, source.record, source.original or b"", target)
-    except OSError as error:
-        raise SetupError(
-            f"{target.folder} could not take the file ({error.strerror}). Make room there, or give another output_path."
-        ) from error
+    return target, source
+
+
+def _drafts(wish: Conversion, source: ImageRecord, data: bytes) -> tuple[list[Draft], list[str], str]:
+    """The files, notes on them, and the recipe in them."""
+    asked = {name: value for name, value in asdict(wish).items() if value is not None and name != "output_path"}
+    recipe = json.dumps({"from": source.id, **asked, "image": source.id}, ensure_ascii=False)
+    label = _label(source, data, recipe)
+    with DECODES:
+        if wish.assets is not None:
+            assets = asset_set(data, wish.assets, background=wish.background, label=label)
+            return [_asset_draft(asset) for asset in assets], [], recipe
+        rendered = render(
+            data,
+            width=wish.width,
+            height=wish.height,
+            fit=wish.fit,
+            crop=wish.crop,
+            rotate=wish.rotate,
+            output_format=wish.output_format or kept_format(source.mime_type),
+            quality=wish.quality,
+            background=wish.background,
+            label=label,
+        )
+    header = read_header(rendered.data)
+    draft = Draft(stem=None, data=rendered.data, width=header.width, height=header.height, mime_type=header.mime_type)
+    return [draft], list(rendered.notes), recipe
+
+
+def _asset_draft(asset: Asset) -> Draft:
+    stem, _, _ = asset.name.rpartition(".")
+    return Draft(stem=stem, data=asset.data, width=asset.width, height=asset.height, mime_type=asset.mime_type)
 
 
 def _convert(
     studio: Studio, wish: Conversion, source: ImageRecord, data: bytes, target: Target
 ) -> tuple[list[ImageRecord], list[str]]:
-    asked = {name: value for name, value in asdict(wish).items() if value is not None and name != "output_path"}
-    recipe = json.dumps({"from": source.id, **asked, "image": source.id}, ensure_ascii=False)
-    label = _label(source, data, recipe)
-    notes: list[str] = []
-    if wish.assets is not None:
-        with DECODES:
-            assets = asset_set(data, wish.assets, background=wish.background, label=label)
-        files: list[tuple[bytes, str | None, Asset | None]] = [
-            (asset.data, asset.name.rsplit(".", 1)[0], asset) for asset in assets
-        ]
-        if wish.output_path is None:  # a set of its own for each wish, so that no name in it is numbered
-            target = Target(folder=target.folder / f"{child_id(source.id, recipe)[-6:]}-{wish.assets}")
-    else:
-        with DECODES:
-            rendered = render(
-                data,
-                width=wish.width,
-                height=wish.height,
-                fit=wish.fit,
-                crop=wish.crop,
-                rotate=wish.rotate,
-                output_format=wish.output_format or kept_format(source.mime_type),
-                quality=wish.quality,
-                background=wish.background,
-                label=label,
-            )
-        files = [(rendered.data, target.stem, None)]
-        notes += rendered.notes
+    drafts, notes, recipe = _drafts(wish, source, data)
+    if wish.assets is not None and wish.output_path is None:  # a set of its own for each wish: no name is numbered
+        target = Target(folder=target.folder / f"{child_id(source.id, recipe)[-6:]}-{wish.assets}")
     made = []
-    for file, stem, asset in files:
+    for draft in drafts:
+        file, stem = draft.data, draft.stem or target.stem
         there = _there(file, source, target.folder, stem, studio)
         if there is not None:
             made.append(there)
@@ -116,7 +157,7 @@ def _convert(
             target=Target(folder=target.folder, stem=stem, suffix=target.suffix if wish.assets is None else ""),
             places=studio.places,
             library=studio.library,
-            icon=(asset.width, asset.height) if asset is not None and asset.mime_type == ICON else None,
+            icon=(draft.width, draft.height) if draft.mime_type == ICON else None,
         )
         made.append(record)
         notes += warnings

@@ -1,7 +1,7 @@
 """What the tools that make no picture say: uploads, statistics, maintenance; as text and as structure."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanobanana_mcp.answers import megabytes, record_structure
 from nanobanana_mcp.domain import ImageRecord, counted
@@ -12,6 +12,9 @@ from nanobanana_mcp.maintenance import Report
 from nanobanana_mcp.stats import LOOKED_AT, Stats
 from nanobanana_mcp.storage.paths import printable
 from nanobanana_mcp.tiers import PRICES_DATE
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.converting import Rehearsal
 
 SHOWN = 50
 
@@ -244,4 +247,32 @@ def converted_structure(made: list[ImageRecord], notes: list[str]) -> dict[str, 
         "file_paths": [record.path for record in made],
         "cost_usd": 0.0,
         "notes": notes,
+    }
+
+
+def rehearsed_text(rehearsal: "Rehearsal") -> str:
+    lines = [
+        f"{draft.stem or 'a picture'}: {draft.width}x{draft.height}, {draft.mime_type}, {megabytes(len(draft.data))} MB"
+        for draft in rehearsal.drafts
+    ]
+    told = f"Dry run: nothing was written. It would make, without cost, in {printable(rehearsal.folder)}:"
+    return "\n".join([told, *lines, *(f"Note: {note}" for note in rehearsal.notes)])
+
+
+def rehearsed_structure(rehearsal: "Rehearsal") -> dict[str, Any]:
+    return {
+        "dry_run": True,
+        "folder": str(rehearsal.folder),
+        "images": [
+            {
+                "name": draft.stem,
+                "width": draft.width,
+                "height": draft.height,
+                "mime_type": draft.mime_type,
+                "bytes": len(draft.data),
+            }
+            for draft in rehearsal.drafts
+        ],
+        "cost_usd": 0.0,
+        "notes": list(rehearsal.notes),
     }

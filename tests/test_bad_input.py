@@ -38,7 +38,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "n_as_truth": ({"n": True}, r"n: .*integer"),
     "grounding_as_text": ({"enable_grounding": "yes"}, r"enable_grounding: .*boolean"),
     "unknown_argument": ({"frobnicate": 1}, r"frobnicate is not an argument of this tool.*leave it out"),
-    "argument_of_other_servers": ({"cfg_scale": 7}, r"cfg_scale is not an argument of this tool.*prompt"),
+    "argument_of_other_servers": ({"cfg_scale": 7}, r"cfg_scale is not an argument of this tool.*say it in words"),
     "unknown_tier": ({"model_tier": "ultra"}, r"model_tier: .*'flash'"),
     "unknown_size": ({"resolution": "8k"}, r"resolution: .*'4k'"),
     "empty_prompt": ({"prompt": ""}, r"prompt: .*at least 1 character"),

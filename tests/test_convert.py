@@ -248,3 +248,16 @@ async def test_a_conversion_that_is_none_is_refused_and_nothing_written(
     with pytest.raises(ToolError, match=words):
         await use(emulated, "convert_image", **({"image": "s.png"} | wish))
     assert files(emulated.studio.places.output) == [] and emulated.emulator.requests == []
+
+
+async def test_a_dry_run_says_what_it_would_make_and_writes_nothing(emulated: Emulated, tmp_path: Path) -> None:
+    source = saved(tmp_path, photo(320, 240), "lake.png")
+    before = files(emulated.studio.places.output)
+    one = await use(emulated, "convert_image", image=str(source), width=100, output_format="webp", dry_run=True)
+    assert [(each["width"], each["height"], each["mime_type"]) for each in one["images"]] == [(100, 75, "image/webp")]
+    several = await use(emulated, "convert_image", image=str(source), assets="favicon", dry_run=True)
+    assert {each["name"] for each in several["images"]} == {name.rpartition(".")[0] for name in SETS["favicon"]}
+    assert files(emulated.studio.places.output) == before
+    assert rows(emulated.studio.library.database.path, "SELECT * FROM images") == []
+    made = await use(emulated, "convert_image", image=str(source), width=100, output_format="webp")
+    assert Path(made["file_paths"][0]).stat().st_size == one["images"][0]["bytes"]

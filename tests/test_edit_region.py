@@ -142,7 +142,7 @@ async def test_the_report_tells_the_drift_that_the_model_had(emulated: Emulated,
     source = saved(tmp_path, photo(800, 600, seed=2), "harbour.png")
     drawing(emulated, Edit(shift=(0.012, -0.008), scale=1.01, gain=(0.9, 1.0, 1.05), offset=(6, 0, -4), where=MIDDLE))
     facts = await use(
-        emulated, "edit_region", image=str(source), instruction="a hat", box=[300, 200, 450, 350], surroundings=1.5
+        emulated, "edit_region", image=str(source), instruction="a hat", box=[300, 200, 450, 350], context=1.5
     )
     left, top, right, bottom = recipe_of(facts["file_paths"][0])["crop"]
     report = facts["images"][0]["report"]
@@ -161,7 +161,7 @@ async def test_a_region_in_a_large_photo_is_sent_alone_in_a_ratio_and_size_that_
     drawing(emulated, None, None)
     small = await use(emulated, "edit_region", image=str(source), instruction="a hat", box=[1000, 1000, 1300, 1150])
     large = await use(
-        emulated, "edit_region", image=str(source), instruction="a hat", box=[300, 200, 1500, 1300], surroundings=0.1
+        emulated, "edit_region", image=str(source), instruction="a hat", box=[300, 200, 1500, 1300], context=0.1
     )
     for facts, (ratio, size) in zip((small, large), shapes(emulated), strict=True):
         left, top, right, bottom = recipe_of(facts["file_paths"][0])["crop"]

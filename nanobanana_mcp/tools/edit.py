@@ -24,6 +24,7 @@ from nanobanana_mcp.tools.generate import (
     check_fit,
     exact_of,
     present_converted,
+    present_rehearsal,
 )
 from nanobanana_mcp.tools.schemas import offer
 from nanobanana_mcp.tools.session import Opening
@@ -41,7 +42,7 @@ LOCAL = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent
 
 def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
     async def edit_region(
-        context: Context,
+        caller: Context,
         image: Picture,
         instruction: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT, description="What changes there.")],
         box: Annotated[
@@ -57,7 +58,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         ] = None,
         feather: Annotated[int, Field(ge=0, le=500, description="Pixels over which the edge is softened.")] = 16,
         grow: Annotated[int, Field(ge=0, le=500, description="Pixels by which the region is widened first.")] = 16,
-        surroundings: Annotated[
+        context: Annotated[
             float, Field(ge=0.1, le=4, description="How much around it the model sees, as a part of its size.")
         ] = 0.5,
         model_tier: Tier = "auto",
@@ -85,8 +86,8 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             exact=exact_of(width, height, fit, output_format, quality),
         )
         corners = (box[0], box[1], box[2], box[3]) if box is not None else None
-        job = await region_job(studio, wish, box=corners, mask=mask, feather=feather, grow=grow, context=surroundings)
-        return await answer(context, studio, settings, job, idempotency_key, dry_run)
+        job = await region_job(studio, wish, box=corners, mask=mask, feather=feather, grow=grow, context=context)
+        return await answer(caller, studio, settings, job, idempotency_key, dry_run)
 
     offer(
         server,
@@ -98,7 +99,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
     )
 
     async def extend_image(
-        context: Context,
+        caller: Context,
         image: Picture,
         instruction: Annotated[
             str, Field(max_length=MAX_PROMPT, description="What lies beyond the edges; empty: whatever fits.")
@@ -136,7 +137,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             aspect_ratio=aspect_ratio,
             size=(width or 0, height or 0) if width or height else None,
         )
-        return await answer(context, studio, settings, job, idempotency_key, dry_run)
+        return await answer(caller, studio, settings, job, idempotency_key, dry_run)
 
     offer(
         server,
@@ -149,7 +150,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
     )
 
     async def remove_background(
-        context: Context,
+        caller: Context,
         image: Picture,
         subject: Annotated[
             str | None, Field(max_length=500, description="What stays; unset: the main subject.")
@@ -177,19 +178,19 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             exact=exact_of(width, height, fit, output_format, quality, usual_fit="contain"),
         )
         job = await cutout_job(studio, wish, subject=subject)
-        return await answer(context, studio, settings, job, idempotency_key, dry_run)
+        return await answer(caller, studio, settings, job, idempotency_key, dry_run)
 
     offer(
         server,
         remove_background,
         title="Remove the background",
-        description="Cut the subject out with real alpha (PNG): soft edges, hair and glass kept, no painted chequerboard. "
+        description="Cut the subject out with real alpha (PNG): soft edges, hair and glass kept. "
         "Two calls (about $0.08 flash, $0.27 pro), a third if the first two do not match.",
         annotations=CHANGES,
     )
 
     async def convert_image(
-        context: Context,
+        caller: Context,
         image: Picture,
         width: Width = None,
         height: Height = None,
@@ -208,36 +209,37 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             Literal["favicon", "app_icons", "social"] | None, Field(description="Make this set of files instead.")
         ] = None,
         output_path: Output = None,
+        dry_run: Annotated[bool, Field(description="true: only say what.")] = False,
     ) -> ToolResult:
-        from nanobanana_mcp.converting import Conversion, convert
+        from nanobanana_mcp.converting import Conversion, convert, rehearse
 
         check_fit(fit, width, height)
         if quality is not None and output_format not in ("jpeg", "webp", "avif"):
             raise RequestError("quality goes with output_format jpeg, webp or avif; give one, or leave quality out.")
         studio = await opening.studio()
-        made, notes = await convert(
-            studio,
-            Conversion(
-                image=image,
-                width=width,
-                height=height,
-                fit=fit or "cover",
-                output_format=output_format,
-                quality=quality or USUAL_QUALITY,
-                crop=tuple(crop) if crop is not None else None,
-                rotate=rotate,
-                background=background,
-                assets=assets,
-                output_path=output_path,
-            ),
+        wish = Conversion(
+            image=image,
+            width=width,
+            height=height,
+            fit=fit or "cover",
+            output_format=output_format,
+            quality=quality or USUAL_QUALITY,
+            crop=tuple(crop) if crop is not None else None,
+            rotate=rotate,
+            background=background,
+            assets=assets,
+            output_path=output_path,
         )
-        return await present_converted(context, studio, made, notes, settings)
+        if dry_run:
+            return present_rehearsal(await rehearse(studio, wish))
+        made, notes = await convert(studio, wish)
+        return await present_converted(caller, studio, made, notes, settings)
 
     offer(
         server,
         convert_image,
         title="Convert a picture",
-        description="Free and local: resize, crop, rotate, change the format, or make an asset set (favicon, app_icons, "
-        "social) of any picture. The original stays; every file is recorded as its child.",
+        description="Free and local: resize, crop, rotate, change the format, or make an asset set of any picture. The "
+        "original stays; every file is recorded as its child.",
         annotations=LOCAL,
     )

@@ -1,6 +1,7 @@
 """What stands before every tool: the policy, and argument errors in plain words."""
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pydantic import ValidationError as PydanticError
 
 from nanobanana_mcp.errors import StudioError
 from nanobanana_mcp.policy import Limit, Policy, PolicyError, PolicyFile, PolicyViolation
+from nanobanana_mcp.storage.paths import shorten
 from nanobanana_mcp.tools.session import request_key
 
 if TYPE_CHECKING:
@@ -28,37 +30,51 @@ PAID = frozenset({"generate_image", "edit_region", "extend_image", "remove_backg
 
 TOOLS = PAID | {"convert_image", "upload_file", "output_stats", "maintenance"}
 
-_NO_CONTROL = "Gemini has no such control; say it in the prompt, or choose model_tier or thinking_level"
-_INPUTS = "give input pictures as input_image_path_1 or input_images (generate_image) or image (the edit tools)"
-_SHAPE = "width and height make an exact file; resolution (1k, 2k, 4k) and aspect_ratio shape what Gemini draws"
+_SAY_IT = "Gemini has no such control; say it in words"
 
-INSTEAD = {
-    **dict.fromkeys(("size", "image_size", "dimensions"), _SHAPE),
-    **dict.fromkeys(("model", "model_id", "tier"), "use model_tier (flash, pro, lite)"),
+SAME: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("size", "image_size", "dimensions"), ("resolution", "width")),
+    **dict.fromkeys(("model", "model_id", "tier"), ("model_tier",)),
+    **dict.fromkeys(("lora", "loras", "lycoris", "embeddings", "controlnet", "ip_adapter"), ("input_images",)),
+    **dict.fromkeys(("num_images", "number_of_images", "number_results", "count", "num_outputs"), ("n",)),
     **dict.fromkeys(
-        ("steps", "num_inference_steps", "cfg", "cfg_scale", "guidance", "guidance_scale", "scheduler", "sampler",
-         "sampler_name", "clip_skip", "strength", "denoising_strength", "temperature"),
-        _NO_CONTROL,
+        ("image", "image_path", "images", "input_image", "init_image", "reference_images", "image_url", "input_images",
+         "input_image_path_1", "file_id", "path", "image_id"),
+        ("image", "input_images", "path"),
     ),
-    **dict.fromkeys(("lora", "loras", "lycoris", "embeddings", "controlnet", "ip_adapter"), "give reference pictures as "
-                    "input_images, with input_roles"),
-    **dict.fromkeys(("num_images", "number_of_images", "number_results", "count"), "use n"),
-    **dict.fromkeys(
-        ("image", "image_path", "images", "input_image", "init_image", "reference_images", "image_url"), _INPUTS
-    ),
-    **dict.fromkeys(("save_path", "output_dir", "output_file", "filename", "path"), "use output_path"),
-    **dict.fromkeys(("grounding", "search"), "use enable_grounding"),
-    **dict.fromkeys(("mask_image", "mask_path"), "use mask of edit_region"),
-    **dict.fromkeys(("region", "bbox"), "use box of edit_region"),
-    **dict.fromkeys(("format", "mime_type"), "use output_format"),
-    "negative": "use negative_prompt",
-    "ratio": "use aspect_ratio",
-    "prompt": "the edit tools call it instruction",
-    "instruction": "generate_image calls it prompt",
-    "transparent": "use background 'transparent'",
-    "style": "say it in the prompt, or give a picture with the role style",
+    **dict.fromkeys(("save_path", "output_dir", "output_file", "filename", "path", "output"), ("output_path",)),
+    **dict.fromkeys(("grounding", "search"), ("enable_grounding",)),
+    **dict.fromkeys(("mask_image", "mask_path"), ("mask",)),
+    **dict.fromkeys(("region", "bbox", "bounding_box"), ("box", "crop")),
+    **dict.fromkeys(("format", "mime_type", "file_format"), ("output_format",)),
+    **dict.fromkeys(("negative", "negative_prompt"), ("negative_prompt", "instruction")),
+    **dict.fromkeys(("ratio", "aspect"), ("aspect_ratio",)),
+    **dict.fromkeys(("prompt", "instruction", "text", "description", "edit_prompt"), ("prompt", "instruction", "subject")),
+    **dict.fromkeys(("margin", "margins", "padding", "pixels", "expand"), ("left", "context")),
+    **dict.fromkeys(("resize", "scale"), ("width",)),
+    **dict.fromkeys(("angle", "rotation"), ("rotate",)),
+    **dict.fromkeys(("surroundings",), ("context",)),
+    **dict.fromkeys(("transparent", "transparency", "alpha"), ("background",)),
+    **dict.fromkeys(("color", "colour", "background_color"), ("background",)),
+    **dict.fromkeys(("reasoning", "thinking", "thinking_budget"), ("thinking_level",)),
 }  # fmt: skip
-"""Arguments of other image servers, and what to use here."""
+"""Names that other image servers have for arguments of ours, first the one that means the most."""
+
+WORDS = {
+    "resolution": "resolution (1k, 2k, 4k), with aspect_ratio; width and height make an exact file",
+    "model_tier": "model_tier (flash, pro, lite)",
+    "input_images": "input_images, with input_roles for what each is for",
+    "left": "left, top, right and bottom",
+    "width": "width and height",
+}
+"""Where the name of an argument alone would not be enough."""
+
+NOTHING_LIKE_IT = dict.fromkeys(
+    ("steps", "num_inference_steps", "cfg", "cfg_scale", "guidance", "guidance_scale", "scheduler", "sampler",
+     "sampler_name", "clip_skip", "strength", "denoising_strength", "temperature", "top_p", "top_k", "style",
+     "lora", "loras", "lycoris", "embeddings", "controlnet", "ip_adapter", "negative", "negative_prompt"),
+    _SAY_IT,
+)  # fmt: skip
 
 
 _judging: "ContextVar[Judging | None]" = ContextVar("judging", default=None)
@@ -144,7 +160,9 @@ class Gate(Middleware):
             if not isinstance(error.__cause__, PydanticError):
                 raise
             found = error.__cause__.errors(include_url=False, include_input=False, include_context=False)
-            raise ToolError("; ".join(map(_argument_error, found)), log_level=logging.DEBUG) from None
+            known = await self._arguments(context)
+            told = (_argument_error(problem, context.message.name, known) for problem in found)
+            raise ToolError("; ".join(told), log_level=logging.DEBUG) from None
         except PolicyViolation as error:
             raise ToolError(f"Policy violation: {error}", log_level=logging.DEBUG) from error
         except StudioError as error:
@@ -187,6 +205,12 @@ class Gate(Middleware):
             judging.limits = verdict.limits
         return judging
 
+    async def _arguments(self, context: MiddlewareContext[Any]) -> dict[str, Collection[str]]:
+        """The names of every tool's arguments."""
+        assert context.fastmcp_context is not None
+        found = [await context.fastmcp_context.fastmcp.get_tool(name) for name in sorted(TOOLS)]
+        return {tool.name: tool.parameters["properties"] for tool in found if tool is not None}
+
     async def _is_repeated(self, name: str, context: MiddlewareContext[Any], given: Mapping[str, Any]) -> bool:
         """Whether this call only asks again for what was paid for: that is no new call, and uses up no limit."""
         if name not in PAID or context.fastmcp_context is None:
@@ -211,11 +235,27 @@ def required(schema: Mapping[str, Any]) -> list[str]:
     return list(schema.get("required", ()))
 
 
-def _argument_error(problem: Any) -> str:
+def _argument_error(problem: Any, tool: str, known: Mapping[str, Collection[str]]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        instead = INSTEAD.get(name.lower())
-        return f"{name} is not an argument of this tool: {instead or 'leave it out'}"
+        return f"{shorten(name)[1:-1]} is not an argument of this tool: {instead(name, tool, known)}"
     if problem["type"] in ("missing_argument", "missing"):
         return f"{name} is missing"
     return f"{name}: {problem['msg'].removeprefix('Input ')}"
+
+
+def instead(given: str, tool: str, known: Mapping[str, Collection[str]]) -> str:
+    """What to use in place of an argument that a tool does not have; `known` are the arguments of every tool."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", given).lower().replace("-", "_")
+    own = known.get(tool, ())
+    meant = next((one for one in (name, *SAME.get(name, ())) if one in own), None)
+    if meant is not None:
+        return f"use {WORDS.get(meant, meant)}"
+    if name in NOTHING_LIKE_IT:
+        return NOTHING_LIKE_IT[name]
+    for one in (name, *SAME.get(name, ())):
+        others = sorted(other for other, arguments in known.items() if one in arguments)
+        if others:
+            return f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} {one}; leave it out here"
+    close = get_close_matches(name, own, 1, cutoff=0.75)
+    return f"use {close[0]}, if that was meant" if close else "leave it out"

@@ -36,6 +36,7 @@ from nanobanana_mcp.tools.schemas import offer
 from nanobanana_mcp.tools.session import Opening, progress_to, request_key, wants_structure
 
 if TYPE_CHECKING:
+    from nanobanana_mcp.converting import Rehearsal
     from nanobanana_mcp.domain import ImageRecord
     from nanobanana_mcp.job import Job, Quote
     from nanobanana_mcp.studio import Studio
@@ -297,3 +298,11 @@ async def present_converted(
     content += links(made)
     structure = converted_structure(made, notes) if wants_structure(context, settings) else None
     return ToolResult(content=content, structured_content=structure)
+
+
+def present_rehearsal(rehearsal: "Rehearsal") -> ToolResult:
+    """What convert_image would make."""
+    from nanobanana_mcp.reports import rehearsed_structure, rehearsed_text
+
+    content = [TextContent(type="text", text=rehearsed_text(rehearsal))]
+    return ToolResult(content=content, structured_content=rehearsed_structure(rehearsal))
