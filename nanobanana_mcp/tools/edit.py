@@ -59,7 +59,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         feather: Annotated[int, Field(ge=0, le=500, description="Pixels over which the edge is softened.")] = 16,
         grow: Annotated[int, Field(ge=0, le=500, description="Pixels by which the region is widened first.")] = 16,
         context: Annotated[
-            float, Field(ge=0.1, le=4, description="How much around it the model sees, as a part of its size.")
+            float, Field(ge=0.1, le=4, description="How much around it the model sees, of its size.")
         ] = 0.5,
         model_tier: Tier = "auto",
         resolution: Answer = "high",
@@ -143,7 +143,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         server,
         extend_image,
         title="Extend a picture",
-        description="Outpaint: continue a picture beyond its edges, by margins, to an aspect ratio, or to a size in pixels. "
+        description="Outpaint: continue a picture beyond its edges, by margins, to an aspect ratio or to a size. "
         "The picture itself stays bit-identical in its place. One call or more (about $0.04 each with flash); dry_run "
         "tells how many.",
         annotations=CHANGES,
