@@ -67,6 +67,8 @@ class Drawing:
         self._gate = asyncio.Semaphore(max_concurrency)
         self._workbench = asyncio.Semaphore(AT_WORK)
         self._sleep = sleep
+        self._leaving: list[str] = []
+        self._departure: asyncio.Task[None] | None = None
 
     async def carry_out(
         self,
@@ -191,7 +193,7 @@ class Drawing:
             if run.stop.is_set():
                 return await self._not_sent(run, call)
             try:
-                await asyncio.to_thread(self._journal.sent, call.id)
+                await self._note_sent(call)
             except StudioError as error:
                 with suppress(StudioError):  # else a later start finds it reserved and never sent
                     await self._give_up(call, error)
@@ -221,6 +223,17 @@ class Drawing:
         return Stroke(
             image=image, data=kept.data, others=tuple([await self._uploaded(run, one) for one in kept.others])
         )
+
+    async def _note_sent(self, call: Call) -> None:
+        """Calls that leave at the same moment share a transaction, which is durable before the first of them goes."""
+        self._leaving.append(call.id)
+        if self._departure is None:
+            self._departure = asyncio.create_task(self._depart())
+        await asyncio.shield(self._departure)
+
+    async def _depart(self) -> None:
+        leaving, self._leaving, self._departure = self._leaving, [], None
+        await asyncio.to_thread(self._journal.sent, *leaving)
 
     async def _bewildered(self, run: Run, call: Call, error: Exception) -> Problem:
         """What nobody foresaw befell one call; the others of its request are none the worse for it."""

@@ -185,16 +185,31 @@ async def test_a_request_that_comes_while_the_studio_closes_sends_nothing(studio
     assert [request.prompt for request in model.requests] == ["a cat"]
 
 
-async def test_one_call_that_the_journal_does_not_take_leaves_the_others_their_pictures(
+async def test_calls_that_the_journal_does_not_take_are_not_made(
     studio: Studio, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def sent(_self: Journal, *_call_ids: str) -> None:
+        raise SetupError("The library is locked.")
+
+    monkeypatch.setattr(Journal, "sent", sent)
+    with pytest.raises(StudioError, match="locked"):
+        await studio.create(ImageRequest(prompt="a cat", n=3))
+    assert model.requests == []
+    assert {state for state, *_ in _calls(studio)} == {"failed"}
+    assert studio.journal.spending("gemini").hour_usd == 0
+
+
+async def test_one_call_that_the_journal_does_not_take_leaves_the_others_their_pictures(
+    make_studio: Callable[..., Studio], model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = make_studio(max_concurrency=1)
     real, taken = Journal.sent, []
 
-    def sent(self: Journal, call_id: str) -> None:
-        taken.append(call_id)
+    def sent(self: Journal, *call_ids: str) -> None:
+        taken.extend(call_ids)
         if len(taken) == 2:
             raise SetupError("The library is locked.")
-        real(self, call_id)
+        real(self, *call_ids)
 
     monkeypatch.setattr(Journal, "sent", sent)
     created = await studio.create(ImageRequest(prompt="a cat", n=3))

@@ -132,8 +132,9 @@ class Journal:
         with self.database.write() as connection:
             connection.execute(update(requests).where(requests.c.id == request_id).values(plan=plan))
 
-    def sent(self, call_id: str) -> None:
-        self._set(call_id, state="sent", sent_at=now())
+    def sent(self, *call_ids: str) -> None:
+        with self.database.write() as connection:
+            connection.execute(update(calls).where(calls.c.id.in_(call_ids)).values(state="sent", sent_at=now()))
 
     def spooled(self, call_id: str) -> None:
         """Unless the call has ended meanwhile: this is noted beside the work on the answer, not before it."""
@@ -243,10 +244,6 @@ class Journal:
     def spending(self, backend: Backend) -> Spending:
         with self.database.read() as connection:
             return _spending(connection, backend, now())
-
-    def _set(self, call_id: str, **values: Any) -> None:
-        with self.database.write() as connection:
-            connection.execute(update(calls).where(calls.c.id == call_id).values(values))
 
 
 def _settle(

@@ -56,7 +56,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         mask: Annotated[
             str | None, Field(description="Instead of box: a picture, white (or opaque) = edit; any size.")
         ] = None,
-        feather: Annotated[int, Field(ge=0, le=500, description="Pixels over which the edge is softened.")] = 16,
+        feather: Annotated[int, Field(ge=0, le=500, description="Pixels of softened edge.")] = 16,
         grow: Annotated[int, Field(ge=0, le=500, description="Pixels by which the region is widened first.")] = 16,
         context: Annotated[
             float, Field(ge=0.1, le=4, description="How much around it the model sees, of its size.")
