@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -68,17 +69,19 @@ def keep(
     """
     image_id = f"img_{call.id}"
     warnings: list[str] = []
+    mime_type, extension = _named_by_magic(reply.image)
+    with ThreadPoolExecutor(1, "examine") as beside:  # decoding and the disk wait for each other in vain
+        examining = beside.submit(examine, reply.image)
+        path, warning = _write_master(reply.image, extension, image_id, plan, call, places, again=again)
+        sha256 = hashlib.sha256(reply.image).hexdigest()
+    warnings += warning
     try:
-        header, preview = examine(reply.image)
-        mime_type, extension, width, height = header.mime_type, header.extension, header.width, header.height
+        header, preview = examining.result()
+        width, height = header.width, header.height
     except NotAnImage as error:
-        preview = None
-        (mime_type, extension), width, height = _named_by_magic(reply.image), 0, 0
+        preview, width, height = None, 0, 0
         why = str(error).partition(". ")[0].rstrip(".")  # the way out is for a caller's own file
         warnings.append(f"The bytes Gemini delivered are kept as they are but do not decode as a picture: {why}.")
-
-    path, warning = _write_master(reply.image, extension, image_id, plan, call, places, again=again)
-    warnings += warning
     record = ImageRecord(
         id=image_id,
         created_at=now(),
@@ -89,7 +92,7 @@ def keep(
         width=width,
         height=height,
         bytes=len(reply.image),
-        sha256=hashlib.sha256(reply.image).hexdigest(),
+        sha256=sha256,
         prompt=plan.request.prompt,
         mode=plan.mode,
         tier=plan.choice.spec.tier,

@@ -18,6 +18,7 @@ from PIL import Image
 
 from nanobanana_mcp.domain import ModelRequest
 from nanobanana_mcp.gemini.client import RemoteFile
+from nanobanana_mcp.gemini.transport import RAW
 from nanobanana_mcp.tiers import BY_ID
 
 Answer = bytes | BaseException | Callable[[], Awaitable[bytes]]
@@ -118,7 +119,10 @@ class _FakeModels:
     async def generate_content(self, **call: Any) -> types.GenerateContentResponse:
         self._client.calls.append(call)
         body = await played(self._client.answers.popleft() if self._client.answers else reply(jpeg()))
-        return types.GenerateContentResponse(sdk_http_response=types.HttpResponse(body=body.decode()))
+        wanted = RAW.get()
+        assert wanted is not None
+        wanted[:] = [body]
+        return types.GenerateContentResponse(sdk_http_response=types.HttpResponse(body="{}"))
 
 
 class _FakeFiles:

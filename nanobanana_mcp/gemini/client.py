@@ -18,7 +18,7 @@ from google.genai import types
 from nanobanana_mcp.domain import ModelRequest, Turn
 from nanobanana_mcp.errors import SetupError, SourceNotFound, StudioError
 from nanobanana_mcp.gemini.failures import translate
-from nanobanana_mcp.gemini.transport import NO_WEBSOCKETS, open_clients
+from nanobanana_mcp.gemini.transport import NO_WEBSOCKETS, RAW, open_clients
 from nanobanana_mcp.tiers import NO_IMAGE_SIZE
 
 GEMINI_ADDRESS = "https://generativelanguage.googleapis.com/"
@@ -84,15 +84,21 @@ class Gemini:
         Raises UnknownOutcome when the request went out and no answer came back, and otherwise only errors after
         which nothing can have been charged.
         """
-        async with self._translated(model_id=request.model_id, setting=setting), asyncio.timeout(self._timeout_s + 5):
-            response = await self._client.aio.models.generate_content(
-                model=request.model_id,
-                contents=[*map(_turn, request.history), types.Content(role="user", parts=_parts(request))],
-                config=_config(request),
-            )
-        raw = response.sdk_http_response
-        body = raw.body if raw is not None else None
-        return (body or "").encode()
+        raw: list[bytes] = []
+        wanted = RAW.set(raw)
+        try:
+            async with (
+                self._translated(model_id=request.model_id, setting=setting),
+                asyncio.timeout(self._timeout_s + 5),
+            ):
+                await self._client.aio.models.generate_content(
+                    model=request.model_id,
+                    contents=[*map(_turn, request.history), types.Content(role="user", parts=_parts(request))],
+                    config=_config(request),
+                )
+        finally:
+            RAW.reset(wanted)
+        return b"".join(raw)
 
     async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
         """Put bytes into the Files API under a name of our choice (`files/...`)."""
