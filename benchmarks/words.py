@@ -12,7 +12,7 @@ from benchmarks.contestants import ours, wish
 from benchmarks.results import Goal, Result
 from benchmarks.samples import Sample, sample
 from benchmarks.server import Server
-from nanobanana_mcp.pixels.previews import thumbnail
+from nanobanana_mcp.pixels.previews import SINGLE_BYTES, thumbnail, within_bytes
 
 _WINDOW = 8
 
@@ -53,9 +53,7 @@ def quality(_bench: Bench) -> Iterator[Result]:
         made = Image.open(io.BytesIO(thumbnail(data).data)).convert("L")
         with Image.open(io.BytesIO(data)) as whole:
             small = whole.resize(made.size, Image.Resampling.LANCZOS)
-        saved = io.BytesIO()
-        small.save(saved, "JPEG", quality=88)
-        reference = Image.open(saved).convert("L")
+        reference = Image.open(io.BytesIO(within_bytes(small, "image/jpeg", max_bytes=SINGLE_BYTES).data)).convert("L")
         found[kind] = _ssim(np.asarray(made, np.float64), np.asarray(reference, np.float64))
     yield Result(
         job="thumbnail's SSIM, the worst",

@@ -4,16 +4,13 @@ from pathlib import Path
 
 from nanobanana_mcp.domain import ImageRecord
 from nanobanana_mcp.errors import RequestError
-from nanobanana_mcp.pixels.previews import Thumbnail, as_it_is, contact_sheet, thumbnail
+from nanobanana_mcp.pixels.previews import SINGLE_BYTES, Thumbnail, as_it_is, contact_sheet, thumbnail
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.stored import stored_bytes
 
 ANSWER_BYTES = 600_000
 """All previews of one answer: clients cut off at one megabyte, and base64 makes a third more of it."""
-
-SINGLE_BYTES = 57_000
-"""One preview: about 76 kB as it is sent, which keeps a one-picture answer below 80 kB."""
 
 STORED = 512
 """The long side of the thumbnails that are stored, in pixels."""

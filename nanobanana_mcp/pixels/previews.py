@@ -15,6 +15,8 @@ from nanobanana_mcp.pixels.header import Header, check_bounds, read_header
 
 PreviewType = Literal["image/jpeg", "image/webp", "image/png"]
 
+SINGLE_BYTES: Final = 57_000
+"""One preview: about 76 kB as it is sent, which keeps a one-picture answer below 80 kB."""
 MAX_CELLS: Final = 100
 _QUALITIES: Final = (88, 80, 65, 45)
 _DRAFT_MARGIN: Final = 3
@@ -38,7 +40,7 @@ class Thumbnail:
     height: int
 
 
-def thumbnail(data: bytes, *, long_side: int = 512, max_bytes: int = 150_000) -> Thumbnail:
+def thumbnail(data: bytes, *, long_side: int = 512, max_bytes: int = SINGLE_BYTES) -> Thumbnail:
     """Return a picture's first frame, at most `long_side` pixels long and `max_bytes` large, never enlarged.
 
     It is a JPEG, or a WebP where a pixel is not opaque. Raises NotAnImage like `examine`.
@@ -46,7 +48,7 @@ def thumbnail(data: bytes, *, long_side: int = 512, max_bytes: int = 150_000) ->
     return examine(data, long_side=long_side, max_bytes=max_bytes)[1]
 
 
-def examine(data: bytes, *, long_side: int = 512, max_bytes: int = 150_000) -> tuple[Header, Thumbnail]:
+def examine(data: bytes, *, long_side: int = 512, max_bytes: int = SINGLE_BYTES) -> tuple[Header, Thumbnail]:
     """Return header and thumbnail of a picture after decoding it once, to its end.
 
     Raises NotAnImage when the bytes are no picture, are cut off or damaged, or are beyond `check_bounds`. Bytes behind
@@ -55,7 +57,7 @@ def examine(data: bytes, *, long_side: int = 512, max_bytes: int = 150_000) -> t
     header = read_header(data)
     image = _reduced(data, header, long_side)
     mime_type: PreviewType = "image/webp" if image.mode == "RGBA" else "image/jpeg"
-    return header, _encoded(image, mime_type, max_bytes=max_bytes)
+    return header, within_bytes(image, mime_type, max_bytes=max_bytes)
 
 
 def as_it_is(data: bytes, *, long_side: int, max_bytes: int) -> Thumbnail | None:
@@ -116,7 +118,7 @@ def contact_sheet(
             pen.text((left, upper + cell + _GAP // 2 + number * line), text, _INK, caption_font)
     if missing:
         pen.text((_GAP, size[1] - line - _GAP), f"and {missing} more", _FAINT, caption_font)
-    return _encoded(sheet, "image/png" if format == "png" else "image/jpeg", max_bytes=max_bytes)
+    return within_bytes(sheet, "image/png" if format == "png" else "image/jpeg", max_bytes=max_bytes)
 
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -136,7 +138,7 @@ def _reduced(data: bytes, header: Header, long_side: int) -> Image.Image:
         return to_srgb(image)
 
 
-def _encoded(image: Image.Image, mime_type: PreviewType, *, max_bytes: int | None) -> Thumbnail:
+def within_bytes(image: Image.Image, mime_type: PreviewType, *, max_bytes: int | None) -> Thumbnail:
     """Lower the quality first, and then the size, until the bound is kept."""
     kind = mime_type.removeprefix("image/")
     while True:
