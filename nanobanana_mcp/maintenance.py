@@ -14,7 +14,7 @@ from typing import Literal
 
 from nanobanana_mcp.domain import Backend, ImageRecord, Operation, Upload, counted, now
 from nanobanana_mcp.errors import RequestError, SetupError
-from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.library.pictures import KeptFile, Library
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_own
@@ -40,7 +40,6 @@ class Deed:
     path: str | None
     bytes: int
     why: str
-    record: ImageRecord | None = None
     upload: Upload | None = None
     target: str | None = None
 
@@ -106,7 +105,7 @@ class Maintenance:
         )
 
     def _check_reachable(self) -> None:
-        if not self._places.output.is_dir() and next(iter(self._library.made()), None):
+        if not self._places.output.is_dir() and self._library.has_files():
             raise SetupError(
                 f"The output folder {self._places.output} is not there although the library has pictures in it. "
                 "Mount or restore it; nothing was changed."
@@ -125,65 +124,52 @@ class Maintenance:
     def _old_pictures(self, survey: _Survey, max_age_hours: float, keep_count: int) -> None:
         limit = now() - timedelta(hours=max_age_hours)
         newest = {record.id for record in self._library.recent(keep_count)}
-        old: list[ImageRecord] = []
-        staying_sources: set[str] = set()
-        for record in self._kept():
-            if record.created_at <= limit and record.id not in newest:
-                old.append(record)
-            else:
-                staying_sources.update(parent.image_id for parent in record.parents)
+        staying_sources = self._library.sources_of(limit, newest)
         folders: dict[str, str | None] = {}
-        for record in old:
-            why_not = self._why_keep(record, staying_sources, folders)
+        for file in self._library.files():
+            if file.made_at > limit.timestamp() or file.id in newest:
+                continue
+            why_not = (
+                "a newer picture that stays was made from it"
+                if file.id in staying_sources
+                else self._why_untouchable(file, folders)
+            )
             if why_not:
-                survey.left.append(f"{record.id} {record.path}: {why_not}")
+                survey.left.append(f"{file.id} {file.path}: {why_not}")
                 continue
             survey.deeds.append(
                 Deed(
                     kind="to_trash",
-                    subject=record.id,
-                    path=record.path,
-                    bytes=record.bytes,
+                    subject=file.id,
+                    path=file.path,
+                    bytes=file.bytes,
                     why=f"older than {max_age_hours:g} h and not among the newest {keep_count}",
-                    record=record,
                 )
             )
 
-    def _kept(self) -> Iterator[ImageRecord]:
-        for page in self._library.made():
-            yield from page
-
-    def _why_keep(self, record: ImageRecord, staying_sources: set[str], folders: dict[str, str | None]) -> str | None:
-        if record.id in staying_sources:
-            return "a newer picture that stays was made from it"
-        return self._why_untouchable(record, folders)
-
-    def _why_untouchable(
-        self, record: ImageRecord, folders: dict[str, str | None], *, thorough: bool = False
-    ) -> str | None:
+    def _why_untouchable(self, file: KeptFile, folders: dict[str, str | None], *, thorough: bool = False) -> str | None:
         """Why a file may not be moved although a row of ours names it; None when it is ours as we wrote it.
 
         Without `thorough`, a file that has our size and was not written to since we made it is not read; before it is
         moved it always is. `folders` remembers what was found of each folder.
         """
-        assert record.path is not None
-        folder, _, _ = record.path.rpartition(os.sep)
+        folder, _, _ = file.path.rpartition(os.sep)
         if folder not in folders:
             folders[folder] = self._why_not_there(Path(folder))
         if folders[folder] is not None:
             return folders[folder]
         try:
-            found = os.lstat(record.path)
+            found = os.lstat(file.path)
         except OSError:
             return "the file is gone already"
         if stat.S_ISLNK(found.st_mode):
             return "is a link now"
-        if found.st_size != record.bytes:
+        if found.st_size != file.bytes:
             return "was changed since it was made"
-        if not thorough and found.st_mtime <= record.created_at.timestamp() + UNTOUCHED_S:
+        if not thorough and found.st_mtime <= file.made_at + UNTOUCHED_S:
             return None
-        data = read_own(Path(record.path))
-        if data is None or hashlib.sha256(data).hexdigest() != record.sha256:
+        data = read_own(Path(file.path))
+        if data is None or hashlib.sha256(data).hexdigest() != file.sha256:
             return "was changed since it was made"
         return None
 
@@ -193,38 +179,26 @@ class Maintenance:
         return "is reached through a link now" if Path(os.path.realpath(folder)) != folder else None
 
     def _hygiene(self, survey: _Survey) -> None:
-        missing = [r for r in self._kept() if r.path is not None and not os.path.lexists(r.path)]
+        missing = [file for file in self._library.files() if not os.path.lexists(file.path)]
         untracked = untracked_files(self._library, self._places)
         by_content = {hashlib.sha256(read_own(path) or b"").hexdigest(): path for path in untracked} if missing else {}
         trash_has_any = self._places.trash.is_dir() and any(self._places.trash.iterdir())
-        for record in missing:
-            trashed = find_in_trash(record, self._places) if trash_has_any else None
-            if trashed is not None:
-                survey.deeds.append(
-                    Deed(
-                        kind="note_trash",
-                        subject=record.id,
-                        path=record.path,
-                        bytes=0,
-                        why="is in the trash, where an interrupted cleanup left it",
-                        record=record,
-                        target=str(trashed),
-                    )
-                )
-                continue
-            found = by_content.pop(record.sha256, None)
-            if found is None:
-                survey.findings.append(f"{record.id}: its file {record.path} is missing; its record and lineage stay.")
+        for file in missing:
+            trashed = find_in_trash(file.path, file.sha256, self._places) if trash_has_any else None
+            found = by_content.pop(file.sha256, None) if trashed is None else None
+            if trashed is None and found is None:
+                survey.findings.append(f"{file.id}: its file {file.path} is missing; its record and lineage stay.")
                 continue
             survey.deeds.append(
                 Deed(
-                    kind="relink",
-                    subject=record.id,
-                    path=record.path,
+                    kind="relink" if trashed is None else "note_trash",
+                    subject=file.id,
+                    path=file.path,
                     bytes=0,
-                    why="the file was renamed or moved within the output folder",
-                    record=record,
-                    target=str(found),
+                    why="the file was renamed or moved within the output folder"
+                    if trashed is None
+                    else "is in the trash, where an interrupted cleanup left it",
+                    target=str(trashed or found),
                 )
             )
         relinked = {deed.target for deed in survey.deeds if deed.kind == "relink"}
@@ -258,7 +232,6 @@ class Maintenance:
                     path=record.path,
                     bytes=record.bytes,
                     why="is in the trash",
-                    record=record,
                     target=str(place),
                 )
             )
@@ -285,34 +258,36 @@ class Maintenance:
         survey.deeds = done
 
     def _do_one(self, deed: Deed, survey: _Survey) -> None:
-        if deed.kind == "forget_upload":
-            assert deed.upload is not None
+        if deed.upload is not None:
             self._library.settle_upload(deed.upload, state="deleted", error=deed.why)
-        elif deed.kind == "to_trash":
-            assert deed.record is not None and deed.path is not None
-            changed = self._why_untouchable(deed.record, {}, thorough=True)
+            return
+        record = self._library.get(deed.subject)
+        assert record is not None and record.path is not None
+        if deed.kind == "to_trash":
+            changed = self._why_untouchable(_file_of(record), {}, thorough=True)
             if changed:
                 raise OSError(0, changed)
-            moved = move_new(Path(deed.path), self._places.trash, Path(deed.path).name)
-            self._library.move_to_trash(deed.record, moved)
+            moved = move_new(Path(record.path), self._places.trash, Path(record.path).name)
+            self._library.move_to_trash(record, moved)
         elif deed.kind == "restore":
-            assert deed.record is not None and deed.record.trash_path is not None and deed.path is not None
-            back = move_new(Path(deed.record.trash_path), Path(deed.path).parent, Path(deed.path).name)
-            self._library.move_to_trash(deed.record, None)
-            if str(back) != deed.path:
-                self._relink(deed.record, back)
+            back = move_new(Path(str(record.trash_path)), Path(record.path).parent, Path(record.path).name)
+            self._library.move_to_trash(record, None)
+            if str(back) != record.path:
+                self._relink(record, back)
             if str(back) != deed.target:  # somebody took that name since the survey
                 survey.findings.append(f"{deed.target} is taken, too, so {deed.subject} came back as {back}.")
         elif deed.kind == "note_trash":
-            assert deed.record is not None and deed.target is not None
-            self._library.move_to_trash(deed.record, Path(deed.target))
+            self._library.move_to_trash(record, Path(str(deed.target)))
         else:
-            assert deed.record is not None and deed.target is not None
-            self._relink(deed.record, Path(deed.target))
+            self._relink(record, Path(str(deed.target)))
 
     def _relink(self, record: ImageRecord, path: Path) -> None:
         self._library.relink(record.id, path)
         write_record(replace(record, path=str(path), trash_path=None), self._places)
+
+
+def _file_of(record: ImageRecord) -> KeptFile:
+    return KeptFile(record.id, str(record.path), record.bytes, record.sha256, record.created_at.timestamp())
 
 
 def check_options(operation: Operation, *, max_age_hours: float, keep_count: int, image_ids: tuple[str, ...]) -> None:

@@ -84,7 +84,7 @@ def in_order(records: dict[str, ImageRecord]) -> list[ImageRecord]:
 def _trash_path(record: ImageRecord, places: Places) -> str | None:
     if record.path is None or Path(record.path).exists():
         return None
-    found = find_in_trash(record, places)
+    found = find_in_trash(record.path, record.sha256, places)
     return str(found) if found is not None else None
 
 

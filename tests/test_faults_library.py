@@ -199,6 +199,7 @@ async def test_a_library_moved_away_while_the_server_runs_stops_writes_and_is_no
     database = library_of(places)
     async with connect(open_it=lambda: studio) as client:
         await client.call_tool("generate_image", {"prompt": "before"})
+        await studio.noted()
         kept = dump(database)
         database.rename(database.with_name("moved.db"))
         with pytest.raises(ToolError, match="moved or replaced"):

@@ -1,12 +1,25 @@
 """The library: pictures, what each was made from, and their stays in the Files API."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    and_,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 
 from nanobanana_mcp.domain import Backend, ImageRecord, Parent, Upload, UploadState
 from nanobanana_mcp.library.database import Database
@@ -17,6 +30,7 @@ _MANY = 30_000
 """Values that one statement may carry (SQLite takes 32,766): each statement reads every row."""
 
 _COLUMNS = tuple(column.name for column in images.columns)
+_ON_DISK = and_(images.c.origin != "imported", images.c.path.is_not(None), images.c.trash_path.is_(None))
 _OURS_FIRST = (images.c.origin == "imported", images.c.created_at)
 
 
@@ -36,6 +50,16 @@ class Lineage:
     record: ImageRecord
     ancestors: tuple[Ancestor, ...]
     children: tuple[ImageRecord, ...]
+
+
+class KeptFile(NamedTuple):
+    """Of a picture that we made what tells whether its file is there as it was; `made_at` in seconds since 1970."""
+
+    id: str
+    path: str
+    bytes: int
+    sha256: str
+    made_at: float
 
 
 class Library:
@@ -96,13 +120,41 @@ class Library:
             ).all()
             return _records(connection, rows)
 
-    def made(self) -> Iterator[list[ImageRecord]]:
-        """Every picture that we made and that is not in the trash, oldest first, in pages of a thousand so that memory
-        stays flat.
-        """
-        yield from self._pages(
-            and_(images.c.origin != "imported", images.c.path.is_not(None), images.c.trash_path.is_(None))
+    def files(self) -> Iterator[KeptFile]:
+        """The files of every picture that we made and that is not in the trash, oldest first."""
+        columns = (
+            images.c.id,
+            images.c.path,
+            images.c.bytes,
+            images.c.sha256,
+            type_coerce(images.c.created_at, Integer),
         )
+        last = ""
+        while True:
+            with self.database.read() as connection:
+                rows = connection.execute(
+                    select(*columns).where(_ON_DISK, images.c.id > last).order_by(images.c.id).limit(10_000)
+                ).all()
+            if not rows:
+                return
+            for image_id, path, size, sha256, milliseconds in rows:
+                yield KeptFile(image_id, path, size, sha256, milliseconds / 1000)
+            last = rows[-1][0]
+
+    def has_files(self) -> bool:
+        with self.database.read() as connection:
+            return connection.execute(select(images.c.id).where(_ON_DISK).limit(1)).first() is not None
+
+    def sources_of(self, made_after: datetime, others: Collection[str]) -> set[str]:
+        """Ids of what the pictures on the disk were made from that are newer than a date, or among `others`."""
+        query = (
+            select(image_sources.c.parent_id)
+            .join(images, images.c.id == image_sources.c.image_id)
+            .where(_ON_DISK, or_(images.c.created_at > made_after, images.c.id.in_(others)))
+            .distinct()
+        )
+        with self.database.read() as connection:
+            return set(connection.execute(query).scalars())
 
     def in_trash(self) -> Iterator[list[ImageRecord]]:
         yield from self._pages(images.c.trash_path.is_not(None))

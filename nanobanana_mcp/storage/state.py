@@ -113,15 +113,15 @@ def read_record(path: Path) -> ImageRecord | None:
         return None
 
 
-def find_in_trash(record: ImageRecord, places: Places) -> Path | None:
-    """Where in the trash a picture is: its name may have been numbered there, its bytes are its own."""
-    if record.path is None or not places.trash.is_dir():
+def find_in_trash(path: str | None, sha256: str, places: Places) -> Path | None:
+    """Where in the trash a picture of this path is: its name may have been numbered there, its bytes are its own."""
+    if path is None or not places.trash.is_dir():
         return None
-    name = Path(record.path)
-    for path in sorted(places.trash.glob(f"{escape(name.stem)}*{escape(name.suffix)}")):
-        data = read_own(path)
-        if data is not None and hashlib.sha256(data).hexdigest() == record.sha256:
-            return path
+    name = Path(path)
+    for found in sorted(places.trash.glob(f"{escape(name.stem)}*{escape(name.suffix)}")):
+        data = read_own(found)
+        if data is not None and hashlib.sha256(data).hexdigest() == sha256:
+            return found
     return None
 
 
