@@ -7,7 +7,7 @@ from pathlib import Path
 from nanobanana_mcp.budget import Limits, Spending
 from nanobanana_mcp.domain import Backend, ImageRecord, now
 from nanobanana_mcp.library.journal import Call, Journal
-from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.library.pictures import KeptFile, Library
 from nanobanana_mcp.library.totals import Total, totals
 from nanobanana_mcp.maintenance import untracked_files
 from nanobanana_mcp.storage.paths import Places
@@ -29,7 +29,7 @@ class Stats:
     by_mode: dict[str, Total]
     by_day: dict[str, Total]
     recent: tuple[ImageRecord, ...]
-    missing: tuple[ImageRecord, ...]
+    missing: tuple[KeptFile, ...]
     untracked: tuple[Path, ...]
     live_uploads: int
     live_upload_bytes: int
@@ -45,14 +45,15 @@ class Stats:
 def collect(library: Library, journal: Journal, places: Places, backend: Backend, limits: Limits, recent: int) -> Stats:
     database = library.database
     with database.read():  # one turn at the connection, however many pictures are being kept; files are looked at after
-        newest = library.recent(max(LOOKED_AT, recent), backend)
+        newest = library.recent(recent, backend)
+        files = library.newest_files(LOOKED_AT, backend)
         live, live_bytes = library.live_uploads(now(), backend)
         total = totals(database, backend)[""]
         by_tier, by_mode = totals(database, backend, "tier"), totals(database, backend, "mode")
         by_day = dict(list(totals(database, backend, "day").items())[:DAYS])
         undelivered, unknown = journal.undelivered(backend), journal.unknown_outcomes(backend)
         spending = journal.spending(backend)
-    missing = [r for r in newest if r.trash_path is None and r.path is not None and not os.path.lexists(r.path)]
+    missing = [file for file in files if not os.path.lexists(file.path)]
     return Stats(
         backend=backend,
         output_dir=places.output,
@@ -60,7 +61,7 @@ def collect(library: Library, journal: Journal, places: Places, backend: Backend
         by_tier=by_tier,
         by_mode=by_mode,
         by_day=by_day,
-        recent=tuple(newest[:recent]),
+        recent=tuple(newest),
         missing=tuple(missing),
         untracked=tuple(untracked_files(library, places, limit=LOOKED_AT)),
         live_uploads=live,
@@ -70,5 +71,5 @@ def collect(library: Library, journal: Journal, places: Places, backend: Backend
         limits=limits,
         spending=spending,
         minute_calls=spending.minute_calls(now()),
-        forgotten=not newest and any(places.records.glob("img_*.json")),
+        forgotten=not total.pictures and any(places.records.glob("img_*.json")),
     )

@@ -41,7 +41,7 @@ INSERT INTO days (day, backend, tier, mode, pictures, bytes, usd)
 VALUES ('2025-01-01', 'gemini', 'flash', 'generate', 3, 300, 0.12);
 """
 POLICY_ROWS = "INSERT INTO policy_calls (id, rule, made_at) VALUES (1, 'generate_image#1', 1760000001000);"
-ROWS_OF = {"0001": FIRST_ROWS, "0002": JOURNAL_ROWS, "0003": POLICY_ROWS}
+ROWS_OF = {"0001": FIRST_ROWS, "0002": JOURNAL_ROWS, "0003": POLICY_ROWS, "0004": ""}
 """Rows for the tables that each step has made, so that the next one is never tried on an empty library only."""
 
 NEXT = '''"""A step that is not there yet."""

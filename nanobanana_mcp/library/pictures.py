@@ -122,6 +122,20 @@ class Library:
 
     def files(self) -> Iterator[KeptFile]:
         """The files of every picture that we made and that is not in the trash, oldest first."""
+        last = ""
+        while True:
+            found = self._files(images.c.id > last, order=images.c.id, limit=10_000)
+            yield from found
+            if not found:
+                return
+            last = found[-1].id
+
+    def newest_files(self, count: int, backend: Backend) -> list[KeptFile]:
+        """Of the newest pictures that one backend made, those that are not in the trash."""
+        mine = or_(images.c.backend == backend, images.c.backend.is_(None))
+        return self._files(mine, order=images.c.created_at.desc(), limit=count)
+
+    def _files(self, condition: ColumnElement[bool], *, order: ColumnElement[Any], limit: int) -> list[KeptFile]:
         columns = (
             images.c.id,
             images.c.path,
@@ -129,17 +143,9 @@ class Library:
             images.c.sha256,
             type_coerce(images.c.created_at, Integer),
         )
-        last = ""
-        while True:
-            with self.database.read() as connection:
-                rows = connection.execute(
-                    select(*columns).where(_ON_DISK, images.c.id > last).order_by(images.c.id).limit(10_000)
-                ).all()
-            if not rows:
-                return
-            for image_id, path, size, sha256, milliseconds in rows:
-                yield KeptFile(image_id, path, size, sha256, milliseconds / 1000)
-            last = rows[-1][0]
+        with self.database.read() as connection:
+            rows = connection.execute(select(*columns).where(_ON_DISK, condition).order_by(order).limit(limit)).all()
+        return [KeptFile(image_id, path, size, sha256, made / 1000) for image_id, path, size, sha256, made in rows]
 
     def has_files(self) -> bool:
         with self.database.read() as connection:

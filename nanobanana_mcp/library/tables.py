@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Column, Dialect, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.types import BigInteger, TypeDecorator
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration: lets a library that is up to date open without importing alembic."""
 
 
@@ -38,7 +38,7 @@ images = Table(
     Column("id", String, primary_key=True),
     Column("created_at", Moment, nullable=False, index=True),
     Column("origin", String, nullable=False),
-    Column("path", Text),
+    Column("path", Text, index=True),
     Column("thumbnail_path", Text),
     Column("mime_type", String, nullable=False),
     Column("width", Integer, nullable=False),
