@@ -127,14 +127,18 @@ async def test_a_policy_judges_what_auto_comes_to(
     assert len(model.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meta"),
+    [({"idempotency_key": "one"}, None), ({}, {"claudecode/toolUseId": "toolu_1"})],
+    ids=["key", "tool use id"],
+)
 async def test_asking_again_for_what_was_paid_for_uses_up_no_limit(
-    connect: Connect, policy: Path, model: FakeModel
+    connect: Connect, policy: Path, model: FakeModel, arguments: dict[str, Any], meta: dict[str, Any] | None
 ) -> None:
     policy.write_text(TWO.replace("2/minute", "1/day"))
     async with connect(policy=policy) as client:
-        arguments = {"prompt": "a cat", "idempotency_key": "one"}
-        first = await client.call_tool("generate_image", arguments)
-        again = await client.call_tool("generate_image", arguments)
+        first = await client.call_tool("generate_image", {"prompt": "a cat"} | arguments, meta=meta)
+        again = await client.call_tool("generate_image", {"prompt": "a cat"} | arguments, meta=meta)
         assert "Policy violation" in await _refusal(client, idempotency_key="two")
     assert first.structured_content["file_paths"] == again.structured_content["file_paths"]
     assert len(model.requests) == 1
