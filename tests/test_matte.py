@@ -1,14 +1,12 @@
-"""Alpha from plates, from a key colour, and telling it from a painted chequerboard."""
-
-from io import BytesIO
+"""Alpha from plates and from a key colour."""
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from nanobanana_mcp.errors import RequestError
-from nanobanana_mcp.pixels.matte import Matte, key, looks_like_checkerboard, matte
-from tests.scenes import as_bytes, cutout, on_background, photo, redrawn
+from nanobanana_mcp.pixels.matte import Matte, key, matte
+from tests.scenes import cutout, on_background, redrawn
 
 WHITE, BLACK, BLUE = (255, 255, 255), (0, 0, 0), (40, 90, 200)
 
@@ -112,41 +110,3 @@ def test_a_key_colour_is_taken_away_with_its_spill(colour: tuple[int, int, int])
 def test_a_grey_key_colour_is_refused() -> None:
     with pytest.raises(RequestError, match="too grey"):
         key(Image.new("RGB", (50, 50)), (128, 130, 128))
-
-
-def _board(cell: int, greys: tuple[int, int], *, blur: float = 0.0, size: tuple[int, int] = (900, 700)) -> Image.Image:
-    rows, columns = np.mgrid[0 : size[1], 0 : size[0]]
-    values = np.where(((columns + 3) // cell + (rows + 5) // cell) % 2, *greys).astype(np.uint8)
-    image = Image.fromarray(values).convert("RGB").filter(ImageFilter.GaussianBlur(blur))
-    return Image.open(BytesIO(as_bytes(image, "JPEG", quality=80)))
-
-
-@pytest.mark.parametrize("cell", [6, 9, 16, 23, 40, 64])
-@pytest.mark.parametrize(("greys", "blur"), [((255, 204), 0.0), ((153, 102), 1.5)])
-def test_a_painted_chequerboard_behind_an_object_is_recognised(cell: int, greys: tuple[int, int], blur: float) -> None:
-    image = _board(cell, greys, blur=blur)
-    disc = Image.new("L", (500, 460))
-    ImageDraw.Draw(disc).ellipse((0, 0, 499, 459), fill=255)
-    image.paste(photo(500, 460, seed=cell), (200, 120), disc)
-    assert looks_like_checkerboard(image)
-
-
-def test_a_chequerboard_behind_a_small_icon_is_recognised() -> None:
-    assert looks_like_checkerboard(_board(8, (255, 204), size=(160, 160)))
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_photographs_are_not_taken_for_chequerboards(seed: int) -> None:
-    assert not looks_like_checkerboard(photo(640, 520, seed=seed))
-    assert not looks_like_checkerboard(photo(640, 520, seed=seed).convert("L"))
-
-
-def test_other_patterns_are_not_taken_for_chequerboards() -> None:
-    rows, columns = np.mgrid[0:500, 0:500]
-    stripes, diagonals = (columns // 20) % 2, ((rows + columns) // 15) % 2
-    grid, noise = (rows % 20 < 3) | (columns % 20 < 3), np.random.default_rng(1).integers(0, 2, (500, 500))
-    for pattern in (stripes, diagonals, grid, noise):
-        assert not looks_like_checkerboard(Image.fromarray(np.where(pattern, 250, 150).astype(np.uint8)))
-    red = Image.merge("RGB", [_board(20, (250, 120)).getchannel("R"), *[Image.new("L", (900, 700), 20)] * 2])
-    assert not looks_like_checkerboard(red)
-    assert not looks_like_checkerboard(Image.new("RGB", (500, 500), "white"))

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 
 from nanobanana_mcp.errors import RequestError
+from nanobanana_mcp.pixels.chequer import looks_like_checkerboard
 from nanobanana_mcp.pixels.clean import DECODES
 from nanobanana_mcp.pixels.decoding import decoded
 from nanobanana_mcp.pixels.export import named_colour
 from nanobanana_mcp.pixels.labels import Label
 from nanobanana_mcp.pixels.lossless import png
-from nanobanana_mcp.pixels.matte import Matte, Quality, key, looks_like_checkerboard, matte
+from nanobanana_mcp.pixels.matte import Matte, Quality, key, matte
+
+CHEQUERBOARD = "the model painted a chequerboard instead of a background"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,8 @@ def from_key(plate: bytes, colour: str, *, label: Label | None = None) -> Cutout
 
 def _finished(found: Matte, label: Label | None) -> Cutout:
     quality = found.quality
+    if quality.chequered:
+        return Cutout(data=None, quality=quality, problem=CHEQUERBOARD)
     if quality.transparent < 0.005 or quality.opaque + quality.semi < 0.001:
         empty = "nothing but background" if quality.opaque + quality.semi < 0.001 else "no background"
         return Cutout(data=None, quality=quality, problem=f"there is {empty} in the plates")

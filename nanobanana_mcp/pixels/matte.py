@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.pixels.alignment import SURE, Drift, Plane, aligned, restored
+from nanobanana_mcp.pixels.chequer import chequered
 
 Colour = tuple[int, int, int]
 
@@ -21,7 +22,7 @@ _WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 _MATCHING = 0.03
 _CUT = 0.08  # of a keyed alpha: JPEG stores colour at half the resolution, so a key is noisier than its plate looks
 _NOISE = 0.025  # of alpha: what JPEG q80 to q90 leaves around hair; more would thin out the hair itself
-_PERIODS = 3  # fewest periods of a chequerboard in a square that is looked at; fewer could be any slow change of light
+_GREY = 24  # levels between the channels of a pixel that is still grey in a JPEG
 _FAINT = np.float32(0.03)  # weight of the neighbours' colour where alpha is too small to divide by
 
 
@@ -32,7 +33,7 @@ class Quality:
     `mismatch` is the mean misfit of the plates over the pixels of the object, 0 to 1 (measured as JPEG q80 to q90:
     0.001 to 0.003 for plates that match, up to 0.013 for plates that had to be aligned, 0.07 and more for two
     different objects). `edge_noise` is how far alpha was from 0 or 1, root mean square, where it was cleaned to that
-    beside an edge.
+    beside an edge. `chequered`: a chequerboard was painted where the background should be, and is in the alpha.
     """
 
     mismatch: float
@@ -40,6 +41,7 @@ class Quality:
     transparent: float
     semi: float
     opaque: float
+    chequered: bool
 
     @property
     def matching(self) -> bool:
@@ -73,8 +75,9 @@ def matte(white: Image.Image, black: Image.Image) -> Matte:
     mismatch = float(misfit[body].mean()) if body.any() else 0.0
     # What JPEG does to alpha shows in the misfit; plates without loss keep the faintest shadow.
     alpha, noise = _cleaned(raw, min(_NOISE, 0.004 + 25 * mismatch))
+    board = chequered(raw, np.ptp(bright, axis=2) < _GREY)
     lit = ((bright - (1 - alpha)[..., None] * paper) + (dark - (1 - alpha)[..., None] * ink)) / 2
-    return _finished(np.asarray(lit, np.float32), alpha, mismatch=mismatch, noise=noise)
+    return _finished(np.asarray(lit, np.float32), alpha, mismatch=mismatch, noise=noise, board=board)
 
 
 def key(plate: Image.Image, colour: Colour) -> Matte:
@@ -102,11 +105,12 @@ def key(plate: Image.Image, colour: Colour) -> Matte:
     strength = float(_excess(there, high))
     raw = 1 - np.maximum(_excess(pixels, high), 0) / strength
     alpha, noise = _cleaned(np.asarray((raw - _CUT) / (1 - 1.5 * _CUT), np.float32), _NOISE)
+    board = chequered(np.asarray(raw, np.float32))
     lit = pixels - (1 - alpha)[..., None] * there
     spilled = np.maximum(_excess(lit, high), 0)
     lit[..., high] -= spilled[..., None]
     mismatch = float(np.abs(there - asked).mean()) / 255
-    return _finished(np.maximum(lit, 0), alpha, mismatch=mismatch, noise=noise)
+    return _finished(np.maximum(lit, 0), alpha, mismatch=mismatch, noise=noise, board=board)
 
 
 def _laid_upon(white: Image.Image, black: Image.Image) -> Image.Image:
@@ -174,7 +178,7 @@ def _cleaned(raw: Plane, level: float) -> tuple[Plane, float]:
     return np.asarray(alpha, np.float32), float(np.sqrt(np.square(raw - alpha)[ended].mean())) if ended.any() else 0.0
 
 
-def _finished(lit: Plane, alpha: Plane, *, mismatch: float, noise: float) -> Matte:
+def _finished(lit: Plane, alpha: Plane, *, mismatch: float, noise: float, board: bool) -> Matte:
     """Divides the colour out of alpha * colour; where alpha is faint, the colour of what is beside it decides."""
     near = 255 * _around(lit * (alpha > 0)[..., None]) / np.maximum(_around(alpha * 255), 1)[..., None]
     colour = (lit + _FAINT * near) / (alpha + _FAINT)[..., None]
@@ -188,6 +192,7 @@ def _finished(lit: Plane, alpha: Plane, *, mismatch: float, noise: float) -> Mat
         transparent=transparent,
         semi=max(0.0, 1 - opaque - transparent),
         opaque=opaque,
+        chequered=board,
     )
     return Matte(image=Image.fromarray(values), quality=quality)
 
@@ -196,59 +201,3 @@ def _around(values: Plane) -> Plane:
     """The mean over 9 x 9 pixels of values from 0 to 255."""
     image = Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8))
     return np.asarray(image.filter(ImageFilter.BoxBlur(4)), np.float32)
-
-
-def looks_like_checkerboard(image: Image.Image) -> bool:
-    """True when a chequerboard of two greys is painted along the picture's edges: transparency that is only drawn.
-
-    Cells of 6 to 64 px. A product of two square waves has (8 / pi^2)^2 = 0.66 of its power in the four peaks of its
-    fundamental, half on each diagonal (measured: 0.55 to 0.68 in squares that suit the cell; 0.39 at most, and below
-    0.3 in 99 of 100, in squares of grey rendered photographs). A fifth of the squares along the edges must agree.
-    """
-    pixels = np.asarray(image.convert("RGB"))
-    for size in (64, 128, 256, 512):
-        if size > min(image.size):
-            break
-        places = _places(image.size, size)
-        cells = [cell for left, top in places if (cell := _cell(pixels[top : top + size, left : left + size])) > 0]
-        if len(cells) < max(3, len(places) // 5):
-            continue
-        usual = float(np.median(cells))
-        if sum(abs(cell / usual - 1) < 0.2 for cell in cells) >= max(3, len(places) // 5):
-            return True
-    return False
-
-
-def _places(size: tuple[int, int], side: int) -> list[tuple[int, int]]:
-    """Left and top of at most 32 squares along the four edges."""
-    across = sorted({*range(0, size[0] - side, side // 2), size[0] - side})
-    down = sorted({*range(0, size[1] - side, side // 2), size[1] - side})
-    places = [(left, top) for left in across for top in {0, down[-1]}]
-    places += [(left, top) for top in down[1:-1] for left in {0, across[-1]}]
-    return places[:: -(-len(places) // 32)]
-
-
-def _cell(square: NDArray[np.uint8]) -> float:
-    """The cell size in px of the grey chequerboard that fills a square of pixels, 0 when none does."""
-    values = square.astype(np.float32)
-    side = len(square)
-    if float((values.max(axis=2) - values.min(axis=2)).mean()) > 14:
-        return 0.0
-    grey = values.mean(axis=2)
-    window = np.hanning(side + 1)[:side].astype(np.float32)
-    power = np.abs(np.fft.fft2((grey - grey.mean()) * window[:, None] * window)) ** 2
-    if float(grey.std()) < 3:
-        return 0.0
-    total = float(power.sum())
-    best, cell = 0.0, 0.0
-    for row in range(_PERIODS, side // 12 + 2):
-        for column in (row - 1, row, row + 1):
-            peaks = [_lobe(power, row, column), _lobe(power, row, -column)]
-            share = 2 * sum(peaks) / total
-            if share > best and min(peaks) > 0.4 * max(peaks):
-                best, cell = share, side / (row + column)
-    return cell if best > 0.45 else 0.0
-
-
-def _lobe(power: Plane, row: int, column: int) -> float:
-    return float(power[np.ix_([row - 1, row, row + 1], [column - 1, column, column + 1])].sum())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from nanobanana_mcp.domain import InputPart, KeptImage, ModelRequest, Parent
 from nanobanana_mcp.errors import ServiceError, StudioError
 from nanobanana_mcp.keeping import made_label
-from nanobanana_mcp.pixels.cutting import Cutout, from_key, from_plates, painted_chequerboard
+from nanobanana_mcp.pixels.cutting import CHEQUERBOARD, Cutout, from_key, from_plates, painted_chequerboard
 from nanobanana_mcp.pixels.keycolour import key_colour
 from nanobanana_mcp.recipes.finish import finish
 from nanobanana_mcp.run import Brush, Stroke
@@ -64,7 +64,7 @@ class Cut:
         white = await brush.paint(first)
         strokes = [white]
         label = made_label(white.image.record, brush.run.plan)
-        problem = "the model painted a chequerboard instead of a background"
+        problem = CHEQUERBOARD
         if not await asyncio.to_thread(painted_chequerboard, white.data):
             black = await brush.paint(_on(base, white, "pure black", "#000000"))
             strokes.append(black)
@@ -76,7 +76,7 @@ class Cut:
         plate = await brush.paint(_on(base, white, "flat", colour))
         strokes.append(plate)
         if await asyncio.to_thread(painted_chequerboard, plate.data):
-            raise self._refusal("the model painted a chequerboard instead of a background", strokes)
+            raise self._refusal(CHEQUERBOARD, strokes)
         cut = await asyncio.to_thread(from_key, plate.data, colour, label=label)
         if cut.data is None:
             raise self._refusal(f"{problem}; and on a key colour, {(cut.problem or '').rstrip('.')}", strokes)
