@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nanobanana_mcp.errors import NotAnImage, RequestError
-from nanobanana_mcp.pixels.masks import context_box, grown, pixel_box, region_from_box, region_from_mask
+from nanobanana_mcp.pixels.masks import Region, context_box, grown, pixel_box, region_from_box, region_from_mask
 from tests.scenes import as_bytes
 
 RATIOS = {"1:1": (1024, 1024), "16:9": (1376, 768), "9:16": (768, 1376), "3:2": (1264, 848), "4:1": (2064, 512)}
@@ -87,6 +87,34 @@ def test_an_edge_of_the_picture_is_not_feathered() -> None:
 
 def test_a_thin_line_keeps_a_full_middle_under_a_wide_feather() -> None:
     assert region_from_box([50, 10, 55, 90], size=(100, 100), feather=40).weight.max() == 255
+
+
+@pytest.mark.parametrize(("grow", "feather"), [(16, 16), (16, 0), (40, 8), (200, 16)])
+def test_the_slope_of_a_soft_mask_stays_a_slope_when_it_grows(grow: int, feather: int) -> None:
+    slope = np.pad(np.tile(np.linspace(0, 255, 600).round().astype(np.uint8), (300, 1)), 250)
+    plain, region = (
+        region_from_mask(as_bytes(Image.fromarray(slope)), size=(1100, 800), grow=px, feather=edge)
+        for px, edge in ((0, 0), (grow, feather))
+    )
+    before, after = (one.within((0, 0, 1100, 800)).astype(int) for one in (plain, region))
+    end = 850 + grow - feather - 2  # where the mask ends steeply, and the feather begins
+    assert np.abs(np.diff(after[400, :end])).max() <= 2
+    inner = np.arange(300 + feather, 780 - grow)
+    assert np.abs(after[400, inner] - before[400, inner + grow]).max() <= (0 if grow <= 96 else 5)
+    assert after[400].max() == 255
+    assert not after[:, : 250 - grow].any() and not after[: 250 - grow].any()
+
+
+@QUICK
+@given(seed=st.integers(0, 99), grow=st.integers(1, 12))
+def test_growing_takes_the_highest_weight_of_the_disc_around_each_pixel(seed: int, grow: int) -> None:
+    weight = np.random.default_rng(seed).integers(0, 256, (9, 14), np.uint8)
+    region = Region(size=(60, 60), box=(20, 20, 34, 29), weight=weight)
+    found = grown(region, grow=grow, feather=0).within((0, 0, 60, 60))
+    whole = np.pad(region.within((0, 0, 60, 60)), grow)
+    reach = [(x, y) for x in range(-grow, grow + 1) for y in range(-grow, grow + 1) if x * x + y * y <= grow * grow]
+    disc = [whole[grow + y : grow + y + 60, grow + x : grow + x + 60] for x, y in reach]
+    assert (found == np.max(disc, axis=0)).all()
 
 
 def test_a_mask_file_of_another_size_is_stretched_to_the_picture() -> None:

@@ -111,8 +111,8 @@ def region_from_mask(data: bytes, *, size: Size, grow: int = 0, feather: int = 0
         plane = alpha if darkest != lightest else plane
     if plane.size != size:
         plane = plane.resize(size, Image.Resampling.BILINEAR)
-    weight = np.asarray(plane)
-    weight = np.where(weight < 16, 0, np.where(weight > 239, 255, weight)).astype(np.uint8)  # JPEG noise
+    # 16 levels at both ends are JPEG noise; the rest is spread out, since a jump there would be a line in a slope.
+    weight = np.asarray(plane.point([min(255, max(0, round((level - 15) * 255 / 224))) for level in range(256)]))
     rows, columns = np.flatnonzero(weight.any(axis=1)), np.flatnonzero(weight.any(axis=0))
     if not rows.size:
         raise RequestError("The mask has no white in it, so nothing may change; paint the part to edit white.")
@@ -124,6 +124,7 @@ def region_from_mask(data: bytes, *, size: Size, grow: int = 0, feather: int = 0
 def grown(region: Region, *, grow: int, feather: int) -> Region:
     """The region widened by `grow` px all round, its edge then softened over `feather` px *inside* the widened one.
 
+    Every weight spreads over the disc around it and the highest counts, so that a slope moves outwards and stays one.
     So the weight outside the grown region is exactly 0; with grow >= feather the region itself keeps its full weight.
     An edge that is the picture's own is not softened. A part thinner than the feather is softened less, so that its
     middle stays full.
@@ -136,8 +137,7 @@ def grown(region: Region, *, grow: int, feather: int) -> Region:
     box = (max(left - grow, 0), max(top - grow, 0), min(right + grow, width), min(bottom + grow, height))
     weight = region.within(box)
     if grow:
-        near = distance(weight > 127, limit=grow) <= grow
-        weight = np.maximum(weight, np.where(near, np.uint8(255), np.uint8(0)))
+        weight = _dilated(weight, grow)
     if feather:
         edges = ((int(box[1] > 0), int(box[3] < height)), (int(box[0] > 0), int(box[2] < width)))
         depth = distance(np.pad(weight == 0, edges, constant_values=True), limit=feather + 1)
@@ -218,6 +218,36 @@ def distance(inside: NDArray[np.bool_], *, limit: int) -> NDArray[np.float32]:
         np.minimum(nearest[:, across:], column[:, :-across] + square, out=nearest[:, across:])
         np.minimum(nearest[:, :-across], column[:, across:] + square, out=nearest[:, :-across])
     return np.sqrt(nearest, dtype=np.float32)
+
+
+def _dilated(weight: Weight, radius: int) -> Weight:
+    """The highest weight within `radius` px of each pixel: exact up to _REACH, measured on reduced weights beyond.
+
+    A disc is rows of pixels, and the highest of a row is that of two overlapping powers of two (van Herk's idea).
+    """
+    if ((weight == 0) | (weight == 255)).all():
+        return np.where(distance(weight > 0, limit=radius) <= radius, np.uint8(255), np.uint8(0))
+    height, width = weight.shape
+    step = -(-radius // _REACH)
+    if step > 1:
+        padded = np.pad(weight, ((0, -height % step), (0, -width % step)))
+        small = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step).max(axis=(1, 3))
+        smooth = Image.fromarray(_dilated(small, radius // step)).resize((width, height), Image.Resampling.BILINEAR)
+        near = distance(weight > 0, limit=radius) <= radius
+        return np.maximum(weight, np.where(near, np.asarray(smooth), np.uint8(0)))
+    highest = [np.pad(weight, ((0, 0), (radius, radius)))]  # of 1, 2, 4, ... pixels to the right
+    while 2 ** len(highest) <= 2 * radius + 1:
+        last, half = highest[-1], 2 ** (len(highest) - 1)
+        highest.append(np.maximum(last[:, :-half], last[:, half:]))
+    answer = np.zeros_like(weight)
+    for down in range(min(radius, height - 1) + 1):
+        reach = math.isqrt(radius * radius - down * down)
+        power = (2 * reach + 1).bit_length() - 1
+        first, last = radius - reach, radius + reach + 1 - 2**power
+        row = np.maximum(highest[power][:, first : first + width], highest[power][:, last : last + width])
+        np.maximum(answer[down:], row[: height - down], out=answer[down:])
+        np.maximum(answer[: height - down], row[down:], out=answer[: height - down])
+    return answer
 
 
 def _any_of_blocks(inside: NDArray[np.bool_], step: int) -> NDArray[np.bool_]:
