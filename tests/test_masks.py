@@ -98,23 +98,25 @@ def test_the_slope_of_a_soft_mask_stays_a_slope_when_it_grows(grow: int, feather
     )
     before, after = (one.within((0, 0, 1100, 800)).astype(int) for one in (plain, region))
     end = 850 + grow - feather - 2  # where the mask ends steeply, and the feather begins
-    assert np.abs(np.diff(after[400, :end])).max() <= 2
+    assert np.abs(np.diff(after[400, :end])).max() <= 3
     inner = np.arange(300 + feather, 780 - grow)
-    assert np.abs(after[400, inner] - before[400, inner + grow]).max() <= (0 if grow <= 96 else 5)
+    moved = np.maximum((before[400, inner + grow] - 64) * 255 / 191, before[400, inner])
+    assert np.abs(after[400, inner] - moved).max() <= (1 if grow <= 96 else 5)
     assert after[400].max() == 255
     assert not after[:, : 250 - grow].any() and not after[: 250 - grow].any()
 
 
 @QUICK
 @given(seed=st.integers(0, 99), grow=st.integers(1, 12))
-def test_growing_takes_the_highest_weight_of_the_disc_around_each_pixel(seed: int, grow: int) -> None:
+def test_growing_takes_the_highest_of_what_is_not_faint_in_the_disc_around_each_pixel(seed: int, grow: int) -> None:
     weight = np.random.default_rng(seed).integers(0, 256, (9, 14), np.uint8)
     region = Region(size=(60, 60), box=(20, 20, 34, 29), weight=weight)
     found = grown(region, grow=grow, feather=0).within((0, 0, 60, 60))
-    whole = np.pad(region.within((0, 0, 60, 60)), grow)
+    own = region.within((0, 0, 60, 60))
+    whole = np.pad(np.rint(np.maximum(own.astype(float) - 64, 0) * 255 / 191).astype(np.uint8), grow)
     reach = [(x, y) for x in range(-grow, grow + 1) for y in range(-grow, grow + 1) if x * x + y * y <= grow * grow]
     disc = [whole[grow + y : grow + y + 60, grow + x : grow + x + 60] for x, y in reach]
-    assert (found == np.max(disc, axis=0)).all()
+    assert (found == np.maximum(own, np.max(disc, axis=0))).all()
 
 
 def test_a_mask_file_of_another_size_is_stretched_to_the_picture() -> None:

@@ -18,6 +18,7 @@ from nanobanana_mcp.pixels.decoding import Box, Size, decoded
 Weight = NDArray[np.uint8]
 
 _REACH = 96  # px that distances are computed exactly for; larger ones are measured on a reduced mask
+_FAINT = 64  # weight that does not grow; above it, the part that does rises evenly to 255
 _LONGEST = 1024  # px that a region may grow or feather
 
 
@@ -124,7 +125,7 @@ def region_from_mask(data: bytes, *, size: Size, grow: int = 0, feather: int = 0
 def grown(region: Region, *, grow: int, feather: int) -> Region:
     """The region widened by `grow` px all round, its edge then softened over `feather` px *inside* the widened one.
 
-    Every weight spreads over the disc around it and the highest counts, so that a slope moves outwards and stays one.
+    Weights spread over the disc around them and the highest counts, so that a slope moves outwards and stays one.
     So the weight outside the grown region is exactly 0; with grow >= feather the region itself keeps its full weight.
     An edge that is the picture's own is not softened. A part thinner than the feather is softened less, so that its
     middle stays full.
@@ -137,7 +138,9 @@ def grown(region: Region, *, grow: int, feather: int) -> Region:
     box = (max(left - grow, 0), max(top - grow, 0), min(right + grow, width), min(bottom + grow, height))
     weight = region.within(box)
     if grow:
-        weight = _dilated(weight, grow)
+        # Faint weights stay where they are: around a hard edge they are what JPEG left there.
+        grows = np.array([max(0, round((level - _FAINT) * 255 / (255 - _FAINT))) for level in range(256)], np.uint8)
+        weight = np.maximum(weight, _dilated(grows[weight], grow))
     if feather:
         edges = ((int(box[1] > 0), int(box[3] < height)), (int(box[0] > 0), int(box[2] < width)))
         depth = distance(np.pad(weight == 0, edges, constant_values=True), limit=feather + 1)
