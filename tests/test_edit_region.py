@@ -154,6 +154,19 @@ async def test_the_report_tells_the_drift_that_the_model_had(emulated: Emulated,
     assert report["verdict"] == "good" and report["seam"] < 0.5 and report["drift_confidence"] > 0.8
 
 
+async def test_a_drift_that_nothing_tells_of_is_reported_as_not_known(emulated: Emulated, tmp_path: Path) -> None:
+    source = saved(tmp_path, Image.new("RGB", (800, 600), (190, 200, 215)), "wall.png")
+    drawing(emulated, Edit(where=MIDDLE), Edit(where=MIDDLE, offset=(6, 6, 6)))
+    wish = {"image": str(source), "instruction": "a hat", "box": [300, 200, 450, 350], "surroundings": 1.5}
+    result = await emulated.client.call_tool("edit_region", wish)
+    report = result.structured_content["images"][0]["report"]
+    assert report["verdict"] == "good" and report["drift"] == "not known"
+    assert not {"drift_scale", "drift_shift_x_px", "drift_gain"} & set(report)
+    assert "drift not known" in result.content[0].text
+    recoloured = await use(emulated, "edit_region", **wish)
+    assert any("could not be aligned" in warning for warning in recoloured["warnings"])
+
+
 async def test_a_region_in_a_large_photo_is_sent_alone_in_a_ratio_and_size_that_fit_it(
     emulated: Emulated, tmp_path: Path
 ) -> None:

@@ -126,6 +126,31 @@ def test_a_proper_edit_is_good_and_an_unrelated_picture_is_nonsense(seed: int) -
     assert _judged(source, Image.new("RGB", (1200, 896), (128, 128, 128)))[2] == "nonsense"
 
 
+def _toned(image: Image.Image, contrast: float, *, about: int) -> Image.Image:
+    return image.point([round(about + (value - about) * contrast) for value in range(256)] * 3)
+
+
+@pytest.mark.parametrize(("contrast", "about"), [(1, 0), (0.4, 0), (0.15, 0), (0.15, 128)])
+def test_what_cannot_be_aligned_is_held_against_the_contrast_of_the_picture(contrast: float, about: int) -> None:
+    source = _toned(photo(800, 600, seed=21), contrast, about=about)
+    for answer in (
+        _toned(photo(1200, 896, seed=22), contrast, about=about),
+        *(redrawn(source, scale=scale, size=(1200, 896)) for scale in (0.85, 1.1, 1.2)),
+    ):
+        drift, _, judged = _judged(source, answer)
+        assert (drift.known, judged) == (False, "nonsense")
+    assert _judged(source, redrawn(source, shift=(9, -7), scale=1.01, size=(1200, 896)))[2] == "good"
+
+
+def test_an_even_background_has_nothing_to_align_by_and_a_proper_edit_of_it_is_good() -> None:
+    slope = np.linspace(120, 220, 600).astype(np.uint8)[:, None, None]
+    for source in (Image.new("RGB", (800, 600), (190, 200, 215)), Image.fromarray(np.tile(slope, (1, 800, 3)))):
+        edited = source.copy()
+        edited.paste((200, 40, 40), (330, 260, 450, 350))
+        drift, _, judged = _judged(source, redrawn(edited, size=(1200, 896)))
+        assert (drift.known, drift.unlike, judged) == (False, 0, "good")
+
+
 def test_a_region_that_cuts_through_what_changed_is_poor() -> None:
     source = photo(800, 600, seed=5)
     edited = source.copy()

@@ -34,7 +34,9 @@ class Drift:
 
     The source is `gain` * answer + `offset` in each of R, G, B (8-bit levels). `residual` is the mean absolute
     difference that is left outside the changed part, in 8-bit levels. `confidence` is 0 to 1: below `SURE` nothing was
-    corrected, and shift 0, scale 1, gain 1 and offset 0 stand for "not known".
+    corrected, and shift 0, scale 1, gain 1 and offset 0 stand for "not known". `unlike` is then what the best gain and offset would leave as a
+    part of the source's own mean deviation from its median colour: 0.5 and more where the answer shows something else,
+    and 0 where the source has nothing to align by.
     """
 
     shift_x: float = 0.0
@@ -44,6 +46,11 @@ class Drift:
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     residual: float
     confidence: float
+    unlike: float = 0.0
+
+    @property
+    def known(self) -> bool:
+        return self.confidence >= SURE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +70,15 @@ def aligned(reference: Image.Image, answer: Image.Image, *, changed: NDArray[np.
     reference_rgb, answer_rgb = reference.convert("RGB"), answer.convert("RGB")
     width, height = reference.size
     outside = np.ones((height, width), bool) if changed is None else changed == 0
-    motion, confidence = _motion(reference_rgb, answer_rgb, outside)
+    motion, confidence, textured = _motion(reference_rgb, answer_rgb, outside)
     if confidence < SURE:
         plain = answer.resize((width, height), Image.Resampling.LANCZOS)
         residual = _residual(reference_rgb, plain.convert("RGB"), outside)
-        return Aligned(image=plain, drift=Drift(residual=residual, confidence=confidence))
+        unlike = 0.0
+        if textured:
+            recoloured_left = _colour(reference_rgb, plain.convert("RGB"), outside)[2]
+            unlike = recoloured_left / max(_spread(reference_rgb, outside), 1.0)
+        return Aligned(image=plain, drift=Drift(residual=residual, confidence=confidence, unlike=unlike))
     moved = _warped(answer, (width, height), motion)
     gain, offset, residual = _colour(reference_rgb, moved.convert("RGB"), outside)
     drift = Drift(
@@ -101,13 +112,13 @@ def recoloured(
     return image.point(table)
 
 
-def _motion(reference: Image.Image, answer: Image.Image, outside: NDArray[np.bool_]) -> tuple[Plane, float]:
-    """(shift as a part of width, as a part of height, scale) and the confidence, 0 to 1."""
+def _motion(reference: Image.Image, answer: Image.Image, outside: NDArray[np.bool_]) -> tuple[Plane, float, bool]:
+    """(shift as a part of width, as a part of height, scale), the confidence, 0 to 1, and whether there was texture."""
     still = np.array([0, 0, 1], np.float32)
     bright, answered = reference.convert("L"), answer.convert("L")
     level = _level(bright, outside, _COARSE)
     if level.count < _LEAST_PIXELS * (_COARSE / _LEVELS[0]) ** 2 or level.texture < _LEAST_TEXTURE:
-        return still, 0.0
+        return still, 0.0, False
     motion = _searched(level, answered)
     confidence = 0.0
     for longest in _LEVELS:
@@ -115,14 +126,14 @@ def _motion(reference: Image.Image, answer: Image.Image, outside: NDArray[np.boo
             break
         level = _level(bright, outside, longest)
         if level.count < _LEAST_PIXELS or level.texture < _LEAST_TEXTURE:
-            return still, 0.0
+            return still, 0.0, False
         finer, trust = _refined(level, answered, motion)
         if trust < SURE / 2:  # a redrawn picture may have no detail in common with its source; the coarser answer holds
             break
         motion, confidence = finer, max(confidence, trust)
     if max(abs(motion[0]), abs(motion[1])) > 1.2 * _FURTHEST or abs(motion[2] - 1) > 0.06:
-        return still, 0.0
-    return motion, confidence
+        return still, 0.0, True
+    return motion, confidence, True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,6 +302,11 @@ def _colour(reference: Image.Image, moved: Image.Image, outside: NDArray[np.bool
 def _residual(reference: Image.Image, moved: Image.Image, outside: NDArray[np.bool_]) -> float:
     wanted, given, shown = _small(reference, moved, outside)
     return float(np.abs(wanted[shown] - given[shown]).mean()) if shown.any() else 0.0
+
+
+def _spread(reference: Image.Image, outside: NDArray[np.bool_]) -> float:
+    wanted, _, shown = _small(reference, reference, outside)
+    return float(np.abs(wanted[shown] - np.median(wanted[shown], axis=0)).mean()) if shown.any() else 0.0
 
 
 def _small(

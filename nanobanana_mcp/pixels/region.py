@@ -7,13 +7,14 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from nanobanana_mcp.errors import RequestError
-from nanobanana_mcp.pixels.alignment import SURE, Drift
+from nanobanana_mcp.pixels.alignment import Drift
 from nanobanana_mcp.pixels.decoding import Box
 from nanobanana_mcp.pixels.masks import Region, Weight, distance, overlap
 
 Verdict = Literal["good", "poor", "nonsense"]
 
 _JOIN = 4  # px inside the region's edge that are looked at where there is no feather
+_UNLIKE = 0.47
 _FLOOR = 4.0  # 8-bit levels of local variation taken for granted: a step below is lost in noise and in JPEG
 
 
@@ -91,8 +92,14 @@ def verdict(drift: Drift, seam: Seam) -> Verdict:
     aligned: seam 1.2 to 2.8. Unrelated pictures: confidence 0, residual 40 to 57, seam 4.8 to 9.5. A confident answer
     is never nonsense: it kept what lies outside, and a bad seam then says that the region cuts through what changed,
     so that growing it helps.
+
+    Dark and hazy pictures have less of everything, so an answer that could not be aligned although there was texture
+    is held against the source's own contrast: unrelated pictures are 1.1 unlike, a tenth too large is 0.51 to 0.54, and
+    what an extension's earlier step painted, moved by a hundredth and too smooth to align, up to 0.43.
     """
+    if not drift.known and (drift.unlike > _UNLIKE or (drift.unlike > 0 and seam.score > 1)):
+        return "nonsense"
     if drift.confidence < 0.2 and (drift.residual > 20 or seam.score > 3):
         return "nonsense"
-    lost = drift.confidence < SURE and drift.residual > 8
+    lost = not drift.known and drift.residual > 8
     return "poor" if lost or seam.score > 0.6 or seam.worst > 1.5 else "good"

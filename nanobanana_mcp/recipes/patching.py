@@ -38,7 +38,10 @@ class RegionEdit:
             joined = await asyncio.to_thread(join, self.source, stroke.data, self.patch, label=label)
             if joined.data is not None:
                 break
-            told = f"Answer {part.id} shows something else than the picture around the region, so it was not pasted"
+            told = (
+                f"Answer {part.id} shows something else than the picture around the region, or the same at another size "
+                "or place, so it was not pasted"
+            )
             if not brush.strokes_left:
                 kept = " and ".join(str(stroke.image.record.path) for stroke in strokes)
                 raise ServiceError(
@@ -47,9 +50,12 @@ class RegionEdit:
                 )
             brush.run.warnings.append(f"{told}; it was asked for once more.")
         if joined.verdict == "poor":
+            shows = f"The join shows (seam {joined.seam.score:.2f}, 1 is as much as the picture's own texture)"
             brush.run.warnings.append(
-                f"The join shows (seam {joined.seam.score:.2f}, 1 is as much as the picture's own texture): the change "
-                "reaches the region's edge. A larger region (grow) or a wider feather helps."
+                f"{shows}: the change reaches the region's edge. A larger region (grow) or a wider feather helps."
+                if joined.drift.known
+                else f"{shows}, and the answer could not be aligned: too little around the region tells how the model "
+                "moved or recoloured it. More surroundings, or a region whose edge lies in an even part, helps."
             )
         parents = (*brush.run.plan.parents, Parent(image_id=part.id, role="part"))
         return [await finish(brush, stroke, joined.data, parents=parents, report=measured(joined), number=None)]
@@ -57,14 +63,20 @@ class RegionEdit:
 
 def measured(joined: Joined) -> tuple[tuple[str, float | str], ...]:
     drift = joined.drift
-    return (
+    join: tuple[tuple[str, float | str], ...] = (
         ("verdict", joined.verdict),
         ("seam", round(joined.seam.score, 3)),
         ("seam_worst", round(joined.seam.worst, 3)),
+    )
+    confidence = ("drift_confidence", round(drift.confidence, 2))
+    if not drift.known:
+        return (*join, ("drift", "not known"), confidence)
+    return (
+        *join,
         ("drift_shift_x_px", round(drift.shift_x, 2)),
         ("drift_shift_y_px", round(drift.shift_y, 2)),
         ("drift_scale", round(drift.scale, 4)),
         ("drift_gain", " ".join(f"{gain:.3f}" for gain in drift.gain)),
         ("drift_offset", " ".join(f"{offset:.1f}" for offset in drift.offset)),
-        ("drift_confidence", round(drift.confidence, 2)),
+        confidence,
     )
