@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Emulated
-from easel import drawing, files, label_of, recipe_of, saved, seen, use
+from easel import drawing, files, label_of, of_kind, recipe_of, saved, seen, use
 from fastmcp.exceptions import ToolError
 from PIL import Image, ImageCms
 
@@ -190,6 +190,18 @@ async def test_transparency_and_profile_are_kept_where_the_format_can(
     made = _opened(facts["file_paths"][0])
     assert made.mode == "RGBA" and made.info["icc_profile"] == profile
     assert np.abs(np.asarray(made)[..., 3].astype(int) - np.asarray(veil)).mean() < 2
+
+
+async def test_a_picture_of_16_bits_is_written_with_8_and_the_answer_says_so(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    deep = saved(tmp_path, of_kind("16", photo(64, 48)), "deep.png")
+    shallow = saved(tmp_path, photo(64, 48), "shallow.png")
+    told = [
+        (await use(emulated, "convert_image", image=str(source), output_format="png"))["notes"]
+        for source in (deep, shallow)
+    ]
+    assert [["16 bits a channel became 8" in note for note in notes] for notes in told] == [[True], []]
 
 
 async def test_transparency_is_laid_on_a_colour_for_jpeg_and_where_one_is_named(

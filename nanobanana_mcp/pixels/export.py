@@ -66,6 +66,8 @@ def render(
     fill = None if background is None else named_colour(background)
     image = decoded(data)
     notes: list[str] = []
+    if data.startswith(b"\x89PNG") and data[24] > 8:  # the header's bit depth
+        notes.append(f"Its {data[24]} bits a channel became 8: all files are written with 8.")
     if profile == "srgb":
         image = to_srgb(image)
     if crop is not None:
