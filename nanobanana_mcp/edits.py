@@ -149,7 +149,7 @@ async def extension_job(
 async def cutout_job(studio: Studio, wish: Wish, *, subject: str | None) -> Job:
     """Take a picture's background away."""
     _check_transparent(wish.exact)
-    source, _ = await _exact_source(studio, wish.image)
+    source, original = await _exact_source(studio, wish.image)
     spec = choose(wish.request(), studio.models).spec
     ratio = nearest_ratio(source.record.width, source.record.height, spec.ratios)
     wanted = wish.exact if wish.exact is not None and (wish.exact.width or wish.exact.height) else None
@@ -162,7 +162,9 @@ async def cutout_job(studio: Studio, wish: Wish, *, subject: str | None) -> Job:
     plan = _priced(plan, REPLACE_PLAIN * 2)
     assert source.data is not None
     picture = InputPart(mime_type=source.mime_type, data=source.data)
-    return Job(plan=plan, sources=[source], calls=STROKES, recipe=Cut(picture=picture, subject=subject or SUBJECT))
+    size = source.record.width, source.record.height
+    cut = Cut(picture=picture, subject=subject or SUBJECT, source=original, size=size)
+    return Job(plan=plan, sources=[source], calls=STROKES, recipe=cut)
 
 
 async def transparent_job(studio: Studio, request: ImageRequest) -> Job:

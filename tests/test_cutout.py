@@ -15,7 +15,7 @@ from nanobanana_mcp.emulator.control import Behaviour, Finish, Picture, Plate
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.pixels.keycolour import key_colour
 from nanobanana_mcp.pixels.matte import key
-from tests.scenes import as_bytes, cutout, on_background, photo
+from tests.scenes import as_bytes, cutout, on_background, photo, redrawn
 
 SIZE = (480, 360)
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
@@ -77,6 +77,39 @@ async def test_the_alpha_of_hair_glass_and_shadow_is_the_true_one(
     assert "the furry ball" in emulated.drawn[0]["contents"][0]["parts"][0]["text"]
     record = emulated.studio.library.get(facts["images"][0]["id"])
     assert record is not None and [parent.role for parent in record.parents] == ["base", "part", "part"]
+
+
+async def test_a_cutout_lies_on_its_source_whatever_size_the_model_answered_in(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    subject, truth = _subject(2, (900, 700))
+    behind = photo(900, 700, seed=9)
+    cut = Image.open(BytesIO(subject))
+    behind.paste(cut, mask=cut)
+    source = saved(tmp_path, behind, "s.jpg")
+    plates = []
+    for background in ("white", "black"):
+        plate = Image.new("RGB", (900, 700), background)
+        plate.paste(cut, mask=cut)
+        moved = redrawn(plate, shift=(12, -7), scale=1.015, size=(1152, 928), quality=90)
+        plates.append(Picture(as_bytes(moved, "JPEG", quality=90), "image/jpeg"))
+    drawing(emulated, *plates)
+    facts = await use(emulated, "remove_background", image=str(source))
+    found = _alpha(facts["file_paths"][0])
+    assert found.shape == truth.shape and np.abs(found - truth).mean() < 0.02
+    assert facts["images"][0]["report"]["overlays_source"] == "yes"
+    assert not facts["warnings"]
+
+
+async def test_a_cutout_that_shows_another_framing_keeps_its_size_and_tells_both(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, photo(400, 300, seed=9), "s.png")
+    drawing(emulated, *_plates(2, WHITE, BLACK))
+    facts = await use(emulated, "remove_background", image=str(source))
+    assert (facts["images"][0]["width"], facts["images"][0]["height"]) == SIZE
+    assert facts["images"][0]["report"]["overlays_source"] == "no"
+    assert any("480x360 and its source 400x300" in warning for warning in facts["warnings"])
 
 
 async def test_colour_is_unmixed_from_the_background(emulated: Emulated, tmp_path: Path) -> None:

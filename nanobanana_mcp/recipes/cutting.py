@@ -31,10 +31,15 @@ REPLACE_PLAIN = (
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """`picture` is what to cut out of, None where a new picture is drawn first; `subject` says what stays."""
+    """`picture` is what to cut out of, None where a new picture is drawn first; `subject` says what stays.
+
+    `source` are that picture's own bytes, of `size` px; the cutout is laid upon it.
+    """
 
     picture: InputPart | None
     subject: str
+    source: bytes | None = None
+    size: tuple[int, int] = (0, 0)
 
     async def make(self, brush: Brush) -> list[KeptImage]:
         """Raises a StudioError when no picture has real transparency: a painted chequerboard is never delivered."""
@@ -68,7 +73,7 @@ class Cut:
         if not await asyncio.to_thread(painted_chequerboard, white.data):
             black = await brush.paint(_on(base, white, "pure black", "#000000"))
             strokes.append(black)
-            cut = await asyncio.to_thread(from_plates, white.data, black.data, label=label)
+            cut = await asyncio.to_thread(from_plates, white.data, black.data, source=self.source, label=label)
             if cut.data is not None:
                 return await self._finished(brush, [white, black], cut, cut.data, "white and black plates", number)
             problem = (cut.problem or "").rstrip(".")
@@ -77,7 +82,7 @@ class Cut:
         strokes.append(plate)
         if await asyncio.to_thread(painted_chequerboard, plate.data):
             raise self._refusal(CHEQUERBOARD, strokes)
-        cut = await asyncio.to_thread(from_key, plate.data, colour, label=label)
+        cut = await asyncio.to_thread(from_key, plate.data, colour, source=self.source, label=label)
         if cut.data is None:
             raise self._refusal(f"{problem}; and on a key colour, {(cut.problem or '').rstrip('.')}", strokes)
         brush.run.warnings.append(
@@ -98,6 +103,13 @@ class Cut:
             ("semi_transparent", round(quality.semi, 4)),
             ("opaque", round(quality.opaque, 4)),
         )
+        if self.source is not None:
+            report += (("overlays_source", "yes" if cut.overlays else "no"),)
+            if not cut.overlays:
+                brush.run.warnings.append(
+                    f"The cutout is {cut.size[0]}x{cut.size[1]} and its source {self.size[0]}x{self.size[1]}, and it does "
+                    "not lie on it: the model framed the subject in another way, or too little of it tells where it was."
+                )
         parents = (
             *brush.run.plan.parents,
             *(Parent(image_id=stroke.image.record.id, role="part") for stroke in strokes),
