@@ -67,20 +67,20 @@ def aligned(reference: Image.Image, answer: Image.Image, *, changed: NDArray[np.
     The answer is resampled once, straight from its own pixels. When the outside is too small, too flat or too
     different to tell, the answer is only resized and the confidence is below `SURE`.
     """
-    reference_rgb, answer_rgb = reference.convert("RGB"), answer.convert("RGB")
+    reference_rgb, answer_rgb = rgb(reference), rgb(answer)
     width, height = reference.size
     outside = np.ones((height, width), bool) if changed is None else changed == 0
     motion, confidence, textured = _motion(reference_rgb, answer_rgb, outside)
     if confidence < SURE:
         plain = answer.resize((width, height), Image.Resampling.LANCZOS)
-        residual = _residual(reference_rgb, plain.convert("RGB"), outside)
+        residual = _residual(reference_rgb, rgb(plain), outside)
         unlike = 0.0
         if textured:
-            recoloured_left = _colour(reference_rgb, plain.convert("RGB"), outside)[2]
+            recoloured_left = _colour(reference_rgb, rgb(plain), outside)[2]
             unlike = recoloured_left / max(_spread(reference_rgb, outside), 1.0)
         return Aligned(image=plain, drift=Drift(residual=residual, confidence=confidence, unlike=unlike))
     moved = _warped(answer, (width, height), motion)
-    gain, offset, residual = _colour(reference_rgb, moved.convert("RGB"), outside)
+    gain, offset, residual = _colour(reference_rgb, rgb(moved), outside)
     drift = Drift(
         shift_x=float(motion[0] * width),
         shift_y=float(motion[1] * height),
@@ -91,6 +91,11 @@ def aligned(reference: Image.Image, answer: Image.Image, *, changed: NDArray[np.
         confidence=confidence,
     )
     return Aligned(image=recoloured(moved, gain=gain, offset=offset), drift=drift)
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """The picture itself where it is RGB: Pillow's own conversion would be one more copy of a large crop."""
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def restored(answer: Image.Image, size: Size, drift: Drift) -> Image.Image:

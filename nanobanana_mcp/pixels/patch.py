@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from nanobanana_mcp.errors import RequestError
-from nanobanana_mcp.pixels.alignment import Aligned, Drift, aligned
+from nanobanana_mcp.pixels.alignment import Aligned, Drift, aligned, rgb
 from nanobanana_mcp.pixels.clean import DECODES, to_srgb
 from nanobanana_mcp.pixels.decoding import Box, Size, decoded, from_srgb
 from nanobanana_mcp.pixels.labels import Label
@@ -61,11 +61,13 @@ def prepare(
     """
     with DECODES:
         source = decoded(data)
-        region = _region(source.size, box=box, mask=mask, grow=grow, feather=feather)
+        size = source.size
+        region = _region(size, box=box, mask=mask, grow=grow, feather=feather)
         if region.share > 0.98:
             raise RequestError("The region is the whole picture; edit it with generate_image instead.")
-        found = context_box(region.box, size=source.size, ratios=ratios, context=context)
-        crop = to_srgb(source.crop(found.box)).convert("RGB")
+        found = context_box(region.box, size=size, ratios=ratios, context=context)
+        crop = rgb(to_srgb(source.crop(found.box)))
+        del source
         data, mime_type = as_sent(crop)
     where = _where(region.box, found.box)
     return Patch(region=region, box=found.box, ratio=found.ratio, crop=data, mime_type=mime_type, where=where)
@@ -92,9 +94,9 @@ def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None
 def _joined(data: bytes, answer: bytes, patch: Patch) -> tuple[Image.Image | None, Verdict, Seam, Drift]:
     """The picture before it is encoded; apart, so that what it was made of is gone from memory by then."""
     source = decoded(data)
-    reference = to_srgb(source.crop(patch.box)).convert("RGB")
+    reference = rgb(to_srgb(source.crop(patch.box)))
     weight = patch.region.within(patch.box)
-    laid: Aligned = aligned(reference, decoded(answer).convert("RGB"), changed=weight)
+    laid: Aligned = aligned(reference, rgb(decoded(answer)), changed=weight)
     edge = seam(reference, laid.image, weight)
     opinion = verdict(laid.drift, edge)
     del reference, weight

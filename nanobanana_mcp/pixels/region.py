@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from nanobanana_mcp.errors import RequestError
-from nanobanana_mcp.pixels.alignment import Drift
+from nanobanana_mcp.pixels.alignment import Drift, rgb
 from nanobanana_mcp.pixels.decoding import Box
 from nanobanana_mcp.pixels.masks import Region, Weight, distance, overlap
 
@@ -58,7 +58,7 @@ def composite(source: Image.Image, answer: Image.Image, *, box: Box, region: Reg
 
 def seam(reference: Image.Image, answer: Image.Image, weight: Weight) -> Seam:
     """The join of an aligned answer with the crop it stands for; `weight` is the crop's. No edge: 0."""
-    reference, answer = reference.convert("RGB"), answer.convert("RGB")
+    reference, answer = rgb(reference), rgb(answer)
     factor = int(np.ceil(np.sqrt(weight.size / 1_500_000)))
     if factor > 1:
         reference, answer = reference.reduce(factor), answer.reduce(factor)
