@@ -34,9 +34,9 @@ class Drift:
 
     The source is `gain` * answer + `offset` in each of R, G, B (8-bit levels). `residual` is the mean absolute
     difference that is left outside the changed part, in 8-bit levels. `confidence` is 0 to 1: below `SURE` nothing was
-    corrected, and shift 0, scale 1, gain 1 and offset 0 stand for "not known". `unlike` is then what the best gain and offset would leave as a
-    part of the source's own mean deviation from its median colour: 0.5 and more where the answer shows something else,
-    and 0 where the source has nothing to align by.
+    corrected, and shift 0, scale 1, gain 1 and offset 0 stand for "not known". `unlike` is then what the best gain and
+    offset would leave as a part of the source's own mean deviation from its median colour: 0.5 and more where the answer
+    shows something else, and 0 where the source has nothing to align by.
     """
 
     shift_x: float = 0.0
