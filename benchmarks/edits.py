@@ -22,6 +22,7 @@ from nanobanana_mcp.domain import ModelRequest
 from nanobanana_mcp.edits import Wish, region_job
 from nanobanana_mcp.gemini.client import RemoteFile
 from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.serving import one_heap
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio import Studio
 from nanobanana_mcp.tiers import BY_ID, DEFAULTS
@@ -94,6 +95,7 @@ def write_photo(path: Path) -> None:
 
 
 async def _measure(photo: Path, name: str) -> None:
+    one_heap()  # as the server does
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         places = Places(output=root / "pictures", state=root / "state", base=root)

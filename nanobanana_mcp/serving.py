@@ -1,11 +1,13 @@
 """Running the server over stdio: nothing but JSON-RPC on stdout, logs to stderr, and leaving when the client says so."""
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import anyio
 from fastmcp import FastMCP
@@ -19,6 +21,10 @@ THREADS = 24
 """Python's own choice, six on two processors, is taken up by as many pictures waiting for their disk."""
 
 
+_M_ARENA_MAX = -8
+"""From glibc's malloc.h."""
+
+
 def serve(wire: int) -> int:
     """Serve until the client closes stdin or sends a signal. 2 when the settings are wrong.
 
@@ -29,6 +35,7 @@ def serve(wire: int) -> int:
     except SetupError as error:
         print(f"nanobanana-mcp: {error}", file=sys.stderr)  # noqa: T201 - nobody else listens yet
         return 2
+    one_heap()
     logging.basicConfig(stream=sys.stderr, level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("fastmcp").setLevel(settings.log_level)
     opening = Opening(open_from(settings), waiting=settings.state_dir / "spool")
@@ -37,6 +44,14 @@ def serve(wire: int) -> int:
     os.close(wire)
     anyio.run(_run, server, opening)
     return 0
+
+
+def one_heap() -> None:
+    """Have all threads share a heap. glibc would give each its own and keep what was freed there: five edits of a photo
+    of 24 megapixels then hold 830 MB, and 450 MB in one. Other C libraries have no such heaps.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 async def _run(server: FastMCP, opening: Opening) -> None:

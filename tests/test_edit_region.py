@@ -157,7 +157,7 @@ async def test_the_report_tells_the_drift_that_the_model_had(emulated: Emulated,
 async def test_a_drift_that_nothing_tells_of_is_reported_as_not_known(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, Image.new("RGB", (800, 600), (190, 200, 215)), "wall.png")
     drawing(emulated, Edit(where=MIDDLE), Edit(where=MIDDLE, offset=(6, 6, 6)))
-    wish = {"image": str(source), "instruction": "a hat", "box": [300, 200, 450, 350], "surroundings": 1.5}
+    wish = {"image": str(source), "instruction": "a hat", "box": [300, 200, 450, 350], "context": 1.5}
     result = await emulated.client.call_tool("edit_region", wish)
     report = result.structured_content["images"][0]["report"]
     assert report["verdict"] == "good" and report["drift"] == "not known"
