@@ -4,7 +4,7 @@ StudioError
 ├─ RequestError            the caller: change the arguments
 │  ├─ SourceNotFound       an input that cannot be read or is not there
 │  ├─ NotAnImage           an input whose bytes are no picture that may be used
-│  ├─ NotAllowed           a path, a file or a call that the rules forbid
+│  ├─ NotAllowed           a path, a file or a call that the rules forbid; PolicyViolation: by the policy
 │  ├─ UnsupportedOption    a model cannot do what was asked
 │  └─ HistoryRejected      a conversation that cannot go on as it was
 ├─ ServiceError            Gemini: wait, or say it differently
@@ -12,7 +12,7 @@ StudioError
 │  ├─ RateLimited          a quota is used up
 │  ├─ Unavailable          no answer, or a fault of theirs; nothing can have been charged
 │  └─ UnknownOutcome       sent, and the answer was lost; it may have been charged
-├─ SetupError              the operator: key, folder, database
+├─ SetupError              the operator: key, folder, database; PolicyError: the policy's file
 └─ BudgetExceeded          a limit on spending; raised before anything is spent
 
 Every message names the thing and the way out, because a model reads it and acts on it.
@@ -86,3 +86,11 @@ class SetupError(StudioError):
 
 class BudgetExceeded(StudioError):
     """A limit on spending or on calls is reached; nothing was sent."""
+
+
+class PolicyError(SetupError):
+    """A policy file that cannot be read or is not in the form; nothing of it is applied."""
+
+
+class PolicyViolation(NotAllowed):
+    """The policy refuses this call, by a rule or because a limit is used up."""

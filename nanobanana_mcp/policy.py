@@ -44,7 +44,7 @@ from pathlib import Path, PurePath
 from typing import Literal, get_args
 
 from nanobanana_mcp.condition import Condition
-from nanobanana_mcp.errors import NotAllowed, SetupError
+from nanobanana_mcp.errors import PolicyError
 from nanobanana_mcp.strict_yaml import LARGEST_FILE, Entry
 
 Action = Literal["allow", "deny"]
@@ -54,14 +54,6 @@ CALENDAR_WORDS = {1.0: "a second", 60.0: "a minute", 3_600.0: "an hour", 86_400.
 LONGEST_WINDOW_S = 366 * 86_400.0
 
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
-
-
-class PolicyError(SetupError):
-    """A policy file that cannot be read or is not in the form; nothing of it is applied."""
-
-
-class PolicyViolation(NotAllowed):
-    """The policy refuses this call, by a rule or because a limit is used up."""
 
 
 @dataclass(frozen=True, kw_only=True)

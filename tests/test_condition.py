@@ -2,7 +2,8 @@
 
 import pytest
 
-from nanobanana_mcp.policy import Policy, PolicyError, Verdict
+from nanobanana_mcp.errors import PolicyError
+from nanobanana_mcp.policy import Policy, Verdict
 
 ARGS: dict[str, object] = {
     "prompt": "a red cat",

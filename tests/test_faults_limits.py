@@ -13,9 +13,9 @@ from faults.world import World, world
 
 from nanobanana_mcp.budget import Limits
 from nanobanana_mcp.domain import ImageRequest, now
-from nanobanana_mcp.errors import BudgetExceeded
+from nanobanana_mcp.errors import BudgetExceeded, PolicyViolation
 from nanobanana_mcp.library import counts, journal
-from nanobanana_mcp.policy import Limit, PolicyViolation
+from nanobanana_mcp.policy import Limit
 from nanobanana_mcp.studio import Studio
 
 

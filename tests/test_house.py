@@ -56,7 +56,10 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "commands": ("nanobanana_mcp",),
     "server": ("nanobanana_mcp.opening",),
     "opening": ("nanobanana_mcp.emulator",),
-    "tools": tuple(f"nanobanana_mcp.{module}" for module in ("answers", "reports", "edits", "converting")),
+    "tools": (
+        "difflib",
+        *(f"nanobanana_mcp.{module}" for module in ("answers", "reports", "edits", "converting", "policy")),
+    ),
     "library": ("alembic",),
     # What few calls need.
     "keeping": ("nanobanana_mcp.pixels.export",),

@@ -6,16 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanobanana_mcp.errors import NotAllowed, SetupError
-from nanobanana_mcp.policy import (
-    Limit,
-    Policy,
-    PolicyError,
-    PolicyViolation,
-    Verdict,
-    limit_message,
-    tighten,
-)
+from nanobanana_mcp.errors import NotAllowed, PolicyError, PolicyViolation, SetupError
+from nanobanana_mcp.policy import Limit, Policy, Verdict, limit_message, tighten
 
 NOON = 1_700_049_600.0  # 2023-11-15 12:00:00 UTC
 ARGS: dict[str, object] = {"prompt": "a red cat", "n": 4}

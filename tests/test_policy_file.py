@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nanobanana_mcp.policy import PolicyError, PolicyFile
+from nanobanana_mcp.errors import PolicyError
+from nanobanana_mcp.policy import PolicyFile
 
 
 def denies(file: PolicyFile, tool: str) -> bool:

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from sqlalchemy import delete, func, insert, select, update
 
 from nanobanana_mcp.domain import now
+from nanobanana_mcp.errors import PolicyViolation
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.tables import policy_calls
-from nanobanana_mcp.policy import Limit, Policy, PolicyViolation, limit_message
+from nanobanana_mcp.policy import Limit, Policy, limit_message
 
 KEPT_S = 2 * 86_400
 """Entries older than every window that a rule is likely to have, and at least the rule's own, are dropped."""

@@ -5,7 +5,6 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,13 @@ from fastmcp.exceptions import ToolError, ValidationError
 from fastmcp.server.middleware import Middleware, MiddlewareContext
 from pydantic import ValidationError as PydanticError
 
-from nanobanana_mcp.errors import StudioError
-from nanobanana_mcp.policy import Limit, Policy, PolicyError, PolicyFile, PolicyViolation
+from nanobanana_mcp.errors import PolicyError, PolicyViolation, StudioError
 from nanobanana_mcp.storage.paths import shorten
 from nanobanana_mcp.tools.session import request_key
 
 if TYPE_CHECKING:
     from nanobanana_mcp.plan import Plan
+    from nanobanana_mcp.policy import Limit, Policy, PolicyFile
     from nanobanana_mcp.studio import Studio
 
 PROJECT_POLICY = "nanobanana-policy.yaml"
@@ -84,11 +83,11 @@ _judging: "ContextVar[Judging | None]" = ContextVar("judging", default=None)
 class Judging:
     """One call under judgement: what it was judged by, for when it is known what its arguments come to."""
 
-    policy: Policy
+    policy: "Policy"
     tool: str
     arguments: Mapping[str, Any]
     required: Collection[str]
-    limits: tuple[Limit, ...] = ()
+    limits: "tuple[Limit, ...]" = ()
     refused: bool = False
 
     def again(self, decided: Mapping[str, Any]) -> None:
@@ -143,7 +142,7 @@ class Gate(Middleware):
             policy = self.policy()
         except PolicyError:
             return tools  # each paid call says what is wrong with it
-        return [tool for tool in tools if not policy.hidden(tool.name)]
+        return tools if policy is None else [tool for tool in tools if not policy.hidden(tool.name)]
 
     async def on_call_tool(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
         judging: Judging | None = None
@@ -168,9 +167,15 @@ class Gate(Middleware):
         except StudioError as error:
             raise ToolError(str(error), log_level=logging.DEBUG) from error
 
-    def policy(self) -> Policy:
-        """The rules as they are now. Raises PolicyError when a file cannot be read or understood."""
+    def policy(self) -> "Policy | None":
+        """The rules as they are now, None without any. Raises PolicyError when a file cannot be read or understood."""
         present = self._project.exists()
+        if self._user is None and not present:
+            return None
+        from difflib import get_close_matches  # 10 ms that the list of tools need not wait for without a policy
+
+        from nanobanana_mcp.policy import PolicyFile
+
         if present not in self._files:
             self._files[present] = PolicyFile(self._user, self._project if present else None)
         policy = self._files[present].current()
@@ -189,7 +194,7 @@ class Gate(Middleware):
             if name in PAID:
                 raise
             return None
-        if not policy.layers:
+        if policy is None:
             return None
         assert context.fastmcp_context is not None
         tool = await context.fastmcp_context.fastmcp.get_tool(name)
@@ -257,5 +262,7 @@ def instead(given: str, tool: str, known: Mapping[str, Collection[str]]) -> str:
         others = sorted(other for other, arguments in known.items() if one in arguments)
         if others:
             return f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} {one}; leave it out here"
+    from difflib import get_close_matches
+
     close = get_close_matches(name, own, 1, cutoff=0.75)
     return f"use {close[0]}, if that was meant" if close else "leave it out"
