@@ -101,13 +101,16 @@ def decode(data: bytes, header: Header, *, at_least: int | None = None) -> Image
     """Return the first frame, fully decoded, as the file stores it. Hold `DECODES` meanwhile.
 
     With `at_least` a JPEG may come at a half, a quarter or an eighth of its size, as long as its longer side keeps that
-    many pixels; all of its bytes are read even so. Raises NotAnImage when the bytes are damaged.
+    many pixels, and as YCbCr where that is what it codes and it has no profile; all of its bytes are read even so.
+    Raises NotAnImage when the bytes are damaged.
     """
     image = open_picture(data, header.format)
     try:
-        if at_least is not None and header.format == "jpeg" and at_least < max(image.size):
-            share = at_least / max(image.size)
-            image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
+        if at_least is not None and header.format == "jpeg":
+            share = min(1.0, at_least / max(image.size))
+            plain = image.mode == "RGB" and "jfif" in image.info and "icc_profile" not in image.info
+            size = math.ceil(image.width * share), math.ceil(image.height * share)
+            image.draft("YCbCr" if plain else None, size)  # JFIF is always YCbCr
         image.load()
     except PILLOW_ERRORS as error:
         raise NotAnImage(

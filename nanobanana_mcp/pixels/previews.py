@@ -106,7 +106,7 @@ def contact_sheet(
         left, upper = _GAP + index % columns * (cell + _GAP), top + index // columns * step
         pen.rectangle((left, upper, left + cell - 1, upper + cell - 1), fill=_CARD)
         try:
-            picture = _reduced(data, read_header(data), cell)
+            picture = _reduced(data, read_header(data), cell, Image.Resampling.HAMMING)
         except NotAnImage as error:
             words = _lines(f"Cannot be shown. {error}", caption_font, cell - 2 * _GAP, cell // line - 4)
             pen.multiline_text((left + _GAP, upper + 3 * line), "\n".join(words), _FAINT, caption_font)
@@ -124,18 +124,30 @@ def contact_sheet(
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def _reduced(data: bytes, header: Header, long_side: int) -> Image.Image:
+def _reduced(
+    data: bytes, header: Header, long_side: int, resample: Image.Resampling = Image.Resampling.LANCZOS
+) -> Image.Image:
     check_bounds(header, data)
     whole_picture(data, header)
     with DECODES:
         # Against a full decode, the measured SSIM of busy pictures is 0.975 at twice the size and 0.988 at three times.
         image = decode(data, header, at_least=_DRAFT_MARGIN * long_side)
-        image = upright(eight_bit(image, header), header)
+        image = upright(image if image.mode == "YCbCr" else eight_bit(image, header), header)
         share = min(1.0, long_side / max(header.width, header.height))
         size = max(1, round(header.width * share)), max(1, round(header.height * share))
         if size != image.size:
-            image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP)
+            image = _resized(image, size, resample)
         return to_srgb(image)
+
+
+def _resized(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
+    """Of YCbCr only the brightness is worth the finer filter, which takes most of a thumbnail's time."""
+    if image.mode != "YCbCr":
+        return image.resize(size, resample, reducing_gap=_REDUCING_GAP)
+    bright, *colours = image.split()
+    planes = [bright.resize(size, resample, reducing_gap=_REDUCING_GAP)]
+    planes += [plane.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0) for plane in colours]
+    return Image.merge("YCbCr", planes)
 
 
 def within_bytes(image: Image.Image, mime_type: PreviewType, *, max_bytes: int | None) -> Thumbnail:
