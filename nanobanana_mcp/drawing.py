@@ -29,6 +29,7 @@ from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import spool, spooled
 from nanobanana_mcp.stored import sendable
+from nanobanana_mcp.together import Together
 from nanobanana_mcp.uploads import Uploads
 
 logger = logging.getLogger(__name__)
@@ -67,8 +68,8 @@ class Drawing:
         self._gate = asyncio.Semaphore(max_concurrency)
         self._workbench = asyncio.Semaphore(AT_WORK)
         self._sleep = sleep
-        self._leaving: list[str] = []
-        self._departure: asyncio.Task[None] | None = None
+        self._sent = Together(lambda *call_ids: journal.sent(*call_ids))
+        self._spooled = Together(lambda *call_ids: journal.spooled(*call_ids))
 
     async def carry_out(
         self,
@@ -193,7 +194,7 @@ class Drawing:
             if run.stop.is_set():
                 return await self._not_sent(run, call)
             try:
-                await self._note_sent(call)
+                await self._sent(call.id)
             except StudioError as error:
                 with suppress(StudioError):  # else a later start finds it reserved and never sent
                     await self._give_up(call, error)
@@ -223,17 +224,6 @@ class Drawing:
         return Stroke(
             image=image, data=kept.data, others=tuple([await self._uploaded(run, one) for one in kept.others])
         )
-
-    async def _note_sent(self, call: Call) -> None:
-        """Calls that leave at the same moment share a transaction, which is durable before the first of them goes."""
-        self._leaving.append(call.id)
-        if self._departure is None:
-            self._departure = asyncio.create_task(self._depart())
-        await asyncio.shield(self._departure)
-
-    async def _depart(self) -> None:
-        leaving, self._leaving, self._departure = self._leaving, [], None
-        await asyncio.to_thread(self._journal.sent, *leaving)
 
     async def _bewildered(self, run: Run, call: Call, error: Exception) -> Problem:
         """What nobody foresaw befell one call; the others of its request are none the worse for it."""
@@ -331,7 +321,7 @@ class Drawing:
             await asyncio.to_thread(spool, call.id, raw, self.places)
         except OSError as error:
             run.warnings.append(f"The raw answer could not be put aside ({error.strerror}); the disk may be full.")
-        noting = asyncio.create_task(asyncio.to_thread(self._journal.spooled, call.id))
+        noting = asyncio.create_task(self._spooled(call.id))
         try:
             async with self._workbench:
                 kept = await asyncio.to_thread(

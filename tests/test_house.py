@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("procedures", ("sources", "stats", "conversation")),
     ("procedures", ("keeping",)),
     ("procedures", ("settling", "mending")),
-    ("procedures", ("run", "underway")),
+    ("procedures", ("run", "underway", "together")),
     ("procedures", ("drawing", "replay", "recovery")),
     ("procedures", ("job", "recipes")),
     ("the studio", ("studio",)),

@@ -136,11 +136,11 @@ class Journal:
         with self.database.write() as connection:
             connection.execute(update(calls).where(calls.c.id.in_(call_ids)).values(state="sent", sent_at=now()))
 
-    def spooled(self, call_id: str) -> None:
-        """Unless the call has ended meanwhile: this is noted beside the work on the answer, not before it."""
+    def spooled(self, *call_ids: str) -> None:
+        """Unless a call has ended meanwhile: this is noted beside the work on the answer, not before it."""
         with self.database.write() as connection:
             connection.execute(
-                update(calls).where(calls.c.id == call_id, calls.c.state.in_(UNSETTLED)).values(state="spooled")
+                update(calls).where(calls.c.id.in_(call_ids), calls.c.state.in_(UNSETTLED)).values(state="spooled")
             )
 
     def saved(self, call_id: str, record: ImageRecord, cost_usd: float | None, *, upload: Upload | None = None) -> None:
