@@ -38,7 +38,7 @@ ATTEMPTS = 3
 LONGEST_WAIT_S = 60.0
 """A delay that Google asks for beyond this is the caller's to wait out."""
 
-AT_WORK = 3
+AT_WORK = 2
 """How many answers are worked on at once: what else is asked meanwhile finds a thread and a core."""
 
 
