@@ -26,8 +26,9 @@ from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.clean import DECODES
 from nanobanana_mcp.pixels.formats import FORMATS, format_of
+from nanobanana_mcp.pixels.header import read_header
 from nanobanana_mcp.pixels.labels import Label, SourceType
-from nanobanana_mcp.pixels.previews import examine
+from nanobanana_mcp.pixels.previews import Thumbnail, examine
 from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.pricing import cost
 from nanobanana_mcp.storage.paths import Places, picture_stem
@@ -140,11 +141,13 @@ def keep_made(
     library: Library,
     number: int | None = None,
     icon: tuple[int, int] | None = None,
+    preview: Thumbnail | None = None,
 ) -> tuple[ImageRecord, list[str]]:
     """Keep a picture that was made on this machine out of others; `like` is the one it shares its facts with.
 
     Repeating it with the same id is harmless. `number` tells several files of one name apart. `icon` is the width and
-    height of an .ico file, which is none of the formats that are read here.
+    height of an .ico file, which is none of the formats that are read here; `preview` is its thumbnail where there is
+    one already.
     """
     known = library.get(image_id)
     if known is not None:
@@ -153,7 +156,7 @@ def keep_made(
     if icon is not None:
         (width, height), mime_type, extension = icon, ICON, ".ico"
     else:
-        header, preview = examine(data)
+        header, preview = (read_header(data), preview) if preview is not None else examine(data)
         width, height, mime_type, extension = header.width, header.height, header.mime_type, header.extension
         suffix = "." + preview.mime_type.removeprefix("image/").replace("jpeg", "jpg")
         thumbnail = write_thumbnail(image_id, preview.data, suffix, places)

@@ -9,6 +9,7 @@ from nanobanana_mcp.domain import ImageRecord, KeptImage, Parent
 from nanobanana_mcp.errors import RequestError, SetupError
 from nanobanana_mcp.keeping import child_id, exact_file, keep_made, made_label
 from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.pixels.previews import Thumbnail
 from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_own
@@ -24,6 +25,7 @@ def keep_finished(
     number: int | None,
     places: Places,
     library: Library,
+    preview: Thumbnail | None = None,
 ) -> tuple[KeptImage, list[str]]:
     """Keep a picture that was put together from `part` and others, and its exact file where one was asked for.
 
@@ -42,6 +44,7 @@ def keep_finished(
             places=places,
             library=library,
             number=number,
+            preview=preview,
         )
     except OSError as error:
         raise SetupError(
@@ -104,6 +107,7 @@ def put_together(
         number=None,
         places=places,
         library=library,
+        preview=joined.preview,
     )
     return image
 

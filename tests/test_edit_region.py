@@ -16,6 +16,7 @@ from PIL import Image, ImageCms, ImageDraw, ImageFilter
 from nanobanana_mcp.domain import is_image_id
 from nanobanana_mcp.emulator.control import Edit, Picture
 from nanobanana_mcp.pixels.patch import join, prepare
+from nanobanana_mcp.pixels.previews import thumbnail
 from nanobanana_mcp.shapes import answer_pixels
 from nanobanana_mcp.tiers import RATIOS
 from tests.scenes import as_bytes, photo
@@ -284,3 +285,14 @@ async def test_a_region_that_is_none_is_refused_before_anything_is_sent(
     with pytest.raises(ToolError, match=words):
         await use(emulated, "edit_region", **arguments)
     assert emulated.emulator.requests == []
+
+
+async def test_the_thumbnail_of_an_edit_is_that_of_its_file(emulated: Emulated, tmp_path: Path) -> None:
+    source = saved(tmp_path, photo(900, 600, seed=4), "sea.png")
+    drawing(emulated, Edit(shift=(0.002, -0.001)))
+    answer = await use(emulated, "edit_region", image=str(source), instruction="a hat", box=[300, 200, 500, 400])
+    (made,) = answer["images"]
+    shown = np.asarray(Image.open(made["thumbnail_path"]).convert("RGB"), float)
+    again = thumbnail(Path(made["path"]).read_bytes())
+    assert shown.shape[:2] == (again.height, again.width)
+    assert np.abs(shown - np.asarray(Image.open(io.BytesIO(again.data)).convert("RGB"), float)).mean() < 1

@@ -14,6 +14,7 @@ from nanobanana_mcp.pixels.decoding import Box, Size, decoded, from_srgb
 from nanobanana_mcp.pixels.labels import Label
 from nanobanana_mcp.pixels.lossless import png
 from nanobanana_mcp.pixels.masks import Region, context_box, region_from_box, region_from_mask
+from nanobanana_mcp.pixels.previews import Thumbnail, thumbnail_of
 from nanobanana_mcp.pixels.region import Seam, Verdict, composite, seam, verdict
 
 SENT_PIXELS = 2048 * 2048
@@ -43,6 +44,7 @@ class Joined:
     verdict: Verdict
     seam: Seam
     drift: Drift
+    preview: Thumbnail | None = None
 
 
 def prepare(
@@ -88,7 +90,8 @@ def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None
     with DECODES:
         whole, opinion, edge, drift = _joined(data, answer, patch)
         encoded = None if whole is None else png(whole, label=label)
-    return Joined(data=encoded, verdict=opinion, seam=edge, drift=drift)
+        preview = None if whole is None else thumbnail_of(whole)
+    return Joined(data=encoded, verdict=opinion, seam=edge, drift=drift, preview=preview)
 
 
 def _joined(data: bytes, answer: bytes, patch: Patch) -> tuple[Image.Image | None, Verdict, Seam, Drift]:

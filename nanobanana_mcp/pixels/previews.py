@@ -48,6 +48,17 @@ def thumbnail(data: bytes, *, long_side: int = 512, max_bytes: int = SINGLE_BYTE
     return examine(data, long_side=long_side, max_bytes=max_bytes)[1]
 
 
+def thumbnail_of(image: Image.Image, *, long_side: int = 512) -> Thumbnail:
+    """Return the thumbnail of a picture of 8 bits a channel that is at hand, so that it is not decoded once more."""
+    share = min(1.0, long_side / max(image.size))
+    size = max(1, round(image.width * share)), max(1, round(image.height * share))
+    small = image if size == image.size else _resized(image, size, Image.Resampling.LANCZOS)
+    if small is not image:
+        small.info = dict(image.info)
+    mime_type: PreviewType = "image/webp" if image.mode == "RGBA" else "image/jpeg"
+    return within_bytes(to_srgb(small), mime_type, max_bytes=SINGLE_BYTES)
+
+
 def examine(data: bytes, *, long_side: int = 512, max_bytes: int = SINGLE_BYTES) -> tuple[Header, Thumbnail]:
     """Return header and thumbnail of a picture after decoding it once, to its end.
 

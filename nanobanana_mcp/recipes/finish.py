@@ -4,6 +4,7 @@ import asyncio
 
 from nanobanana_mcp.domain import KeptImage, Parent
 from nanobanana_mcp.mending import keep_finished
+from nanobanana_mcp.pixels.previews import Thumbnail
 from nanobanana_mcp.run import Brush, Stroke
 
 
@@ -15,6 +16,7 @@ async def finish(
     parents: tuple[Parent, ...],
     report: tuple[tuple[str, float | str], ...],
     number: int | None,
+    preview: Thumbnail | None = None,
 ) -> KeptImage:
     """Keep a picture that was made from `stroke` and others. `number` counts the pictures of one request from 1.
 
@@ -30,6 +32,7 @@ async def finish(
         number=number,
         places=brush.places,
         library=brush.library,
+        preview=preview,
     )
     brush.run.warnings += notes
     return image

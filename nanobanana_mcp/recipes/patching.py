@@ -58,7 +58,12 @@ class RegionEdit:
                 "moved or recoloured it. More surroundings, or a region whose edge lies in an even part, helps."
             )
         parents = (*brush.run.plan.parents, Parent(image_id=part.id, role="part"))
-        return [await finish(brush, stroke, joined.data, parents=parents, report=measured(joined), number=None)]
+        report = measured(joined)
+        return [
+            await finish(
+                brush, stroke, joined.data, parents=parents, report=report, number=None, preview=joined.preview
+            )
+        ]
 
 
 def measured(joined: Joined) -> tuple[tuple[str, float | str], ...]:
