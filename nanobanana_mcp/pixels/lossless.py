@@ -1,7 +1,7 @@
 """Writes a PNG quickly: one filter for all rows and both cores, for pictures of tens of megapixels.
 
-Pillow tries five filters a row and compresses in one thread: 1.8 s for 24 megapixels of a photograph at its quickest
-level, against 0.5 s on two cores here and a file of the same size (45.2 against 45.3 MB).
+Pillow tries five filters a row and compresses in one thread: for 24 megapixels of a photograph, at its quickest level, it
+takes three and a half times as long as this does on two cores, for a file that is 6 % smaller (45.3 against 48.1 MB).
 """
 
 import os
@@ -48,7 +48,8 @@ def _compressed(rows: NDArray[np.uint8]) -> Iterator[bytes]:
         block[:, 0] = _UP
         np.subtract(rows[start + 1 : stop], rows[start : stop - 1], out=block[1:, 1:])
         np.subtract(rows[start], rows[start - 1] if start else np.uint8(0), out=block[0, 1:])
-        packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL)
+        # zlib's strategy for PNG: three fifths of the time for a photograph's file that is 6 % larger.
+        packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
         plain = block.tobytes()
         ending = zlib.Z_FINISH if stop == height else zlib.Z_FULL_FLUSH
         return packer.compress(plain) + packer.flush(ending), plain
