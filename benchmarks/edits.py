@@ -47,16 +47,13 @@ class Drifting:
         return raw
 
     async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
-        raise NotImplementedError
+        raise AssertionError("The studio is told never to upload.")
 
     async def look_up(self, name: str) -> RemoteFile | None:
-        raise NotImplementedError
+        raise AssertionError("No input is a file of the Files API.")
 
     async def files(self) -> list[RemoteFile]:
-        raise NotImplementedError
-
-    async def delete(self, name: str) -> None:
-        raise NotImplementedError
+        raise AssertionError("Nothing asks for the quota.")
 
     async def close(self) -> None:
         return
