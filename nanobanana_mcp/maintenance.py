@@ -123,8 +123,8 @@ class Maintenance:
 
     def _old_pictures(self, survey: _Survey, max_age_hours: float, keep_count: int) -> None:
         limit = now() - timedelta(hours=max_age_hours)
-        newest = {record.id for record in self._library.recent(keep_count)}
-        staying_sources = self._library.sources_of(limit, newest)
+        newest = self._library.newest_ids(keep_count)
+        staying_sources = self._library.sources_of(limit, keep_count)
         folders: dict[str, str | None] = {}
         for file in self._library.files():
             if file.made_at > limit.timestamp() or file.id in newest:
@@ -181,7 +181,9 @@ class Maintenance:
     def _hygiene(self, survey: _Survey) -> None:
         missing = [file for file in self._library.files() if not os.path.lexists(file.path)]
         untracked = untracked_files(self._library, self._places)
-        by_content = {hashlib.sha256(read_own(path) or b"").hexdigest(): path for path in untracked} if missing else {}
+        sizes = {file.bytes for file in missing}
+        alike = (path for path in untracked if _size(path) in sizes)
+        by_content = {hashlib.sha256(read_own(path) or b"").hexdigest(): path for path in alike}
         trash_has_any = self._places.trash.is_dir() and any(self._places.trash.iterdir())
         for file in missing:
             trashed = find_in_trash(file.path, file.sha256, self._places) if trash_has_any else None
@@ -284,6 +286,13 @@ class Maintenance:
     def _relink(self, record: ImageRecord, path: Path) -> None:
         self._library.relink(record.id, path)
         write_record(replace(record, path=str(path), trash_path=None), self._places)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return None
 
 
 def _file_of(record: ImageRecord) -> KeptFile:

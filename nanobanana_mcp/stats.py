@@ -39,7 +39,7 @@ class Stats:
     spending: Spending
     minute_calls: int
     forgotten: bool
-    """Whether the library has no picture although the output folder has records of some."""
+    """Whether the library is empty although the output folder has records of pictures."""
 
 
 def collect(library: Library, journal: Journal, places: Places, backend: Backend, limits: Limits, recent: int) -> Stats:
@@ -71,5 +71,5 @@ def collect(library: Library, journal: Journal, places: Places, backend: Backend
         limits=limits,
         spending=spending,
         minute_calls=spending.minute_calls(now()),
-        forgotten=not total.pictures and any(places.records.glob("img_*.json")),
+        forgotten=library.is_empty() and any(places.records.glob("img_*.json")),
     )

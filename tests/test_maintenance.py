@@ -13,10 +13,11 @@ import pytest
 from nanobanana_mcp.domain import ImageRecord, Parent, now
 from nanobanana_mcp.errors import RequestError, SetupError, StudioError
 from nanobanana_mcp.gemini.client import RemoteFile
+from nanobanana_mcp.library.tables import images
 from nanobanana_mcp.library.totals import totals
 from nanobanana_mcp.maintenance import Maintenance, Operation, Report
 from nanobanana_mcp.studio import Studio
-from tests.rooms import clutter, dump, hang, holiday, png, tree, upload
+from tests.rooms import clutter, dump, hang, holiday, png, record, tree, upload
 
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
@@ -125,6 +126,19 @@ async def test_the_newest_stay_however_old_they_are(studio: Studio) -> None:
     assert {deed.subject for deed in report.deeds} == {one.id for one in made[2:]}
 
 
+async def test_more_may_be_kept_than_a_statement_can_name(studio: Studio) -> None:
+    studio.library.add(record(path=None))
+    with studio.library.database.write() as connection:
+        others = ", ".join(column.name for column in images.columns if column.name != "id")
+        connection.exec_driver_sql(
+            "WITH RECURSIVE counted(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM counted WHERE n < 250000) "
+            f"INSERT INTO images (id, {others}) SELECT 'img_' || printf('%020d', n), {others} FROM images, counted"
+        )
+    _old(studio, "old.png")
+    assert len((await _clean(studio, keep=250_000)).deeds) == 1
+    assert (await _clean(studio, keep=250_001)).deeds == ()
+
+
 async def test_what_a_picture_that_stays_was_made_from_stays_too(studio: Studio) -> None:
     source = _old(studio, "source.png")
     _old(studio, "young.png", days=0, parents=(Parent(image_id=source.id, role="reference"),))
@@ -212,7 +226,7 @@ async def test_restore_brings_back_the_name_the_bytes_and_the_totals(studio: Stu
     report = await studio.maintain("restore", dry_run=False)
     assert [deed.subject for deed in report.deeds] == [kept.id]
     assert (tree(studio.places.output / "sub"), totals(studio.library.database, "gemini")) == before
-    assert studio.library.get(kept.id) == replace(kept, created_at=studio.library.recent(1)[0].created_at)
+    assert studio.library.get(kept.id) == replace(kept, created_at=studio.library.recent(1, "gemini")[0].created_at)
     assert list(studio.places.trash.iterdir()) == []
 
 

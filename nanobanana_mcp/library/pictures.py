@@ -1,6 +1,6 @@
 """The library: pictures, what each was made from, and their stays in the Files API."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from sqlalchemy import (
     Connection,
     Integer,
     Row,
+    Select,
     and_,
     func,
     insert,
@@ -31,6 +32,7 @@ _MANY = 30_000
 
 _COLUMNS = tuple(column.name for column in images.columns)
 _ON_DISK = and_(images.c.origin != "imported", images.c.path.is_not(None), images.c.trash_path.is_(None))
+_SHOWN = images.c.origin.not_in(("imported", "part"))
 _OURS_FIRST = (images.c.origin == "imported", images.c.created_at)
 
 
@@ -109,15 +111,12 @@ class Library:
             )
             return record[0], found
 
-    def recent(self, count: int, backend: Backend | None = None) -> list[ImageRecord]:
-        """The newest pictures that we made, by one backend or by all."""
-        condition: ColumnElement[bool] = images.c.origin.not_in(("imported", "part"))
-        if backend is not None:
-            condition = and_(condition, or_(images.c.backend == backend, images.c.backend.is_(None)))
+    def recent(self, count: int, backend: Backend) -> list[ImageRecord]:
+        """The newest pictures that one backend made for us."""
+        mine = or_(images.c.backend == backend, images.c.backend.is_(None))
+        query = select(images).where(_SHOWN, mine).order_by(images.c.created_at.desc()).limit(count)
         with self.database.read() as connection:
-            rows = connection.execute(
-                select(images).where(condition).order_by(images.c.created_at.desc()).limit(count)
-            ).all()
+            rows = connection.execute(query).all()
             return _records(connection, rows)
 
     def files(self) -> Iterator[KeptFile]:
@@ -147,16 +146,25 @@ class Library:
             rows = connection.execute(select(*columns).where(_ON_DISK, condition).order_by(order).limit(limit)).all()
         return [KeptFile(image_id, path, size, sha256, made / 1000) for image_id, path, size, sha256, made in rows]
 
+    def is_empty(self) -> bool:
+        with self.database.read() as connection:
+            return connection.execute(select(images.c.id).limit(1)).first() is None
+
     def has_files(self) -> bool:
         with self.database.read() as connection:
             return connection.execute(select(images.c.id).where(_ON_DISK).limit(1)).first() is not None
 
-    def sources_of(self, made_after: datetime, others: Collection[str]) -> set[str]:
-        """Ids of what the pictures on the disk were made from that are newer than a date, or among `others`."""
+    def newest_ids(self, count: int) -> set[str]:
+        """Of the newest pictures that any backend made for us."""
+        with self.database.read() as connection:
+            return set(connection.execute(_newest(count)).scalars())
+
+    def sources_of(self, made_after: datetime, newest: int) -> set[str]:
+        """Ids of what the pictures on the disk were made from that are newer than a date, or among the newest."""
         query = (
             select(image_sources.c.parent_id)
             .join(images, images.c.id == image_sources.c.image_id)
-            .where(_ON_DISK, or_(images.c.created_at > made_after, images.c.id.in_(others)))
+            .where(_ON_DISK, or_(images.c.created_at > made_after, images.c.id.in_(_newest(newest))))
             .distinct()
         )
         with self.database.read() as connection:
@@ -328,6 +336,10 @@ def insert_image(connection: Connection, record: ImageRecord) -> None:
         )
     if record.origin != "imported" and record.tier is not None:  # a caller's own picture, converted, is nobody's draw
         count_picture(connection, record, pictures=1 if record.origin in ("generated", "edited") else 0)
+
+
+def _newest(count: int) -> Select[str]:
+    return select(images.c.id).where(_SHOWN).order_by(images.c.created_at.desc()).limit(count)
 
 
 def _records(connection: Connection, rows: Sequence[Row[Any]]) -> list[ImageRecord]:
