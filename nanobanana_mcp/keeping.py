@@ -5,14 +5,17 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from nanobanana_mcp.conversation import remember
 from nanobanana_mcp.domain import (
     ALPHABET,
+    Backend,
     Exact,
     ImageRecord,
     KeptImage,
+    Mode,
     ModelReply,
     Origin,
     OutputFormat,
@@ -46,6 +49,18 @@ class Kept:
     cost_usd: float | None
     upload: Upload | None = None
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What pictures of one call have in common."""
+
+    call_id: str
+    created_at: datetime
+    mode: Mode | None = None
+    tier: str | None = None
+    model_id: str | None = None
+    backend: Backend | None = None
 
 
 PrepareUpload = Callable[[ImageRecord, bytes, str, str | None], Upload]
@@ -134,7 +149,7 @@ def keep_made(
     image_id: str,
     origin: Origin,
     prompt: str | None,
-    like: ImageRecord,
+    like: ImageRecord | Shared,
     parents: tuple[Parent, ...],
     target: Target,
     places: Places,
@@ -255,27 +270,13 @@ def keep_orphan(call_id: str, raw: bytes, places: Places, library: Library) -> I
     Raises Unreadable or NoPicture for an answer that has none, NotAnImage or SetupError where it cannot be kept.
     """
     reply = read_reply(raw)
-    unknown = ImageRecord(
-        id=f"img_{call_id}",
-        created_at=now(),
-        origin="generated",
-        path=None,
-        thumbnail_path=None,
-        mime_type="",
-        width=0,
-        height=0,
-        bytes=0,
-        sha256="",
-        model_id=reply.model_version,
-        call_id=call_id,
-    )
     try:
         record, _ = keep_made(
             reply.image,
-            image_id=unknown.id,
+            image_id=f"img_{call_id}",
             origin="generated",
             prompt=None,
-            like=unknown,
+            like=Shared(call_id=call_id, created_at=now(), model_id=reply.model_version),
             parents=(),
             target=Target(folder=places.output),
             places=places,
@@ -354,11 +355,9 @@ def _write_elsewhere(
     *,
     written_after: float | None,
 ) -> Path:
-    for folder in (places.output, places.state / "rescued"):
-        try:
-            return write_new(folder, stem, extension, data, key=image_id, written_after=written_after)
-        except OSError:
-            continue
+    path = _rescued(data, stem, extension, image_id, places, written_after)
+    if path is not None:
+        return path
     if image_id.removeprefix("img_") not in spooled_calls(places):
         raise SetupError(
             f"No disk takes the picture ({error.strerror}), nor its raw answer: it is lost, although it was paid for. "
@@ -368,6 +367,23 @@ def _write_elsewhere(
         f"No disk takes the picture ({error.strerror}). Its raw answer is kept in {places.spool}; make room and run "
         "maintenance with operation 'recover', which finishes it without paying again."
     ) from error
+
+
+def rescued(data: bytes, image_id: str, prompt: str, call: Call, places: Places) -> Path | None:
+    """Where the bytes are that could not be kept as a picture; None when no disk takes them."""
+    stem = picture_stem(prompt, image_id, call.reserved_at)
+    return _rescued(data, stem, _named_by_magic(data)[1], image_id, places, call.reserved_at.timestamp() - 1)
+
+
+def _rescued(
+    data: bytes, stem: str, extension: str, image_id: str, places: Places, written_after: float | None
+) -> Path | None:
+    for folder in (places.output, places.state / "rescued"):
+        try:
+            return write_new(folder, stem, extension, data, key=image_id, written_after=written_after)
+        except OSError:
+            continue
+    return None
 
 
 def _same_type(asked: str, delivered: str) -> bool:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from nanobanana_mcp.domain import Failure, ImageRecord, KeptImage, ModelReply
-from nanobanana_mcp.errors import NotAnImage, ServiceError, StudioError
+from nanobanana_mcp.errors import NotAnImage, Refused, ServiceError, StudioError
 from nanobanana_mcp.gemini.reply import NoPicture, Unreadable, read_reply
-from nanobanana_mcp.keeping import PrepareUpload, child_id, exact_file, keep, keep_made
+from nanobanana_mcp.keeping import PrepareUpload, Shared, child_id, exact_file, keep, keep_made, rescued
 from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.plan import Plan
@@ -80,7 +80,7 @@ def settle(
     if kept.cost_usd is not None and kept.cost_usd > call.estimate_usd + 0.0005:
         warnings.append(
             f"This picture cost ${kept.cost_usd:.4f}, more than the ${call.estimate_usd:.4f} that was expected and held "
-            "against the limits: Gemini answered with more than one picture's worth."
+            "against the limits, by the tokens that Gemini counted."
         )
     if reply.thought:
         warnings.append("Gemini marked its only picture as a draft of its thinking; it is kept as the result.")
@@ -110,39 +110,35 @@ def _keep_others(
     reply: ModelReply, plan: Plan, order: Order, call: Call, places: Places, library: Library
 ) -> tuple[tuple[KeptImage, ...], list[str]]:
     """Keep what Gemini drew beside the picture that stands for the answer: it is paid for, too."""
-    first = ImageRecord(
-        id=f"img_{call.id}",
+    shared = Shared(
+        call_id=call.id,
         created_at=call.reserved_at,
-        origin="part" if plan.recipe is not None else "edited" if plan.mode == "edit" else "generated",
-        path=None,
-        thumbnail_path=None,
-        mime_type="",
-        width=0,
-        height=0,
-        bytes=0,
-        sha256="",
         mode=plan.mode,
         tier=plan.choice.spec.tier,
         model_id=plan.choice.spec.id,
         backend=order.backend,
-        call_id=call.id,
     )
     kept, warnings = [], []
     for number, data in enumerate(reply.others, 2):
+        image_id = other_id(call.id, number)
         try:
             record, notes = keep_made(
                 data,
-                image_id=other_id(call.id, number),
-                origin=first.origin,
+                image_id=image_id,
+                origin="part" if plan.recipe is not None else "edited" if plan.mode == "edit" else "generated",
                 prompt=plan.request.prompt,
-                like=first,
+                like=shared,
                 parents=plan.parents,
                 target=Target(folder=plan.target.folder if plan.recipe is None else places.parts),
                 places=places,
                 library=library,
             )
         except (NotAnImage, OSError) as error:
-            warnings.append(f"Picture {number} of Gemini's answer could not be kept: {error}")
+            path = rescued(data, image_id, plan.request.prompt, call, places)
+            where = f"Its bytes are at {path}." if path is not None else "No disk takes it."
+            warnings.append(
+                f"Picture {number} of Gemini's answer is not in the library: {str(error).rstrip('.')}. {where}"
+            )
             continue
         kept.append(KeptImage(record=record, upload=None, cost_usd=0.0))
         warnings += notes
@@ -173,6 +169,6 @@ def nothing_made(problems: list[Problem], spent: float) -> StudioError:
 def _with_its_price(problem: Problem) -> StudioError:
     """The error itself, which says what was paid for no picture."""
     paid = problem.failure.cost_usd or 0.0
-    if paid >= 0.00005 and "$" not in str(problem.error):
+    if paid >= 0.00005 and isinstance(problem.error, Refused):
         problem.error.args = (f"{problem.error} It cost ${paid:.4f}.", *problem.error.args[1:])
     return problem.error

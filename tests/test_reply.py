@@ -137,6 +137,14 @@ async def test_every_picture_of_an_answer_is_kept_shown_and_told_again(
     assert again.structured_content["file_paths"] == facts["file_paths"]
 
 
+async def test_a_further_picture_that_does_not_decode_is_kept_and_said(studio: Studio, model: FakeModel) -> None:
+    model.answers.append(reply(b"no picture at all", jpeg()))
+    created = await studio.create(ImageRequest(prompt="a cat"))
+    assert len(created.images) == 1
+    told = next(warning for warning in created.warnings if "not in the library" in warning)
+    assert Path(told.partition("Its bytes are at ")[2].rstrip(".")).read_bytes() == b"no picture at all"
+
+
 async def test_a_picture_that_came_only_as_a_thought_is_better_than_none(emulated: Emulated) -> None:
     emulated.emulator.control.queue.append(ThoughtOnly())
     created = (await emulated.call(prompt="a cat")).structured_content
