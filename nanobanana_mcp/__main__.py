@@ -18,6 +18,9 @@ def main() -> None:
     wire = os.dup(1)  # until the server speaks, whatever an import prints goes to stderr
     os.dup2(2, 1)
     gc.disable()  # nothing to collect while a thousand modules are made
+    import pydantic
+
+    pydantic.BaseModel.model_config["defer_build"] = True  # of the 1,100 of MCP and Gemini few are used
     from nanobanana_mcp.serving import serve
 
     gc.freeze()

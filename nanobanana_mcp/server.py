@@ -1,10 +1,12 @@
 """The MCP server: puts the tools together and opens the studio behind the list of them."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastmcp import FastMCP
+from fastmcp.tools import Tool
+from fastmcp.utilities.versions import VersionSpec
 
 from nanobanana_mcp import __version__
 from nanobanana_mcp.settings import Settings, project_folder
@@ -22,6 +24,18 @@ was made from. generate_image makes new pictures and edits existing ones; every 
 wanted, and look at the preview before asking again. output_stats shows what there is and what was spent."""
 
 
+class Server(FastMCP):
+    """FastMCP whose tools are the same in every session. To look for rules that a session has of its own, it imports 450
+    modules at the first list of tools, or at the first call.
+    """
+
+    async def list_tools(self, *, run_middleware: bool = True) -> Sequence[Tool]:
+        return await (super().list_tools() if run_middleware else self.local_provider.list_tools())
+
+    async def get_tool(self, name: str, version: VersionSpec | None = None) -> Tool | None:
+        return await self.local_provider.get_tool(name, version)
+
+
 def build_server(settings: Settings, opening: Opening | None = None) -> FastMCP:
     """A server that is ready to run. `opening` makes the studio; by default it is made from the settings."""
     opening = opening or Opening(open_from(settings))
@@ -32,7 +46,7 @@ def build_server(settings: Settings, opening: Opening | None = None) -> FastMCP:
         yield {}
         await opening.close()
 
-    server = FastMCP(
+    server = Server(
         "nanobanana-mcp",
         version=__version__,
         instructions=INSTRUCTIONS,

@@ -18,11 +18,14 @@ from nanobanana_mcp.emulator.app import Emulator
 from nanobanana_mcp.gemini.client import Gemini
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.opening import models
+from nanobanana_mcp.pixels.formats import heic_is_readable
 from nanobanana_mcp.server import build_server
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio import Studio
 from nanobanana_mcp.tools.session import Opening
+
+assert heic_is_readable()  # before a test has Pillow write one
 
 Era = Literal["legacy", "auto"]
 LOCAL = ("localhost", "127.0.0.1", "::1")

@@ -121,6 +121,19 @@ def test_an_idle_server_leaves_at_once(at: World, ending: str) -> None:
     check(at)
 
 
+def test_neither_the_list_of_tools_nor_a_call_waits_for_what_it_does_not_need(at: World) -> None:
+    def imported() -> set[str]:
+        return {line.rpartition(b"|")[2].strip().decode() for line in server.complaints}
+
+    with Server(at, PYTHONPROFILEIMPORTTIME="1").greet() as server:
+        server.answer(server.ask("tools/list"))
+        assert "fastmcp" in imported()
+        assert not {"google.genai", "sqlalchemy", "PIL", "numpy", "key_value", "beartype"} & imported()
+        assert server.call("generate_image", prompt="a banana")[0]
+        assert "google.genai" in imported()
+        assert not {"numpy", "key_value", "beartype", "pillow_heif"} & imported()
+
+
 def test_a_drain_is_bounded_and_the_next_start_tells_the_unknown_outcome(at: World) -> None:
     at.emulator.control.standing = Hang()
     with Server(at).greet() as server:

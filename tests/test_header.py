@@ -1,8 +1,11 @@
 """Bytes are told by their content, measured without decoding, and refused in words when they would cost too much."""
 
 import struct
+import subprocess
+import sys
 import zlib
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -134,9 +137,16 @@ def test_what_is_no_picture_is_named(data: bytes, words: str) -> None:
     assert words in refusal(data)
 
 
+def test_the_first_heic_that_a_process_meets_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.heic"
+    path.write_bytes(saved(Image.new("RGB", (40, 30), "red"), "HEIF"))
+    code = f"import pathlib, nanobanana_mcp.pixels.previews as p; p.examine(pathlib.Path({str(path)!r}).read_bytes())"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_heic_without_the_extra_is_refused_with_two_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     data = saved(Image.new("RGB", (40, 30), "red"), "HEIF")
-    monkeypatch.setattr(formats, "HEIC_READABLE", False)
+    monkeypatch.setattr(formats, "heic_is_readable", lambda: False)
     message = refusal(data)
     assert "nanobanana-mcp[heic]" in message
     assert "Convert" in message

@@ -52,7 +52,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 INSIDE: dict[str, tuple[str, ...]] = {
     # What a module may import inside a function, since the list of tools must not wait for it.
-    "__main__": ("nanobanana_mcp",),
+    "__main__": ("nanobanana_mcp", "pydantic"),
     "commands": ("nanobanana_mcp",),
     "server": ("nanobanana_mcp.opening",),
     "opening": ("nanobanana_mcp.emulator",),
@@ -64,7 +64,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
     # What few calls need.
     "keeping": ("nanobanana_mcp.pixels.export",),
     "mending": ("nanobanana_mcp.pixels.patch",),
-    "pixels": ("numpy",),
+    "pixels": ("numpy", "pillow_heif"),
 }
 
 DOORS_OF: dict[str, tuple[str, ...]] = {
@@ -81,7 +81,7 @@ DOORS_OF: dict[str, tuple[str, ...]] = {
     "pillow_heif": ("pixels",),
     "platformdirs": ("settings",),
     "pybase64": ("gemini",),
-    "pydantic": ("settings", "tools", "emulator"),
+    "pydantic": ("settings", "tools", "emulator", "__main__"),
     "pydantic_core": ("gemini",),
     "pydantic_settings": ("settings",),
     "rich": ("demo", "sheet", "commands"),

@@ -1,18 +1,10 @@
 """Which picture format bytes are, told by their first bytes alone, and in words what they are when they are none."""
 
 import struct
+from functools import cache
 from typing import Final, Literal, NamedTuple
 
 from nanobanana_mcp.errors import NotAnImage
-
-try:
-    import pillow_heif
-except ImportError:
-    HEIC_READABLE = False
-else:
-    HEIC_READABLE = True
-    # Without thumbnails: an embedded one would be decoded in place of the picture and prove nothing about it.
-    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 Format = Literal["png", "jpeg", "webp", "gif", "bmp", "tiff", "avif", "heic"]
 
@@ -95,6 +87,18 @@ def format_of(data: bytes) -> Format:
     raise NotAnImage(_unknown(data[:1024]))
 
 
+@cache
+def heic_is_readable() -> bool:
+    """Whether the extra is installed, which is made known to Pillow."""
+    try:
+        import pillow_heif  # 8 ms that only HEIC pictures pay
+    except ImportError:
+        return False
+    # Without thumbnails: an embedded one would be decoded in place of the picture and prove nothing about it.
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    return True
+
+
 def _format_of_boxes(data: bytes) -> Format:
     """Tell AVIF, HEIC and video apart by the brands of the file type box (ISO/IEC 14496-12 and 23008-12)."""
     end = min(int.from_bytes(data[:4], "big"), 256)
@@ -105,7 +109,7 @@ def _format_of_boxes(data: bytes) -> Format:
         return "avif"
     if not brands & _HEIF_BRANDS:
         raise NotAnImage(f"This is a video (MP4 or MOV), not a picture. {_FRAME}")
-    if not HEIC_READABLE:
+    if not heic_is_readable():
         raise NotAnImage(
             "This is a HEIC picture, which is not read without an extra. Convert it to JPEG or PNG and pass that, "
             "or have the operator install nanobanana-mcp[heic]."
