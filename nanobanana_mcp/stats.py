@@ -52,7 +52,7 @@ def collect(library: Library, journal: Journal, places: Places, backend: Backend
         by_tier, by_mode = totals(database, backend, "tier"), totals(database, backend, "mode")
         by_day = dict(list(totals(database, backend, "day").items())[:DAYS])
         undelivered, unknown = journal.undelivered(backend), journal.unknown_outcomes(backend)
-        spending = journal.spending(backend)
+        spending, empty = journal.spending(backend), library.is_empty()
     missing = [file for file in files if not os.path.lexists(file.path)]
     return Stats(
         backend=backend,
@@ -71,5 +71,5 @@ def collect(library: Library, journal: Journal, places: Places, backend: Backend
         limits=limits,
         spending=spending,
         minute_calls=spending.minute_calls(now()),
-        forgotten=library.is_empty() and any(places.records.glob("img_*.json")),
+        forgotten=empty and any(places.records.glob("img_*.json")),
     )

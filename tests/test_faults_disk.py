@@ -79,7 +79,7 @@ async def test_recover_in_the_same_server_finishes_what_no_disk_took(
         folder.unlink()
     report = await studio.maintain("recover", dry_run=False)
     assert any("kept as" in finding for finding in report.findings), report.findings
-    assert len(studio.library.recent(10)) == 1
+    assert len(studio.library.recent(10, studio.backend)) == 1
     assert len(model.requests) == 1
 
 

@@ -149,7 +149,7 @@ async def test_a_picture_that_does_not_decode_is_kept_as_delivered_and_said(
     said = words(await emulated.call(prompt="a banana"))
     assert "kept as they are but do not decode" in said
     assert states(emulated.studio) == ["done"]
-    record = emulated.studio.library.recent(1)[0]
+    record = emulated.studio.library.recent(1, emulated.studio.backend)[0]
     assert Path(str(record.path)).stat().st_size == record.bytes
     with pytest.raises(ToolError):
         await emulated.call(prompt="make it blue", input_images=[record.id])
@@ -247,7 +247,7 @@ async def test_the_same_request_in_flight_is_drawn_and_charged_once(emulated: Em
     emulated.emulator.control.standing = Delay(seconds=0.3)
     first, second = await asyncio.gather(emulated.call(prompt="a banana"), emulated.call(prompt="a banana"))
     assert len(emulated.emulator.charges) == 1
-    (picture,) = emulated.studio.library.recent(10)
+    (picture,) = emulated.studio.library.recent(10, emulated.studio.backend)
     assert picture.id in words(first)
     assert picture.id in words(second)
 

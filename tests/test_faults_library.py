@@ -186,7 +186,7 @@ async def test_a_library_whose_last_write_was_cut_short_by_a_kill_opens_again(
     subprocess.run([sys.executable, "-c", cut_short, str(database)], check=False)
     assert Path(f"{database}-journal").stat().st_size > 0
     studio = make_studio()
-    assert len(studio.library.recent(10)) == 1
+    assert len(studio.library.recent(10, studio.backend)) == 1
     await studio.create(ImageRequest(prompt="after"))
     await studio.close()
     assert {line for line in kept if '"images"' in line} <= set(dump(database))

@@ -169,8 +169,8 @@ def test_the_newest_pictures_are_ours_only_and_newest_first(library: Library) ->
     made = [record(created_at=NOON + timedelta(minutes=minute)) for minute in range(5)]
     for one in (*made, record(origin="imported", created_at=NOON + timedelta(days=1))):
         library.add(one)
-    assert [one.id for one in library.recent(3)] == [one.id for one in reversed(made[2:])]
-    assert library.recent(0) == []
+    assert [one.id for one in library.recent(3, "gemini")] == [one.id for one in reversed(made[2:])]
+    assert library.recent(0, "gemini") == []
 
 
 def test_files_are_told_of_every_picture_once_across_pages(library: Library) -> None:

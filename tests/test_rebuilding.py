@@ -65,7 +65,7 @@ async def test_an_answer_that_waited_while_the_library_was_rebuilt_becomes_a_pic
     (found,) = await studio.recover()
     assert found.record is not None and Path(str(found.record.path)).read_bytes() == jpeg(comment="the dog")
     assert spooled_calls(places) == []
-    assert found.record.id in [record.id for record in studio.library.recent(5)]
+    assert found.record.id in [record.id for record in studio.library.recent(5, studio.backend)]
     assert await studio.recover() == []
     await studio.close()
 

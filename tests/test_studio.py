@@ -197,7 +197,7 @@ async def test_a_picture_that_was_paid_for_is_kept_when_nobody_waits_any_more(st
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert studio.library.recent(1) == []
+    assert studio.library.recent(1, studio.backend) == []
     gate.set()
     await studio.close()
     ((path,),) = rows(studio.library.database.path, "SELECT path FROM images")

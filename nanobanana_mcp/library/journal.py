@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, func, insert, literal_column, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, literal_column, or_, select, update
 
 from nanobanana_mcp.budget import Limits, Spending, check, day_start
 from nanobanana_mcp.domain import Backend, ImageRecord, Mode, Upload, new_id, now
@@ -28,6 +28,61 @@ NOT_SENT = ("NOT_NEEDED", "NEVER_SENT", "CANCELLED")
 
 REPLAY_FOR = timedelta(hours=24)
 """How long an undelivered answer waits for whoever asks for it again."""
+
+# What every picture asks is put into words once: SQLAlchemy takes longer for that than SQLite for the answer.
+_REQUEST_COLUMNS = tuple(column.name for column in requests.columns)
+_CALL_COLUMNS = tuple(column.name for column in calls.columns)
+_ADD_REQUEST = insert(requests)
+_ADD_CALLS = insert(calls)
+_CHANGE_REQUEST = update(requests).where(requests.c.id == bindparam("which"))
+_CHANGE_CALL = update(calls).where(calls.c.id == bindparam("which"))
+_SENT = update(calls).where(calls.c.id.in_(bindparam("which", expanding=True))).values(state="sent")
+_SPOOLED = (
+    update(calls)
+    .where(calls.c.id.in_(bindparam("which", expanding=True)), calls.c.state.in_(UNSETTLED))
+    .values(state="spooled")
+)
+_DELIVERED = (
+    update(calls).where(calls.c.request_id == bindparam("which"), calls.c.state == "saved").values(state="done")
+)
+_OF_REQUEST = select(calls).where(calls.c.request_id == bindparam("which")).order_by(calls.c.position)
+_WITH_REQUEST = (
+    select(calls, requests.c.backend, requests.c.tier, requests.c.mode)
+    .join(requests, requests.c.id == calls.c.request_id)
+    .where(calls.c.id == bindparam("which"))
+)
+_FROM_THE_FUTURE = select(calls.c.id).where(calls.c.reserved_at > bindparam("at")).limit(1)
+_DATE_NOW = update(calls).where(calls.c.reserved_at > bindparam("at")).values(reserved_at=bindparam("at"))
+
+_CHARGE = func.coalesce(calls.c.cost_usd, calls.c.estimate_usd)
+_COSTLY = (
+    select(calls.c.id).where(calls.c.request_id == requests.c.id, or_(calls.c.state != "failed", _CHARGE > 0)).exists()
+)
+"""Whether a request has calls that are under way or that cost, or may have cost, something."""
+_SAME_KEY = requests.c.idempotency_key == bindparam("key")
+_WITH_KEY = select(requests).where(_SAME_KEY)
+_WITH_COSTLY_KEY = select(requests.c.id).where(_SAME_KEY, _COSTLY)
+_UNANSWERED = (
+    select(requests)
+    .where(requests.c.fingerprint == bindparam("fingerprint"))
+    .where(func.coalesce(requests.c.idempotency_key, "") == "")  # "is null" would lead SQLite through every such row
+    .where(requests.c.delivered_at.is_(None), requests.c.created_at > bindparam("since"))
+    .where(_COSTLY)
+    .order_by(requests.c.created_at.desc())
+    .limit(1)
+)
+_SPENT_SINCE = (
+    select(calls.c.reserved_at, _CHARGE)
+    .join(requests, requests.c.id == calls.c.request_id)
+    .where(requests.c.backend == bindparam("backend"), func.coalesce(calls.c.reason, "").not_in(NOT_SENT))
+    .where(calls.c.reserved_at > bindparam("since"))
+    .order_by(calls.c.reserved_at)
+)
+_SPENT_TODAY = (
+    select(func.coalesce(func.sum(_CHARGE), 0.0))
+    .join(requests, requests.c.id == calls.c.request_id)
+    .where(requests.c.backend == bindparam("backend"), calls.c.reserved_at >= bindparam("since"))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +147,12 @@ class Journal:
         with self.database.write() as connection:
             earlier = _earlier(connection, order)
             if earlier is not None:
-                found = connection.execute(
-                    select(calls).where(calls.c.request_id == earlier.id).order_by(calls.c.position)
-                )
+                found = connection.execute(_OF_REQUEST, {"which": earlier.id})
                 return Reservation(order=earlier, calls=tuple(_call(row) for row in found), replay=True)
             at = _clock(connection)
             spending = _spending(connection, order.backend, at)
             warnings = check(limits, spending, wanted_usd=n * estimate_usd, calls=n, at=at)
-            connection.execute(insert(requests).values({c.name: getattr(order, c.name) for c in requests.columns}))
+            connection.execute(_ADD_REQUEST, {name: getattr(order, name) for name in _REQUEST_COLUMNS})
             rows = [
                 {
                     "id": new_id(),  # the picture's own id will be this with "img_" before it
@@ -111,37 +164,32 @@ class Journal:
                 }
                 for position in range(n)
             ]
-            connection.execute(insert(calls), rows)
+            connection.execute(_ADD_CALLS, rows)
         made = tuple(Call(**row, cost_usd=None) for row in rows)  # type: ignore[arg-type]  # a row is a dict of mixed values
         return Reservation(order=order, calls=made, replay=False, warnings=tuple(warnings))
 
     def _is_behind(self) -> bool:
         """Whether the clock was set back: there are calls from the future."""
         with self.database.read() as connection:
-            return (
-                connection.execute(select(calls.c.id).where(calls.c.reserved_at > now()).limit(1)).first() is not None
-            )
+            return connection.execute(_FROM_THE_FUTURE, {"at": now()}).first() is not None
 
     def knows(self, key: str) -> bool:
         """Whether a request with this idempotency key was made, and not all for nothing."""
-        query = select(requests.c.id).where(requests.c.idempotency_key == key, _costly().exists())
         with self.database.read() as connection:
-            return connection.execute(query).first() is not None
+            return connection.execute(_WITH_COSTLY_KEY, {"key": key}).first() is not None
 
     def replan(self, request_id: str, plan: str) -> None:
         with self.database.write() as connection:
-            connection.execute(update(requests).where(requests.c.id == request_id).values(plan=plan))
+            connection.execute(_CHANGE_REQUEST, {"which": request_id, "plan": plan})
 
     def sent(self, *call_ids: str) -> None:
         with self.database.write() as connection:
-            connection.execute(update(calls).where(calls.c.id.in_(call_ids)).values(state="sent", sent_at=now()))
+            connection.execute(_SENT, {"which": call_ids, "sent_at": now()})
 
     def spooled(self, *call_ids: str) -> None:
         """Unless a call has ended meanwhile: this is noted beside the work on the answer, not before it."""
         with self.database.write() as connection:
-            connection.execute(
-                update(calls).where(calls.c.id.in_(call_ids), calls.c.state.in_(UNSETTLED)).values(state="spooled")
-            )
+            connection.execute(_SPOOLED, {"which": call_ids})
 
     def saved(self, call_id: str, record: ImageRecord, cost_usd: float | None, *, upload: Upload | None = None) -> None:
         """The picture, its lineage, its price and the upload that begins with it, together."""
@@ -164,15 +212,13 @@ class Journal:
     def delivered(self, request_id: str) -> None:
         """The answer has gone to the client."""
         with self.database.write() as connection:
-            connection.execute(update(requests).where(requests.c.id == request_id).values(delivered_at=now()))
-            connection.execute(
-                update(calls).where(calls.c.request_id == request_id, calls.c.state == "saved").values(state="done")
-            )
+            connection.execute(_CHANGE_REQUEST, {"which": request_id, "delivered_at": now()})
+            connection.execute(_DELIVERED, {"which": request_id})
 
     def order(self, request_id: str) -> tuple[Order, tuple[Call, ...]]:
         with self.database.read() as connection:
             row = connection.execute(select(requests).where(requests.c.id == request_id)).one()
-            found = connection.execute(select(calls).where(calls.c.request_id == request_id).order_by(calls.c.position))
+            found = connection.execute(_OF_REQUEST, {"which": request_id})
             return _order(row), tuple(_call(call) for call in found)
 
     def unfinished(self) -> list[tuple[Order, Call]]:
@@ -261,31 +307,16 @@ def _settle(
     A call that has ended already stays as it is; only a picture that comes after all takes the place of an unknown
     outcome.
     """
-    row = connection.execute(
-        select(calls, requests.c.backend, requests.c.tier, requests.c.mode)
-        .join(requests, requests.c.id == calls.c.request_id)
-        .where(calls.c.id == call_id)
-    ).one()
+    row = connection.execute(_WITH_REQUEST, {"which": call_id}).one()
     counted = cost_usd if cost_usd is not None else row.estimate_usd
     if row.state == "unknown" and state == "saved":
         counted -= row.estimate_usd
     elif row.state not in UNSETTLED:
         return
-    connection.execute(
-        update(calls)
-        .where(calls.c.id == call_id)
-        .values(state=state, cost_usd=cost_usd, image_id=image_id, reason=reason, message=message, settled_at=now())
-    )
+    outcome = {"state": state, "cost_usd": cost_usd, "image_id": image_id, "reason": reason, "message": message}
+    connection.execute(_CHANGE_CALL, {"which": call_id, "settled_at": now(), **outcome})
     if counted:
         count_cost(connection, day=row.reserved_at, backend=row.backend, tier=row.tier, mode=row.mode, usd=counted)
-
-
-def _costly() -> Select[tuple[str]]:
-    """The calls of a request that are under way or that cost, or may have cost, something."""
-    return select(calls.c.id).where(
-        calls.c.request_id == requests.c.id,
-        or_(calls.c.state != "failed", func.coalesce(calls.c.cost_usd, calls.c.estimate_usd) > 0),
-    )
 
 
 def _earlier(connection: Connection, order: Order) -> Order | None:
@@ -293,10 +324,9 @@ def _earlier(connection: Connection, order: Order) -> Order | None:
 
     An order of which every call failed for nothing stands for nothing: the wish may be tried again.
     """
-    costly = _costly()
     if order.idempotency_key is not None:
-        same_key = requests.c.idempotency_key == order.idempotency_key
-        row = connection.execute(select(requests).where(same_key)).first()
+        key = {"key": order.idempotency_key}
+        row = connection.execute(_WITH_KEY, key).first()
         if row is None:
             return None
         if row.fingerprint != order.fingerprint:
@@ -305,19 +335,12 @@ def _earlier(connection: Connection, order: Order) -> Order | None:
                     "This idempotency_key was used before for a different request. Use a new key for a new wish."
                 )
             raise RequestError("This very tool use was answered before, with other arguments. Make a new call.")
-        if connection.execute(select(requests.c.id).where(same_key, costly.exists())).first() is not None:
+        if connection.execute(_WITH_COSTLY_KEY, key).first() is not None:
             return _order(row)
-        connection.execute(update(requests).where(same_key).values(idempotency_key=None))
+        connection.execute(_CHANGE_REQUEST, {"which": row.id, "idempotency_key": None})
         return None
-    no_key = func.coalesce(requests.c.idempotency_key, "") == ""  # "is null" would lead SQLite through every such row
-    row = connection.execute(
-        select(requests)
-        .where(requests.c.fingerprint == order.fingerprint, no_key)
-        .where(requests.c.delivered_at.is_(None), requests.c.created_at > order.created_at - REPLAY_FOR)
-        .where(costly.exists())
-        .order_by(requests.c.created_at.desc())
-        .limit(1)
-    ).first()
+    wish = {"fingerprint": order.fingerprint, "since": order.created_at - REPLAY_FOR}
+    row = connection.execute(_UNANSWERED, wish).first()
     return _order(row) if row is not None else None
 
 
@@ -326,27 +349,19 @@ def _clock(connection: Connection) -> datetime:
     window, and having been ahead closes none for longer than a window lasts.
     """
     at = now()
-    connection.execute(update(calls).where(calls.c.reserved_at > at).values(reserved_at=at))
+    connection.execute(_DATE_NOW, {"at": at})
     return at
 
 
 def _spending(connection: Connection, backend: Backend, at: datetime) -> Spending:
-    counted = func.coalesce(calls.c.cost_usd, calls.c.estimate_usd)
-    mine = select(calls.c.reserved_at, counted.label("usd"))
-    mine = mine.join(requests, requests.c.id == calls.c.request_id).where(requests.c.backend == backend)
-    mine = mine.where(func.coalesce(calls.c.reason, "").not_in(NOT_SENT))
-    hour = connection.execute(mine.where(calls.c.reserved_at > at - timedelta(hours=1)).order_by(calls.c.reserved_at))
-    day = connection.execute(
-        select(func.coalesce(func.sum(counted), 0.0))
-        .join(requests, requests.c.id == calls.c.request_id)
-        .where(requests.c.backend == backend, calls.c.reserved_at >= day_start(at))
-    ).scalar()
-    return Spending(hour=tuple((row.reserved_at, row.usd) for row in hour), day_usd=round(day or 0.0, 6))
+    hour = connection.execute(_SPENT_SINCE, {"backend": backend, "since": at - timedelta(hours=1)})
+    day = connection.execute(_SPENT_TODAY, {"backend": backend, "since": day_start(at)}).scalar()
+    return Spending(hour=tuple((when, usd) for when, usd in hour), day_usd=round(day or 0.0, 6))
 
 
 def _order(row: Row[Any]) -> Order:
-    return Order(**{column.name: getattr(row, column.name) for column in requests.columns})
+    return Order(**{name: getattr(row, name) for name in _REQUEST_COLUMNS})
 
 
 def _call(row: Row[Any]) -> Call:
-    return Call(**{column.name: getattr(row, column.name) for column in calls.columns})
+    return Call(**{name: getattr(row, name) for name in _CALL_COLUMNS})

@@ -30,6 +30,7 @@ from nanobanana_mcp.library.totals import count_picture
 _MANY = 30_000
 """Values that one statement may carry (SQLite takes 32,766): each statement reads every row."""
 
+_ADD_IMAGE, _ADD_SOURCES = insert(images), insert(image_sources)
 _COLUMNS = tuple(column.name for column in images.columns)
 _ON_DISK = and_(images.c.origin != "imported", images.c.path.is_not(None), images.c.trash_path.is_(None))
 _SHOWN = images.c.origin.not_in(("imported", "part"))
@@ -324,11 +325,10 @@ class Library:
 
 def insert_image(connection: Connection, record: ImageRecord) -> None:
     """A picture, its parents and the day's totals: for a transaction that is already open."""
-    values = {column.name: getattr(record, column.name) for column in images.columns}
-    connection.execute(insert(images).values(values))
+    connection.execute(_ADD_IMAGE, {name: getattr(record, name) for name in _COLUMNS})
     if record.parents:
         connection.execute(
-            insert(image_sources),
+            _ADD_SOURCES,
             [
                 {"image_id": record.id, "position": position, "parent_id": parent.image_id, "role": parent.role}
                 for position, parent in enumerate(record.parents)

@@ -3,12 +3,18 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from nanobanana_mcp.domain import ImageRecord
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.tables import days
+
+_ROW = insert(days)
+_ADD = _ROW.on_conflict_do_update(
+    index_elements=["day", "backend", "tier", "mode"],
+    set_={name: days.c[name] + _ROW.excluded[name] for name in ("pictures", "bytes", "usd")},
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,24 +66,14 @@ def _add(
     pictures: int,
     bytes_: int,
     usd: float,
-    table: Table = days,
 ) -> None:
-    row = insert(table).values(
-        day=day.astimezone(UTC).date().isoformat(),
-        backend=backend,
-        tier=tier,
-        mode=mode,
-        pictures=pictures,
-        bytes=bytes_,
-        usd=usd,
-    )
-    connection.execute(
-        row.on_conflict_do_update(
-            index_elements=["day", "backend", "tier", "mode"],
-            set_={
-                "pictures": table.c.pictures + row.excluded.pictures,
-                "bytes": table.c.bytes + row.excluded.bytes,
-                "usd": table.c.usd + row.excluded.usd,
-            },
-        )
-    )
+    row = {
+        "day": day.astimezone(UTC).date().isoformat(),
+        "backend": backend,
+        "tier": tier,
+        "mode": mode,
+        "pictures": pictures,
+        "bytes": bytes_,
+        "usd": usd,
+    }
+    connection.execute(_ADD, row)
