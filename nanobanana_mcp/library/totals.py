@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal, select
 from sqlalchemy.dialects.sqlite import insert
 
 from nanobanana_mcp.domain import ImageRecord
@@ -15,6 +15,19 @@ _ADD = _ROW.on_conflict_do_update(
     index_elements=["day", "backend", "tier", "mode"],
     set_={name: days.c[name] + _ROW.excluded[name] for name in ("pictures", "bytes", "usd")},
 )
+
+
+def _sums(name: ColumnElement[str], *order: ColumnElement[str]) -> Select[str, int, int, float]:
+    sums = (func.coalesce(func.sum(days.c[column]), 0) for column in ("pictures", "bytes", "usd"))
+    return select(name, *sums).where(days.c.backend == bindparam("whose")).group_by(*order and (name,)).order_by(*order)
+
+
+_SUMS = {
+    None: _sums(literal("")),
+    "tier": _sums(days.c.tier, days.c.tier),
+    "mode": _sums(days.c.mode, days.c.mode),
+    "day": _sums(days.c.day, days.c.day.desc()),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +58,9 @@ def count_cost(connection: Connection, *, day: datetime, backend: str, tier: str
 
 def totals(database: Database, backend: str, by: str | None = None) -> dict[str, Total]:
     """Totals of one backend by "tier", "mode" or "day" (newest first); with no `by`, one entry named ""."""
-    sums = (func.sum(days.c.pictures), func.sum(days.c.bytes), func.sum(days.c.usd))
     with database.read() as connection:
-        if by is None:
-            row = connection.execute(select(*sums).where(days.c.backend == backend)).one()
-            return {"": Total(pictures=row[0] or 0, bytes=row[1] or 0, usd=round(row[2] or 0.0, 6))}
-        column = days.c[by]
-        order = column.desc() if by == "day" else column
-        query = select(column, *sums).where(days.c.backend == backend).group_by(column).order_by(order)
-        return {row[0]: Total(pictures=row[1], bytes=row[2], usd=round(row[3], 6)) for row in connection.execute(query)}
+        rows = connection.execute(_SUMS[by], {"whose": backend})
+        return {name: Total(pictures=made, bytes=kept, usd=round(usd, 6)) for name, made, kept, usd in rows}
 
 
 def _add(
