@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, literal_column,
 
 from nanobanana_mcp.budget import Limits, Spending, check, day_start
 from nanobanana_mcp.domain import Backend, ImageRecord, Mode, Upload, new_id, now
-from nanobanana_mcp.errors import RequestError
+from nanobanana_mcp.errors import BudgetExceeded, RequestError
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.pictures import insert_image
 from nanobanana_mcp.library.tables import calls, requests, uploads
@@ -51,7 +51,6 @@ _WITH_REQUEST = (
     .join(requests, requests.c.id == calls.c.request_id)
     .where(calls.c.id == bindparam("which"))
 )
-_FROM_THE_FUTURE = select(calls.c.id).where(calls.c.reserved_at > bindparam("at")).limit(1)
 _DATE_NOW = update(calls).where(calls.c.reserved_at > bindparam("at")).values(reserved_at=bindparam("at"))
 
 _CHARGE = func.coalesce(calls.c.cost_usd, calls.c.estimate_usd)
@@ -141,9 +140,14 @@ class Journal:
 
         Raises BudgetExceeded, or RequestError for an idempotency key that was used for something else.
         """
-        if self._is_behind():
+        try:
+            return self._reserve(order, n, estimate_usd, limits)
+        except BudgetExceeded:
             with self.database.write() as connection:
-                _clock(connection)  # by itself: new dates must stay also when the limits then refuse
+                _clock(connection)  # once more: the new dates stay although the limits refuse
+            raise
+
+    def _reserve(self, order: Order, n: int, estimate_usd: float, limits: Limits) -> Reservation:
         with self.database.write() as connection:
             earlier = _earlier(connection, order)
             if earlier is not None:
@@ -167,11 +171,6 @@ class Journal:
             connection.execute(_ADD_CALLS, rows)
         made = tuple(Call(**row, cost_usd=None) for row in rows)  # type: ignore[arg-type]  # a row is a dict of mixed values
         return Reservation(order=order, calls=made, replay=False, warnings=tuple(warnings))
-
-    def _is_behind(self) -> bool:
-        """Whether the clock was set back: there are calls from the future."""
-        with self.database.read() as connection:
-            return connection.execute(_FROM_THE_FUTURE, {"at": now()}).first() is not None
 
     def knows(self, key: str) -> bool:
         """Whether a request with this idempotency key was made, and not all for nothing."""
