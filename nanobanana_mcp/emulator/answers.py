@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
+import pybase64
 from PIL import Image
 
 from nanobanana_mcp.emulator import pictures, signatures
@@ -75,11 +76,13 @@ class Artist:
             ]
             texts, images = [], []
         spoken: list[dict[str, Any]] = [{"text": each} for each in texts]
+        payloads = [each.encode() for each in texts]
         for index, (data, mime) in enumerate(images):
             if isinstance(behaviour, ManyParts):
                 spoken.append({"text": f"Picture {index + 1}"})
+                payloads.append(f"Picture {index + 1}".encode())
             spoken.append(self._image_part(data, mime))
-        payloads = [_payload(part) for part in spoken]
+            payloads.append(data)
         for index, part in enumerate(spoken):
             if ask.model.signs and (index == 0 or "inlineData" in part):
                 part["thoughtSignature"] = self._signature(payloads[index], ask)
@@ -188,7 +191,7 @@ class Artist:
         return parts
 
     def _image_part(self, data: bytes, mime: str) -> dict[str, Any]:
-        return {"inlineData": {"mimeType": mime, "data": base64.b64encode(data).decode()}}
+        return {"inlineData": {"mimeType": mime, "data": pybase64.b64encode_as_string(data)}}
 
     def _signature(self, payload: bytes, ask: Ask) -> str:
         signature = signatures.sign(
@@ -237,12 +240,6 @@ def _count(behaviour: Behaviour | None) -> int:
 
 def _seed(digest: bytes, serial: int, index: int) -> bytes:
     return hashlib.sha256(digest + f"{serial}/{index}".encode()).digest()
-
-
-def _payload(part: dict[str, Any]) -> bytes:
-    if "text" in part:
-        return str(part["text"]).encode()
-    return base64.b64decode(part["inlineData"]["data"])
 
 
 def _smaller(ask: Ask) -> Ask:

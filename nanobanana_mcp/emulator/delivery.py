@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from pydantic_core import to_json
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.types import Receive, Send
 
 from nanobanana_mcp.emulator.answers import envelope, usage_metadata
@@ -78,7 +79,7 @@ def refused(behaviour: Behaviour | None, ask: Ask, *, serial: int) -> dict[str, 
 def deliver(answer: dict[str, Any], *, stream: bool) -> Response:
     """The answer in one piece, or as server-sent events of one part each."""
     if not stream:
-        return JSONResponse(answer)
+        return Response(to_json(answer), media_type="application/json")  # json takes three times as long for a picture
     events = "".join(f"data: {json.dumps(event)}\r\n\r\n" for event in _events(answer))
     return Response(events, media_type="text/event-stream")
 
