@@ -10,7 +10,7 @@ from typing import Final, Literal
 from PIL import Image, ImageCms
 
 from nanobanana_mcp.errors import NotAnImage
-from nanobanana_mcp.pixels.containers import jpeg_frame, picture_end, stripped
+from nanobanana_mcp.pixels.containers import jpeg_frame, stripped
 from nanobanana_mcp.pixels.formats import FORMATS
 from nanobanana_mcp.pixels.header import PILLOW_ERRORS, Header, check_bounds, open_picture, read_header, reason
 
@@ -65,7 +65,7 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
     header = read_header(data)
     check_bounds(header, data)
     notes = []
-    end = whole_picture(data, header)
+    end = whole_picture(header)
     if end < len(data):
         notes.append(f"{len(data) - end} bytes behind the end of the picture were left out")
     if header.frames > 1:
@@ -87,14 +87,13 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
         return _fitted(picture, mime_type, notes, scale=scale, max_bytes=max_bytes, max_side=max_side)
 
 
-def whole_picture(data: bytes, header: Header) -> int:
+def whole_picture(header: Header) -> int:
     """Return the offset behind the picture's last byte. Raises NotAnImage when the file ends before it."""
-    end = picture_end(data, header.format)
-    if end is None:
+    if header.end is None:
         raise NotAnImage(
             f"This {FORMATS[header.format].words} file is cut off: its end is missing. Fetch or save it again."
         )
-    return end
+    return header.end
 
 
 def decode(data: bytes, header: Header, *, at_least: int | None = None) -> Image.Image:

@@ -200,14 +200,12 @@ def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
 
 
 def picture_end(data: bytes, kind: Format) -> int | None:
-    """Return the offset behind the picture's last byte, None when the file is cut off before it.
+    """Return the offset behind the last byte of a picture that is no JPEG, None when the file is cut off before it.
 
     BMP, TIFF, AVIF and HEIC have no end mark; for them this is the end of the file, and decoding has to tell.
     """
     if kind == "png":
         return next((part.stop for part in png_chunks(data) if part.name == b"IEND"), None)
-    if kind == "jpeg":
-        return next((part.stop for part in jpeg_segments(data) if part.name == b"\xd9"), None)
     if kind == "gif":
         return next((part.stop for part in gif_blocks(data) if part.name == b";"), None)
     if kind == "webp":

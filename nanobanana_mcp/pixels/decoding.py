@@ -27,7 +27,7 @@ def decoded(data: bytes) -> Image.Image:
     """
     header = read_header(data)
     check_bounds(header, data)
-    whole_picture(data, header)
+    whole_picture(header)
     image = upright(eight_bit(decode(data, header), header), header)
     return to_srgb(image).convert("RGB") if image.mode == "L" else image
 

@@ -5,6 +5,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import takewhile
 from typing import Final
 
 from PIL import Image
@@ -16,6 +17,7 @@ from nanobanana_mcp.pixels.containers import (
     gif_blocks,
     jpeg_frame,
     jpeg_segments,
+    picture_end,
     png_chunks,
     stripped,
     tiff_entries,
@@ -67,7 +69,8 @@ class Header:
 
     `width` x `height` are pixels as a viewer shows them, with `orientation` (1 to 8, EXIF tag 0x0112) applied. HEIC and
     TIFF are turned by their decoders, HEIC without saying how. `frames` is counted up to 1,000; of a TIFF only the
-    first page is ever read, which counts as 1. `extension` has its dot.
+    first page is ever read, which counts as 1. `scans` are JPEG's. `end` is the offset behind the picture's last byte,
+    None when the file is cut off before it. `extension` has its dot.
     """
 
     format: Format
@@ -78,6 +81,8 @@ class Header:
     orientation: int
     frames: int
     has_alpha: bool
+    scans: int
+    end: int | None
 
 
 def read_header(data: bytes) -> Header:
@@ -124,12 +129,10 @@ def check_bounds(header: Header, data: bytes) -> None:
         raise NotAnImage(
             f"The picture is {header.width}x{header.height}; a side may have at most {MAX_SIDE} pixels. {_SMALLER}"
         )
-    if header.format == "jpeg":
-        scans = sum(part.name == b"\xda" for part in jpeg_segments(data))
-        if scans > MAX_SCANS:
-            raise NotAnImage(
-                f"This JPEG has {scans} scans; at most {MAX_SCANS} are decoded. Save it again as a baseline JPEG."
-            )
+    if header.scans > MAX_SCANS:
+        raise NotAnImage(
+            f"This JPEG has {header.scans} scans; at most {MAX_SCANS} are decoded. Save it again as a baseline JPEG."
+        )
     if header.format == "png":
         _check_png_metadata(data)
 
@@ -161,7 +164,16 @@ def _cut_off(found: Format) -> NotAnImage:
     )
 
 
-def _header(found: Format, size: tuple[int, int], *, orientation: int, frames: int, has_alpha: bool) -> Header:
+def _header(
+    found: Format,
+    size: tuple[int, int],
+    *,
+    end: int | None,
+    orientation: int = 1,
+    frames: int = 1,
+    has_alpha: bool = False,
+    scans: int = 1,
+) -> Header:
     width, height = size if orientation < 5 else size[::-1]
     if width < 1 or height < 1:
         raise NotAnImage(
@@ -176,6 +188,8 @@ def _header(found: Format, size: tuple[int, int], *, orientation: int, frames: i
         orientation=orientation,
         frames=min(max(frames, 1), MAX_FRAMES_COUNTED),
         has_alpha=has_alpha,
+        scans=scans,
+        end=end,
     )
 
 
@@ -191,41 +205,46 @@ def _png_header(data: bytes) -> Header:
             frames = int.from_bytes(data[part.content : part.content + 4], "big")
         elif part.name == b"tRNS":
             has_alpha = True
-    return _header("png", (width, height), orientation=orientation, frames=frames, has_alpha=has_alpha)
+    end = picture_end(data, "png")
+    return _header("png", (width, height), end=end, orientation=orientation, frames=frames, has_alpha=has_alpha)
 
 
 def _jpeg_header(data: bytes) -> Header:
     frame = jpeg_frame(data)
     if frame is None:
         raise _cut_off("jpeg")
-    orientation = 1
-    for part in jpeg_segments(data):
-        if part.name == b"\xda":
-            break
-        if part.name == b"\xe1" and data.startswith(b"Exif\0\0", part.content):
-            orientation = exif_orientation(data[part.content : part.stop])
-            break
-    return _header("jpeg", frame[:2], orientation=orientation, frames=1, has_alpha=False)
+    parts = list(jpeg_segments(data))  # once: this looks at every byte
+    before = takewhile(lambda part: part.name != b"\xda", parts)
+    exif = (part for part in before if part.name == b"\xe1" and data.startswith(b"Exif\0\0", part.content))
+    first = next(exif, None)
+    return _header(
+        "jpeg",
+        frame[:2],
+        end=parts[-1].stop if parts[-1].name == b"\xd9" else None,
+        orientation=exif_orientation(data[first.content : first.stop]) if first is not None else 1,
+        scans=sum(part.name == b"\xda" for part in parts),
+    )
 
 
 def _webp_header(data: bytes) -> Header:
     if len(data) < 30:
         raise _cut_off("webp")
-    kind = data[12:16]
+    kind, end = data[12:16], picture_end(data, "webp")
     if kind == b"VP8 ":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
-        return _header("webp", (width, height), orientation=1, frames=1, has_alpha=False)
+        return _header("webp", (width, height), end=end)
     if kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
         size = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        return _header("webp", size, orientation=1, frames=1, has_alpha=bool(bits >> 28 & 1))
+        return _header("webp", size, end=end, has_alpha=bool(bits >> 28 & 1))
     if kind != b"VP8X":
         raise _cut_off("webp")
     size = 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
     chunks = list(webp_chunks(data))
     exif = next((data[part.content : part.stop] for part in chunks if part.name == b"EXIF"), b"")
     frames = sum(part.name == b"ANMF" for part in chunks)
-    return _header("webp", size, orientation=exif_orientation(exif), frames=frames, has_alpha=bool(data[20] & 0x10))
+    turned, has_alpha = exif_orientation(exif), bool(data[20] & 0x10)
+    return _header("webp", size, end=end, orientation=turned, frames=frames, has_alpha=has_alpha)
 
 
 def _gif_header(data: bytes) -> Header:
@@ -239,7 +258,7 @@ def _gif_header(data: bytes) -> Header:
                 left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, part.start + 1)
                 width, height = max(width, left + frame_width), max(height, top + frame_height)
             frames += 1
-    return _header("gif", (width, height), orientation=1, frames=frames, has_alpha=has_alpha)
+    return _header("gif", (width, height), end=picture_end(data, "gif"), frames=frames, has_alpha=has_alpha)
 
 
 def _opened_header(data: bytes, found: Format) -> Header:
@@ -255,7 +274,8 @@ def _opened_header(data: bytes, found: Format) -> Header:
     if found in ("avif", "heic"):
         frames = int(getattr(image, "n_frames", 1))
     has_alpha = image.has_transparency_data
-    return _header(found, (width, height), orientation=orientation, frames=frames, has_alpha=has_alpha)
+    end = picture_end(data, found)
+    return _header(found, (width, height), end=end, orientation=orientation, frames=frames, has_alpha=has_alpha)
 
 
 def _check_bmp(data: bytes) -> None:

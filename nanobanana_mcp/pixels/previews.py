@@ -75,7 +75,7 @@ def examine(data: bytes, *, long_side: int = 512, max_bytes: int = SINGLE_BYTES)
 def as_it_is(data: bytes, *, long_side: int, max_bytes: int) -> Thumbnail | None:
     """Return a stored thumbnail of ours without decoding it; None when it is larger than this. Raises NotAnImage."""
     header = read_header(data)
-    whole_picture(data, header)
+    whole_picture(header)
     if len(data) > max_bytes or max(header.width, header.height) > long_side:
         return None
     mime_type: PreviewType = "image/webp" if header.format == "webp" else "image/jpeg"
@@ -140,7 +140,7 @@ def _reduced(
     data: bytes, header: Header, long_side: int, resample: Image.Resampling = Image.Resampling.LANCZOS
 ) -> Image.Image:
     check_bounds(header, data)
-    whole_picture(data, header)
+    whole_picture(header)
     with DECODES:
         # Against a full decode, the measured SSIM of busy pictures is 0.975 at twice the size and 0.988 at three times.
         image = decode(data, header, at_least=_DRAFT_MARGIN * long_side)
