@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 
@@ -24,7 +25,7 @@ from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.pricing import cost
 from nanobanana_mcp.references import worded_roles
 from nanobanana_mcp.run import Brush, Progress, Recipe, Run, Sleep, Stroke
-from nanobanana_mcp.settling import Problem, Settled, nothing_made, settle, shortfalls
+from nanobanana_mcp.settling import Problem, Reading, Settled, nothing_made, settle, shortfalls
 from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import spool, spooled
@@ -67,6 +68,7 @@ class Drawing:
         self._upload_always = upload_always
         self._gate = asyncio.Semaphore(max_concurrency)
         self._workbench = asyncio.Semaphore(AT_WORK)
+        self._readers = ThreadPoolExecutor(2 * AT_WORK, "read")
         self._sleep = sleep
         self._sent = Together(lambda *call_ids: journal.sent(*call_ids))
         self._spooled = Together(lambda *call_ids: journal.spooled(*call_ids))
@@ -316,17 +318,15 @@ class Drawing:
         )
 
     async def _finish(self, run: Run, call: Call, raw: bytes) -> Settled:
-        """The raw answer to the disk first; then what is in it, while the journal notes the first step."""
-        try:
-            await asyncio.to_thread(spool, call.id, raw, self.places)
-        except OSError as error:
-            run.warnings.append(f"The raw answer could not be put aside ({error.strerror}); the disk may be full.")
-        noting = asyncio.create_task(self._spooled(call.id))
-        try:
-            async with self._workbench:
+        """The raw answer goes to the disk while it is looked at; nothing is made of it before it is there."""
+        putting_aside = asyncio.create_task(self._put_aside(run, call, raw))
+        async with self._workbench:
+            reading = Reading(raw, self._readers)
+            noting = await putting_aside
+            try:
                 kept = await asyncio.to_thread(
                     settle,
-                    raw,
+                    reading,
                     plan=run.plan,
                     order=run.order,
                     call=call,
@@ -334,14 +334,22 @@ class Drawing:
                     journal=self._journal,
                     prepare_upload=self._uploads.prepare if self._upload_always and run.plan.recipe is None else None,
                 )
-        finally:
-            with suppress(StudioError):  # the file itself says that it is there
-                await noting
+            finally:
+                with suppress(StudioError):  # the file itself says that it is there
+                    await noting
         base = run.sources[0].record if run.plan.mode == "edit" and run.sources else None
         run.warnings += kept.warnings
         if run.plan.recipe is None:
             run.warnings += shortfalls(kept.record, run.plan, base)
         return kept
+
+    async def _put_aside(self, run: Run, call: Call, raw: bytes) -> asyncio.Task[None]:
+        """The raw answer to the disk; what is returned notes that in the journal."""
+        try:
+            await asyncio.to_thread(spool, call.id, raw, self.places)
+        except OSError as error:
+            run.warnings.append(f"The raw answer could not be put aside ({error.strerror}); the disk may be full.")
+        return asyncio.create_task(self._spooled(call.id))
 
 
 def model_request(plan: Plan, parts: tuple[InputPart, ...]) -> ModelRequest:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.clean import DECODES
 from nanobanana_mcp.pixels.formats import FORMATS, format_of
-from nanobanana_mcp.pixels.header import read_header
+from nanobanana_mcp.pixels.header import Header, read_header
 from nanobanana_mcp.pixels.labels import Label, SourceType
 from nanobanana_mcp.pixels.previews import Thumbnail, examine
 from nanobanana_mcp.plan import Plan
@@ -68,6 +68,7 @@ PrepareUpload = Callable[[ImageRecord, bytes, str, str | None], Upload]
 
 def keep(
     reply: ModelReply,
+    examined: Future[tuple[Header, Thumbnail]],
     *,
     plan: Plan,
     order: Order,
@@ -79,20 +80,19 @@ def keep(
 ) -> Kept:
     """Bytes first, row second: what is cut short here is repeated from the raw answer, with the same outcome.
 
-    `prepare_upload` makes the row of the upload that is to follow. `again` says that this is such a repetition, so that
-    files of the first attempt are taken up and not doubled.
+    `examined` is the picture's header and thumbnail, which another thread makes meanwhile. `prepare_upload` makes the
+    row of the upload that is to follow. `again` says that this is a repetition, so that files of the first attempt are
+    taken up and not doubled.
     Raises SetupError when no disk takes the picture; its raw answer is then still in the spool.
     """
     image_id = f"img_{call.id}"
     warnings: list[str] = []
     mime_type, extension = _named_by_magic(reply.image)
-    with ThreadPoolExecutor(1, "examine") as beside:  # decoding and the disk wait for each other in vain
-        examining = beside.submit(examine, reply.image)
-        path, warning = _write_master(reply.image, extension, image_id, plan, call, places, again=again)
-        sha256 = hashlib.sha256(reply.image).hexdigest()
+    path, warning = _write_master(reply.image, extension, image_id, plan, call, places, again=again)
+    sha256 = hashlib.sha256(reply.image).hexdigest()
     warnings += warning
     try:
-        header, preview = examining.result()
+        header, preview = examined.result()
         width, height = header.width, header.height
     except NotAnImage as error:
         preview, width, height = None, 0, 0

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Container
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from nanobanana_mcp.domain import ImageRecord, is_image_id
@@ -13,7 +14,7 @@ from nanobanana_mcp.library.journal import UNSETTLED, Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.mending import found_again, put_together
 from nanobanana_mcp.plan import load_plan
-from nanobanana_mcp.settling import settle
+from nanobanana_mcp.settling import Reading, settle
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import Presence, drop_spool, drop_unfinished, is_alive, spooled, spooled_calls
 
@@ -97,15 +98,16 @@ class Recovery:
             self._journal.unknown(call.id, message=LOST)
             return Recovered(call_id=call.id, outcome=LOST)
         try:
-            kept = settle(
-                raw,
-                plan=load_plan(order.plan),
-                order=order,
-                call=call,
-                places=self._places,
-                journal=self._journal,
-                again=True,
-            )
+            with ThreadPoolExecutor(2, "read") as readers:
+                kept = settle(
+                    Reading(raw, readers),
+                    plan=load_plan(order.plan),
+                    order=order,
+                    call=call,
+                    places=self._places,
+                    journal=self._journal,
+                    again=True,
+                )
         except (NoPicture, Unreadable) as error:
             return Recovered(call_id=call.id, outcome=str(error))
         except StudioError as error:

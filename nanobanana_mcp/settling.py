@@ -1,5 +1,6 @@
 """From a raw answer to its outcome: a kept picture, or why there is none; and what is told of either."""
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from nanobanana_mcp.domain import Failure, ImageRecord, KeptImage, ModelReply
@@ -8,6 +9,7 @@ from nanobanana_mcp.gemini.reply import NoPicture, Unreadable, read_reply
 from nanobanana_mcp.keeping import PrepareUpload, Shared, child_id, exact_file, keep, keep_made, rescued
 from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.pixels.previews import examine
 from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.pricing import cost
 from nanobanana_mcp.shapes import differences
@@ -36,8 +38,18 @@ class Settled:
     """Further pictures of the same answer; what they cost is in the first one's price."""
 
 
+class Reading:
+    """A raw answer while it is read and its picture is examined: in other threads, since decoding and the disk wait for
+    each other in vain.
+    """
+
+    def __init__(self, raw: bytes, threads: Executor) -> None:
+        self.reply = threads.submit(read_reply, raw)
+        self.examined = threads.submit(lambda: examine(self.reply.result().image))
+
+
 def settle(
-    raw: bytes,
+    reading: Reading,
     *,
     plan: Plan,
     order: Order,
@@ -47,12 +59,12 @@ def settle(
     again: bool = False,
     prepare_upload: PrepareUpload | None = None,
 ) -> Settled:
-    """Read a raw answer that is in the spool and keep its picture; the journal has the outcome when this returns.
+    """Keep the picture of a raw answer that is in the spool; the journal has the outcome when this returns.
 
     Raises NoPicture with Gemini's reason, or Unreadable, whose raw answer stays in the spool.
     """
     try:
-        reply = read_reply(raw)
+        reply = reading.reply.result()
     except NoPicture as error:
         price = cost(plan.choice.spec, error.usage)
         journal.failed(call.id, reason=error.reason, message=str(error), cost_usd=price)
@@ -65,6 +77,7 @@ def settle(
     others, warnings = _keep_others(reply, plan, order, call, places, library)
     kept = keep(
         reply,
+        reading.examined,
         plan=plan,
         order=order,
         call=call,

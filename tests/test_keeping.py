@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.keeping import Kept, keep
 from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.pixels.previews import examine
 from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import read_record, spool, spooled
@@ -43,15 +45,17 @@ class Delivery:
     def keep(self, data: bytes | None = None, *, index: int = 0, again: bool = False) -> Kept:
         reply = ModelReply(image=data or png(7), text="", usage=Usage(prompt=100, image=1120), model_version="m")
         spool(self.calls[index].id, b"{}", self.places)
-        return keep(
-            reply,
-            plan=self.plan,
-            order=self.order,
-            call=self.calls[index],
-            places=self.places,
-            journal=self.journal,
-            again=again,
-        )
+        with ThreadPoolExecutor(1) as threads:
+            return keep(
+                reply,
+                threads.submit(examine, reply.image),
+                plan=self.plan,
+                order=self.order,
+                call=self.calls[index],
+                places=self.places,
+                journal=self.journal,
+                again=again,
+            )
 
     @property
     def library(self) -> Library:
