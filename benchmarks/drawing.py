@@ -84,7 +84,10 @@ def at_once(bench: Bench) -> Iterator[Result]:
 
 
 def many(bench: Bench) -> Iterator[Result]:
-    """Memory over hundreds of pictures: the peak of each stretch, and how it grew after the first ten."""
+    """Memory over hundreds of pictures in a library that exists: each stretch's peak, and how it grew after ten."""
+    with bench.servers("many", bench.contestants()) as servers:
+        for name, server in servers.items():
+            server.call(STATISTICS[name], {})
     with bench.servers("many", bench.contestants()) as servers:
         stretches: dict[Sample, int] = {"4K JPEG": 50, "4K PNG": 50, "1K JPEG": 500}
         for kind, full in stretches.items():
