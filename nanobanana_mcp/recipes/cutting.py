@@ -76,7 +76,7 @@ class Cut:
             cut = await asyncio.to_thread(from_plates, white.data, black.data, source=self.source, label=label)
             if cut.data is not None:
                 return await self._finished(brush, [white, black], cut, cut.data, "white and black plates", number)
-            problem = (cut.problem or "").rstrip(".")
+            problem = _clause(cut.problem)
         colour = await asyncio.to_thread(key_colour, white.data)
         plate = await brush.paint(_on(base, white, "flat", colour))
         strokes.append(plate)
@@ -84,7 +84,7 @@ class Cut:
             raise self._refusal(CHEQUERBOARD, strokes)
         cut = await asyncio.to_thread(from_key, plate.data, colour, source=self.source, label=label)
         if cut.data is None:
-            raise self._refusal(f"{problem}; and on a key colour, {(cut.problem or '').rstrip('.')}", strokes)
+            raise self._refusal(f"{problem}; and on a key colour, {_clause(cut.problem)}", strokes)
         brush.run.warnings.append(
             f"Alpha comes from a key colour ({colour}) because {problem}: soft and see-through parts are less exact."
         )
@@ -124,6 +124,11 @@ class Cut:
             f"No real transparency came of it: {why}. {len(strokes)} answers were paid for{paid} and are kept ({kept}). Name "
             "the subject, or ask for a plainer picture, and try again."
         )
+
+
+def _clause(sentence: str | None) -> str:
+    """A sentence as a part of a longer one."""
+    return f"{(sentence or '')[:1].lower()}{(sentence or '')[1:]}".rstrip(".")
 
 
 def _on(base: ModelRequest, white: Stroke, name: str, colour: str) -> ModelRequest:
