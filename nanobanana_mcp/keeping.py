@@ -355,7 +355,8 @@ def _write_elsewhere(
     *,
     written_after: float | None,
 ) -> Path:
-    path = _rescued(data, stem, extension, image_id, places, written_after)
+    others = (places.output, places.state / "rescued")
+    path = _rescued(data, stem, extension, image_id, others, written_after=written_after)
     if path is not None:
         return path
     if image_id.removeprefix("img_") not in spooled_calls(places):
@@ -369,16 +370,17 @@ def _write_elsewhere(
     ) from error
 
 
-def rescued(data: bytes, image_id: str, prompt: str, call: Call, places: Places) -> Path | None:
-    """Where the bytes are that could not be kept as a picture; None when no disk takes them."""
-    stem = picture_stem(prompt, image_id, call.reserved_at)
-    return _rescued(data, stem, _named_by_magic(data)[1], image_id, places, call.reserved_at.timestamp() - 1)
+def rescued(data: bytes, image_id: str, prompt: str, folder: Path, places: Places, *, since: datetime) -> Path | None:
+    """Where the bytes are that keep_made() did not bring into the library; None when no disk takes them."""
+    stem, extension = picture_stem(prompt, image_id, now()), _named_by_magic(data)[1]
+    folders = (folder, places.output, places.state / "rescued")
+    return _rescued(data, stem, extension, image_id, folders, written_after=since.timestamp() - 1)
 
 
 def _rescued(
-    data: bytes, stem: str, extension: str, image_id: str, places: Places, written_after: float | None
+    data: bytes, stem: str, extension: str, image_id: str, folders: tuple[Path, ...], *, written_after: float | None
 ) -> Path | None:
-    for folder in (places.output, places.state / "rescued"):
+    for folder in folders:
         try:
             return write_new(folder, stem, extension, data, key=image_id, written_after=written_after)
         except OSError:

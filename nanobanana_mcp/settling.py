@@ -131,6 +131,7 @@ def _keep_others(
         model_id=plan.choice.spec.id,
         backend=order.backend,
     )
+    target = Target(folder=plan.target.folder if plan.recipe is None else places.parts)
     kept, warnings = [], []
     for number, data in enumerate(reply.others, 2):
         image_id = other_id(call.id, number)
@@ -142,16 +143,15 @@ def _keep_others(
                 prompt=plan.request.prompt,
                 like=shared,
                 parents=plan.parents,
-                target=Target(folder=plan.target.folder if plan.recipe is None else places.parts),
+                target=target,
                 places=places,
                 library=library,
             )
         except (NotAnImage, OSError) as error:
-            path = rescued(data, image_id, plan.request.prompt, call, places)
+            path = rescued(data, image_id, plan.request.prompt, target.folder, places, since=call.reserved_at)
             where = f"Its bytes are at {path}." if path is not None else "No disk takes it."
-            warnings.append(
-                f"Picture {number} of Gemini's answer is not in the library: {str(error).rstrip('.')}. {where}"
-            )
+            why = str(error).rstrip(".") if isinstance(error, NotAnImage) else error.strerror
+            warnings.append(f"Picture {number} of Gemini's answer is not in the library: {why}. {where}")
             continue
         kept.append(KeptImage(record=record, upload=None, cost_usd=0.0))
         warnings += notes

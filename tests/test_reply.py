@@ -1,8 +1,10 @@
 """Reading an answer: every way of having no picture in words, and which picture and how many tokens otherwise."""
 
 import base64
+import errno
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,20 @@ async def test_a_further_picture_that_does_not_decode_is_kept_and_said(studio: S
     assert len(created.images) == 1
     told = next(warning for warning in created.warnings if "not in the library" in warning)
     assert Path(told.partition("Its bytes are at ")[2].rstrip(".")).read_bytes() == b"no picture at all"
+
+
+async def test_a_further_picture_that_cannot_be_recorded_is_there_once_where_it_is_said_to_be(
+    studio: Studio, model: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("nanobanana_mcp.keeping.write_record", full)
+    model.answers.append(reply(jpeg(comment="1"), jpeg(comment="2")))
+    created = await studio.create(ImageRequest(prompt="a cat", output_path=f"{tmp_path}/sub/"))
+    told = next(warning for warning in created.warnings if "not in the library: No space left on device." in warning)
+    kept = {str(path) for path in tmp_path.rglob("*_*.jpg") if "thumb" not in str(path)}
+    assert kept == {created.images[0].record.path, told.partition("Its bytes are at ")[2].rstrip(".")}
 
 
 async def test_a_picture_that_came_only_as_a_thought_is_better_than_none(emulated: Emulated) -> None:

@@ -140,36 +140,37 @@ class Journal:
 
         Raises BudgetExceeded, or RequestError for an idempotency key that was used for something else.
         """
-        try:
-            return self._reserve(order, n, estimate_usd, limits)
-        except BudgetExceeded:
-            with self.database.write() as connection:
-                _clock(connection)  # once more: the new dates stay although the limits refuse
-            raise
-
-    def _reserve(self, order: Order, n: int, estimate_usd: float, limits: Limits) -> Reservation:
+        refusal: BudgetExceeded | None = None
         with self.database.write() as connection:
+            at = _clock(connection)
             earlier = _earlier(connection, order)
             if earlier is not None:
                 found = connection.execute(_OF_REQUEST, {"which": earlier.id})
                 return Reservation(order=earlier, calls=tuple(_call(row) for row in found), replay=True)
-            at = _clock(connection)
             spending = _spending(connection, order.backend, at)
-            warnings = check(limits, spending, wanted_usd=n * estimate_usd, calls=n, at=at)
-            connection.execute(_ADD_REQUEST, {name: getattr(order, name) for name in _REQUEST_COLUMNS})
-            rows = [
-                {
-                    "id": new_id(),  # the picture's own id will be this with "img_" before it
-                    "request_id": order.id,
-                    "position": position,
-                    "state": "reserved",
-                    "estimate_usd": estimate_usd,
-                    "reserved_at": at,
-                }
-                for position in range(n)
-            ]
-            connection.execute(_ADD_CALLS, rows)
-        made = tuple(Call(**row, cost_usd=None) for row in rows)  # type: ignore[arg-type]  # a row is a dict of mixed values
+            rows: list[dict[str, Any]] = []
+            warnings: list[str] = []
+            try:
+                warnings = check(limits, spending, wanted_usd=n * estimate_usd, calls=n, at=at)
+            except BudgetExceeded as error:
+                refusal = error  # raised behind the transaction: dates that the clock changed stay changed
+            else:
+                connection.execute(_ADD_REQUEST, {name: getattr(order, name) for name in _REQUEST_COLUMNS})
+                rows = [
+                    {
+                        "id": new_id(),  # the picture's own id will be this with "img_" before it
+                        "request_id": order.id,
+                        "position": position,
+                        "state": "reserved",
+                        "estimate_usd": estimate_usd,
+                        "reserved_at": at,
+                    }
+                    for position in range(n)
+                ]
+                connection.execute(_ADD_CALLS, rows)
+        if refusal is not None:
+            raise refusal
+        made = tuple(Call(**row, cost_usd=None) for row in rows)
         return Reservation(order=order, calls=made, replay=False, warnings=tuple(warnings))
 
     def knows(self, key: str) -> bool:

@@ -18,7 +18,8 @@ _ADD = _ROW.on_conflict_do_update(
 
 
 def _sums(name: ColumnElement[str], *order: ColumnElement[str]) -> Select[str, int, int, float]:
-    sums = (func.coalesce(func.sum(days.c[column]), 0) for column in ("pictures", "bytes", "usd"))
+    nothing = {"pictures": 0, "bytes": 0, "usd": 0.0}
+    sums = (func.coalesce(func.sum(days.c[column]), none) for column, none in nothing.items())
     return select(name, *sums).where(days.c.backend == bindparam("whose")).group_by(*order and (name,)).order_by(*order)
 
 

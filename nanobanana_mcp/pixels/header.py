@@ -5,7 +5,6 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import takewhile
 from typing import Final
 
 from PIL import Image
@@ -213,17 +212,15 @@ def _jpeg_header(data: bytes) -> Header:
     frame = jpeg_frame(data)
     if frame is None:
         raise _cut_off("jpeg")
-    parts = list(jpeg_segments(data))  # once: this looks at every byte
-    before = takewhile(lambda part: part.name != b"\xda", parts)
-    exif = (part for part in before if part.name == b"\xe1" and data.startswith(b"Exif\0\0", part.content))
-    first = next(exif, None)
-    return _header(
-        "jpeg",
-        frame[:2],
-        end=parts[-1].stop if parts[-1].name == b"\xd9" else None,
-        orientation=exif_orientation(data[first.content : first.stop]) if first is not None else 1,
-        scans=sum(part.name == b"\xda" for part in parts),
-    )
+    exif, scans, end = b"", 0, None
+    for part in jpeg_segments(data):  # once: this looks at every byte
+        if part.name == b"\xda":
+            scans += 1
+        elif part.name == b"\xd9":
+            end = part.stop
+        elif part.name == b"\xe1" and not scans and not exif and data.startswith(b"Exif\0\0", part.content):
+            exif = data[part.content : part.stop]
+    return _header("jpeg", frame[:2], end=end, orientation=exif_orientation(exif), scans=scans)
 
 
 def _webp_header(data: bytes) -> Header:
