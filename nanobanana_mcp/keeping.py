@@ -101,7 +101,7 @@ def keep(
     record = ImageRecord(
         id=image_id,
         created_at=now(),
-        origin="part" if plan.recipe is not None else "edited" if plan.mode == "edit" else "generated",
+        origin=plan.origin,
         path=str(path),
         thumbnail_path=None,
         mime_type=mime_type,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nanobanana_mcp.domain import Choice, Exact, ImageRequest, Mode, Parent
+from nanobanana_mcp.domain import Choice, Exact, ImageRequest, Mode, Origin, Parent
 from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.storage.writing import Target
 from nanobanana_mcp.tiers import AspectRatio, ModelSpec
@@ -28,6 +28,11 @@ class Plan:
     warnings: tuple[str, ...] = ()
     recipe: str | None = None
     """How the model's answers become a picture, when they are only parts of it; JSON."""
+
+    @property
+    def origin(self) -> Origin:
+        """What the model's own answers are to the library."""
+        return "part" if self.recipe is not None else "edited" if self.mode == "edit" else "generated"
 
     def dump(self) -> str:
         body = asdict(self)

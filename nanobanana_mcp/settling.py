@@ -139,7 +139,7 @@ def _keep_others(
             record, notes = keep_made(
                 data,
                 image_id=image_id,
-                origin="part" if plan.recipe is not None else "edited" if plan.mode == "edit" else "generated",
+                origin=plan.origin,
                 prompt=plan.request.prompt,
                 like=shared,
                 parents=plan.parents,

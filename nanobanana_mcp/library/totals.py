@@ -17,10 +17,11 @@ _ADD = _ROW.on_conflict_do_update(
 )
 
 
-def _sums(name: ColumnElement[str], *order: ColumnElement[str]) -> Select[str, int, int, float]:
+def _sums(name: ColumnElement[str], order: ColumnElement[str] | None = None) -> Select[str, int, int, float]:
     nothing = {"pictures": 0, "bytes": 0, "usd": 0.0}
     sums = (func.coalesce(func.sum(days.c[column]), none) for column, none in nothing.items())
-    return select(name, *sums).where(days.c.backend == bindparam("whose")).group_by(*order and (name,)).order_by(*order)
+    query = select(name, *sums).where(days.c.backend == bindparam("whose"))
+    return query if order is None else query.group_by(name).order_by(order)
 
 
 _SUMS = {

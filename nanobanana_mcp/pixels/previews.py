@@ -19,7 +19,8 @@ SINGLE_BYTES: Final = 57_000
 """One preview: about 76 kB as it is sent, which keeps a one-picture answer below 80 kB."""
 MAX_CELLS: Final = 100
 _QUALITIES: Final = {88: 1.0, 80: 0.55, 65: 0.3, 45: 0.15}
-"""Each with less than the least share of the first one's bytes that a JPEG took at it (of 30 pictures and noises)."""
+"""Each with about the least share of the first one's bytes that a JPEG takes at it; hardly anything but faint noise over
+all of a picture takes less, and then gets a lower quality than would have fitted."""
 _DRAFT_MARGIN: Final = 3
 _REDUCING_GAP: Final = 2.0
 """Pillow averages whole blocks down to twice the size wanted before Lanczos: SSIM 0.998 and more, half the time at 4K."""
