@@ -95,7 +95,7 @@ DOORS_OF: dict[str, tuple[str, ...]] = {
 MODEL_IDS = ("tiers", "emulator")
 """Where the id of a model may be written."""
 
-LONGEST = 400
+LONGEST = 500
 
 ROWS = {module: number for number, (_, row) in enumerate(FLOORS) for module in row}
 

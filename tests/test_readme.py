@@ -45,10 +45,6 @@ def defaults() -> dict[str, str]:
     return dict(zip(variables(), shown, strict=True))
 
 
-def test_the_readme_is_at_most_150_lines() -> None:
-    assert len(README.splitlines()) <= 150
-
-
 def test_the_settings_table_and_the_settings_agree() -> None:
     table = {name.strip("`"): (default, meaning) for name, default, meaning in rows("Settings")}
     expected = {
