@@ -6,14 +6,24 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+INSTALL = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
+	$(BIN)/python -m pip install --quiet --constraint .venv/constraints.txt --editable
+PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["tool"]["uv"]["constraint-dependencies"], sep="\n")
+
+# uv may share .venv: it makes one without pip, and its sync takes away what only the tests need.
+ifeq ($(wildcard $(BIN)/nanobanana),)
+$(shell rm -f .venv/installed)
+endif
+ifeq ($(wildcard $(BIN)/pytest),)
+$(shell rm -f .venv/installed-dev)
+endif
 
 .PHONY: check demo test lint types bench clean
 
 check: lint types test
 
 demo: .venv/installed
-	@$(BIN)/nanobanana-mcp demo
+	@$(BIN)/nanobanana demo
 
 test: .venv/installed-dev
 	@$(BIN)/pytest -q
@@ -31,15 +41,18 @@ bench: .venv/installed-dev
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.venv/installed: pyproject.toml constraints.txt | $(BIN)/python
+.venv/installed: .venv/constraints.txt
 	@echo "Installing into .venv (once; about a minute) ..."
 	@$(INSTALL) .
 	@touch $@
 
-.venv/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+.venv/installed-dev: .venv/constraints.txt
 	@echo "Installing into .venv, with what the tests need (once; about a minute) ..."
 	@$(INSTALL) '.[dev]'
 	@touch .venv/installed $@
+
+.venv/constraints.txt: pyproject.toml | $(BIN)/python
+	@$(BIN)/python -c '$(PINS)' > $@
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and none was found; install it, or name one: make PYTHON=/path/to/python3.12"; exit 1; }

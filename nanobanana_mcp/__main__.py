@@ -1,4 +1,4 @@
-"""The command nanobanana-mcp: the server by default, and a few verbs for people."""
+"""The command nanobanana: the server by default, and a few verbs for people."""
 
 import gc
 import os

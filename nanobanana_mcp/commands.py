@@ -14,9 +14,9 @@ A studio for making and editing pictures with Gemini's image models, as an MCP s
 
 Without a verb it serves MCP over stdin and stdout, which is what a client such as Claude Code starts:
 
-  claude mcp add nanobanana -e GEMINI_API_KEY=your-key -- nanobanana-mcp
+  claude mcp add nanobanana -e GEMINI_API_KEY=your-key -- nanobanana
 
-(give the full path of nanobanana-mcp where it is not on the PATH)."""
+(give the full path of nanobanana where it is not on the PATH)."""
 
 SETTINGS = """\
 The settings are environment variables; the README and .env.example list them. A key comes from
@@ -56,7 +56,7 @@ def _emulator(host: str, port: int) -> int:
         serve(port, host)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        sys.stderr.write(f"nanobanana-mcp emulator: {host}:{port} cannot be listened on ({reason}).\n")
+        sys.stderr.write(f"nanobanana emulator: {host}:{port} cannot be listened on ({reason}).\n")
         return 2
     return 0
 
@@ -71,7 +71,7 @@ def _rebuild() -> int:
         settings = load_settings()
         rebuilt = rebuild(settings.database_path, open_places(settings))
     except SetupError as error:
-        sys.stderr.write(f"nanobanana-mcp rebuild: {error}\n")
+        sys.stderr.write(f"nanobanana rebuild: {error}\n")
         return 2
     sys.stdout.write(
         f"{rebuilt.pictures} pictures with their lineage are in the new library {settings.database_path}.\n"
@@ -85,13 +85,13 @@ def _rebuild() -> int:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="nanobanana-mcp",
+        prog="nanobanana",
         description=ABOUT,
         epilog=SETTINGS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"nanobanana-mcp {__version__}")
+    parser.add_argument("--version", action="version", version=f"nanobanana {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     demo = verbs.add_parser(
         "demo",

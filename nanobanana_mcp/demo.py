@@ -118,17 +118,17 @@ def run_demo(folder: Path | None, *, live: bool, agreed: bool, console: Console 
         _prepare(stage, snapshot=not live)
         anyio.run(_show, stage, environment | stage.variables(), live, console)
     except SetupError as error:
-        sys.stderr.write(f"nanobanana-mcp demo: {error}\n")
+        sys.stderr.write(f"nanobanana demo: {error}\n")
         return 2
     except StudioError as error:
-        sys.stderr.write(f"nanobanana-mcp demo: {error}\nThe server's own words are in {stage.log}\n")
+        sys.stderr.write(f"nanobanana demo: {error}\nThe server's own words are in {stage.log}\n")
         return 1
     return 0
 
 
 async def _show(stage: Stage, environment: dict[str, str], live: bool, console: Console) -> None:
     script: Script = short_tour if live else full_tour
-    words = f"nanobanana-mcp {__version__}: a demo "
+    words = f"nanobanana {__version__}: a demo "
     words += "with Gemini" if live else "with the built-in Gemini emulator: offline, free, no real pictures"
     console.print(words, markup=False, soft_wrap=True)
     began = time.monotonic()
@@ -153,7 +153,7 @@ async def _show(stage: Stage, environment: dict[str, str], live: bool, console: 
             await script(tour, stage.photo)
     seconds = time.monotonic() - began
     kind = "emulated pictures, drawn without Gemini" if tour.emulated else "pictures drawn by Gemini"
-    title = f"nanobanana-mcp demo: {kind} ({datetime.now():%Y-%m-%d})"
+    title = f"nanobanana demo: {kind} ({datetime.now():%Y-%m-%d})"
     stage.sheet.write_bytes(draw_sheet(tour.shown, title))
     console.print()
     console.print(draw_tree(tour.shown), soft_wrap=True)

@@ -71,7 +71,7 @@ def _check_not_lost(database: Path, places: Places) -> None:
     if places.records.is_dir() and next(places.records.glob("img_*.json"), None) is not None:
         raise SetupError(
             f"The library {database} is {'empty' if database.exists() else 'not there'}, but {places.output} has records of "
-            "pictures that were in one; nothing was made anew. Put it back, or run 'nanobanana-mcp rebuild' to make it from "
+            "pictures that were in one; nothing was made anew. Put it back, or run 'nanobanana rebuild' to make it from "
             "those records. For a library that shall begin afresh, name another NANOBANANA_OUTPUT_DIR."
         )
 

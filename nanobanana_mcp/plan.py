@@ -57,7 +57,7 @@ def load_plan(text: str) -> Plan:
         return _load(text)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SetupError(
-            "It was planned by another version of nanobanana-mcp, which this one cannot finish; its raw answer stays in "
+            "It was planned by another version of nanobanana, which this one cannot finish; its raw answer stays in "
             "the spool."
         ) from error
 

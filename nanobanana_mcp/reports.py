@@ -92,7 +92,7 @@ def stats_text(stats: Stats) -> str:
     if stats.forgotten:
         lines.append(
             "The library is empty, but the output folder has records of pictures: if it was lost, end every server and run "
-            "'nanobanana-mcp rebuild'."
+            "'nanobanana rebuild'."
         )
     if stats.missing:
         lines.append(f"{len(stats.missing)} of the newest {LOOKED_AT} pictures have lost their file.")

@@ -33,7 +33,7 @@ def serve(wire: int) -> int:
     try:
         settings = load_settings()
     except SetupError as error:
-        print(f"nanobanana-mcp: {error}", file=sys.stderr)  # noqa: T201 - nobody else listens yet
+        print(f"nanobanana: {error}", file=sys.stderr)  # noqa: T201 - nobody else listens yet
         return 2
     one_heap()
     logging.basicConfig(stream=sys.stderr, level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")

@@ -13,7 +13,7 @@ from nanobanana_mcp.commands import run
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
-    assert capsys.readouterr().out == f"nanobanana-mcp {__version__}\n"
+    assert capsys.readouterr().out == f"nanobanana {__version__}\n"
 
 
 def test_help_tells_how_to_add_the_server_to_claude_code_and_names_the_verbs(

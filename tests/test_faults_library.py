@@ -134,8 +134,8 @@ def _emptied(database: Path) -> None:
         (_a_picture, "damaged"),
         (_newer, "newer version"),
         (_folder, "cannot be"),
-        (Path.unlink, "not there.*nanobanana-mcp rebuild"),
-        (_emptied, "empty.*nanobanana-mcp rebuild"),
+        (Path.unlink, "not there.*nanobanana rebuild"),
+        (_emptied, "empty.*nanobanana rebuild"),
     ],
 )
 async def test_a_library_that_cannot_be_trusted_stops_writes_in_words_and_is_left_as_it_is(

@@ -148,7 +148,7 @@ def test_heic_without_the_extra_is_refused_with_two_ways_out(monkeypatch: pytest
     data = saved(Image.new("RGB", (40, 30), "red"), "HEIF")
     monkeypatch.setattr(formats, "heic_is_readable", lambda: False)
     message = refusal(data)
-    assert "nanobanana-mcp[heic]" in message
+    assert "nanobanana-studio[heic]" in message
     assert "Convert" in message
 
 

@@ -233,7 +233,7 @@ def test_a_library_of_a_newer_version_is_refused_in_words_and_not_changed(tmp_pa
     with _connected(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     before = tree(tmp_path)
-    with pytest.raises(SetupError, match=r"newer version of nanobanana-mcp.*Upgrade nanobanana-mcp"):
+    with pytest.raises(SetupError, match=r"newer version of nanobanana.*Upgrade nanobanana-studio"):
         Database.open(path)
     assert tree(tmp_path) == before
 

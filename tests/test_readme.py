@@ -96,7 +96,7 @@ async def test_the_table_of_tools_has_the_servers_tools() -> None:
 
 def test_every_command_of_ours_that_the_documents_name_exists(capsys: pytest.CaptureFixture[str]) -> None:
     documents = README + (ROOT / "CONTRIBUTING.md").read_text("utf-8") + (ROOT / "CHANGELOG.md").read_text("utf-8")
-    commands = re.findall(r"nanobanana-mcp ([a-z]+(?: --[a-z]+(?: \d+)?)*)`", documents)
+    commands = re.findall(r"nanobanana ([a-z]+(?: --[a-z]+(?: \d+)?)*)`", documents)
     assert len(commands) >= 3
     for command in commands:
         verb, *options = shlex.split(command)

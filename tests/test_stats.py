@@ -158,7 +158,7 @@ async def test_a_callers_own_picture_that_was_converted_is_nobodys_draw(connect:
 async def test_an_empty_library_beside_records_of_pictures_is_said(studio: Studio) -> None:
     studio.places.records.mkdir(parents=True)
     (studio.places.records / "img_1.json").write_text("{}")
-    assert "nanobanana-mcp rebuild" in stats_text(await studio.stats())
+    assert "nanobanana rebuild" in stats_text(await studio.stats())
 
 
 async def test_only_live_uploads_of_this_backend_are_counted(studio: Studio) -> None:

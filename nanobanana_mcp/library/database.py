@@ -187,8 +187,8 @@ def _revision(path: Path) -> str | None:
         return None
     if row[0] > HEAD:
         raise SetupError(
-            f"The library {path} was made by a newer version of nanobanana-mcp (schema {row[0]}, this one knows "
-            f"{HEAD}). Upgrade nanobanana-mcp; nothing was changed."
+            f"The library {path} was made by a newer version of nanobanana (schema {row[0]}, this one knows "
+            f"{HEAD}). Upgrade nanobanana-studio; nothing was changed."
         )
     return str(row[0])
 
@@ -252,7 +252,7 @@ def _locked(path: Path) -> SetupError:
 def _damaged(path: Path) -> SetupError:
     return SetupError(
         f"The library {path} is damaged and was left as it is. Your pictures are not affected. Run "
-        "'nanobanana-mcp rebuild' to make a new library from the pictures' own records."
+        "'nanobanana rebuild' to make a new library from the pictures' own records."
     )
 
 

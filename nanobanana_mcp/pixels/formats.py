@@ -112,7 +112,7 @@ def _format_of_boxes(data: bytes) -> Format:
     if not heic_is_readable():
         raise NotAnImage(
             "This is a HEIC picture, which is not read without an extra. Convert it to JPEG or PNG and pass that, "
-            "or have the operator install nanobanana-mcp[heic]."
+            "or have the operator install nanobanana-studio[heic]."
         )
     return "heic"
 
