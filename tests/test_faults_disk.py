@@ -13,7 +13,6 @@ from faults.processes import Server, recovered, wait_until
 from faults.world import World, world
 
 from nanobanana_mcp.domain import ImageRequest
-from nanobanana_mcp.emulator.control import Delay
 from nanobanana_mcp.errors import SetupError, StudioError
 from nanobanana_mcp.storage import writing
 from nanobanana_mcp.storage.paths import Places
@@ -95,16 +94,17 @@ def fill(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk takes root")
 def test_a_disk_that_fills_after_paying_does_not_lose_the_picture(at: World) -> None:
-    at.emulator.control.queue.extend([None, Delay(seconds=2)])
     at.output.mkdir()
     if os.system(f"mount -t tmpfs -o size=256m tmpfs {at.output}") != 0:
         pytest.skip("this machine lets nobody mount a disk")
     try:
         with Server(at).greet() as server:
             assert server.call("generate_image", prompt="one")[0]
+            at.emulator.control.paused = True
             number = server.begin("generate_image", prompt="two")
             wait_until(lambda: len(at.emulator.requests) == 2, "the request reached Gemini")
             fill(at.output / ".filling")
+            at.emulator.control.paused = False
             well, words = server.outcome(number)
             assert well, words
             assert "No space left" in words

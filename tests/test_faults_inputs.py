@@ -5,6 +5,7 @@ import hashlib
 import io
 import itertools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,10 +31,12 @@ from nanobanana_mcp.storage.reading import read_input
 from nanobanana_mcp.storage.writing import plan_target, write_new
 from nanobanana_mcp.studio import Studio
 
-ONE_ANSWER_S = 10.0
+ONE_ANSWER_S = 300.0
+"""An answer that takes longer never comes; the machine may be busy."""
 MASKED = "masked"
-MEANWHILE_S = 4.0
-"""How long another call may take while the worst is refused; generous, since the machine may be busy."""
+MOST_CALLS = 300_000
+"""Three times what the worst takes, a JPEG of 2,000 scans."""
+TRIES = 3000
 
 
 async def said(client: Client[Any], arguments: dict[str, Any]) -> str:
@@ -74,14 +77,13 @@ async def test_no_hostile_input_is_sent_waited_for_or_masked_and_other_calls_go_
     files = tmp_path / "files"
     files.mkdir()
     studio = make_studio(uploading="never")
-    waits: list[float] = []
+    looks, enough = 0, asyncio.Event()
 
     async def look(client: Client[Any]) -> None:
-        while True:
-            began = time.monotonic()
-            await client.call_tool("output_stats", {"recent": 0})
-            waits.append(time.monotonic() - began)
-            await asyncio.sleep(0.05)
+        nonlocal looks
+        while not enough.is_set():
+            await asyncio.wait_for(client.call_tool("output_stats", {"recent": 0}), ONE_ANSWER_S)
+            looks += 1
 
     async with connect(open_it=lambda: studio) as client:
         await said(client, {"prompt": "the first, so that there is a state to name"})
@@ -93,12 +95,12 @@ async def test_no_hostile_input_is_sent_waited_for_or_masked_and_other_calls_go_
             cases.append({"prompt": "a", "input_images": [str(files / name)]})
         assert len(cases) >= 300
         answers = [await said(client, case) for case in cases]
-        looking.cancel()
+        enough.set()
+        await looking
     assert [case for case, answer in zip(cases, answers, strict=True) if answer == MASKED] == []
     assert sum(map(bool, answers)) > 200
     check_what_left(model, set())
-    assert max(waits) < MEANWHILE_S
-    assert len(waits) > 20
+    assert looks > 20
     assert {name: kept for name, kept in tree(project).items() if name in mine} == mine
     assert all(name.startswith(("notes", "holiday")) for name in set(tree(project)) - set(mine))
     assert not Path("/tmp/owned").exists()
@@ -170,18 +172,29 @@ def opened(places: Places, model: FakeModel) -> Iterator[Client[Any]]:
     yield Client(build_server(Settings(NANOBANANA_OUTPUT_DIR=places.output), Opening(lambda: studio)))
 
 
-@pytest.mark.parametrize("name", sorted(hostile.bombs()))
-def test_a_bomb_is_refused_or_bounded_by_its_header_within_a_moment(name: str) -> None:
-    data = hostile.bombs()[name]
-    began = time.process_time()
+@contextmanager
+def counted_calls() -> Iterator[list[str]]:
+    """The events of calls and returns while the block runs: work that is the same on every machine, unlike time."""
+    events: list[str] = []
+    sys.setprofile(lambda _frame, event, _argument: events.append(event))
     try:
-        header = read_header(data)
-        check_bounds(header, data)
-    except StudioError as error:
-        assert len(str(error)) < 500
-    else:
-        assert header.width * header.height <= 60_000_000
-    assert time.process_time() - began < 2.0
+        yield events
+    finally:
+        sys.setprofile(None)
+
+
+@pytest.mark.parametrize("name", sorted(hostile.bombs()))
+def test_a_bomb_is_refused_or_bounded_by_its_header_with_little_work(name: str) -> None:
+    data = hostile.bombs()[name]
+    with counted_calls() as calls:
+        try:
+            header = read_header(data)
+            check_bounds(header, data)
+        except StudioError as error:
+            assert len(str(error)) < 500
+        else:
+            assert header.width * header.height <= 60_000_000
+    assert len(calls) < MOST_CALLS
 
 
 @contextmanager
@@ -235,8 +248,7 @@ def narrow(tmp_path: Path) -> Iterator[Places]:
 def test_a_racing_link_never_leads_a_read_out_of_the_allowed_folders(narrow: Places) -> None:
     foreign = hashlib.sha256((narrow.base / "outside" / "a.png").read_bytes()).digest()
     read = refused = 0
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
+    while read + refused < TRIES or not (read > 20 and refused > 20):
         try:
             _, data = read_input(str(narrow.allowed[0] / "door" / "a.png"), narrow)
         except StudioError:
@@ -244,15 +256,12 @@ def test_a_racing_link_never_leads_a_read_out_of_the_allowed_folders(narrow: Pla
             continue
         assert hashlib.sha256(data).digest() != foreign, "a foreign byte was read"
         read += 1
-    assert read > 20
-    assert refused > 20
 
 
 @pytest.mark.slow
 def test_a_racing_link_never_leads_a_write_out_of_the_allowed_folders(narrow: Places) -> None:
     written = failed = 0
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
+    while written + failed < TRIES or not (written > 20 and failed > 20):
         try:
             target = plan_target(str(narrow.allowed[0] / "door") + os.sep, narrow)
             write_new(target.folder, "b", ".png", b"bytes", key=f"img_{written}")
@@ -260,5 +269,3 @@ def test_a_racing_link_never_leads_a_write_out_of_the_allowed_folders(narrow: Pl
             failed += 1
             continue
         written += 1
-    assert written > 20
-    assert failed > 20

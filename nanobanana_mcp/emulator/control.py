@@ -187,6 +187,7 @@ class Control:
     sends a thought in words and one as a picture when includeThoughts is set; "text" and "images" send them always.
     `text` is said before the picture. `valid_keys` None takes any well-formed key. `revive` names retired models that
     answer again, by the id of their preview too. `serial` prints the number of the repetition into the picture.
+    `paused` holds back every granted call, before it is drawn and charged, for as long as it is set.
     `cheap` answers with ready pictures and does not decode inputs. `signature_ttl_s` None: signatures do not expire.
     `batch_s` is how long a batch stays pending; it is done at the first look after that.
     """
@@ -198,6 +199,7 @@ class Control:
     thoughts: Literal["asked", "never", "text", "images"] = "asked"
     text: str = ""
     latency_s: float = 0.0
+    paused: bool = False
     cheap: bool = False
     serial: bool = False
     valid_keys: set[str] | None = None

@@ -19,6 +19,9 @@ from nanobanana_mcp.emulator.wire import GoogleError
 BATCH_PRICE = 0.5
 """What a batch pays of every price."""
 
+LOOK_S = 0.01
+"""How often a call that is held back looks whether it may go on."""
+
 
 class Desk:
     """Answers requests that are parsed; `charges` is where it books what Google would bill."""
@@ -62,6 +65,8 @@ class Desk:
         delay = self._control.latency_s + (behaviour.seconds if isinstance(behaviour, Delay) else 0)
         if delay:
             await asyncio.sleep(delay)
+        while self._control.paused:
+            await asyncio.sleep(LOOK_S)
         answer = await self._draw(ask, behaviour)
         if isinstance(behaviour, Huge):
             return delivery.flood(behaviour)

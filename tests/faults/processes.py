@@ -12,8 +12,8 @@ from typing import Any
 
 from faults.world import KEY, World
 
-LONGEST_S = 40.0
-"""A wait beyond this is a failure: everything here is bounded by less."""
+LONGEST_S = 300.0
+"""A wait beyond this is a failure. What is waited for takes seconds; a busy machine may take ten times as long."""
 
 
 class Server:
