@@ -16,7 +16,7 @@ from nanobanana_mcp.domain import Backend, ImageRecord, Operation, Upload, count
 from nanobanana_mcp.errors import RequestError, SetupError
 from nanobanana_mcp.library.pictures import KeptFile, Library
 from nanobanana_mcp.model import ImageModel
-from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.paths import Places, is_text, printable
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.state import find_in_trash, write_record
 from nanobanana_mcp.storage.writing import free_name, move_new
@@ -182,7 +182,7 @@ class Maintenance:
         missing = [file for file in self._library.files() if not os.path.lexists(file.path)]
         untracked = untracked_files(self._library, self._places)
         sizes = {file.bytes for file in missing}
-        alike = (path for path in untracked if _size(path) in sizes)
+        alike = (path for path in untracked if _size(path) in sizes and is_text(path))
         by_content = {hashlib.sha256(read_own(path) or b"").hexdigest(): path for path in alike}
         trash_has_any = self._places.trash.is_dir() and any(self._places.trash.iterdir())
         for file in missing:
@@ -208,7 +208,7 @@ class Maintenance:
         if others:
             survey.findings.append(
                 f"{counted(len(others), 'file')} in the output folder not made by the studio and never touched, "
-                f"such as {others[0]}."
+                f"such as {printable(others[0])}."
             )
 
     def _restorable(self, survey: _Survey, image_ids: tuple[str, ...]) -> None:

@@ -7,12 +7,12 @@ from typing import NoReturn
 import httpx2
 
 from nanobanana_mcp.domain import ModelRequest
-from nanobanana_mcp.errors import SetupError
+from nanobanana_mcp.errors import RequestError, SetupError
 from nanobanana_mcp.gemini.client import Gemini, RemoteFile
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.settings import Settings, project_folder
-from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.paths import Places, check_words
 from nanobanana_mcp.studio import Studio
 from nanobanana_mcp.tiers import BY_ID, DEFAULTS, ModelSpec, TierName
 
@@ -98,10 +98,18 @@ def open_model(settings: Settings) -> ImageModel:
 
 
 def open_places(settings: Settings) -> Places:
-    """Relative paths are relative to the project that the client has open."""
+    """Relative paths are relative to the project that the client has open. Raises SetupError for a folder whose name
+    the library cannot keep.
+    """
+    output, state = _resolved(settings.output_dir), _resolved(settings.state_dir)
+    for folder, named_by in ((output, "NANOBANANA_OUTPUT_DIR"), (state, "NANOBANANA_DATABASE_URL")):
+        try:
+            check_words(folder)
+        except RequestError as error:
+            raise SetupError(f"{named_by}: {error}") from error
     return Places(
-        output=_resolved(settings.output_dir),
-        state=_resolved(settings.state_dir),
+        output=output,
+        state=state,
         base=project_folder(),
         allowed=tuple(_resolved(folder) for folder in settings.allowed_dirs),
     )

@@ -61,7 +61,7 @@ def stats_structure(stats: Stats) -> dict[str, Any]:
         "by_day": _totals(stats.by_day),
         "recent": [_recent(record) for record in stats.recent],
         "missing_files": [record.path for record in stats.missing[:SHOWN]],
-        "untracked_files": [str(path) for path in stats.untracked[:SHOWN]],
+        "untracked_files": [printable(path) for path in stats.untracked[:SHOWN]],
         "live_uploads": {"count": stats.live_uploads, "bytes": stats.live_upload_bytes},
         "undelivered": list(stats.undelivered),
         "unknown_outcomes": [

@@ -54,6 +54,33 @@ def test_servers_killed_at_random_lose_no_picture_that_was_paid_for(at: World) -
     check(at)
 
 
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"TZ": "XXX-25"},
+        {"TZ": "XXX+26:59"},
+        {"TZ": "no/such:zone"},
+    ],
+    ids=["ascii", "a day ahead", "a day behind", "no zone"],
+)
+def test_a_picture_is_kept_in_any_locale_and_any_time_zone(at: World, environment: dict[str, str]) -> None:
+    with Server(at, **environment).greet() as server:
+        for n in (1, 2):
+            well, words = server.call("generate_image", prompt="Ein Bär isst バナナ 🍌", n=n)
+            assert well, words
+        well, words = server.call("convert_image", image=str(next(at.output.glob("*isst*"))), width=20)
+        assert well, words
+        if "LC_ALL" in environment:
+            well, words = server.call("generate_image", prompt="a cat", output_path=str(at.root / "Bär.png"))
+            assert not well
+            assert "PYTHONUTF8=1" in words
+    assert len(at.emulator.charges) == 3
+    assert set(at.states()) == {"done"}
+    assert all(path.name.isascii() or "LC_ALL" not in environment for path in at.output.glob("*"))
+    recovered(at)
+
+
 def test_a_client_that_closes_stdin_while_a_picture_is_drawn_finds_it_later_without_a_charge(at: World) -> None:
     at.emulator.control.paused = True
     with Server(at).greet() as server:

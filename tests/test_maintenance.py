@@ -85,6 +85,16 @@ async def test_done_twice_it_finds_nothing_more_to_do(operation: Operation, stud
     assert (await studio.maintain(operation, dry_run=False, **for_old(operation, keep_count=0))).deeds == ()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="names of Windows are Unicode")
+async def test_a_file_whose_name_is_no_text_disturbs_no_operation(studio: Studio) -> None:
+    mine = _old(studio, "mine.png")
+    Path(str(mine.path)).rename(os.fsdecode(os.fsencode(studio.places.output) + b"/\xff.png"))
+    (finding, others) = (await studio.maintain("database_hygiene", dry_run=False)).findings
+    assert "is missing" in finding
+    assert others.encode()
+    assert len((await studio.stats()).untracked) == 1
+
+
 async def test_old_pictures_go_to_the_trash_with_their_bytes(studio: Studio) -> None:
     kept = _old(studio, "sub/old.png", data=b"bytes")
     report = await _clean(studio)

@@ -175,8 +175,8 @@ class Library:
         yield from self._pages(images.c.trash_path.is_not(None))
 
     def known_paths(self, paths: Iterable[str]) -> set[str]:
-        """Those of `paths` that some record names."""
-        wanted = list(paths)
+        """Those of `paths` that some record names; the library is in UTF-8 and has no path that is not."""
+        wanted = [path for path in paths if path.isascii() or path.encode(errors="ignore").decode() == path]
         found: set[str] = set()
         with self.database.read() as connection:
             for start in range(0, len(wanted), _MANY):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,11 +77,14 @@ def named_path(text: str, places: Places) -> Path:
     path = Path(text)
     if path.parts[:1] == ("~",):
         path = Path.home().joinpath(*path.parts[1:])
-    return path if path.is_absolute() else places.base / path
+    path = path if path.is_absolute() else places.base / path
+    check_words(path)
+    return path
 
 
 def check_readable(path: Path, places: Places) -> None:
     """Refuse a resolved path that may not be read: hidden folders, our own state, outside the allowed folders."""
+    check_words(path)
     if _is_ours(path, places):
         raise NotAllowed(
             f"{printable(path)} belongs to the studio's own records. Use the picture's id (img_...) or the path of the full picture."
@@ -95,6 +99,7 @@ def check_readable(path: Path, places: Places) -> None:
 
 def check_writable(path: Path, places: Places) -> None:
     """Refuse a resolved folder that pictures may not be written to."""
+    check_words(path)
     if _is_ours(path, places):
         raise NotAllowed(
             f"output_path {printable(path)} is the studio's own folder; name another, or leave output_path out."
@@ -106,6 +111,25 @@ def check_writable(path: Path, places: Places) -> None:
         raise NotAllowed(
             f"output_path {printable(path)} is in a hidden folder ({printable(hidden)}); name another, or leave output_path out."
         )
+
+
+def check_words(path: Path) -> None:
+    """Raise RequestError for a path that this process cannot name on its disk, or that the library, which is in UTF-8,
+    cannot keep: so it is with letters beyond ASCII where the locale is not UTF-8.
+    """
+    try:
+        os.fsencode(path)
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"{printable(path)} has letters that do not go through this process's locale, in which names are "
+            f"{sys.getfilesystemencoding()}; start the server with PYTHONUTF8=1, or use a path in plain ASCII."
+        ) from error
+
+
+def is_text(path: Path) -> bool:
+    """Whether the library can keep a path that was found on the disk, where names need not be UTF-8."""
+    return str(path).encode(errors="ignore").decode() == str(path)
 
 
 def _is_ours(path: Path, places: Places) -> bool:
@@ -134,14 +158,28 @@ def _hidden_part(path: Path, places: Places) -> str | None:
 def picture_stem(prompt: str, image_id: str, at: datetime) -> str:
     """A name for people: the local date, a few words of the prompt, the end of the id."""
     words = slug(prompt)
-    day = at.astimezone().strftime("%Y-%m-%d")
+    day = _local(at).strftime("%Y-%m-%d")
     return "_".join(part for part in (day, words, image_id[-6:]) if part)
 
 
+def _local(at: datetime) -> datetime:
+    """In the machine's own time; as it is where that is none, such as TZ=XXX-25."""
+    try:
+        return at.astimezone()
+    except (ValueError, OverflowError, OSError):
+        return at
+
+
 def slug(text: str, *, max_bytes: int = 60) -> str:
-    """A few words as a file name any system takes: letters and digits of every script, hyphens between."""
+    """A few words as a file name any system takes: letters and digits of every script that this process can write in
+    names, else of ASCII; hyphens between.
+    """
     normal = unicodedata.normalize("NFC", text[:400])
     kept = "".join(c.lower() if unicodedata.category(c)[0] in "LN" else "-" for c in normal)
+    try:
+        os.fsencode(kept)
+    except UnicodeEncodeError:  # a locale that is not UTF-8, which must not be found out after paying
+        kept = unicodedata.normalize("NFKD", kept).encode("ascii", "ignore").decode()
     words = [word for word in kept.split("-") if word]
     chosen = ""
     for word in words[:8]:
