@@ -28,7 +28,7 @@ from nanobanana_mcp.run import Brush, Progress, Recipe, Run, Sleep, Stroke
 from nanobanana_mcp.settling import Problem, Reading, Settled, nothing_made, settle, shortfalls
 from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import spool, spooled
+from nanobanana_mcp.storage.state import spool, spool_path
 from nanobanana_mcp.stored import sendable
 from nanobanana_mcp.together import Together
 from nanobanana_mcp.uploads import Uploads
@@ -234,7 +234,13 @@ class Drawing:
         told = UnknownOutcome(
             f"{what}. What came of this picture is not known; it may have cost ${call.estimate_usd:.3f}."
         )
-        if not await asyncio.to_thread(spooled, call.id, self.places):  # else recovery still makes a picture of it
+        path = await asyncio.to_thread(spool_path, call.id, self.places)
+        if path is not None:
+            told = UnknownOutcome(
+                f"{what}. The picture's raw answer was paid for and is kept at {path}; maintenance with operation 'recover', "
+                "or the next start, makes a picture of it."
+            )
+        else:
             with suppress(StudioError):
                 await asyncio.to_thread(self._journal.unknown, call.id, message=str(told))
         return run.problem(call, told, "INTERNAL", call.estimate_usd)

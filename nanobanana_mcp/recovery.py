@@ -2,9 +2,11 @@
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from nanobanana_mcp.domain import ImageRecord, is_image_id
 from nanobanana_mcp.errors import SetupError, StudioError
@@ -16,11 +18,25 @@ from nanobanana_mcp.mending import found_again, put_together
 from nanobanana_mcp.plan import load_plan
 from nanobanana_mcp.settling import Reading, settle
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import Presence, drop_spool, drop_unfinished, is_alive, spooled, spooled_calls
+from nanobanana_mcp.storage.state import (
+    Presence,
+    count_try,
+    drop_spool,
+    drop_unfinished,
+    forget_tries,
+    is_alive,
+    spool_path,
+    spooled,
+    spooled_calls,
+)
 
 logger = logging.getLogger(__name__)
 
 NEVER_SENT = "The process was ended before the request was sent; nothing was charged."
+TRIES = 5
+"""How often an answer is worked on before it is set aside: a start may be cut short by the one before it."""
+
+MAX_TRACE = 4000
 LOST = "The process was ended while Gemini was drawing, so the answer is lost; it may have been charged."
 
 
@@ -31,6 +47,12 @@ class Recovered:
     call_id: str
     outcome: str
     record: ImageRecord | None = None
+    stumbled: bool = False
+    """Whether an error of the program kept it from being finished."""
+
+
+def _some(one: Recovered | None) -> list[Recovered]:
+    return [one] if one is not None else []
 
 
 class Recovery:
@@ -48,7 +70,7 @@ class Recovery:
         self._running = running
         self._one_at_a_time = threading.Lock()
 
-    def left_behind(self, own: str | None = None) -> list[tuple[Order, Call]]:
+    def left_behind(self, own: str | None) -> list[tuple[Order, Call]]:
         """Open calls of processes that no longer run, and of this one, `own`, where it could not finish them."""
         alive: dict[str, bool] = {}
         found = []
@@ -61,8 +83,12 @@ class Recovery:
                 found.append((order, call))
         return found
 
-    def recover(self) -> list[Recovered]:
-        """Bring every call that was left behind to an end, once, whichever process does it."""
+    def recover(self, *, asked: bool = False) -> list[Recovered]:
+        """Bring every call that was left behind to an end, once, whichever process does it; each by itself, so that what
+        befalls one keeps no other from coming home.
+
+        `asked`, by a person and not by a start, tries again what was set aside.
+        """
         with self._one_at_a_time:
             presence = self._presence()
             owned: set[str] = set()
@@ -74,22 +100,80 @@ class Recovery:
                 if taken is None:
                     continue
                 owned.add(order.id)
-                found += [self._end(taken[0], call) for call in taken[1]]
-            found += [mended for order_id in owned if (mended := self._put_together(order_id)) is not None]
-            found += self._adopt()
+                found += [self._end(taken[0], call, asked=asked) for call in taken[1]]
+            if asked:
+                for order, call in self._aside(presence.name):
+                    if self._journal.take_over(order.id, dead=order.process, process=presence.name) is not None:
+                        owned.add(order.id)
+                        found.append(self._end(order, call, asked=True))
+            for order_id in owned:
+                found += _some(self._by_itself(order_id, partial(self._put_together, order_id)))
+            found += self._adopt(asked=asked)
             self._sweep(presence)
             return found
 
-    def preview(self) -> list[Recovered]:
-        """What recover() would do, doing nothing."""
-        return [Recovered(call_id=call.id, outcome=self._foreseen(call)) for _, call in self.left_behind()]
+    def preview(self, own: str | None) -> list[Recovered]:
+        """What recover() would do when it is asked for, doing nothing; `own` is this process's name if it has one."""
+        left = [*self.left_behind(own), *self._aside(own)]
+        return [Recovered(call_id=call.id, outcome=self._foreseen(call)) for _, call in left]
+
+    def _aside(self, own: str | None) -> list[tuple[Order, Call]]:
+        """Calls that could not be finished and whose raw answers are kept, of processes that no longer run or our own."""
+        found = []
+        for call_id in spooled_calls(self._places):
+            known = self._journal.with_call(call_id)
+            if known is None or known[1].state != "unknown" or known[0].id in self._running:
+                continue
+            if known[0].process == own or not is_alive(known[0].process, self._places):
+                found.append(known)
+        return found
 
     def _foreseen(self, call: Call) -> str:
-        if spooled(call.id, self._places) is not None:
-            return "its answer is on the disk and would be kept as a picture"
+        if spool_path(call.id, self._places) is not None:
+            again = "could not be finished before and would be tried again" if call.state == "unknown" else ""
+            return f"its answer is on the disk and {again or 'would be kept as a picture'}"
         return "it was never sent; nothing was charged" if call.state == "reserved" else LOST
 
-    def _end(self, order: Order, call: Call) -> Recovered:
+    def _by_itself(self, call_id: str, finish: Callable[[], Recovered | None]) -> Recovered | None:
+        """Do one thing, whatever befalls it: `stumbled` when that was nothing that anybody foresaw."""
+        try:
+            return finish()
+        except StudioError as error:
+            return Recovered(call_id=call_id, outcome=f"could not be finished now: {error}")
+        except OSError as error:
+            return Recovered(call_id=call_id, outcome=f"could not be finished now ({error.strerror})")
+        except Exception as error:  # noqa: BLE001 - else the next start meets it first again, and finishes nothing behind
+            place = "".join(traceback.format_exception(error, limit=-20))[-MAX_TRACE:]
+            logger.error("Finishing %s ended in an error of the program:\n%s", call_id, place)
+            outcome = f"could not be finished: the program stumbled ({type(error).__name__}; its log has the place)"
+            return Recovered(call_id=call_id, outcome=outcome, stumbled=True)
+
+    def _end(self, order: Order, call: Call, *, asked: bool) -> Recovered:
+        """Settle one call. After TRIES attempts that stumbled, or that ended their process, it is set aside."""
+        tried = count_try(call.id, self._places)  # beforehand, since it may be this process's end
+        if tried <= TRIES or asked:
+            found = self._by_itself(call.id, partial(self._settle, order, call))
+            assert found is not None
+            if not found.stumbled:
+                forget_tries(call.id, self._places)
+            if not found.stumbled or tried < TRIES:
+                return found
+        aside = self._by_itself(call.id, partial(self._set_aside, call))
+        assert aside is not None
+        return aside
+
+    def _set_aside(self, call: Call) -> Recovered:
+        path = spool_path(call.id, self._places)
+        message = f"It could not be finished in {TRIES} attempts and was set aside; it may have been charged."
+        if path is not None:
+            message += (
+                f" Its raw answer is kept at {path}; maintenance with operation 'recover' tries it again, which a newer "
+                "version may bring off."
+            )
+        self._journal.unknown(call.id, message=message)
+        return Recovered(call_id=call.id, outcome=message, stumbled=True)
+
+    def _settle(self, order: Order, call: Call) -> Recovered:
         raw = spooled(call.id, self._places)
         if raw is None and call.state == "reserved":
             self._journal.failed(call.id, reason="NEVER_SENT", message=NEVER_SENT, cost_usd=0.0)
@@ -110,8 +194,6 @@ class Recovery:
                 )
         except (NoPicture, Unreadable) as error:
             return Recovered(call_id=call.id, outcome=str(error))
-        except StudioError as error:
-            return Recovered(call_id=call.id, outcome=f"could not be finished now: {error}")
         return Recovered(call_id=call.id, outcome=f"kept as {kept.record.id} at {kept.record.path}", record=kept.record)
 
     def _put_together(self, order_id: str) -> Recovered | None:
@@ -129,10 +211,7 @@ class Recovery:
         if any(found_again(plan, record, library, cost_usd=call.cost_usd) for call, record in parts):
             return None
         for call, record in reversed(parts):
-            try:
-                image = put_together(plan, record, library, self._places, cost_usd=call.cost_usd)
-            except StudioError as error:
-                return Recovered(call_id=call.id, outcome=f"could not be finished now: {error}")
+            image = put_together(plan, record, library, self._places, cost_usd=call.cost_usd)
             if image is not None:
                 made = image.record
                 return Recovered(call_id=call.id, outcome=f"put together as {made.id} at {made.path}", record=made)
@@ -141,21 +220,30 @@ class Recovery:
             call_id=parts[-1][0].id, outcome=f"its picture was not put together; its parts are kept: {kept}"
         )
 
-    def _adopt(self) -> list[Recovered]:
+    def _adopt(self, *, asked: bool) -> list[Recovered]:
         """Keep the pictures of answers that no row names, which a rebuilt library leaves in the spool."""
         found = []
         for call_id in spooled_calls(self._places):
             if self._journal.state_of(call_id) is not None or not is_image_id(f"img_{call_id}"):
                 continue
-            raw = spooled(call_id, self._places)
-            try:
-                record = keep_orphan(call_id, raw or b"", self._places, Library(self._journal.database))
-            except StudioError as error:
-                logger.warning("An answer in the spool that no row names cannot be kept: %s", error)
+            if count_try(call_id, self._places) > TRIES and not asked:
                 continue
-            drop_spool(call_id, self._places)
-            found.append(Recovered(call_id=call_id, outcome=f"kept as {record.id} at {record.path}", record=record))
+            adopted = self._by_itself(call_id, partial(self._adopted, call_id))
+            assert adopted is not None
+            if not adopted.stumbled:
+                forget_tries(call_id, self._places)
+            if adopted.record is None:
+                logger.warning("An answer in the spool that no row names cannot be kept: %s", adopted.outcome)
+            if adopted.record is not None or asked:
+                found.append(adopted)
         return found
+
+    def _adopted(self, call_id: str) -> Recovered:
+        record = keep_orphan(
+            call_id, spooled(call_id, self._places) or b"", self._places, Library(self._journal.database)
+        )
+        drop_spool(call_id, self._places)
+        return Recovered(call_id=call_id, outcome=f"kept as {record.id} at {record.path}", record=record)
 
     def _sweep(self, presence: Presence) -> None:
         """Drop raw answers whose picture is kept, since a process may end between the two, and writes cut short."""

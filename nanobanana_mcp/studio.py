@@ -238,9 +238,9 @@ class Studio:
             collect, self.library, self.journal, self.places, self.backend, self.limits, recent
         )
 
-    async def recover(self) -> list[Recovered]:
+    async def recover(self, *, asked: bool = False) -> list[Recovered]:
         """Finish or report what dead processes left behind; at every start, and when asked."""
-        return await asyncio.to_thread(self._recovery.recover)
+        return await asyncio.to_thread(self._recovery.recover, asked=asked)
 
     async def knows(self, key: str) -> bool:
         """Whether a request with this key was made before."""
@@ -291,7 +291,8 @@ class Studio:
         """Tidy up; a dry run lists the very deeds that the real run does."""
         check_options(operation, max_age_hours=max_age_hours, keep_count=keep_count, image_ids=image_ids)
         if operation == "recover":
-            found = await asyncio.to_thread(self._recovery.preview) if dry_run else await self.recover()
+            own = self._presence.name if "_presence" in self.__dict__ else None
+            found = await (asyncio.to_thread(self._recovery.preview, own) if dry_run else self.recover(asked=True))
             return Report(
                 operation=operation,
                 dry_run=dry_run,
@@ -372,7 +373,11 @@ class Studio:
                 outcomes = await asyncio.to_thread(self._recovery.recover)
                 order, calls = await asyncio.to_thread(self.journal.order, order.id)
                 if any(call.state in UNSETTLED for call in calls):
-                    why = " ".join(one.outcome for one in outcomes) or "its answer cannot be read back now."
+                    ids = {call.id for call in calls}
+                    why = (
+                        " ".join(one.outcome for one in outcomes if one.call_id in ids)
+                        or "its answer cannot be read back now."
+                    )
                     raise SetupError(f"This request was made before and {why} Call again later; nothing is charged.")
                 break
             if waited > REPLAY_S:

@@ -297,13 +297,22 @@ def _too_broad(node: ast.AST) -> bool:
     return False
 
 
+CATCHES_EVERYTHING = {
+    "nanobanana_mcp/recovery.py": 1,  # what befalls one paid call keeps no other from coming home; logged, and told
+}
+
+
 def test_a_bug_looks_like_a_bug() -> None:
+    found: dict[str, list[int]] = {}
+    for path in (*_files(), *sorted((ROOT / "migrations").rglob("*.py"))):
+        for node in ast.walk(_tree(path)):
+            if _too_broad(node):
+                found.setdefault(str(path.relative_to(ROOT)), []).append(getattr(node, "lineno", 0))
     _said(
         [
-            f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)} catches everything; name what is expected."
-            for path in (*_files(), *sorted((ROOT / "migrations").rglob("*.py")))
-            for node in ast.walk(_tree(path))
-            if _too_broad(node)
+            f"{path}: lines {lines} catch everything; name what is expected."
+            for path, lines in found.items()
+            if len(lines) > CATCHES_EVERYTHING.get(path, 0)
         ]
     )
 

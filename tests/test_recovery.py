@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 from conftest import Connect
 from fakes import Died, FakeModel, jpeg, photo, refusal, reply
 
-from nanobanana_mcp import keeping
-from nanobanana_mcp.domain import ImageRequest
+from nanobanana_mcp import keeping, recovery
+from nanobanana_mcp.domain import ImageRequest, new_id
 from nanobanana_mcp.errors import ServiceError, SetupError, StudioError
 from nanobanana_mcp.library.journal import Journal
 from nanobanana_mcp.storage.paths import Places
@@ -90,6 +91,97 @@ async def test_a_request_that_found_no_disk_comes_home_when_it_is_repeated_with_
     assert Path(str(created.images[0].record.path)).read_bytes() == jpeg_of(model)
     assert len(model.requests) == 1
     assert len(_rows(studio, "SELECT id FROM calls")) == 1
+
+
+def _stumble(monkeypatch: pytest.MonkeyPatch, error: BaseException, *over: str) -> None:
+    """Whatever is done with the answers of these calls ends in an error that nobody foresaw."""
+    real = recovery.settle
+
+    def settle(*given: Any, **named: Any) -> Any:
+        if named["call"].id in over:
+            raise error
+        return real(*given, **named)
+
+    monkeypatch.setattr(recovery, "settle", settle)
+
+
+async def _left_with_answers(studio: Studio, model: FakeModel, *prompts: str) -> list[str]:
+    """Calls that were left open with their raw answers on the disk; their ids, oldest first."""
+    found = await _broken_off(studio, model, *prompts)
+    for number, call_id in enumerate(found):
+        spool(call_id, reply(jpeg(comment=f"{number}")), studio.places)
+    return found
+
+
+STUMBLES = [
+    OverflowError("a" * 100_000),
+    ValueError("b"),
+    UnicodeEncodeError("ascii", "é" * 9000, 0, 1, "no"),
+    KeyError(),
+]
+
+
+@pytest.mark.parametrize("error", STUMBLES, ids=lambda error: type(error).__name__)
+async def test_a_call_that_stumbles_keeps_no_other_from_coming_home_and_is_told(
+    error: Exception,
+    studio: Studio,
+    model: FakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bad, *good = await _left_with_answers(studio, model, "a cat", "a dog", "a cow")
+    _stumble(monkeypatch, error, bad)
+    found = {one.call_id: one for one in await studio.recover()}
+    assert [found[call_id].record is not None for call_id in good] == [True, True]
+    assert type(error).__name__ in found[bad].outcome and len(found[bad].outcome) < 200
+    assert sum(len(line) for line in caplog.messages) < 5000
+    assert any("in settle" in line for line in caplog.messages) or len(str(error)) > 4000, "the log has the place"
+    assert bad in spooled_calls(studio.places), "its raw answer stays"
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), Died()], ids=["stumbles", "ends the process"])
+async def test_a_call_that_cannot_be_finished_is_set_aside_and_can_be_tried_again(
+    error: BaseException, studio: Studio, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bad,) = await _left_with_answers(studio, model, "a cat")
+    with monkeypatch.context() as patch:
+        _stumble(patch, error, bad)
+        for _ in range(recovery.TRIES):
+            with suppress(Died):
+                await studio.recover()
+        await studio.recover()  # after as many deaths it is not begun
+        assert await studio.recover() == [], "it is not met for ever"
+    ((state, message),) = _rows(studio, "SELECT state, message FROM calls")
+    assert state == "unknown"
+    assert f"{studio.places.spool / bad}.json" in message
+    (told,) = (await studio.stats()).unknown_outcomes
+    assert told.id == bad
+    (foreseen,) = (await studio.maintain("recover")).findings
+    assert "would be tried again" in foreseen
+    (said,) = (await studio.maintain("recover", dry_run=False)).findings
+    assert "kept as" in said
+    ((state, image_id, cost),) = _rows(studio, "SELECT state, image_id, cost_usd FROM calls")
+    assert (state, image_id) == ("saved", f"img_{bad}")
+    assert _rows(studio, "SELECT usd FROM days") == [(pytest.approx(cost),)], "the estimate has given way to the price"
+    assert list(studio.places.spool.iterdir()) == []
+    assert (await studio.maintain("recover", dry_run=False)).findings == ()
+
+
+async def test_an_answer_without_a_row_that_stumbles_keeps_no_other_from_coming_home(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = sorted((new_id(), new_id()))
+    for call_id in (bad, good):
+        spool(call_id, reply(jpeg(comment=call_id)), studio.places)
+    real = recovery.keep_orphan
+
+    def keep(call_id: str, *given: Any) -> Any:
+        if call_id == bad:
+            raise OverflowError
+        return real(call_id, *given)
+
+    monkeypatch.setattr(recovery, "keep_orphan", keep)
+    assert [one.call_id for one in await studio.recover()] == [good]
 
 
 def jpeg_of(model: FakeModel) -> bytes:

@@ -233,6 +233,14 @@ class Journal:
                 found.append((_order(order), _call(row)))
             return found
 
+    def with_call(self, call_id: str) -> tuple[Order, Call] | None:
+        with self.database.read() as connection:
+            row = connection.execute(select(calls).where(calls.c.id == call_id)).first()
+            if row is None:
+                return None
+            order = connection.execute(select(requests).where(requests.c.id == row.request_id)).one()
+            return _order(order), _call(row)
+
     def take_over(self, request_id: str, *, dead: str, process: str) -> tuple[Order, tuple[Call, ...]] | None:
         """Make a dead process's request ours: it and its calls that are still open, as they are at this moment.
 

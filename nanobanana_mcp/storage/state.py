@@ -35,10 +35,8 @@ def spool(call_id: str, raw: bytes, places: Places) -> Path:
 
 
 def spooled(call_id: str, places: Places) -> bytes | None:
-    for path in _spool_paths(call_id, places):
-        if path.is_file():
-            return path.read_bytes()
-    return None
+    path = spool_path(call_id, places)
+    return path.read_bytes() if path is not None else None
 
 
 def spooled_calls(places: Places) -> list[str]:
@@ -51,6 +49,34 @@ def drop_spool(call_id: str, places: Places) -> None:
     for path in _spool_paths(call_id, places):
         with suppress(OSError):  # the picture is kept; the sweep of a later start tries again
             path.unlink(missing_ok=True)
+    forget_tries(call_id, places)
+
+
+def count_try(call_id: str, places: Places) -> int:
+    """Note that an answer is about to be worked on by a recovery, which may be its end; how often it was noted so far,
+    this time included. Where nothing can be noted it counts as the first time.
+    """
+    path = _tries_path(call_id, places)
+    try:
+        make_private(path.parent)
+        descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0), 0o600)
+        try:
+            os.write(descriptor, b".")
+            return os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return 1
+
+
+def forget_tries(call_id: str, places: Places) -> None:
+    with suppress(OSError):  # a few bytes more than needed; the sweep of a later start tries again
+        _tries_path(call_id, places).unlink(missing_ok=True)
+
+
+def spool_path(call_id: str, places: Places) -> Path | None:
+    """Where a call's raw answer is."""
+    return next((path for path in _spool_paths(call_id, places) if path.is_file()), None)
 
 
 def drop_unfinished(places: Places, *, before: float) -> None:
@@ -72,6 +98,10 @@ def _entries(folder: Path) -> list[Path]:
 
 def _spool_paths(call_id: str, places: Places) -> tuple[Path, Path]:
     return places.spool / f"{call_id}.json", places.own / "spool" / f"{call_id}.json"
+
+
+def _tries_path(call_id: str, places: Places) -> Path:
+    return places.spool / f"{call_id}.tries"
 
 
 def write_thumbnail(image_id: str, data: bytes, extension: str, places: Places) -> Path:
