@@ -3,20 +3,19 @@
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from platformdirs import user_config_path, user_data_path, user_pictures_path
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from nanobanana_mcp import address
 from nanobanana_mcp.budget import Limits
 from nanobanana_mcp.domain import Backend
 from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.tiers import DEFAULTS
 
 APP = "nanobanana-mcp"
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def _default_output() -> Path:
@@ -153,16 +152,7 @@ class Settings(BaseSettings):
     @field_validator("gemini_base_url")
     @classmethod
     def _key_travels_safely(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        if parts.username or parts.password or not parts.hostname:
-            raise ValueError("must be an address such as https://gateway.example/ without a user name in it")
-        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-            raise ValueError(
-                "must begin with https:// (http:// is for this machine only), or the key would travel bare"
-            )
-        return url
+        return None if url is None else address.checked(url)
 
     @field_validator("database_url")
     @classmethod

@@ -28,7 +28,7 @@ from nanobanana_mcp.tools.session import Opening
 assert heic_is_readable()  # before a test has Pillow write one
 
 Era = Literal["legacy", "auto"]
-LOCAL = ("localhost", "127.0.0.1", "::1")
+LOCAL = ("localhost", "127.0.0.1", "127.0.0.2", "::1")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     # A package is one module.
     ("words", ("errors", "tiers")),
     ("words", ("domain",)),
-    ("rules", ("selector", "pricing", "shapes", "budget", "references", "strict_yaml")),
+    ("rules", ("selector", "pricing", "shapes", "budget", "references", "strict_yaml", "address")),
     ("rules", ("condition", "exact")),
     ("rules", ("policy",)),
     ("hands: each touches one outside thing", ("gemini", "library", "pixels", "storage", "settings")),

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from nanobanana_mcp.opening import open_model
 from nanobanana_mcp.settings import Settings, load_settings
 
 GOOGLE = "generativelanguage.googleapis.com"
+linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is no address of the machine by itself")
 KEY = "AIzaSyCANARYcanaryCANARYcanaryCANARY1234"
 
 
@@ -25,19 +27,20 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[bytes] = []
         self.port = 0
+        self.answer = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heard.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.write(self.answer)
         await writer.drain()
         writer.close()
         await writer.wait_closed()
 
 
 @asynccontextmanager
-async def listening() -> AsyncIterator[Listener]:
+async def listening(host: str = "127.0.0.1") -> AsyncIterator[Listener]:
     made = Listener()
-    server = await asyncio.start_server(made._take, "127.0.0.1", 0)
+    server = await asyncio.start_server(made._take, host, 0)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made
@@ -69,6 +72,19 @@ async def _asked(settings: Settings) -> str:
     finally:
         await model.close()
     return str(caught.value)
+
+
+async def _put(settings: Settings) -> None:
+    """Put a picture into the Files API of these settings."""
+    model = open_model(settings)
+    try:
+        await model.upload("files/nb1", b"a secret picture", "image/png", None)
+    finally:
+        await model.close()
+
+
+async def _no_sleep(_seconds: float) -> None:
+    """google-genai asks again three times where an upload's answer is none."""
 
 
 @pytest.fixture
@@ -118,13 +134,81 @@ async def test_the_proxy_of_the_environment_is_used_and_sees_no_key(keyed: pytes
     assert KEY not in said
 
 
-async def test_an_address_that_needs_no_proxy_gets_none(keyed: pytest.MonkeyPatch) -> None:
-    async with listening() as proxy, listening() as gateway:
-        keyed.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
-        keyed.setenv("NO_PROXY", "127.0.0.1")
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", pytest.param("127.0.0.2", marks=linux)])
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"])
+async def test_a_gateway_on_this_machine_is_reached_by_no_proxy_with_pictures_or_words(
+    variable: str, host: str, keyed: pytest.MonkeyPatch
+) -> None:
+    async with listening() as proxy, listening(host) as gateway:
+        keyed.setenv(variable, f"http://127.0.0.1:{proxy.port}")
+        keyed.setenv("GEMINI_BASE_URL", f"http://{host}:{gateway.port}/")
+        await _asked(load_settings())
+        with pytest.raises(errors.StudioError):
+            await _put(load_settings())
+    assert proxy.heard == [] and len(gateway.heard) == 2
+
+
+@pytest.mark.parametrize("given", ["http://gateway.example/", "http://[::ffff:192.0.2.1]/"])
+async def test_the_key_never_goes_to_another_machine_over_http_whoever_asks(given: str) -> None:
+    with pytest.raises(errors.SetupError, match="this machine only"):
+        Gemini(api_key=KEY, base_url=given)
+
+
+async def test_a_gateway_that_names_another_host_for_the_upload_does_not_have_the_picture_sent_there(
+    keyed: pytest.MonkeyPatch,
+) -> None:
+    async with listening() as elsewhere, listening() as gateway:
+        gateway.answer = (
+            f"HTTP/1.1 200 OK\r\nX-Goog-Upload-URL: http://127.0.0.1:{elsewhere.port}/upload/v1beta/files?upload_id=1\r\n"
+            "Content-Length: 0\r\nConnection: close\r\n\r\n"
+        ).encode()
+        keyed.setenv("GEMINI_BASE_URL", f"http://127.0.0.1:{gateway.port}/")
+        keyed.setattr("asyncio.sleep", _no_sleep)
+        with pytest.raises(errors.StudioError):
+            await _put(load_settings())
+    assert elsewhere.heard == []
+    assert gateway.heard[1].startswith(b"POST /upload/v1beta/files?upload_id=1 ")
+
+
+async def test_a_request_for_another_host_is_never_sent(keyed: pytest.MonkeyPatch) -> None:
+    async with listening() as elsewhere, listening() as gateway:
+        model = Gemini(api_key=KEY, base_url=f"http://127.0.0.1:{gateway.port}/")
+        with pytest.raises(errors.SetupError, match="not the address that is set"):
+            await model._http.post(f"http://127.0.0.1:{elsewhere.port}/", content=b"a picture")
+        await model.close()
+    assert elsewhere.heard == gateway.heard == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("GOOGLE_GENAI_CLIENT_MODE", "replay"),
+        ("GOOGLE_GENAI_CLIENT_MODE", "record"),
+        ("GOOGLE_GENAI_HTTP_CLIENT", "httpx"),
+        ("GOOGLE_GENAI_API_VERSION", "v7"),
+        ("GOOGLE_GENAI_USE_ENTERPRISE", "true"),
+        ("GOOGLE_API_USE_MTLS_ENDPOINT", "always"),
+        ("GOOGLE_GENAI_REPLAYS_DIRECTORY", "/nowhere"),
+    ],
+)
+async def test_the_variables_of_googles_own_library_change_nothing(
+    variable: str, value: str, keyed: pytest.MonkeyPatch
+) -> None:
+    keyed.setenv(variable, value)
+    async with listening() as gateway:
         keyed.setenv("GEMINI_BASE_URL", f"http://127.0.0.1:{gateway.port}/")
         await _asked(load_settings())
-    assert proxy.heard == [] and len(gateway.heard) == 1
+    (heard,) = gateway.heard
+    assert heard.startswith(b"POST /v1beta/models/gemini-nano-banana-2.1:generateContent ")
+    assert KEY.encode() in heard
+
+
+async def test_google_does_not_say_that_it_uses_the_other_key(
+    keyed: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keyed.setenv("GOOGLE_API_KEY", "AIzaSyOTHERotherOTHERotherOTHERother1234")
+    await open_model(load_settings()).close()
+    assert "GOOGLE_API_KEY" not in caplog.text
 
 
 def _nearby(real: Callable[..., Any]) -> Callable[..., Any]:

@@ -140,6 +140,15 @@ def _shown(field: str) -> str:
         ("GEMINI_BASE_URL", "http://127.0.0.1@gateway.example/"),
         ("GEMINI_BASE_URL", "http://127.0.0.1.gateway.example/"),
         ("GEMINI_BASE_URL", "http://localhost.gateway.example/"),
+        ("GEMINI_BASE_URL", "http://2130706433/"),
+        ("GEMINI_BASE_URL", "http://[::ffff:192.0.2.1]/"),
+        ("GEMINI_BASE_URL", "http://127.0.0.1:99999/"),
+        ("GEMINI_BASE_URL", "https://gateway.test:0/"),
+        ("GEMINI_BASE_URL", "https://gateway.test:https/"),
+        ("GEMINI_BASE_URL", "https://gateway.test\\.other.test/"),
+        ("GEMINI_BASE_URL", "https://gateway.test/?key=1"),
+        ("GEMINI_BASE_URL", "https://gateway.test/\nx"),
+        ("GEMINI_BASE_URL", "https://gäteway.test/"),
         ("NANOBANANA_API_VERSION", "../v1"),
         ("NANOBANANA_OUTPUT_DIR", "relative/pictures"),
         ("NANOBANANA_OUTPUT_DIR", "~nobody-by-this-name/pictures"),
@@ -192,7 +201,16 @@ def test_all_that_is_wrong_is_said_at_once(set_: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://localhost:8080/", "http://127.0.0.1:9", "http://[::1]:8080/", "https://gateway.example/gemini/"]
+    "url",
+    [
+        "http://localhost:8080/",
+        "http://LOCALHOST./",
+        "http://127.0.0.1:9",
+        "http://127.8.9.10/",
+        "http://[::1]:8080/",
+        "http://[::ffff:127.0.0.1]:8080/",
+        "https://gateway.example:8443/gemini/",
+    ],
 )
 def test_a_gateway_on_this_machine_or_behind_tls_is_taken(url: str, set_: pytest.MonkeyPatch) -> None:
     set_.setenv("GEMINI_BASE_URL", url)

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import io
+import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +25,12 @@ from nanobanana_mcp.tiers import NO_IMAGE_SIZE
 
 GEMINI_ADDRESS = "https://generativelanguage.googleapis.com/"
 UPLOAD_S = 120.0
+
+FOREIGN = ("GOOGLE_GENAI_", "GOOGLE_GEMINI_", "GOOGLE_VERTEX_", "GOOGLE_API_USE_MTLS_ENDPOINT")
+"""How the variables begin that google-genai reads by itself: none of them is a setting of ours."""
+
+# It says so also where GEMINI_API_KEY is the one that it was given.
+logging.getLogger("google_genai._api_client").addFilter(lambda line: "Using GOOGLE_API_KEY" not in line.getMessage())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +53,7 @@ class Gemini:
         self,
         *,
         api_key: str | None = None,
+        key_variable: str = "GEMINI_API_KEY",
         vertex_project: str | None = None,
         vertex_location: str = "global",
         base_url: str | None = None,
@@ -53,17 +62,21 @@ class Gemini:
         transport: httpx2.AsyncBaseTransport | None = None,
         client: genai.Client | None = None,
     ) -> None:
+        """Raises SetupError naming the variable when the way there cannot be gone: a proxy, the certificates."""
         self._key = api_key
+        self._key_variable = key_variable
         self._vertex = vertex_project is not None
         self._timeout_s = timeout_s
         # Named even where it is Google's own: google-genai would otherwise take it from its own variables.
-        address = base_url or (vertex_address(vertex_location) if self._vertex else GEMINI_ADDRESS)
-        self._http, self._sync_http = open_clients(transport, address=address, timeout_s=timeout_s)
+        self._address = base_url or (vertex_address(vertex_location) if self._vertex else GEMINI_ADDRESS)
+        self._http, self._sync_http = open_clients(transport, address=self._address, timeout_s=timeout_s)
         if client is not None:
             self._client = client
             return
+        for name in [name for name in os.environ if name.startswith(FOREIGN)]:
+            del os.environ[name]
         options = types.HttpOptions(
-            base_url=address,
+            base_url=self._address,
             api_version=None if self._vertex else api_version,
             timeout=round(timeout_s * 1000),
             retry_options=types.HttpRetryOptions(attempts=1),
@@ -101,8 +114,13 @@ class Gemini:
         return b"".join(raw)
 
     async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
-        """Put bytes into the Files API under a name of our choice (`files/...`)."""
-        config = types.UploadFileConfig(name=name, mime_type=mime_type, display_name=display_name)
+        """Put bytes into the Files API under a name of our choice (`files/...`).
+
+        The answer to the first request says where the bytes go: its path is followed and its host is not, or a gateway
+        that hands Google's answer on, or lies, would have the picture sent past the address that is set.
+        """
+        options = types.HttpOptions(base_url=self._address)  # a new one each time: google-genai writes into it
+        config = types.UploadFileConfig(name=name, mime_type=mime_type, display_name=display_name, http_options=options)
         async with self._translated(), asyncio.timeout(UPLOAD_S):
             return _remote(await self._client.aio.files.upload(file=io.BytesIO(data), config=config))
 
@@ -139,11 +157,14 @@ class Gemini:
             httpx2.InvalidURL,
             TimeoutError,
         ) as error:
-            raise translate(error, key=self._key, model_id=model_id, setting=setting) from None
+            raise self._translation(error, model_id, setting) from None
         except (ValueError, RecursionError) as error:  # google-genai raises these for bodies that are no JSON
             if self._vertex and "only supported in" in str(error):
                 raise SetupError("Vertex AI has no Files API; give pictures by path or img_... id.") from None
-            raise translate(error, key=self._key, model_id=model_id, setting=setting) from None
+            raise self._translation(error, model_id, setting) from None
+
+    def _translation(self, error: Exception, model_id: str | None, setting: str) -> StudioError:
+        return translate(error, key=self._key, key_variable=self._key_variable, model_id=model_id, setting=setting)
 
 
 def vertex_address(location: str) -> str:

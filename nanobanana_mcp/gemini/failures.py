@@ -25,12 +25,21 @@ _UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx
 _KEYLIKE = re.compile(r"AIza[0-9A-Za-z_-]{10,}|(?<=key=)[^&\s\"']+|Bearer\s+\S+")
 
 
-def translate(error: BaseException, *, key: str | None, model_id: str | None = None, setting: str = "") -> StudioError:
-    """The studio's error for anything a call may raise; `key` is cut out of every text that came from outside."""
+def translate(
+    error: BaseException,
+    *,
+    key: str | None,
+    key_variable: str = "GEMINI_API_KEY",
+    model_id: str | None = None,
+    setting: str = "",
+) -> StudioError:
+    """The studio's error for anything a call may raise; `key` is cut out of every text that came from outside.
+    `key_variable` is the one that the key was read from, `setting` the one of the model.
+    """
     if isinstance(error, StudioError):
         return error
     if isinstance(error, genai.APIError):
-        return _from_status(error, key=key, model_id=model_id, setting=setting)
+        return _from_status(error, key=key, key_variable=key_variable, model_id=model_id, setting=setting)
     if isinstance(error, google.TransportError):
         return Unavailable(
             "Google's sign-in could not be reached; nothing was sent and nothing charged. Check the network or a proxy, "
@@ -72,11 +81,13 @@ def cleaned(text: object, key: str | None) -> str:
     return quoted("Gemini says", _KEYLIKE.sub("[key]", words))
 
 
-def _from_status(error: genai.APIError, *, key: str | None, model_id: str | None, setting: str) -> StudioError:
+def _from_status(
+    error: genai.APIError, *, key: str | None, key_variable: str, model_id: str | None, setting: str
+) -> StudioError:
     said = cleaned(error.message, key)
     code = error.code
     if code == 400 and ("API_KEY_INVALID" in str(error.details) or "API key" in str(error.message)):
-        return SetupError(f"Gemini does not accept the key. Check GEMINI_API_KEY. {said}")
+        return SetupError(f"Gemini does not accept the key. Check {key_variable}. {said}")
     if code == 400 and error.status == "FAILED_PRECONDITION":
         return SetupError(f"Gemini is not available to this account: its region or billing is at fault. {said}")
     if code == 400 and "thought_signature" in str(error.message):
@@ -85,7 +96,7 @@ def _from_status(error: genai.APIError, *, key: str | None, model_id: str | None
         return RequestError(f"Gemini rejected the request. {said}")
     if code == 401:
         return SetupError(
-            f"Gemini does not accept the key: it is missing, wrong or expired. Check GEMINI_API_KEY. {said}"
+            f"Gemini does not accept the key: it is missing, wrong or expired. Check {key_variable}. {said}"
         )
     if code == 402:
         return SetupError(f"The account's prepaid credit is used up. Add credit in Google AI Studio. {said}")

@@ -1,12 +1,18 @@
-"""The HTTP beneath google-genai: no redirects with the key, bounded answers, or the emulator in this process."""
+"""The HTTP beneath google-genai: one address and no other, bounded answers, or the emulator in this process."""
 
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from importlib.util import find_spec
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
+
+from nanobanana_mcp.address import is_this_machine
+from nanobanana_mcp.errors import SetupError
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CONNECT_S = 15.0
@@ -27,12 +33,20 @@ class AnswerTooLarge(httpx2.ReadError):
 
 
 class Bounded(httpx2.AsyncBaseTransport):
-    """Passes requests on and cuts an answer off at MAX_ANSWER_BYTES; compressed answers, which hide their size, too."""
+    """Passes requests for one address on, and cuts an answer off at MAX_ANSWER_BYTES; compressed answers, which hide
+    their size, too. Whatever names another host, an answer or a variable, gets neither the key nor a picture.
+    """
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, address: str) -> None:
         self._inner = inner
+        self._origin = _origin(httpx2.URL(address))
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if _origin(request.url) != self._origin:
+            raise SetupError(
+                f"A request was about to go to {request.url.host[:80]}, which is not the address that is set; nothing was "
+                "sent there. Check GEMINI_BASE_URL, or what answers under it."
+            )
         request.headers["Accept-Encoding"] = "identity"
         response = await self._inner.handle_async_request(request)
         if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
@@ -75,22 +89,73 @@ def open_clients(
     Both are ours, so that google-genai neither follows redirects (it would send the key along), nor switches to
     aiohttp (which repeats a paid request whose answer was lost), nor loads the trust store three times over. The
     environment's proxy for `address` is used, as every other program of the user does.
+
+    Raises SetupError naming the variable when a proxy or the certificates of the environment cannot be used.
     """
-    context = NO_WEBSOCKETS
     if transport is None:
-        context = httpx2.create_ssl_context() if address.startswith("https:") else NO_WEBSOCKETS
+        secure = address.startswith("https:")
+        if not secure and not is_this_machine(urlsplit(address).hostname or ""):
+            raise SetupError("The key goes over http to this machine only: GEMINI_BASE_URL must begin with https://.")
+        proxy = _proxy(address)
+        context = _certificates() if secure else NO_WEBSOCKETS
         limits = httpx2.Limits(max_connections=64, max_keepalive_connections=16)
-        transport = httpx2.AsyncHTTPTransport(verify=context, limits=limits, proxy=_proxy(address))
+        transport = httpx2.AsyncHTTPTransport(verify=context, limits=limits, proxy=proxy, trust_env=False)
     timeout = httpx2.Timeout(timeout_s, connect=CONNECT_S)
-    asynchronous = httpx2.AsyncClient(transport=Bounded(transport), timeout=timeout, follow_redirects=False)
-    synchronous = httpx2.Client(verify=context, timeout=timeout, follow_redirects=False)
+    asynchronous = httpx2.AsyncClient(
+        transport=Bounded(transport, address), timeout=timeout, follow_redirects=False, trust_env=False
+    )
+    synchronous = httpx2.Client(verify=NO_WEBSOCKETS, timeout=timeout, follow_redirects=False, trust_env=False)
     return asynchronous, synchronous
 
 
-def _proxy(address: str) -> str | None:
-    """The proxy that the environment or the system names for an address, None without one."""
+def _proxy(address: str) -> httpx2.Proxy | None:
+    """The proxy that the environment or the system names for an address, None without one.
+
+    This machine is reached by no proxy whatever they say: over http it would get the key, the prompt and the pictures.
+    """
     parts = urlsplit(address)
-    if proxy_bypass(parts.hostname or ""):
+    host = parts.hostname or ""
+    if is_this_machine(host) or proxy_bypass(host):
         return None
     proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+    kind = next((kind for kind in (parts.scheme, "all") if proxies.get(kind)), None)
+    if kind is None:
+        return None
+    names = (f"{kind}_proxy", f"{kind}_proxy".upper())  # in this order Python looks
+    variable = next((name for name in names if os.environ.get(name)), "The system's proxy setting")
+    url = proxies[kind] if "://" in proxies[kind] else f"http://{proxies[kind]}"  # as curl takes it
+    way_out = f"correct it, remove it, or let {host} be reached without it (NO_PROXY)"
+    try:
+        proxy = httpx2.Proxy(url)
+    except (ValueError, httpx2.InvalidURL):  # their words repeat it, and with it a password
+        proxy = None
+    if proxy is None or not proxy.url.host or not 0 < (proxy.url.port or 8080) < 65536:
+        raise SetupError(
+            f"{variable} names no proxy that can be used: http://, https:// and socks5:// with a host and a port are "
+            f"possible. Nothing was sent; {way_out}."
+        )
+    if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
+        raise SetupError(
+            f"{variable} names a SOCKS proxy, and the package socksio is not installed. Nothing was sent; install the "
+            f"extra 'socks' (uv: --extra socks; pip: pip install socksio into the server's environment), or {way_out}."
+        )
+    return proxy
+
+
+def _certificates() -> ssl.SSLContext:
+    """Whom to trust, as the environment or the system says."""
+    named = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE") if os.environ.get(name)]
+    reason = "no such folder"
+    if named[:1] != ["SSL_CERT_DIR"] or Path(os.environ["SSL_CERT_DIR"]).is_dir():
+        try:
+            return httpx2.create_ssl_context()
+        except OSError as error:  # ssl.SSLError is one, too
+            reason = error.strerror or type(error).__name__
+    raise SetupError(
+        f"The certificates for https cannot be read ({reason}): {' or '.join(named) or 'the system'} names none that can "
+        "be used. Nothing was sent; let it name a PEM file (SSL_CERT_DIR: a folder of them), or remove it."
+    )
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
