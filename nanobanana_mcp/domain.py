@@ -187,6 +187,8 @@ class Usage:
     """Thought tokens and the text part of the answer."""
     image: int = 0
     searches: int = 0
+    whole: bool = True
+    """Whether every count could be read; one that could not stands here as 0, so that the rest is a lower bound."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,10 +22,9 @@ from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.plan import Plan
-from nanobanana_mcp.pricing import cost
 from nanobanana_mcp.references import worded_roles
 from nanobanana_mcp.run import Brush, Progress, Recipe, Run, Sleep, Stroke
-from nanobanana_mcp.settling import Problem, Reading, Settled, nothing_made, settle, shortfalls
+from nanobanana_mcp.settling import Problem, Reading, Settled, nothing_made, price_of, settle, shortfalls
 from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import spool, spool_path
@@ -213,7 +212,7 @@ class Drawing:
         try:
             kept = await self._finish(run, call, raw)
         except NoPicture as error:
-            return run.problem(call, error, error.reason, cost(run.plan.choice.spec, error.usage))
+            return run.problem(call, error, error.reason, price_of(error, run.plan, call))
         except StudioError as error:
             return run.problem(call, error, type(error).__name__, call.estimate_usd)
         image, record = kept.image, kept.record

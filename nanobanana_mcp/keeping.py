@@ -33,7 +33,7 @@ from nanobanana_mcp.pixels.header import Header, read_header
 from nanobanana_mcp.pixels.labels import Label, SourceType
 from nanobanana_mcp.pixels.previews import Thumbnail, examine
 from nanobanana_mcp.plan import Plan
-from nanobanana_mcp.pricing import cost
+from nanobanana_mcp.pricing import bill
 from nanobanana_mcp.storage.paths import Places, picture_stem
 from nanobanana_mcp.storage.state import drop_spool, spooled_calls, write_record, write_thumbnail
 from nanobanana_mcp.storage.writing import Target, write_new
@@ -117,7 +117,9 @@ def keep(
         call_id=call.id,
         parents=plan.parents,
     )
-    price = cost(plan.choice.spec, reply.usage)
+    billed = bill(plan.choice, reply.usage, estimate_usd=call.estimate_usd, drew=True)
+    price = billed.usd
+    warnings += [billed.note] if billed.note else []
     try:
         if preview is not None:
             suffix = "." + preview.mime_type.removeprefix("image/").replace("jpeg", "jpg")

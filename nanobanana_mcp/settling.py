@@ -11,7 +11,7 @@ from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.previews import examine
 from nanobanana_mcp.plan import Plan
-from nanobanana_mcp.pricing import cost
+from nanobanana_mcp.pricing import bill
 from nanobanana_mcp.shapes import differences
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import drop_spool
@@ -66,7 +66,7 @@ def settle(
     try:
         reply = reading.reply.result()
     except NoPicture as error:
-        price = cost(plan.choice.spec, error.usage)
+        price = price_of(error, plan, call)
         journal.failed(call.id, reason=error.reason, message=str(error), cost_usd=price)
         drop_spool(call.id, places)
         raise
@@ -90,11 +90,6 @@ def settle(
         record=kept.record, upload=kept.upload, cost_usd=kept.cost_usd, text=reply.text, sources=reply.sources
     )
     warnings += kept.warnings
-    if kept.cost_usd is not None and kept.cost_usd > call.estimate_usd + 0.0005:
-        warnings.append(
-            f"This picture cost ${kept.cost_usd:.4f}, more than the ${call.estimate_usd:.4f} that was expected and held "
-            "against the limits, by the tokens that Gemini counted."
-        )
     if reply.thought:
         warnings.append("Gemini marked its only picture as a draft of its thinking; it is kept as the result.")
     answered = (reply.model_version or "").removeprefix("models/")
@@ -112,6 +107,11 @@ def settle(
         )
         warnings += notes
     return Settled(image=image, record=kept.record, data=reply.image, warnings=tuple(warnings), others=others)
+
+
+def price_of(refusal: NoPicture, plan: Plan, call: Call) -> float | None:
+    """USD for an answer without a picture, None when the price is not known."""
+    return bill(plan.choice, refusal.usage, estimate_usd=call.estimate_usd, drew=False).usd
 
 
 def other_id(call_id: str, number: int) -> str:

@@ -5,9 +5,11 @@ import errno
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from conftest import Connect, Emulated
 from fakes import FakeModel, jpeg, picture, refusal, reply
@@ -17,12 +19,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nanobanana_mcp.domain import ImageRequest, Usage
+from nanobanana_mcp.budget import Limits
+from nanobanana_mcp.domain import ImageRequest, ModelRequest, Usage
 from nanobanana_mcp.emulator.control import Block, Finish, Picture, TextOnly, ThoughtOnly
-from nanobanana_mcp.errors import Refused, ServiceError
+from nanobanana_mcp.errors import BudgetExceeded, Refused, ServiceError
+from nanobanana_mcp.gemini.client import Gemini
 from nanobanana_mcp.gemini.reply import BLOCK_REASONS, FINISH_REASONS, NoPicture, Unreadable, read_reply
+from nanobanana_mcp.pricing import bill
+from nanobanana_mcp.selector import choose
 from nanobanana_mcp.studio import Studio
+from nanobanana_mcp.tiers import BY_ID, DEFAULTS, TierName
 
+ASKED = ModelRequest(
+    model_id="gemini-nano-banana-2.1",
+    prompt="a cat",
+    negative_prompt=None,
+    system_instruction=None,
+    inputs=(),
+    aspect_ratio=None,
+    image_size="1K",
+    thinking_level=None,
+    grounding=False,
+)
 WIRE = Path(__file__).parent / "wire"
 
 
@@ -220,6 +238,148 @@ async def test_half_a_character_in_the_words_beside_a_picture_costs_no_picture(
 def test_what_is_no_answer_at_all_says_that_it_is_kept(raw: bytes) -> None:
     with pytest.raises(Unreadable, match="kept"):
         read_reply(raw)
+
+
+def _counted(**usage: Any) -> bytes:
+    """A picture with these counts and no others."""
+    return json.dumps(json.loads(reply(jpeg())) | {"usageMetadata": usage}).encode()
+
+
+NO_COUNTS: dict[str, bytes] = {
+    "missing": json.dumps({k: v for k, v in json.loads(reply(jpeg())).items() if k != "usageMetadata"}).encode(),
+    "null": json.dumps(json.loads(reply(jpeg())) | {"usageMetadata": None}).encode(),
+    "a list": json.dumps(json.loads(reply(jpeg())) | {"usageMetadata": [1120]}).encode(),
+    "empty": _counted(),
+    "zero": _counted(promptTokenCount=0, candidatesTokenCount=0),
+    "one": _counted(promptTokenCount=1, candidatesTokenCount=1),
+    "text": _counted(promptTokenCount="10", candidatesTokenCount="1120"),
+    "lists": _counted(promptTokenCount=[10], candidatesTokenCount=[1120]),
+    "true": _counted(promptTokenCount=True, candidatesTokenCount=True),
+    "a half": _counted(promptTokenCount=10, candidatesTokenCount=1120.5),
+    "negative": _counted(promptTokenCount=-42_000_000, candidatesTokenCount=1120),
+    "negative image": _counted(
+        candidatesTokenCount=1120, candidatesTokensDetails=[{"modality": "IMAGE", "tokenCount": -42_000_000}]
+    ),
+    "negative thoughts": _counted(candidatesTokenCount=1120, thoughtsTokenCount=-168_000_000),
+    "beyond numbers": _counted(candidatesTokenCount=1120, promptTokenCount=7).replace(b": 7", b": 1e400"),
+    "no number": _counted(candidatesTokenCount=1120, promptTokenCount=7).replace(b": 7", b": NaN"),
+    "huge": _counted(candidatesTokenCount=1120, promptTokenCount=10**300),
+    "many details": _counted(
+        candidatesTokenCount=1, candidatesTokensDetails=[{"modality": "IMAGE", "tokenCount": 10**6}] * 1000
+    ),
+}
+
+
+@pytest.mark.parametrize("raw", NO_COUNTS.values(), ids=NO_COUNTS)
+async def test_a_picture_without_a_count_that_can_be_true_costs_its_estimate_and_that_is_told(
+    make_studio: Callable[..., Studio], model: FakeModel, raw: bytes
+) -> None:
+    studio = make_studio(limits=Limits(per_hour_usd=0.2))
+    model.standing = raw
+    made = []
+    with pytest.raises(BudgetExceeded):
+        for number in range(20):
+            made.append(await studio.create(ImageRequest(prompt=f"banana {number}")))
+    assert 2 <= len(made) <= 5
+    spent = (await studio.stats()).total.usd
+    assert 0.1 < spent <= 0.2 and spent == pytest.approx(sum(one.cost_usd or 0 for one in made))
+    assert any("cannot be true" in warning for warning in made[0].warnings)
+    await studio.close()
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(
+    st.dictionaries(
+        st.sampled_from(["promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "candidatesTokensDetails"]),
+        st.integers() | st.floats() | st.text(max_size=4) | st.lists(st.integers(), max_size=2) | st.booleans(),
+    ),
+    st.sampled_from(sorted(DEFAULTS)),
+)
+def test_whatever_gemini_counts_a_picture_costs_something_and_nothing_without_bounds(
+    counts: dict[str, Any], tier: TierName
+) -> None:
+    choice = choose(ImageRequest(prompt="a cat", model_tier=tier), {name: BY_ID[DEFAULTS[name]] for name in DEFAULTS})
+    usage = read_reply(_counted(**counts)).usage
+    billed = bill(choice, usage, estimate_usd=0.05, drew=True).usd
+    assert billed is not None and 0.015 <= billed < 1000
+    assert (bill(choice, usage, estimate_usd=0.05, drew=False).usd or 0) >= 0
+
+
+async def test_a_count_that_is_far_below_what_was_expected_is_believed_and_told(
+    studio: Studio, model: FakeModel
+) -> None:
+    model.answers.append(reply(jpeg((4096, 4096)), image_tokens=1120))
+    created = await studio.create(ImageRequest(prompt="a cat", resolution="4k", model_tier="flash"))
+    assert created.cost_usd == pytest.approx(0.0336, abs=0.001)
+    assert any("1120 tokens" in warning and "3780 were expected" in warning for warning in created.warnings)
+
+
+async def test_a_refusal_whose_count_cannot_be_true_is_entered_at_what_was_expected(
+    studio: Studio, model: FakeModel
+) -> None:
+    model.answers.append(refusal("IMAGE_SAFETY").replace(b'"promptTokenCount": 10', b'"promptTokenCount": -1000000'))
+    with pytest.raises(Refused, match=r"It cost \$0\.0[34]"):
+        await studio.create(ImageRequest(prompt="a cat"))
+    assert (await studio.stats()).total.usd > 0.03
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 206])
+async def test_a_picture_is_kept_whatever_kind_of_success_it_comes_as(tmp_path: Path, status: int) -> None:
+    answer = reply(jpeg())
+    transport = httpx2.MockTransport(lambda _request: httpx2.Response(status, content=answer))
+    gemini = Gemini(api_key="a-key", base_url="https://gemini.example/", transport=transport)
+    assert await gemini.generate(ASKED) == answer
+    await gemini.close()
+
+
+async def test_a_success_without_an_answer_counts_as_perhaps_paid(make_studio: Callable[..., Studio]) -> None:
+    transport = httpx2.MockTransport(lambda _request: httpx2.Response(204))
+    gemini = Gemini(api_key="a-key", base_url="https://gemini.example/", transport=transport)
+    studio = make_studio(model=gemini)
+    with pytest.raises(Unreadable):
+        await studio.create(ImageRequest(prompt="a cat"))
+    assert (await studio.stats()).total.usd > 0.03
+    await studio.close()
+
+
+async def test_a_picture_is_kept_wherever_it_stands_in_the_answer(
+    studio: Studio, model: FakeModel, subtests: pytest.Subtests
+) -> None:
+    body = json.loads(reply(jpeg(comment="far away")))
+    (candidate,) = body["candidates"]
+    words = {"content": {"parts": [{"text": "Only words."}]}, "finishReason": "STOP"}
+    far = {**candidate, "content": {"parts": [{"text": "."}] * 400 + candidate["content"]["parts"]}}
+    first = json.loads(reply(jpeg(comment="first")))["candidates"][0]
+    for name, candidates in {
+        "part 401": [far],
+        "second candidate": [words, candidate],
+        "two of them": [first, candidate],
+    }.items():
+        model.answers.append(json.dumps(body | {"candidates": candidates}).encode())
+        with subtests.test(name):
+            created = await studio.create(ImageRequest(prompt=name))
+            kept = {Path(str(image.record.path)).read_bytes() for image in created.images}
+            assert jpeg(comment="far away") in kept and len(kept) == (2 if name == "two of them" else 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"role": "model"', b'"role": "\xff\xfe"'),
+        (b'"text": "Here"', b'"text": "H\xe9re", "thoughtSignature": "no base64!!"'),
+        (b'"text": "Here"', b'"text": "a\x00b\x1bc"'),
+        (b'"text": "Here"', b'"text": "Here", "thoughtSignature": "abcde"'),
+        (b'"text": "Here"', b'"text": "Here", "thoughtSignature": 12'),
+    ],
+)
+async def test_a_bad_byte_or_signature_beside_a_picture_costs_no_picture(
+    studio: Studio, model: FakeModel, old: bytes, new: bytes
+) -> None:
+    raw = reply(jpeg(), text="Here")
+    assert old in raw
+    model.answers.append(raw.replace(old, new))
+    created = await studio.create(ImageRequest(prompt="a cat"))
+    assert Path(str(created.images[0].record.path)).read_bytes() == jpeg()
 
 
 async def test_an_unreadable_answer_counts_as_perhaps_paid_and_its_bytes_stay(studio: Studio, model: FakeModel) -> None:

@@ -14,6 +14,10 @@ from nanobanana_mcp.errors import Refused, ServiceError
 
 MAX_PARTS = 200
 MAX_TEXT = 600
+MAX_TOKENS = 2_000_000
+"""Twice what any Gemini model takes in or gives out: a count beyond it is none."""
+
+MAX_SEARCHES = 100
 
 _REPHRASE = "Say it differently and try again."
 _NO_USE = "The same prompt will be refused again; change what it asks for."
@@ -82,6 +86,8 @@ class _Part:
     mime_type: str | None
     thought: bool
     signature: bytes | None
+    broken: bool
+    """Whether its picture is not valid base64."""
 
 
 def read_reply(raw: bytes) -> ModelReply:
@@ -93,10 +99,11 @@ def read_reply(raw: bytes) -> ModelReply:
     if not isinstance(body, dict):
         raise Unreadable("Gemini's answer has an unknown form; the raw answer is kept.")
     usage = _usage(body)
-    candidate = _first(body.get("candidates"))
-    parts = [_part(part) for part in _dictionaries(_dictionary(candidate.get("content")).get("parts"))[:MAX_PARTS]]
+    candidate, parts, beside = _answered(body)
     images = [part for part in parts if part.image]
     if not images:
+        if any(part.broken for part in parts):
+            raise Unreadable("The picture in Gemini's answer is not valid base64; the raw answer is kept.")
         raise _no_picture(body, candidate, parts, usage)
     drawn = [part for part in images if not part.thought]
     final = (drawn or images)[-1]
@@ -107,7 +114,7 @@ def read_reply(raw: bytes) -> ModelReply:
         usage=usage,
         model_version=str(body["modelVersion"]) if body.get("modelVersion") else None,
         sources=_sources(candidate),
-        others=tuple({part.image: None for part in drawn if part.image and part.image != final.image}),
+        others=tuple({part.image: None for part in (*beside, *drawn) if part.image and part.image != final.image}),
         thought=final.thought,
         turn=tuple(
             TurnPart(text=part.text or None, data=part.image, mime_type=part.mime_type, signature=part.signature)
@@ -120,17 +127,35 @@ def read_reply(raw: bytes) -> ModelReply:
 def _parsed(raw: bytes) -> object:
     """The JSON of an answer, read in a tenth of the time that the standard library takes for megabytes of base64.
 
-    What only that one takes is left to it, since the picture is paid for: half a surrogate pair, which no file and no
-    client takes, becomes a question mark.
+    What only that one takes is left to it, since the picture is paid for: half a surrogate pair and a byte that is no
+    UTF-8, which no file and no client takes, become question marks.
     """
     try:
         return pydantic_core.from_json(raw, cache_strings="none")
     except ValueError:
         pass
     try:
-        return json.loads(json.dumps(json.loads(raw), ensure_ascii=False).encode(errors="replace"))
+        whole = raw.decode("utf-8", "replace") if raw.lstrip()[:1] == b"{" else raw
+        return json.loads(json.dumps(json.loads(whole, strict=False), ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError) as error:
         raise Unreadable("Gemini's answer is not JSON; the raw answer is kept. Try again later.") from error
+
+
+def _answered(body: dict[str, Any]) -> tuple[dict[str, Any], list[_Part], list[_Part]]:
+    """The candidate that speaks for the answer, its parts, and the pictures of the other candidates, which are drawn and
+    paid for, too.
+    """
+    candidates = _dictionaries(body.get("candidates"))
+    drawn: list[tuple[dict[str, Any], list[_Part]]] = []
+    for candidate in candidates[:MAX_PARTS]:
+        given = _dictionaries(_dictionary(candidate.get("content")).get("parts"))
+        read = [_part(part) for number, part in enumerate(given) if number < MAX_PARTS or _inline(part).get("data")]
+        drawn.append((candidate, read))
+    if not drawn:
+        return {}, [], []
+    final = next((one for one in drawn if any(part.image for part in one[1])), drawn[0])
+    beside = [part for one in drawn if one is not final for part in one[1] if part.image and not part.thought]
+    return final[0], final[1], beside
 
 
 def _no_picture(body: dict[str, Any], candidate: dict[str, Any], parts: list[_Part], usage: Usage) -> NoPicture:
@@ -153,19 +178,29 @@ def quoted(who: str, text: object) -> str:
     return f'{who}: "{clean[:MAX_TEXT]}{"..." if len(clean) > MAX_TEXT else ""}"'
 
 
+def _inline(part: dict[str, Any]) -> dict[str, Any]:
+    return _dictionary(part.get("inlineData") or part.get("inline_data"))
+
+
 def _part(part: dict[str, Any]) -> _Part:
-    inline = _dictionary(part.get("inlineData") or part.get("inline_data"))
+    inline = _inline(part)
     text = part.get("text")
+    data = inline.get("data")
+    image = _decoded(data)
     return _Part(
         text=text if isinstance(text, str) else "",
-        image=_decoded(inline.get("data")),
+        image=image,
         mime_type=str(inline.get("mimeType") or inline.get("mime_type") or "") or None,
         thought=part.get("thought") is True,
         signature=_decoded(part.get("thoughtSignature") or part.get("thought_signature")),
+        broken=image is None and bool(data),
     )
 
 
 def _decoded(data: object) -> bytes | None:
+    """What base64 stands for, in either alphabet; None where there is none, or it is broken: a signature is no reason
+    to lose the picture beside it.
+    """
     if not isinstance(data, str) or not data:
         return None
     try:
@@ -174,25 +209,31 @@ def _decoded(data: object) -> bytes | None:
         pass
     try:
         return base64.b64decode(data.replace("-", "+").replace("_", "/") if "-" in data or "_" in data else data)
-    except (binascii.Error, ValueError) as error:
-        raise Unreadable("A part of Gemini's answer is not valid base64; the raw answer is kept.") from error
+    except (binascii.Error, ValueError):
+        return None
 
 
 def _usage(body: dict[str, Any]) -> Usage:
     """Tokens as Google bills them; without a breakdown every candidate token counts as the dearer image token."""
-    counts = _dictionary(body.get("usageMetadata"))
-    candidates = _number(counts.get("candidatesTokenCount"))
+    given = body.get("usageMetadata")
+    counts = _dictionary(given)
     details = _dictionaries(counts.get("candidatesTokensDetails"))
-    image = (
-        sum(_number(d.get("tokenCount")) for d in details if d.get("modality") == "IMAGE") if details else candidates
-    )
-    grounding = _dictionary(_first(body.get("candidates")).get("groundingMetadata"))
-    queries = [grounding.get(name) for name in ("webSearchQueries", "imageSearchQueries")]
+    names = ("promptTokenCount", "toolUsePromptTokenCount", "thoughtsTokenCount", "candidatesTokenCount")
+    prompt, tools, thoughts, candidates = (_number(counts.get(name)) for name in names)
+    images = [_number(one.get("tokenCount")) for one in details if one.get("modality") == "IMAGE"]
+    image = sum(number or 0 for number in images) if details else candidates or 0
+    searches = 0
+    for candidate in _dictionaries(body.get("candidates")):
+        grounding = _dictionary(candidate.get("groundingMetadata"))
+        queries = [grounding.get(name) for name in ("webSearchQueries", "imageSearchQueries")]
+        searches += sum(len(query) for query in queries if isinstance(query, list))
+    read = None not in (prompt, tools, thoughts, candidates, *images) and image <= MAX_TOKENS
     return Usage(
-        prompt=_number(counts.get("promptTokenCount")) + _number(counts.get("toolUsePromptTokenCount")),
-        text=max(candidates - image, 0) + _number(counts.get("thoughtsTokenCount")),
-        image=image,
-        searches=sum(len(query) for query in queries if isinstance(query, list)),
+        prompt=(prompt or 0) + (tools or 0),
+        text=max((candidates or 0) - image, 0) + (thoughts or 0),
+        image=image if image <= MAX_TOKENS else 0,
+        searches=searches if searches <= MAX_SEARCHES else 0,
+        whole=read and searches <= MAX_SEARCHES and (given is None or isinstance(given, dict)),
     )
 
 
@@ -215,10 +256,10 @@ def _dictionaries(value: object) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _first(value: object) -> dict[str, Any]:
-    found = _dictionaries(value)
-    return found[0] if found else {}
-
-
-def _number(value: object) -> int:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0
+def _number(value: object) -> int | None:
+    """A count of tokens, 0 where there is none; None for what is no count that could be true."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TOKENS:
+        return None
+    return int(value) if value == int(value) else None

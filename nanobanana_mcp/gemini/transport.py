@@ -55,7 +55,7 @@ class Bounded(httpx2.AsyncBaseTransport):
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         response.stream = _BoundedStream(response.stream)
         wanted = RAW.get()
-        if wanted is None or response.status_code != 200:
+        if wanted is None or not 200 <= response.status_code < 300:
             return response
         wanted[:] = [part async for part in response.stream]
         await response.aclose()
