@@ -204,6 +204,8 @@ def _live_environment() -> dict[str, str]:
             "There is no Gemini key for --live. Set GEMINI_API_KEY in the environment (get one at "
             "https://aistudio.google.com/apikey), or leave --live out for the emulated demo."
         )
+    if settings.auth == "api_key" and settings.key_problem is not None:
+        raise SetupError(f"{settings.key_problem}.")
     return dict(os.environ)
 
 

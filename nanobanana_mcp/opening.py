@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import httpx2
 
@@ -11,38 +10,68 @@ from nanobanana_mcp.errors import RequestError, SetupError
 from nanobanana_mcp.gemini.client import Gemini, RemoteFile
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.model import ImageModel
-from nanobanana_mcp.settings import Settings, project_folder
+from nanobanana_mcp.settings import Settings, env_file, load_settings, misspelt, project_folder
 from nanobanana_mcp.storage.paths import Places, check_words
 from nanobanana_mcp.studio import Studio
 from nanobanana_mcp.tiers import BY_ID, DEFAULTS, ModelSpec, TierName
 
 NO_KEY = (
     "There is no Gemini key. Set GEMINI_API_KEY in the environment of this MCP server (get one at "
-    "https://aistudio.google.com/apikey), or NANOBANANA_AUTH=vertex_ai. To try everything without a key, set "
+    "https://aistudio.google.com/apikey), {file}or NANOBANANA_AUTH=vertex_ai. To try everything without a key, set "
     "NANOBANANA_BACKEND=emulator."
 )
 
 
-class Keyless:
-    """Stands where Gemini would when there is no key: everything that would reach Google says what to set."""
+class Unreached:
+    """Stands where Gemini would while the way there is not open: everything that would reach Google says what to set.
+
+    Each use looks again, since the file of settings may have been put right. Whoever changed more than the key there,
+    such as a limit, is not taken at half his word: the studio that is open goes by what it was opened with.
+    """
+
+    def __init__(self, settings: Settings, problem: str) -> None:
+        self._settings = settings
+        self._problem = problem
+        self._model: ImageModel | None = None
+
+    def problem(self) -> str | None:
+        """What is to be set, None once Gemini can be reached."""
+        try:
+            self._reached()
+        except SetupError as error:
+            return str(error)
+        return None
 
     async def generate(self, request: ModelRequest, *, setting: str = "") -> bytes:
-        self._refuse()
+        return await self._reached().generate(request, setting=setting)
 
     async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
-        self._refuse()
+        return await self._reached().upload(name, data, mime_type, display_name)
 
     async def look_up(self, name: str) -> RemoteFile | None:
-        self._refuse()
+        return await self._reached().look_up(name)
 
     async def files(self) -> list[RemoteFile]:
-        self._refuse()
+        return await self._reached().files()
 
     async def close(self) -> None:
-        return
+        if self._model is not None:
+            await self._model.close()
 
-    def _refuse(self) -> NoReturn:
-        raise SetupError(NO_KEY)
+    def _reached(self) -> ImageModel:
+        if self._model is None:
+            fresh = load_settings()
+            if _without_key(fresh) != _without_key(self._settings):
+                raise SetupError(
+                    f"{self._problem} The settings were changed in more than the key since this server began: start it "
+                    "again, so that all of them hold."
+                )
+            self._model = _reach(fresh)
+        return self._model
+
+
+def _without_key(settings: Settings) -> dict[str, object]:
+    return settings.model_dump(exclude={"gemini_api_key"})
 
 
 def open_studio(settings: Settings) -> Studio:
@@ -60,7 +89,7 @@ def open_studio(settings: Settings) -> Studio:
         uploading=settings.uploading,
         limits=settings.limits,
         max_concurrency=settings.max_concurrency,
-        setup_problem=NO_KEY if isinstance(model, Keyless) else None,
+        setup_problem=model.problem if isinstance(model, Unreached) else lambda: None,
     )
 
 
@@ -77,6 +106,14 @@ def _check_not_lost(database: Path, places: Places) -> None:
 
 
 def open_model(settings: Settings) -> ImageModel:
+    """Who draws. What Gemini needs and has not, a key, a proxy, certificates, only its own calls have to say."""
+    try:
+        return _reach(settings)
+    except SetupError as error:
+        return Unreached(settings, str(error))
+
+
+def _reach(settings: Settings) -> ImageModel:
     timeout = settings.timeout_s
     if settings.backend == "emulator":
         from nanobanana_mcp.emulator.app import Emulator  # 18 ms that a real start does not pay
@@ -88,9 +125,17 @@ def open_model(settings: Settings) -> ImageModel:
             vertex_project=settings.vertex_project, vertex_location=settings.vertex_location, timeout_s=timeout
         )
     if settings.gemini_api_key is None:
-        return Keyless()
+        file = env_file()
+        within = f"or in {file}, which the next call reads, "
+        raise SetupError(" ".join([NO_KEY.format(file=within), *misspelt()]))
+    if settings.key_problem is not None:
+        raise SetupError(
+            f"{settings.key_problem}. Nothing was sent. Set it to a key (get one at https://aistudio.google.com/apikey); to "
+            "try everything without one, set NANOBANANA_BACKEND=emulator."
+        )
     return Gemini(
         api_key=settings.gemini_api_key.get_secret_value(),
+        key_variable=settings.variable("gemini_api_key"),
         base_url=settings.gemini_base_url,
         api_version=settings.api_version,
         timeout_s=timeout,

@@ -1,15 +1,21 @@
 """The MCP server: puts the tools together and opens the studio behind the list of them."""
 
+import asyncio
+import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastmcp import FastMCP
+from fastmcp.exceptions import ToolError
+from fastmcp.server.middleware import Middleware, MiddlewareContext
 from fastmcp.tools import Tool
 from fastmcp.utilities.versions import VersionSpec
 
 from nanobanana_mcp import __version__
-from nanobanana_mcp.settings import Settings, project_folder
+from nanobanana_mcp.errors import SetupError
+from nanobanana_mcp.settings import Settings, load_settings, project_folder
 from nanobanana_mcp.tools import edit, generate, resources, upkeep
 from nanobanana_mcp.tools.gate import Gate
 from nanobanana_mcp.tools.session import Opening
@@ -36,10 +42,51 @@ class Server(FastMCP):
         return await self.local_provider.get_tool(name, version)
 
 
-def build_server(settings: Settings, opening: Opening | None = None) -> FastMCP:
+class Standing:
+    """The settings that hold: once they are right they stay, and until then whoever asks has them read again."""
+
+    def __init__(self, settings: Settings | None) -> None:
+        self.settings = settings
+        self._lock = threading.Lock()
+
+    def right(self) -> Settings:
+        """Raises SetupError with all that is wrong with them now."""
+        with self._lock:
+            if self.settings is None:
+                self.settings = load_settings()
+            return self.settings
+
+    def open(self) -> "Studio":
+        return open_from(self.right())()
+
+
+class Threshold(Middleware):
+    """Lets everything by to the policy of the settings that hold. While they are wrong the tools are listed and nothing
+    else is done, since nobody knows what the policy, the limits and the folders are: each call says what to put right.
+    """
+
+    def __init__(self, standing: Standing, furnish: Callable[[Settings], Gate]) -> None:
+        self._standing = standing
+        self._furnish = furnish
+        self._gate = None if standing.settings is None else furnish(standing.settings)
+
+    async def __call__(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
+        if self._gate is None and context.method in ("tools/call", "resources/read"):
+            try:
+                settings = await asyncio.to_thread(self._standing.right)
+            except SetupError as error:
+                if context.method == "tools/call":
+                    raise ToolError(str(error), log_level=logging.DEBUG) from error
+                return await call_next(context)  # opening the studio says the same
+            if self._gate is None:  # a call beside this one may have been first
+                self._gate = self._furnish(settings)
+        return await (call_next(context) if self._gate is None else self._gate(context, call_next))
+
+
+def build_server(settings: Settings | Standing, opening: Opening | None = None) -> FastMCP:
     """A server that is ready to run. `opening` makes the studio; by default it is made from the settings."""
-    opening = opening or Opening(open_from(settings))
-    gate = Gate(user_policy=settings.policy, project=project_folder(), studio=opening.studio, listed=opening.warm_up)
+    standing = settings if isinstance(settings, Standing) else Standing(settings)
+    opening = opening or Opening(standing.open)
 
     @asynccontextmanager
     async def lifespan(_server: FastMCP) -> AsyncIterator[dict[str, object]]:
@@ -51,13 +98,22 @@ def build_server(settings: Settings, opening: Opening | None = None) -> FastMCP:
         version=__version__,
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
-        middleware=[gate],
         mask_error_details=True,
         strict_input_validation=True,
-        on_duplicate="error",
+        on_duplicate="replace",  # when the settings have been put right, the tools that go by them take their places
     )
-    for module in (generate, edit, upkeep, resources):
-        module.add(server, opening, settings)
+
+    def offer(by: Settings) -> None:
+        for module in (generate, edit, upkeep, resources):
+            module.add(server, opening, by)
+
+    def furnish(by: Settings) -> Gate:
+        offer(by)
+        return Gate(user_policy=by.policy, project=project_folder(), studio=opening.studio, listed=opening.warm_up)
+
+    if standing.settings is None:
+        offer(Settings.model_construct())  # only to be listed
+    server.add_middleware(Threshold(standing, furnish))
     return server
 
 

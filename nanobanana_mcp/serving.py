@@ -13,9 +13,11 @@ import anyio
 from fastmcp import FastMCP
 
 from nanobanana_mcp.errors import SetupError
-from nanobanana_mcp.server import build_server, open_from
-from nanobanana_mcp.settings import load_settings
+from nanobanana_mcp.server import Standing, build_server
+from nanobanana_mcp.settings import load_settings, misspelt
 from nanobanana_mcp.tools.session import Opening
+
+logger = logging.getLogger(__name__)
 
 THREADS = 24
 """Python's own choice, six on two processors, is taken up by as many pictures waiting for their disk."""
@@ -26,20 +28,23 @@ _M_ARENA_MAX = -8
 
 
 def serve(wire: int) -> int:
-    """Serve until the client closes stdin or sends a signal. 2 when the settings are wrong.
+    """Serve until the client closes stdin or sends a signal, with wrong settings, too: then each call says what is wrong.
 
     `wire` is the descriptor of the real stdout, which is put back only now.
     """
     try:
-        settings = load_settings()
+        settings, warnings = load_settings(), misspelt()
     except SetupError as error:
-        print(f"nanobanana: {error}", file=sys.stderr)  # noqa: T201 - nobody else listens yet
-        return 2
+        settings, warnings = None, [str(error)]
+    level = settings.log_level if settings is not None else "WARNING"
     one_heap()
-    logging.basicConfig(stream=sys.stderr, level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("fastmcp").setLevel(settings.log_level)
-    opening = Opening(open_from(settings), waiting=settings.state_dir / "spool")
-    server = build_server(settings, opening)
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("fastmcp").setLevel(level)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    standing = Standing(settings)
+    opening = Opening(standing.open, waiting=settings.state_dir / "spool" if settings is not None else None)
+    server = build_server(standing, opening)
     os.dup2(wire, 1)
     os.close(wire)
     anyio.run(_run, server, opening)

@@ -1,12 +1,26 @@
-"""The environment and the platform's folders, read once at the start."""
+"""The environment, the file of settings and the platform's folders."""
 
+import io
 import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from dotenv import dotenv_values
 from platformdirs import user_config_path, user_data_path, user_pictures_path
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from nanobanana_mcp import address
@@ -16,6 +30,17 @@ from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.tiers import DEFAULTS
 
 APP = "nanobanana-mcp"
+
+
+_UNREPLACED = re.compile(r"\$\{.*\}|\$\w+|%\w+%|\{\{.*\}\}")
+"""A variable's name as a client passes it on that does not replace it."""
+
+_PLACEHOLDER = re.compile(
+    r"<.*>|\[.*\]|(your|my|the|insert|enter|paste|put|add|replace|change)[-_ ]?.*key.*|(gemini|google)?[-_ ]?(api)?[-_ ]?key([-_ ]here)?"
+    r"|change-?me|placeholder|x{3,}|\*{3,}|.*(\.\.\.|\*\*\*).*|\u2026",
+    re.IGNORECASE,
+)
+"""What stands in instructions where a key belongs, and a key that was shortened to be shown."""
 
 
 def _default_output() -> Path:
@@ -42,7 +67,9 @@ def _bare_id(value: object) -> object:
     return value.strip().removeprefix("models/") if isinstance(value, str) else value
 
 
-ModelId = Annotated[str, Field(min_length=1), BeforeValidator(_bare_id)]
+ModelId = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*(/[A-Za-z0-9][A-Za-z0-9._@-]*)*$"), BeforeValidator(_bare_id)
+]
 Limit = Annotated[float | None, Field(gt=0, allow_inf_nan=False), BeforeValidator(_off)]
 
 
@@ -52,6 +79,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_prefix="NANOBANANA_", env_ignore_empty=True, hide_input_in_errors=True
     )
+
+    _read_from: dict[str, str] = PrivateAttr(default_factory=dict)
+    """The variable that each field which is set was read from."""
 
     gemini_api_key: SecretStr | None = Field(
         default=None,
@@ -140,14 +170,8 @@ class Settings(BaseSettings):
 
     @field_validator("gemini_api_key")
     @classmethod
-    def _key_is_sendable(cls, key: SecretStr | None) -> SecretStr | None:
-        """A header takes printable ASCII only; anything else would surface as a crash that quotes the key."""
-        if key is None:
-            return None
-        text = key.get_secret_value().strip()
-        if not text or not text.isascii() or not text.isprintable() or " " in text:
-            raise ValueError("is not a key: it must be printable ASCII without spaces")
-        return SecretStr(text)
+    def _blanks_are_no_part_of_a_key(cls, key: SecretStr | None) -> SecretStr | None:
+        return None if key is None else SecretStr(key.get_secret_value().strip())
 
     @field_validator("gemini_base_url")
     @classmethod
@@ -161,22 +185,27 @@ class Settings(BaseSettings):
             raise ValueError(
                 "must be an SQLite file's URL with an absolute path, such as sqlite:////home/me/library.db"
             )
+        if "?" in url or Path(url.removeprefix("sqlite:///")).is_dir():
+            raise ValueError("must name a file, and nothing behind it")
         return url
 
     @field_validator("allowed_dirs", mode="before")
     @classmethod
     def _folders_are_listed(cls, value: object) -> object:
-        return (
-            tuple(_expanded(Path(part)) for part in value.split(os.pathsep) if part)
-            if isinstance(value, str)
-            else value
-        )
+        if not isinstance(value, str):
+            return value
+        folders = tuple(_expanded(Path(part)) for part in value.split(os.pathsep) if part)
+        if not folders:
+            raise ValueError("names no folder; unset it to allow any")
+        return folders
 
     @field_validator("allowed_dirs")
     @classmethod
     def _folders_are_absolute(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
         if not all(folder.is_absolute() for folder in folders):
             raise ValueError("must be absolute paths")
+        if any(folder.is_file() for folder in folders):
+            raise ValueError("must be folders, and one of them is a file")
         return folders
 
     @field_validator("policy")
@@ -194,6 +223,8 @@ class Settings(BaseSettings):
         path = _expanded(path)
         if not path.is_absolute():
             raise ValueError("must be an absolute path, since a server is started in whatever folder its client is in")
+        if path.is_file():
+            raise ValueError("must be a folder, and a file is there")
         return path
 
     @model_validator(mode="after")
@@ -201,9 +232,42 @@ class Settings(BaseSettings):
         if self.auth == "vertex_ai" and self.backend == "gemini":
             if not self.vertex_project:
                 raise ValueError("NANOBANANA_AUTH=vertex_ai needs NANOBANANA_VERTEX_PROJECT (or GOOGLE_CLOUD_PROJECT)")
+            if not re.fullmatch(r"[a-z0-9:.-]+", self.vertex_project):
+                raise ValueError(
+                    "NANOBANANA_VERTEX_PROJECT (or GOOGLE_CLOUD_PROJECT) is no id of a Google Cloud project"
+                )
+            if not re.fullmatch(r"[a-z0-9-]+", self.vertex_location):  # it becomes a part of a host's name
+                raise ValueError(
+                    "NANOBANANA_VERTEX_LOCATION (or GOOGLE_CLOUD_LOCATION) is no location, such as global or europe-west4"
+                )
             if self.upload not in (None, "never"):
                 raise ValueError("NANOBANANA_UPLOAD must be never with vertex_ai: it has no Files API")
         return self
+
+    def variable(self, field: str) -> str:
+        """The variable that a field was read from, or the first one it can be read from."""
+        return self._read_from.get(field) or _names(field)[0]
+
+    @property
+    def key_problem(self) -> str | None:
+        """What is wrong with the key, as far as that can be said without asking Gemini; None without a key, too.
+
+        A header takes printable ASCII only; anything else would surface as a crash that quotes the key.
+        """
+        if self.gemini_api_key is None:
+            return None
+        key, name = self.gemini_api_key.get_secret_value(), self.variable("gemini_api_key")
+        if _UNREPLACED.fullmatch(key):
+            return f"{name} is not a key but a variable's name, which the client passed on without replacing it"
+        if _PLACEHOLDER.fullmatch(key):
+            return f"{name} is not a key: it still has the placeholder of some instructions, or a shortened key"
+        if key[:1] in "'\"`" and key[:1]:
+            return f"{name} is not a key: there are quotation marks around it that belong to no key"
+        if key.lower().startswith(("bearer ", "gemini_api_key=", "google_api_key=")):
+            return f"{name} is not a key: there are other words before it"
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
+            return f"{name} is not a key: it must be printable ASCII without spaces"
+        return None
 
     @property
     def database_path(self) -> Path:
@@ -247,47 +311,150 @@ def project_folder() -> Path:
         return Path.home()
 
 
-def load_settings() -> Settings:
-    """Read the environment, and a `.env` in our own configuration folder or where NANOBANANA_ENV_FILE points.
+@dataclass(frozen=True, kw_only=True)
+class _Given:
+    """A field's text, the variable it stands in, and whether that is in the file of settings."""
+
+    variable: str
+    text: str
+    in_file: bool
+
+
+def env_file() -> Path:
+    """Where settings may stand besides the environment. Raises SetupError when NANOBANANA_ENV_FILE names no file.
 
     Never a `.env` of the working directory, which belongs to whatever project the client has open.
-    Raises SetupError naming the variable that is wrong, without its value.
     """
-    env_file = os.environ.get("NANOBANANA_ENV_FILE") or str(user_config_path(APP, appauthor=False) / ".env")
-    try:
-        return Settings(_env_file=env_file)  # type: ignore[call-arg]  # pydantic-settings takes it at run time
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{_variable(problem['loc'])} {problem['msg'].removeprefix('Value error, ')}".lstrip()
-            for problem in error.errors(include_url=False, include_input=False, include_context=False)
+    named = os.environ.get("NANOBANANA_ENV_FILE")
+    if not named:
+        return user_config_path(APP, appauthor=False) / ".env"
+    path = Path(named)
+    with suppress(RuntimeError):  # the home of nobody is told below, as any other file that is not there
+        path = path.expanduser()
+    if named != os.devnull and (not path.is_absolute() or not path.exists() or path.is_dir()):
+        raise SetupError(
+            "NANOBANANA_ENV_FILE must be the absolute path of a file that is there, and is not; without its settings "
+            "nothing is done. Correct it or remove it."
         )
-        raise SetupError(f"The settings are wrong: {problems}") from None
+    return path
 
 
-def _variable(location: tuple[int | str, ...]) -> str:
-    if not location:
-        return ""
-    name = str(location[0])
-    info = Settings.model_fields.get(name) or next(
-        (found for found in Settings.model_fields.values() if name in _names(found)), None
-    )
-    names = _names(info) if info is not None else []
-    given = [one for one in names if os.environ.get(one)]
-    return given[0] if given else names[0] if names else f"NANOBANANA_{name.upper()}"
+def load_settings() -> Settings:
+    """Read the environment and the file of settings; what the environment has comes first.
+
+    Raises SetupError naming the variables that are wrong, without their values, and where to put them right.
+    """
+    path = env_file()
+    given = _given(_upper(os.environ), _in_file(path))
+    read_from = {field: one.variable for field, one in given.items()}
+    wrong = {
+        field: "has a variable's name where its value belongs, which the client passed on without replacing it"
+        for field, one in given.items()
+        if field != "gemini_api_key" and _UNREPLACED.fullmatch(one.text.strip())
+    }
+    told = [f"{read_from[field]} {words}" for field, words in wrong.items()]
+    try:
+        settings = Settings(
+            _env_file=None,  # type: ignore[call-arg]  # pydantic-settings takes it at run time
+            **{_key_of(field): one.text for field, one in given.items() if field not in wrong},  # type: ignore[arg-type]
+        )
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False, include_context=False):
+            field = _field_of(problem["loc"])
+            words = problem["msg"].removeprefix("Value error, ")
+            told.append(f"{read_from.get(field) or _names(field)[0]} {words}" if field else words)
+            wrong[field] = words
+    else:
+        if not told:
+            settings._read_from.update(read_from)
+            return settings
+    where = "in the environment of this server (an MCP client has it in its configuration), and start it again"
+    if any(field in given and given[field].in_file for field in wrong):
+        where = f"in {path}, which the next call reads again"
+    raise SetupError(f"The settings are wrong: {'; '.join(told)}. Put it right {where}.") from None
 
 
-def _names(info: FieldInfo) -> list[str]:
-    """The variables of a field that has names of its own, the first one first."""
-    alias = info.validation_alias
+def misspelt() -> list[str]:
+    """A sentence about each variable that looks like one of ours and is none."""
+    known = {name for field in Settings.model_fields for name in _names(field)} | {"NANOBANANA_ENV_FILE"}
+    given = {*_upper(os.environ), *_in_file(env_file())}
+    strange = sorted(name for name in given - known if name.startswith(("NANOBANANA_", "NANO_BANANA_")))
+    if not strange:
+        return []
+    from difflib import get_close_matches  # for a start that has nothing to say
+
+    said = []
+    for name in strange:
+        bare = name.removeprefix("NANO_BANANA_").removeprefix("NANOBANANA_")
+        meant = next((one for one in (f"NANOBANANA_{bare}", bare, f"GEMINI_{bare}") if one in known), None)
+        near = [meant] if meant else get_close_matches(name, known, 1, cutoff=0.6)
+        hint = f"; was {near[0]} meant?" if near else "."
+        said.append(f"{name[:80]} is no setting and has no effect{hint}")
+    return said
+
+
+_read_once: dict[Path, bytes] = {}
+"""What a pipe said, such as one of a shell's or a password manager's: it says it once, and then nobody answers."""
+
+
+def _in_file(path: Path) -> dict[str, str]:
+    """The variables of the file of settings, none where it is not there. Raises SetupError when it is no UTF-8 text."""
+    try:
+        if path.is_file() or not path.exists():
+            data = path.read_bytes() if path.is_file() else b""
+        else:
+            data = _read_once[path] if path in _read_once else _read_once.setdefault(path, path.read_bytes())
+    except OSError as error:
+        raise SetupError(f"The file of settings {path} cannot be read ({error.strerror}); put that right.") from None
+    try:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
+            raise SetupError(
+                f"The file of settings {path} is in UTF-16. Save it as UTF-8; the next call reads it again."
+            )
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise SetupError(
+            f"The file of settings {path} is not in UTF-8: line {line} has a letter in another encoding. Save it as "
+            "UTF-8; the next call reads it again."
+        ) from None
+    return _upper(dotenv_values(stream=io.StringIO(text)))
+
+
+def _upper(variables: Mapping[str, str | None]) -> dict[str, str]:
+    """Names in capitals, whatever they were written in; one that is empty is one that is not set."""
+    names = sorted(variables, key=str.isupper)  # where both are there, the one in capitals stands
+    return {name.upper(): value for name in names if (value := variables.get(name))}
+
+
+def _given(environment: Mapping[str, str], file: Mapping[str, str]) -> dict[str, _Given]:
+    found: dict[str, _Given] = {}
+    for field in Settings.model_fields:
+        for source in (environment, file):
+            name = next((name for name in _names(field) if name in source), None)
+            if name is not None:
+                found[field] = _Given(variable=name, text=source[name], in_file=source is file)
+                break
+    return found
+
+
+def _names(field: str) -> list[str]:
+    """The variables of a field, the first one first."""
+    alias = Settings.model_fields[field].validation_alias
     if isinstance(alias, AliasChoices):
         return [str(choice) for choice in alias.choices]
-    return [alias] if isinstance(alias, str) else []
+    return [alias] if isinstance(alias, str) else [f"NANOBANANA_{field.upper()}"]
+
+
+def _key_of(field: str) -> str:
+    """By which name Settings takes a field."""
+    return _names(field)[0] if Settings.model_fields[field].validation_alias else field
+
+
+def _field_of(location: tuple[int | str, ...]) -> str:
+    return next((field for field in Settings.model_fields if location and location[0] in (field, *_names(field))), "")
 
 
 def variables() -> dict[str, str]:
     """Every variable with its description, first name first: what the README and `.env.example` must list."""
-    found: dict[str, str] = {}
-    for name, info in Settings.model_fields.items():
-        names = _names(info) or [f"NANOBANANA_{name.upper()}"]
-        found[names[0]] = info.description or ""
-    return found
+    return {_names(name)[0]: info.description or "" for name, info in Settings.model_fields.items()}

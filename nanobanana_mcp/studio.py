@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -85,7 +85,7 @@ class Studio:
         uploading: str = "always",
         limits: Limits | None = None,
         max_concurrency: int = 8,
-        setup_problem: str | None = None,
+        setup_problem: Callable[[], str | None] = lambda: None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.library = Library(database)
@@ -400,5 +400,6 @@ class Studio:
         return highest_known(plan.choice, inputs=inputs, prompt_characters=len(plan.request.prompt))
 
     def _check_setup(self) -> None:
-        if self._setup_problem is not None:
-            raise SetupError(self._setup_problem)
+        problem = self._setup_problem()
+        if problem is not None:
+            raise SetupError(problem)

@@ -56,6 +56,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "commands": ("nanobanana_mcp",),
     "server": ("nanobanana_mcp.opening",),
     "opening": ("nanobanana_mcp.emulator",),
+    "settings": ("difflib",),
     "tools": (
         "difflib",
         *(f"nanobanana_mcp.{module}" for module in ("answers", "reports", "edits", "converting", "policy")),
@@ -71,6 +72,7 @@ DOORS_OF: dict[str, tuple[str, ...]] = {
     # Each foreign library, and the modules that may know it.
     "alembic": ("library",),
     "anyio": ("tools", "serving", "demo"),
+    "dotenv": ("settings",),
     "fastmcp": ("tools", "server", "serving", "demo", "tour"),
     "filelock": ("library", "storage"),
     "google": ("gemini",),

@@ -64,10 +64,10 @@ def test_the_example_of_settings_and_the_settings_agree() -> None:
 def test_the_example_of_settings_with_every_line_in_force_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_default = load_settings()
+    by_default = load_settings().model_dump()
     (tmp_path / "all.env").write_text(re.sub(r"^#([A-Z_]+=)", r"\1", EXAMPLE, flags=re.MULTILINE), "utf-8")
     monkeypatch.setenv("NANOBANANA_ENV_FILE", str(tmp_path / "all.env"))
-    assert load_settings() == by_default
+    assert load_settings().model_dump() == by_default
 
 
 def test_the_table_of_tiers_says_what_the_models_do_and_cost() -> None:

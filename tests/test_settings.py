@@ -173,6 +173,17 @@ def _shown(field: str) -> str:
         ("NANOBANANA_AUTH", "oauth-thing"),
         ("NANOBANANA_ALLOWED_DIRS", f"/a{os.pathsep}relative/b"),
         ("NANOBANANA_ALLOWED_DIRS", "~nobody-by-this-name/b"),
+        ("NANOBANANA_ALLOWED_DIRS", os.pathsep * 2),
+        ("NANOBANANA_ALLOWED_DIRS", sys.executable),
+        ("NANOBANANA_OUTPUT_DIR", sys.executable),
+        ("NANOBANANA_OUTPUT_DIR", "${HOME}/pictures"),
+        ("NANOBANANA_DATABASE_URL", "${DATABASE}"),
+        ("NANOBANANA_DATABASE_URL", "sqlite:////tmp"),
+        ("NANOBANANA_DATABASE_URL", "sqlite:////data/library.db?mode=ro"),
+        ("NANOBANANA_FLASH_MODEL", "../files/x"),
+        ("NANOBANANA_PRO_MODEL", "a model"),
+        ("NANOBANANA_LITE_MODEL", "lite?key=1"),
+        ("NANOBANANA_ENV_FILE", "relative.env"),
         ("NANOBANANA_POLICY", "policy.yaml"),
         ("NANOBANANA_POLICY", "~nobody-by-this-name/policy.yaml"),
         ("NANOBANANA_MAX_USD_PER_CALL", "-0.5"),
@@ -182,7 +193,7 @@ def _shown(field: str) -> str:
         ("NANOBANANA_MAX_CALLS_PER_MINUTE", "2.75"),
     ],
 )
-def test_a_wrong_value_stops_the_start_by_the_variables_name_and_is_not_repeated(
+def test_a_wrong_value_is_refused_by_the_variables_name_and_is_not_repeated(
     variable: str, wrong: str, set_: pytest.MonkeyPatch
 ) -> None:
     set_.setenv(variable, wrong)
@@ -272,17 +283,6 @@ def test_a_key_is_in_no_text_of_the_settings(set_: pytest.MonkeyPatch) -> None:
     assert settings.gemini_api_key.get_secret_value() == CANARY
 
 
-@pytest.mark.parametrize("variable", ["GEMINI_API_KEY", "GOOGLE_API_KEY"])
-@pytest.mark.parametrize("wrong", [f"{CANARY} two", f"ключ{CANARY}", f"{CANARY}\x07", f"{CANARY}\nX-Evil: 1", "  "])
-def test_a_key_that_cannot_be_sent_is_refused_without_being_said(
-    variable: str, wrong: str, set_: pytest.MonkeyPatch
-) -> None:
-    set_.setenv(variable, wrong)
-    said = _refusal()
-    assert "_API_KEY" in said
-    assert "is not a key" in said
-
-
 def test_a_key_is_not_said_when_something_else_is_wrong(set_: pytest.MonkeyPatch) -> None:
     set_.setenv("GEMINI_API_KEY", CANARY)
     set_.setenv("NANOBANANA_AUTH", "vertex_ai")
@@ -309,6 +309,10 @@ def test_vertex_needs_its_project_and_takes_no_uploads(set_: pytest.MonkeyPatch)
     assert load_settings().uploading == "never"
     set_.setenv("NANOBANANA_UPLOAD", "always")
     assert "NANOBANANA_UPLOAD must be never" in _refusal()
+    set_.delenv("NANOBANANA_UPLOAD")
+    for wrong in ("evil.example/#", "eu.evil.example"):  # it becomes a part of the host that gets the sign-in
+        set_.setenv("GOOGLE_CLOUD_LOCATION", wrong)
+        assert "is no location" in _refusal()
 
 
 def test_the_emulator_needs_neither_key_nor_project(set_: pytest.MonkeyPatch) -> None:

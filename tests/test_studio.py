@@ -293,7 +293,7 @@ async def test_requests_at_once_for_one_new_photo_agree_on_its_row(
 async def test_without_a_key_a_paid_call_says_what_to_set_and_writes_nothing(
     make_studio: Callable[..., Studio], model: FakeModel, tmp_path: Path, missing: str
 ) -> None:
-    studio = make_studio(setup_problem="There is no Gemini key. Set GEMINI_API_KEY.")
+    studio = make_studio(setup_problem=lambda: "There is no Gemini key. Set GEMINI_API_KEY.")
     path = str(photo(tmp_path / "heron.png"))
     with pytest.raises(SetupError, match="Set GEMINI_API_KEY"):
         if missing == "upload":
