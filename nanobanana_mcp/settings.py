@@ -126,8 +126,8 @@ class Settings(BaseSettings):
     )
     structured: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Whether answers carry structured content: auto leaves it out for clients that would drop the "
-        "pictures because of it.",
+        description="Whether answers carry structured content: auto leaves it out for clients that would show "
+        "their model nothing else.",
     )
     allowed_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),

@@ -93,22 +93,34 @@ async def test_some_failing_is_an_answer_and_all_failing_an_error(caller: Client
         assert words in str(caught.value)
 
 
+CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("generate_image", {"prompt": "a cat"}),
+    ("generate_image", {"prompt": "a cat", "dry_run": True}),
+    ("output_stats", {}),
+    ("maintenance", {"operation": "cleanup_local"}),
+)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "structured"),
     [
         ("Codex-MCP-client", {}, False),
-        ("claude-code", {}, True),
+        ("claude-code", {}, False),
+        ("opencode", {}, False),
+        ("some client", {}, True),
         ("codex", {"structured": "always"}, True),
-        ("claude-code", {"structured": "never"}, False),
+        ("some client", {"structured": "never"}, False),
     ],
 )
-async def test_clients_that_would_drop_the_pictures_get_no_structure(
-    connect: Connect, name: str, changes: dict[str, Any], structured: bool
+async def test_whichever_half_of_an_answer_a_client_drops_its_model_gets_every_sentence(
+    connect: Connect, era: Era, name: str, changes: dict[str, Any], structured: bool
 ) -> None:
-    async with connect(name=name, mode="legacy" if name == "claude-code" else "auto", **changes) as client:
-        result = await client.call_tool("generate_image", {"prompt": "a cat"})
-    assert (result.structured_content is not None) == structured
-    assert any(isinstance(block, ImageContent) for block in result.content)
+    async with connect(name=name, mode=era, **changes) as client:
+        results = [await client.call_tool(tool, arguments) for tool, arguments in CALLS]
+    for result in results:
+        assert (result.structured_content is not None) == structured
+        assert not structured or result.structured_content["summary"] == result.content[0].text
+    assert any(isinstance(block, ImageContent) for block in results[0].content)
 
 
 @pytest.mark.parametrize(("n", "previews"), [(1, 1), (4, 4), (5, 1)])

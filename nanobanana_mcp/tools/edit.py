@@ -11,6 +11,7 @@ from nanobanana_mcp.domain import MAX_PROMPT, AskedTier, OutputFormat, Resolutio
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.tiers import AspectRatio, ThinkingLevel
+from nanobanana_mcp.tools.clients import result
 from nanobanana_mcp.tools.generate import (
     USUAL_QUALITY,
     DryRun,
@@ -23,8 +24,7 @@ from nanobanana_mcp.tools.generate import (
     answer,
     check_fit,
     exact_of,
-    present_converted,
-    present_rehearsal,
+    pictures,
 )
 from nanobanana_mcp.tools.schemas import offer
 from nanobanana_mcp.tools.session import Opening
@@ -212,6 +212,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         dry_run: Annotated[bool, Field(description="true: only say what.")] = False,
     ) -> ToolResult:
         from nanobanana_mcp.converting import Conversion, convert, rehearse
+        from nanobanana_mcp.reports import converted_structure, converted_text, rehearsed_structure, rehearsed_text
 
         check_fit(fit, width, height)
         if quality is not None and output_format not in ("jpeg", "webp", "avif"):
@@ -231,9 +232,11 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             output_path=output_path,
         )
         if dry_run:
-            return present_rehearsal(await rehearse(studio, wish))
+            rehearsal = await rehearse(studio, wish)
+            return result(caller, settings, rehearsed_text(rehearsal), rehearsed_structure(rehearsal))
         made, notes = await convert(studio, wish)
-        return await present_converted(caller, studio, made, notes, settings)
+        shown = await pictures(studio, made, settings)
+        return result(caller, settings, converted_text(made, notes), converted_structure(made, notes), shown)
 
     offer(
         server,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastmcp import Context, FastMCP
 from fastmcp.tools import ToolResult
-from mcp.types import ContentBlock, ImageContent, ResourceLink, TextContent, ToolAnnotations
+from mcp.types import ContentBlock, ImageContent, ResourceLink, ToolAnnotations
 from pydantic import Field
 
 from nanobanana_mcp.domain import (
@@ -31,14 +31,14 @@ from nanobanana_mcp.domain import (
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.tiers import AspectRatio, ThinkingLevel
+from nanobanana_mcp.tools.clients import result
 from nanobanana_mcp.tools.gate import judge_again
 from nanobanana_mcp.tools.schemas import offer
-from nanobanana_mcp.tools.session import Opening, progress_to, request_key, wants_structure
+from nanobanana_mcp.tools.session import Opening, progress_to, request_key
 
 if TYPE_CHECKING:
-    from nanobanana_mcp.converting import Rehearsal
     from nanobanana_mcp.domain import ImageRecord
-    from nanobanana_mcp.job import Job, Quote
+    from nanobanana_mcp.job import Job
     from nanobanana_mcp.studio import Studio
 
 DESCRIPTION = """\
@@ -240,37 +240,35 @@ async def answer(
     """What every tool that makes pictures does with its job: a quote, or the pictures."""
     judge_again(job.plan)
     if dry_run:
-        return present_quote(await studio.quote(job))
+        from nanobanana_mcp.answers import quote_structure, quote_text
+
+        quote = await studio.quote(job)
+        return result(context, settings, quote_text(quote), quote_structure(quote))
     created = await studio.carry_out(job, key=request_key(context, key), progress=progress_to(context))
     return await present(context, studio, created, settings)
-
-
-def present_quote(quote: "Quote") -> ToolResult:
-    from nanobanana_mcp.answers import quote_structure, quote_text
-
-    return ToolResult(
-        content=[TextContent(type="text", text=quote_text(quote))], structured_content=quote_structure(quote)
-    )
 
 
 async def present(context: Context, studio: "Studio", created: Created, settings: Settings) -> ToolResult:
     """An answer: text, previews, links to the full pictures, and the same facts as structure. It counts as delivered."""
     from nanobanana_mcp.answers import created_structure, created_text
 
-    content: list[ContentBlock] = [TextContent(type="text", text=created_text(created))]
-    if settings.preview_px:
-        content += [
-            ImageContent(type="image", data=base64.b64encode(preview.data).decode(), mime_type=preview.mime_type)
-            for preview in await studio.previews([image.record for image in created.images], settings.preview_px)
-        ]
-    content += links([image.record for image in created.images])
-    structure = created_structure(created) if wants_structure(context, settings) else None
+    shown = await pictures(studio, [image.record for image in created.images], settings)
     await studio.delivered(created.request_id)
-    return ToolResult(content=content, structured_content=structure)
+    return result(context, settings, created_text(created), created_structure(created), shown)
+
+
+async def pictures(studio: "Studio", records: "list[ImageRecord]", settings: Settings) -> list[ContentBlock]:
+    """Previews, and where each full picture can be read as a resource."""
+    shown: list[ContentBlock] = []
+    if settings.preview_px:
+        shown += [
+            ImageContent(type="image", data=base64.b64encode(preview.data).decode(), mime_type=preview.mime_type)
+            for preview in await studio.previews(records, settings.preview_px)
+        ]
+    return [*shown, *links(records)]
 
 
 def links(records: "list[ImageRecord]") -> list[ContentBlock]:
-    """Where each full picture can be read as a resource."""
     return [
         ResourceLink(
             type="resource_link",
@@ -281,28 +279,3 @@ def links(records: "list[ImageRecord]") -> list[ContentBlock]:
         )
         for record in records
     ]
-
-
-async def present_converted(
-    context: Context, studio: "Studio", made: "list[ImageRecord]", notes: list[str], settings: Settings
-) -> ToolResult:
-    """What convert_image made: its paths and ids, previews and links."""
-    from nanobanana_mcp.reports import converted_structure, converted_text
-
-    content: list[ContentBlock] = [TextContent(type="text", text=converted_text(made, notes))]
-    if settings.preview_px:
-        content += [
-            ImageContent(type="image", data=base64.b64encode(preview.data).decode(), mime_type=preview.mime_type)
-            for preview in await studio.previews(made, settings.preview_px)
-        ]
-    content += links(made)
-    structure = converted_structure(made, notes) if wants_structure(context, settings) else None
-    return ToolResult(content=content, structured_content=structure)
-
-
-def present_rehearsal(rehearsal: "Rehearsal") -> ToolResult:
-    """What convert_image would make."""
-    from nanobanana_mcp.reports import rehearsed_structure, rehearsed_text
-
-    content = [TextContent(type="text", text=rehearsed_text(rehearsal))]
-    return ToolResult(content=content, structured_content=rehearsed_structure(rehearsal))

@@ -1,4 +1,4 @@
-"""What every tool shares: the studio when it is needed, errors as sentences, and what its client wants."""
+"""What every tool shares: the studio when it is needed, progress, and what makes two calls the same wish."""
 
 import asyncio
 import gc
@@ -11,16 +11,12 @@ import anyio
 from fastmcp import Context
 
 from nanobanana_mcp.errors import StudioError
-from nanobanana_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from nanobanana_mcp.studio import Studio
 
 logger = logging.getLogger(__name__)
 
-
-STRUCTURE_DROPS_PICTURES = ("codex",)
-"""Clients that show a model nothing but the structure when a result has one (Codex CLI 0.169)."""
 
 WARM_UP_S = 0.05
 RECOVER_S = 10.0
@@ -104,18 +100,6 @@ def progress_to(context: Context) -> Callable[[float, float, str], Awaitable[Non
             gone = True
 
     return report
-
-
-def wants_structure(context: Context, settings: Settings) -> bool:
-    """Whether this client should get structured content beside the pictures."""
-    if settings.structured != "auto":
-        return settings.structured == "always"
-    return not any(word in client_name(context) for word in STRUCTURE_DROPS_PICTURES)
-
-
-def client_name(context: Context) -> str:
-    params = context.session.client_params
-    return params.client_info.name.lower() if params is not None and params.client_info is not None else ""
 
 
 def request_key(context: Context, explicit: str | None) -> str | None:

@@ -2,19 +2,21 @@
 
 from typing import Annotated
 
-from fastmcp import FastMCP
+from fastmcp import Context, FastMCP
 from fastmcp.tools import ToolResult
-from mcp.types import TextContent, ToolAnnotations
+from mcp.types import ToolAnnotations
 from pydantic import Field
 
 from nanobanana_mcp.domain import Operation
 from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.tools.clients import result
 from nanobanana_mcp.tools.schemas import offer
 from nanobanana_mcp.tools.session import Opening
 
 
 def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
     async def upload_file(
+        caller: Context,
         path: Annotated[
             str, Field(min_length=1, description="Path of the picture, or the img_... id of one made here.")
         ],
@@ -25,7 +27,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         from nanobanana_mcp.reports import uploaded_structure, uploaded_text
 
         uploaded = await (await opening.studio()).upload(path, display_name)
-        return _both(uploaded_text(uploaded), uploaded_structure(uploaded))
+        return result(caller, settings, uploaded_text(uploaded), uploaded_structure(uploaded))
 
     offer(
         server,
@@ -39,6 +41,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
     )
 
     async def output_stats(
+        caller: Context,
         recent: Annotated[int, Field(ge=0, le=100, description="How many of the newest pictures to list.")] = 10,
         lineage_of: Annotated[
             str | None, Field(description="Instead: what this picture (img_...) was made from, and what from it.")
@@ -48,9 +51,9 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
 
         if lineage_of is not None:
             lineage = await (await opening.studio()).lineage(lineage_of)
-            return _both(lineage_text(lineage), lineage_structure(lineage))
+            return result(caller, settings, lineage_text(lineage), lineage_structure(lineage))
         stats = await (await opening.studio()).stats(recent)
-        return _both(stats_text(stats), stats_structure(stats))
+        return result(caller, settings, stats_text(stats), stats_structure(stats))
 
     offer(
         server,
@@ -64,6 +67,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
     )
 
     async def maintenance(
+        caller: Context,
         operation: Annotated[Operation, Field(description="What to do.")],
         dry_run: Annotated[bool, Field(description="true: only say what would be done.")] = True,
         max_age_hours: Annotated[
@@ -86,7 +90,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             keep_count=keep_count,
             image_ids=tuple(image_ids or ()),
         )
-        return _both(report_text(report), report_structure(report))
+        return result(caller, settings, report_text(report), report_structure(report))
 
     offer(
         server,
@@ -100,7 +104,3 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
         ),
     )
-
-
-def _both(text: str, structure: dict[str, object]) -> ToolResult:
-    return ToolResult(content=[TextContent(type="text", text=text)], structured_content=structure)

@@ -1,0 +1,51 @@
+"""Which half of an answer each client shows its model, and the answer made accordingly."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any, NamedTuple
+
+from fastmcp import Context
+from fastmcp.tools import ToolResult
+from mcp.types import ContentBlock, TextContent
+
+from nanobanana_mcp.settings import Settings
+
+
+class Known(NamedTuple):
+    """A client that drops what stands beside structured content."""
+
+    name: str
+    """Part of the name it gives in its clientInfo, in small letters."""
+    drops: str
+    source: str
+    seen: date
+
+
+KNOWN = (
+    Known("claude-code", "text", "2.1.197 and 2.1.332, by tests/test_claude_code.py", date(2026, 11, 28)),
+    Known("codex", "text, pictures and links", "Codex CLI 0.169, recorded", date(2026, 11, 20)),
+    Known("opencode", "text and pictures", "github.com/anomalyco/opencode #32832, until #34505", date(2026, 6, 29)),
+)
+"""They get text and pictures without structure. All others get both halves, and each half is whole."""
+
+
+def wants_structure(context: Context, settings: Settings) -> bool:
+    if settings.structured != "auto":
+        return settings.structured == "always"
+    name = client_name(context)
+    return not any(client.name in name for client in KNOWN)
+
+
+def client_name(context: Context) -> str:
+    params = context.session.client_params
+    return params.client_info.name.lower() if params is not None and params.client_info is not None else ""
+
+
+def result(
+    context: Context, settings: Settings, text: str, structure: dict[str, Any], more: Sequence[ContentBlock] = ()
+) -> ToolResult:
+    """An answer of every tool. The structure has the whole text, too: a client that shows it alone hides no sentence."""
+    return ToolResult(
+        content=[TextContent(type="text", text=text), *more],
+        structured_content={"summary": text, **structure} if wants_structure(context, settings) else None,
+    )
