@@ -36,8 +36,9 @@ _UNREPLACED = re.compile(r"\$\{.*\}|\$\w+|%\w+%|\{\{.*\}\}")
 """A variable's name as a client passes it on that does not replace it."""
 
 _PLACEHOLDER = re.compile(
-    r"<.*>|\[.*\]|(your|my|the|insert|enter|paste|put|add|replace|change)[-_ ]?.*key.*|(gemini|google)?[-_ ]?(api)?[-_ ]?key([-_ ]here)?"
-    r"|change-?me|placeholder|x{3,}|\*{3,}|.*(\.\.\.|\*\*\*).*|\u2026",
+    r"<.*>|\[.*\]|your.*key.*|(insert|enter|paste|put|replace)[-_ ].*key.*"
+    r"|(my|the)?[-_ ]?(gemini|google)?[-_ ]?(api)?[-_ ]?key([-_ ]here)?"
+    r"|change-?me|placeholder|x{3,}|\*{3,}|.*(\.\.\.|\*\*\*|\u2026).*",
     re.IGNORECASE,
 )
 """What stands in instructions where a key belongs, and a key that was shortened to be shown."""
@@ -361,7 +362,8 @@ def load_settings() -> Settings:
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False, include_context=False):
             field = _field_of(problem["loc"])
-            words = problem["msg"].removeprefix("Value error, ")
+            words = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+            words = words.replace("String should match pattern", "must match", 1)
             told.append(f"{read_from.get(field) or _names(field)[0]} {words}" if field else words)
             wrong[field] = words
     else:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx2
 import pytest
 from conftest import LOCAL
 
@@ -125,17 +126,44 @@ async def test_vertex_is_asked_where_it_is_and_not_where_a_variable_says(
     await model.close()
 
 
-async def test_the_proxy_of_the_environment_is_used_and_sees_no_key(keyed: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+async def test_the_proxy_of_the_environment_is_used_and_sees_no_key(variable: str, keyed: pytest.MonkeyPatch) -> None:
     async with listening() as proxy:
-        keyed.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        keyed.setenv(variable, f"http://127.0.0.1:{proxy.port}")
         keyed.setattr("conftest.LOCAL", (*LOCAL, GOOGLE))
         keyed.setattr(socket, "getaddrinfo", _nearby(socket.getaddrinfo))
         said = await _asked(load_settings())
-    assert proxy.heard, said
+        with pytest.raises(errors.StudioError):
+            await _put(load_settings())
+    assert len(proxy.heard) == 2, said
     for heard in proxy.heard:
         assert heard.startswith(f"CONNECT {GOOGLE}:443 ".encode())
-        assert KEY.encode() not in heard and b"heron" not in heard
-    assert KEY not in said
+        assert KEY.encode() not in heard and b"heron" not in heard and b"secret" not in heard
+    assert KEY not in said and "nothing was sent and nothing charged" in said  # the proxy refused
+
+
+async def test_a_socks_proxy_that_does_not_answer_as_one_costs_nothing(keyed: pytest.MonkeyPatch) -> None:
+    socksio = pytest.importorskip("socksio.exceptions", reason="it is an extra")
+
+    async def stumble(_self: object, _request: object) -> httpx2.Response:
+        raise socksio.ProtocolError("Malformed reply")
+
+    keyed.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
+    keyed.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", stumble)
+    assert "nothing was sent and nothing charged" in await _asked(load_settings())
+
+
+@pytest.mark.parametrize(
+    "environment", [{"HTTP_PROXY": "{}"}, {"HTTPS_PROXY": "{}", "NO_PROXY": "x.example,googleapis.com"}]
+)
+async def test_a_proxy_that_is_not_for_this_address_is_not_used(
+    environment: dict[str, str], keyed: pytest.MonkeyPatch
+) -> None:
+    async with listening() as proxy:
+        for name, value in environment.items():
+            keyed.setenv(name, value.format(proxy.address))
+        said = await _asked(load_settings())
+    assert proxy.heard == [] and GOOGLE in said  # the guard of the tests stopped it there
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", pytest.param("127.0.0.2", marks=linux)])

@@ -150,6 +150,9 @@ async def test_a_policy_holds_from_the_first_call_after_the_settings_were_put_ri
         ("GEMINI_API_KEY", "<your key>", "the placeholder"),
         ("GEMINI_API_KEY", "YOUR_GEMINI_API_KEY_HERE", "the placeholder"),
         ("GEMINI_API_KEY", "AIza...1234", "a shortened key"),
+        ("GEMINI_API_KEY", "AIza\u20261234", "a shortened key"),
+        ("GEMINI_API_KEY", "paste-your-key-here", "the placeholder"),
+        ("GEMINI_API_KEY", "my-api-key", "the placeholder"),
         ("GEMINI_API_KEY", "xxxxxxxx", "the placeholder"),
         ("GOOGLE_API_KEY", f'"{KEY}"', "quotation marks"),
         ("GEMINI_API_KEY", f"Bearer {KEY}", "other words before it"),
@@ -172,6 +175,15 @@ async def test_what_is_no_key_is_called_what_it_is_by_its_variable_and_local_too
     monkeypatch.setenv("NANOBANANA_BACKEND", "emulator")
     async with served() as client:
         assert (await client.call_tool("generate_image", {"prompt": "a cat"})).structured_content["returned"] == 1
+
+
+@pytest.mark.parametrize("key", [KEY, "made-up", "sk-1234", "my-litellm-key-for-tests", "AQ.Ab8RN6-x_yz"])
+async def test_a_key_that_may_be_one_is_sent(key: str, env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_file.write_text(f"GEMINI_API_KEY={key}\n")
+    async with listening() as gateway, served_with(monkeypatch, GEMINI_BASE_URL=gateway.address) as client:
+        with pytest.raises(ToolError):
+            await client.call_tool("generate_image", {"prompt": "a cat"})
+        assert key.encode() in gateway.heard[0]
 
 
 async def test_a_key_that_is_written_into_the_file_is_taken_up_by_the_next_call(
@@ -213,6 +225,7 @@ async def test_a_key_is_not_taken_up_without_the_limit_that_was_written_beside_i
         ("https_proxy", f"http://me:{KEY}@proxy.example:99999", "http://, https:// and socks5://"),
         ("HTTPS_PROXY", "http://", "http://, https:// and socks5://"),
         ("SSL_CERT_FILE", "/nowhere/certificates.pem", "PEM"),
+        ("SSL_CERT_FILE", __file__, "no certificate was found"),
         ("SSL_CERT_DIR", "/nowhere", "PEM"),
     ],
 )

@@ -21,7 +21,13 @@ from nanobanana_mcp.errors import (
 from nanobanana_mcp.gemini.reply import quoted
 from nanobanana_mcp.tiers import BY_ID, successor_of
 
-_UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+_UNSENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,  # it refused the tunnel, and a request goes through nothing else
+    httpx2.UnsupportedProtocol,
+)
 _KEYLIKE = re.compile(r"AIza[0-9A-Za-z_-]{10,}|(?<=key=)[^&\s\"']+|Bearer\s+\S+")
 
 

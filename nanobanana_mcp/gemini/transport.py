@@ -4,6 +4,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -65,6 +66,23 @@ class Bounded(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
 
+class _OverSocks(httpx2.AsyncBaseTransport):
+    """Says what socksio says in words of httpx: it is met only while the way through the proxy is made."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+        self._inner = inner
+        self._error: type[Exception] = import_module("socksio.exceptions").SOCKSError
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            return await self._inner.handle_async_request(request)
+        except self._error:
+            raise httpx2.ProxyError("The SOCKS proxy did not answer as one.", request=request) from None
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
 class _BoundedStream(httpx2.AsyncByteStream):
     def __init__(self, inner: httpx2.AsyncByteStream) -> None:
         self._inner = inner
@@ -100,6 +118,8 @@ def open_clients(
         context = _certificates() if secure else NO_WEBSOCKETS
         limits = httpx2.Limits(max_connections=64, max_keepalive_connections=16)
         transport = httpx2.AsyncHTTPTransport(verify=context, limits=limits, proxy=proxy, trust_env=False)
+        if proxy is not None and proxy.url.scheme.startswith("socks"):
+            transport = _OverSocks(transport)
     timeout = httpx2.Timeout(timeout_s, connect=CONNECT_S)
     asynchronous = httpx2.AsyncClient(
         transport=Bounded(transport, address), timeout=timeout, follow_redirects=False, trust_env=False
@@ -149,7 +169,9 @@ def _certificates() -> ssl.SSLContext:
     if named[:1] != ["SSL_CERT_DIR"] or Path(os.environ["SSL_CERT_DIR"]).is_dir():
         try:
             return httpx2.create_ssl_context()
-        except OSError as error:  # ssl.SSLError is one, too
+        except ssl.SSLError:  # no certificate in it; its words name a line of C
+            reason = "no certificate was found"
+        except OSError as error:
             reason = error.strerror or type(error).__name__
     raise SetupError(
         f"The certificates for https cannot be read ({reason}): {' or '.join(named) or 'the system'} names none that can "
