@@ -67,7 +67,8 @@ def overlap(one: Box, other: Box) -> Box | None:
 def pixel_box(box: Sequence[float], *, size: Size, name: str = "box") -> Box:
     """Whole pixels of a box that is given in pixels, or in fractions of the picture when all four numbers are <= 1.
 
-    A pixel that is touched belongs to it. Raises RequestError for a box that is empty, reversed, not finite or outside.
+    A pixel that is touched belongs to it. Raises RequestError for a box that is empty, reversed, not finite, outside, or
+    of both kinds of numbers: [0.1, 0.1, 300, 300] could mean two regions.
     """
     if len(box) != 4:
         raise RequestError(f"{name} needs four numbers, left, top, right, bottom; it has {len(box)}.")
@@ -75,6 +76,11 @@ def pixel_box(box: Sequence[float], *, size: Size, name: str = "box") -> Box:
         raise RequestError(f"{name} {list(box)} has a number that is not finite; give left, top, right, bottom.")
     width, height = size
     fractions = all(value <= 1 for value in box)
+    if not fractions and any(0 < value < 1 for value in box):
+        raise RequestError(
+            f"{name} {list(box)} mixes fractions and pixels; give all four in pixels of the {width}x{height} picture, or all "
+            "four as fractions of it, 0 to 1."
+        )
     left, top, right, bottom = (
         value * scale for value, scale in zip(box, (width, height) * 2 if fractions else (1, 1) * 2, strict=True)
     )
