@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Emulated
-from fakes import photo
+from conftest import Connect, Emulated
+from fakes import FakeModel, photo
 from fastmcp.exceptions import ToolError
 
 FLASH, PRO, LITE = "gemini-nano-banana-2.1", "gemini-3-pro-image", "gemini-3.1-flash-lite-image"
@@ -206,3 +206,77 @@ async def test_an_argument_that_would_do_nothing_is_refused(
     with pytest.raises(ToolError, match=words):
         await emulated.client.call_tool(tool, arguments)
     assert emulated.drawn == []
+
+
+SPELT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a number as text": ({"n": "2"}, {"n": 2}),
+    "a number with spaces": ({"n": " 2 "}, {"n": 2}),
+    "a whole float": ({"n": 2.0, "width": 640.0}, {"n": 2, "width": 640}),
+    "a whole float as text": ({"n": "2.0"}, {"n": 2}),
+    "a boolean as text": ({"enable_grounding": "True"}, {"enable_grounding": True}),
+    "a size in capitals": ({"resolution": "2K"}, {"resolution": "2k"}),
+    "a tier in capitals": ({"model_tier": " PRO"}, {"model_tier": "pro"}),
+    "a tier by its name": ({"model_tier": "Nano Banana Pro"}, {"model_tier": "pro"}),
+    "jpg": ({"output_format": "jpg", "quality": "70"}, {"output_format": "jpeg", "quality": 70}),
+    "a media type": ({"output_format": "image/PNG"}, {"output_format": "png"}),
+    "a ratio by an x": ({"aspect_ratio": "16x9"}, {"aspect_ratio": "16:9"}),
+    "a ratio by a word": ({"aspect_ratio": "Square"}, {"aspect_ratio": "1:1"}),
+    "a list as text": ({"input_images": '["{photo}"]'}, {"input_images": ["{photo}"]}),
+    "roles as text": (
+        {"input_images": ["{photo}"], "input_roles": '["STYLE"]', "mode": "generate"},
+        {"input_images": ["{photo}"], "input_roles": ["style"], "mode": "generate"},
+    ),
+    "an object as text": ({"safety": '{"harassment": "off"}'}, {"safety": {"harassment": "off"}}),
+    "Google's own words": (
+        {"safety": {"HARM_CATEGORY_HARASSMENT": "BLOCK_NONE"}},
+        {"safety": {"harassment": "block_none"}},
+    ),
+    "empty texts": ({"input_image_path_1": "", "output_path": "", "width": "", "fit": "", "aspect_ratio": ""}, {}),
+    "nulls": ({"n": None, "width": None, "output_format": None, "safety": None, "mode": None, "seed": "null"}, {}),
+    "an empty list and object": ({"input_images": [], "input_roles": "[]", "safety": {}}, {}),
+}
+
+
+@pytest.mark.parametrize("name", SPELT)
+async def test_an_argument_in_another_spelling_is_the_same_call(name: str, emulated: Emulated, tmp_path: Path) -> None:
+    source = photo(tmp_path / "source.png")
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, list):
+            return [filled(item) for item in value]
+        return value.replace("{photo}", str(source)) if isinstance(value, str) else value
+
+    spelt, plain = ({key: filled(value) for key, value in given.items()} for given in SPELT[name])
+    first = await emulated.call(prompt=PROMPT, idempotency_key="one", **spelt)
+    sent = len(emulated.drawn)
+    again = await emulated.call(prompt=PROMPT, idempotency_key="one", **plain)
+    assert again.structured_content["file_paths"] == first.structured_content["file_paths"]
+    assert len(emulated.drawn) == sent > 0
+
+
+@pytest.mark.parametrize("words", ["2", " true ", "null", "", "[1, 2]", '{"a": 1}', "PRO", "''"])
+async def test_free_text_stays_as_it_was_written(words: str, emulated: Emulated) -> None:
+    await emulated.call(prompt=f"{words}!", negative_prompt=words, system_instruction=words or "null")
+    sent = emulated.drawn[0]
+    assert sent["contents"][0]["parts"][0] == {"text": f"{words}!"}
+    assert sent["systemInstruction"]["parts"] == [{"text": words or "null"}]
+
+
+@pytest.mark.parametrize("given", [[], "", "[]", None, "null"])
+async def test_an_empty_list_of_ids_restores_nothing(given: Any, connect: Connect, model: FakeModel) -> None:
+    async with connect() as client:
+        await client.call_tool("generate_image", {"prompt": "a cat"})
+        cleanup = {"operation": "cleanup_local", "dry_run": False, "max_age_hours": 0, "keep_count": 0}
+        assert (await client.call_tool("maintenance", cleanup)).structured_content["deeds"]
+        restore = {"operation": "restore", "dry_run": False}
+        with pytest.raises(ToolError, match=r"image_ids: .* arrived where the img_\.\.\. ids"):
+            await client.call_tool("maintenance", restore | {"image_ids": given})
+        assert (await client.call_tool("maintenance", restore)).structured_content["deeds"]
+
+
+@pytest.mark.parametrize("name", ["dry_run", "max_age_hours", "keep_count"])
+@pytest.mark.parametrize("given", [None, "", "null"])
+async def test_an_empty_limit_is_refused(name: str, given: Any, connect: Connect) -> None:
+    async with connect() as client:
+        with pytest.raises(ToolError, match=rf"{name}: .* arrived where"):
+            await client.call_tool("maintenance", {"operation": "cleanup_local", name: given})

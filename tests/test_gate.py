@@ -144,6 +144,68 @@ async def test_asking_again_for_what_was_paid_for_uses_up_no_limit(
     assert len(model.requests) == 1
 
 
+SPELLINGS: dict[str, tuple[str, Any, list[Any]]] = {
+    "n": (
+        "{path: args.n, op: gt, value: 4}",
+        10,
+        [10, 10.0, "10", " 10 ", "10.0", "+10", "010", "\n10\t", "10."],
+    ),
+    "model_tier": (
+        "{path: args.model_tier, op: eq, value: pro}",
+        "pro",
+        ["pro", "PRO", " Pro ", "nano-banana-pro", "Nano Banana Pro"],
+    ),
+    "output_format": (
+        "{path: args.output_format, op: in, value: [jpeg]}",
+        "jpeg",
+        ["jpg", "JPEG", ".jpg", "image/jpeg", "Jpg "],
+    ),
+    "enable_grounding": (
+        "{path: args.enable_grounding, op: eq, value: true}",
+        True,
+        [True, "true", "TRUE", " True "],
+    ),
+    "input_images": (
+        "{path: args.input_images, op: contains, value: img_0000000000000000}",
+        ["img_0000000000000000"],
+        ['["img_0000000000000000"]', ' [ "img_0000000000000000" ] ', ["img_0000000000000000"]],
+    ),
+    "safety": (
+        "{path: args.safety.harassment, op: eq, value: off}",
+        {"harassment": "off"},
+        ['{"harassment": "OFF"}', {"HARM_CATEGORY_HARASSMENT": "Off"}, {"Harassment": "off"}],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+async def test_a_policy_judges_a_call_in_any_spelling_as_the_plain_one(
+    name: str, connect: Connect, policy: Path, model: FakeModel
+) -> None:
+    condition, plain, spellings = SPELLINGS[name]
+    policy.write_text(f"tools: {{generate_image: {{rules: [{{action: deny, conditions: [{condition}]}}]}}}}\n")
+    async with connect(policy=policy) as client:
+        told = await _refusal(client, **{name: plain})
+        assert told.startswith("Policy violation")
+        for given in spellings:
+            assert await _refusal(client, **{name: given}) == told
+    assert model.requests == []
+
+
+@pytest.mark.parametrize("dry_run", ["false", "FALSE", " false "])
+async def test_a_call_that_says_by_text_that_it_is_no_dry_run_uses_up_a_limit(
+    connect: Connect, policy: Path, model: FakeModel, dry_run: str
+) -> None:
+    policy.write_text(TWO.replace("minute", "day"))
+    async with connect(policy=policy) as client:
+        for _ in range(3):
+            await client.call_tool("generate_image", {"prompt": "a cat", "dry_run": "true"})
+        for prompt in ("a cat", "a dog"):
+            await client.call_tool("generate_image", {"prompt": prompt, "dry_run": dry_run})
+        assert (await _refusal(client)).startswith("Policy violation:")
+    assert len(model.requests) == 2
+
+
 async def test_a_policy_with_a_misspelt_tool_stops_what_spends(connect: Connect, policy: Path) -> None:
     policy.write_text("tools: {generat_image: {rules: [{action: deny}]}, another_servers_tool: {rules: []}}\n")
     async with connect(policy=policy) as client:

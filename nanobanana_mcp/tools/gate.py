@@ -1,4 +1,4 @@
-"""What stands before every tool: the policy, and argument errors in plain words."""
+"""What stands before every tool: arguments in their plain form, the policy, and argument errors in plain words."""
 
 import logging
 import re
@@ -14,6 +14,7 @@ from pydantic import ValidationError as PydanticError
 
 from nanobanana_mcp.errors import PolicyError, PolicyViolation, StudioError
 from nanobanana_mcp.storage.paths import shorten
+from nanobanana_mcp.tools.arguments import kind, plain
 from nanobanana_mcp.tools.session import request_key
 
 if TYPE_CHECKING:
@@ -119,7 +120,9 @@ def judge_again(plan: "Plan") -> None:
 
 
 class Gate(Middleware):
-    """Judges each call by the policy before it is made."""
+    """Puts the arguments of each call into their plain form, which is all that anything after it sees, and judges the
+    call by the policy before it is made.
+    """
 
     def __init__(
         self,
@@ -147,6 +150,7 @@ class Gate(Middleware):
     async def on_call_tool(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
         judging: Judging | None = None
         try:
+            context = await self._plainly(context)
             judging = await self._judge(context.message.name, context)
             _judging.set(judging)
             return await call_next(context)
@@ -160,7 +164,8 @@ class Gate(Middleware):
                 raise
             found = error.__cause__.errors(include_url=False, include_input=False, include_context=False)
             known = await self._arguments(context)
-            told = (_argument_error(problem, context.message.name, known) for problem in found)
+            given = context.message.arguments or {}
+            told = (_argument_error(problem, context.message.name, known, given) for problem in found)
             raise ToolError("; ".join(told), log_level=logging.DEBUG) from None
         except PolicyViolation as error:
             raise ToolError(f"Policy violation: {error}", log_level=logging.DEBUG) from error
@@ -210,6 +215,16 @@ class Gate(Middleware):
             judging.limits = verdict.limits
         return judging
 
+    async def _plainly(self, context: MiddlewareContext[Any]) -> MiddlewareContext[Any]:
+        """The call as the tool's schema declares it. Raises RequestError."""
+        assert context.fastmcp_context is not None
+        message = context.message
+        tool = await context.fastmcp_context.fastmcp.get_tool(message.name)
+        if tool is None or not message.arguments:
+            return context
+        found = plain(message.arguments, tool.parameters)
+        return context.copy(message=message.model_copy(update={"arguments": found}))
+
     async def _arguments(self, context: MiddlewareContext[Any]) -> dict[str, Collection[str]]:
         """The names of every tool's arguments."""
         assert context.fastmcp_context is not None
@@ -240,12 +255,28 @@ def required(schema: Mapping[str, Any]) -> list[str]:
     return list(schema.get("required", ()))
 
 
-def _argument_error(problem: Any, tool: str, known: Mapping[str, Collection[str]]) -> str:
+_WANTED = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "float_type": "a number",
+    **dict.fromkeys(("int_type", "int_from_float"), "a whole number"),
+    "list_type": "a list ([...])",
+    "dict_type": "an object ({...})",
+}
+"""What belongs where another kind of value came, by pydantic's name of the problem."""
+
+
+def _argument_error(problem: Any, tool: str, known: Mapping[str, Collection[str]], arguments: Mapping[str, Any]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{shorten(name)[1:-1]} is not an argument of this tool: {instead(name, tool, known)}"
     if problem["type"] in ("missing_argument", "missing"):
         return f"{name} is missing"
+    if problem["type"] in _WANTED:
+        given: Any = arguments
+        for part in problem["loc"]:
+            given = given[part]
+        return f"{name}: {kind(given)} arrived where {_WANTED[problem['type']]} belongs"
     return f"{name}: {problem['msg'].removeprefix('Input ')}"
 
 
