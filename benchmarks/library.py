@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from sqlalchemy import Engine, event
 
@@ -27,9 +28,10 @@ FILES = 2000
 
 
 def library(bench: Bench) -> Iterator[Result]:
-    """Through the server: the same questions to libraries of 0, 1,000 and 100,000 pictures."""
+    """Through the server: the same questions to libraries of 0, 1,000 and 100,000 pictures, and of as many made today."""
     bench.gemini.answer_with("1K JPEG")
-    sizes = {"empty": 0, "small": 1000, "large": 10_000 if bench.quick else 100_000}
+    many = 10_000 if bench.quick else 100_000
+    sizes = {"empty": 0, "small": 1000, "large": many, "today": many}
     contestant = ours(bench.gemini.url)
     servers: dict[str, Server] = {}
     try:
@@ -39,7 +41,9 @@ def library(bench: Bench) -> Iterator[Result]:
             output.mkdir(parents=True)
             if count:
                 database = Database.open(folder / "home" / ".local" / "share" / "nanobanana-mcp" / "library.db")
-                fill(database, output, count=count, files=FILES if name == "large" else count // 10)
+                files = FILES if name in ("large", "today") else count // 10
+                every = timedelta(minutes=10) if name != "today" else timedelta(hours=23) / count
+                fill(database, output, count=count, files=files, every=every)
                 database.close()
             servers[name] = Server(contestant, folder)
             servers[name].greet()
@@ -60,6 +64,13 @@ def _questions(bench: Bench, servers: dict[str, Server], sizes: dict[str, int]) 
         beside={"at 1,000": stats["small"]},
         goals=(Goal(most=3.0, of="at 1,000"),),
     )
+    yield Result(
+        job=f"output_stats, {large} pictures today",
+        unit="ms",
+        ours=stats["today"],
+        beside={"at 1,000": stats["small"]},
+        goals=(Goal(most=3.0, of="at 1,000"),),
+    )
     slowest, named = 0.0, ""
     detail = {}
     for operation in OPERATIONS:
@@ -73,12 +84,19 @@ def _questions(bench: Bench, servers: dict[str, Server], sizes: dict[str, int]) 
     yield Result(
         job=f"slowest dry run ({named}), {large}", unit="ms", ours=slowest, goals=(Goal(most=2000),), detail=detail
     )
-    turns = {name: _addition(servers[name]) for name in ("empty", "large")}
+    turns = {name: _addition(servers[name]) for name in ("empty", "large", "today")}
     added = medians(alternate(bench.rounds(21, 2), turns))
     yield Result(
         job=f"one more 1K picture, {large}",
         unit="ms",
         ours=added["large"],
+        beside={"empty": added["empty"]},
+        goals=(Goal(most=1.15, of="empty"),),
+    )
+    yield Result(
+        job=f"one more 1K picture, {large} today",
+        unit="ms",
+        ours=added["today"],
         beside={"empty": added["empty"]},
         goals=(Goal(most=1.15, of="empty"),),
     )

@@ -15,9 +15,16 @@ MODEL = "gemini-3.1-flash-image"
 PICTURE = b"\x89PNG not really"
 
 
-def fill(database: Database, output: Path, *, count: int, files: int = 0) -> None:
-    """Enter so many pictures of the last two years, each with its request and call, every third an edit of another,
-    every tenth with an expired upload; the newest `files` of them get a file of a few bytes.
+def fill(
+    database: Database,
+    output: Path,
+    *,
+    count: int,
+    files: int = 0,
+    every: timedelta = timedelta(minutes=10),
+) -> None:
+    """Enter so many pictures, one in ten minutes of the last two years or `every` so often, each with its request and
+    call, every third an edit of another, every tenth with an upload; the newest `files` of them get a file of a few bytes.
     """
     newest = now()
     with database.write() as connection:
@@ -25,7 +32,7 @@ def fill(database: Database, output: Path, *, count: int, files: int = 0) -> Non
             rows: dict[str, list[dict[str, object]]] = {"images": [], "edges": [], "requests": [], "calls": []}
             stays: list[dict[str, object]] = []
             for number in range(start, min(count, start + AT_A_TIME)):
-                made = newest - timedelta(minutes=10 * (count - number))
+                made = newest - every * (count - number)
                 call = f"{number:016d}"
                 path = output / f"picture-{number:06d}.png"
                 if number >= count - files:
@@ -91,17 +98,18 @@ def fill(database: Database, output: Path, *, count: int, files: int = 0) -> Non
             ):
                 if some:
                     connection.execute(insert(table), some)
+        daily = min(count, max(1, timedelta(days=1) // every))
         per_day = [
             {
                 "day": (newest - timedelta(days=day)).date().isoformat(),
                 "backend": "gemini",
                 "tier": "flash",
                 "mode": "generate",
-                "pictures": 144,
-                "bytes": 144 * 800_000,
-                "usd": 9.6,
+                "pictures": daily,
+                "bytes": daily * 800_000,
+                "usd": daily * 0.067,
             }
-            for day in range(max(1, count // 144))
+            for day in range(max(1, count // daily))
         ]
         connection.execute(insert(days), per_day)
 

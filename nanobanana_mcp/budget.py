@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 
 from nanobanana_mcp.errors import BudgetExceeded
 
@@ -22,17 +23,44 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Spending:
-    """What is reserved or spent: each call of the last hour with its USD, oldest first, and the UTC day's sum."""
+    """What is reserved or spent: moments of the last hour with their USD and of the last minute with their calls, oldest
+    first, and the UTC day's sum. What one moment holds leaves the window together.
+    """
 
-    hour: tuple[tuple[datetime, float], ...]
-    day_usd: float
+    hour: tuple[tuple[datetime, float], ...] = ()
+    minute: tuple[tuple[datetime, int], ...] = ()
+    day_usd: float = 0.0
 
     @property
     def hour_usd(self) -> float:
         return round(sum(usd for _, usd in self.hour), 6)
 
-    def minute_calls(self, at: datetime) -> int:
-        return sum(moment > at - MINUTE for moment, _ in self.hour)
+    @property
+    def minute_calls(self) -> int:
+        return sum(calls for _, calls in self.minute)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dated:
+    """When an entry was made, and when the clock, after it was last set back, first saw it ahead."""
+
+    made_at: datetime
+    seen_at: datetime | None
+
+    def counts_from(self, at: datetime, since: datetime, near: datetime) -> datetime | None:
+        """From when it counts in a window that began at `since`, None when it does not count.
+
+        What lies ahead of `at` counts as now, so that a clock that is set back opens no window. Beyond `near`, where no
+        window of this clock's time has anything in common with it, it does so for the length of a window after it was
+        first seen: a clock that was ahead for a year does not shut one for a year.
+        """
+        if self.made_at <= at:
+            return self.made_at if self.made_at >= since else None
+        if self.made_at <= near:
+            return at
+        if self.seen_at is None or self.seen_at > at:
+            return at
+        return self.seen_at if self.seen_at >= since else None
 
 
 def day_start(at: datetime) -> datetime:
@@ -75,10 +103,11 @@ def _check_minute(limit: int | None, spending: Spending, *, calls: int, at: date
             f"This asks for up to {calls} calls to Gemini at once; the limit is {limit} a minute ({setting}). Ask "
             "for fewer. Nothing was sent."
         )
-    made = spending.minute_calls(at)
+    made = spending.minute_calls
     if made + calls > limit:
         leaving = made + calls - limit  # so many must be older than a minute
-        resets = [moment for moment, _ in spending.hour if moment > at - MINUTE][leaving - 1] + MINUTE
+        gone = accumulate(number for _, number in spending.minute)
+        resets = next(m for (m, _), left in zip(spending.minute, gone, strict=True) if left >= leaving) + MINUTE
         raise BudgetExceeded(
             f"{made} calls to Gemini were asked for in the last minute and this asks for {calls} more; the limit is {limit} "
             f"({setting}). It resets {_when(resets, at)}. Nothing was sent."

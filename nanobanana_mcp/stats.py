@@ -70,6 +70,6 @@ def collect(library: Library, journal: Journal, places: Places, backend: Backend
         unknown_outcomes=tuple(unknown),
         limits=limits,
         spending=spending,
-        minute_calls=spending.minute_calls(now()),
+        minute_calls=spending.minute_calls,
         forgotten=empty and any(places.records.glob("img_*.json")),
     )

@@ -15,7 +15,15 @@ ALL = Limits(per_call_usd=1.0, per_hour_usd=5.0, per_day_usd=20.0, calls_per_min
 
 def _spent(*calls: tuple[float, float], day_usd: float = 0.0) -> Spending:
     """Each call as seconds ago and its USD, oldest first."""
-    return Spending(hour=tuple((NOON - timedelta(seconds=ago), usd) for ago, usd in calls), day_usd=day_usd)
+    return _spending([(NOON - timedelta(seconds=ago), usd) for ago, usd in calls], at=NOON, day_usd=day_usd)
+
+
+def _spending(calls: list[tuple[datetime, float]], *, at: datetime, day_usd: float = 0.0) -> Spending:
+    return Spending(
+        hour=tuple(one for one in calls if one[0] > at - HOUR),
+        minute=tuple((moment, 1) for moment, _ in calls if moment > at - MINUTE),
+        day_usd=day_usd,
+    )
 
 
 NOTHING = _spent()
@@ -113,7 +121,7 @@ def test_what_was_refused_passes_when_its_limit_resets(ago: list[int], wanted: i
         except BudgetExceeded as refused:
             at = datetime.strptime(f"{refused}".split(", at ")[1][:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
             assert NOON < at <= NOON + window
-            later = Spending(hour=tuple(one for one in spending.hour if one[0] > at - HOUR), day_usd=0.0)
+            later = _spending(list(spending.hour), at=at)
             check(limits, later, wanted_usd=usd, calls=number, at=at)
 
 

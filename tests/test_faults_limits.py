@@ -69,6 +69,24 @@ async def test_a_clock_set_back_gives_no_rate_limit_back(studio: Studio, monkeyp
     await studio.take(limits, "generate_image")
 
 
+@pytest.mark.parametrize("window", [(3600, True), (86_400, False)], ids=["rolling", "calendar"])
+async def test_a_clock_that_goes_back_or_ahead_and_returns_gives_no_rate_limit_back(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, window: tuple[int, bool]
+) -> None:
+    limits = [Limit(key="generate_image#1", maximum=2, window_s=window[0], rolling=window[1])]
+    noon = now().replace(hour=12)
+    monkeypatch.setattr(counts, "now", lambda: noon)
+    for _ in range(2):
+        await studio.take(limits, "generate_image")
+    monkeypatch.setattr(counts, "now", lambda: noon + timedelta(days=5))
+    for _ in range(2):
+        await studio.take(limits, "generate_image")
+    for away in (-1, 5, -5, 5, 0, -400, 0):
+        monkeypatch.setattr(counts, "now", lambda away=away: noon + timedelta(days=away))
+        with pytest.raises(PolicyViolation, match="resets in"):
+            await studio.take(limits, "generate_image")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks its cases")
 def test_eight_looping_processes_never_spend_more_than_the_hour_allows(at: World) -> None:

@@ -41,7 +41,19 @@ INSERT INTO days (day, backend, tier, mode, pictures, bytes, usd)
 VALUES ('2025-01-01', 'gemini', 'flash', 'generate', 3, 300, 0.12);
 """
 POLICY_ROWS = "INSERT INTO policy_calls (id, rule, made_at) VALUES (1, 'generate_image#1', 1760000001000);"
-ROWS_OF = {"0001": FIRST_ROWS, "0002": JOURNAL_ROWS, "0003": POLICY_ROWS, "0004": ""}
+PAID_ROWS = """
+INSERT INTO requests (id, created_at, process, mode, tier, model_id, backend, plan, fingerprint)
+VALUES ('r2', 1760000002000, '1-a', 'edit', 'pro', 'm', 'gemini', '{}', 'f2'),
+       ('r3', 1760000002000, '1-a', 'edit', 'pro', 'm', 'emulator', '{}', 'f3');
+INSERT INTO calls (id, request_id, position, state, estimate_usd, cost_usd, reserved_at, reason)
+VALUES ('c2', 'r2', 0, 'done', 0.2, 0.134, 1760000002000, NULL),
+       ('c3', 'r2', 1, 'done', 0.2, -1260.0, 1760000002500, NULL),
+       ('c4', 'r2', 2, 'failed', 0.2, 0.0, 1760000003000, 'NOT_NEEDED'),
+       ('c5', 'r2', 3, 'unknown', 0.2, NULL, 1760000063000, 'UNKNOWN_OUTCOME'),
+       ('c6', 'r3', 0, 'done', 0.2, 0.134, 1760000002000, NULL);
+UPDATE days SET usd = -1259.666 WHERE day = '2025-10-09' AND tier = 'pro';
+"""
+ROWS_OF = {"0001": FIRST_ROWS, "0002": JOURNAL_ROWS, "0003": POLICY_ROWS, "0004": PAID_ROWS, "0005": ""}
 """Rows for the tables that each step has made, so that the next one is never tried on an empty library only."""
 
 NEXT = '''"""A step that is not there yet."""
@@ -166,6 +178,41 @@ def test_a_library_of_the_first_version_keeps_its_pictures_and_gets_its_totals(t
     library.add(record(id="img_four", path="/p/4.png", bytes=50))
     assert totals(database, "gemini")[""].bytes == 650
     database.close()
+
+
+def test_what_was_spent_before_an_upgrade_counts_after_it_and_nothing_is_below_zero(tmp_path: Path) -> None:
+    path = _library_at(tmp_path / "library.db", "0004")
+    database = Database.open(path)
+    assert totals(database, "gemini", "tier")["pro"].usd == pytest.approx(0.534)
+    assert rows(path, "SELECT start, calls, microusd FROM spent WHERE span = 60000 AND backend = 'gemini'") == [
+        (1759999980000, 3, 40_000 + 134_000 + 200_000),
+        (1760000040000, 1, 200_000),
+    ]
+    assert rows(path, "SELECT calls, microusd FROM spent WHERE span = 86400000 ORDER BY backend") == [
+        (1, 134_000),
+        (4, 574_000),
+    ]
+    database.close()
+
+
+def test_what_an_older_program_beside_this_one_enters_and_settles_counts_and_keeps_its_date(tmp_path: Path) -> None:
+    path = _library_at(tmp_path / "library.db", HEAD)
+    spent = "SELECT sum(calls), sum(microusd) FROM spent WHERE span = 1000 AND backend = 'gemini'"
+    before = rows(path, spent)[0]
+    with _connected(path) as old:
+        old.execute(
+            "INSERT INTO calls (id, request_id, position, state, estimate_usd, reserved_at)"
+            " VALUES ('c9', 'r1', 9, 'reserved', 0.3, 1990000000000)"
+        )
+        old.execute("INSERT INTO policy_calls (rule, made_at) VALUES ('*#1', 1990000000000)")
+        old.execute("UPDATE calls SET reserved_at = 1760000000000 WHERE reserved_at > 1760000000000")
+        old.execute("UPDATE policy_calls SET made_at = 1760000000000 WHERE made_at > 1760000000000")
+    assert rows(path, spent)[0] == (before[0] + 1, before[1] + 300_000)
+    with _connected(path) as old:
+        old.execute("UPDATE calls SET state = 'saved', cost_usd = 0.1 WHERE id = 'c9'")
+    assert rows(path, spent)[0] == (before[0] + 1, before[1] + 100_000)
+    assert rows(path, "SELECT reserved_at FROM calls WHERE id = 'c9'") == [(1990000000000,)]
+    assert rows(path, "SELECT max(made_at) FROM policy_calls") == [(1990000000000,)]
 
 
 def test_an_older_program_can_go_back_to_the_copy_made_before_an_upgrade(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, event
 
+from benchmarks.shelf import fill
 from nanobanana_mcp.budget import Limits
 from nanobanana_mcp.domain import Parent, now
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.journal import Journal
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.stats import collect
-from tests.rooms import close_all, folders, opened, record, rows
+from tests.rooms import close_all, folders, opened, order, record, rows
 
 
 @pytest.fixture
@@ -56,6 +57,40 @@ def test_statistics_take_the_same_statements_however_many_pictures_there_are(
     few = statements(work)
     grow(database, 60)
     assert len(statements(work)) == len(few) <= 18
+
+
+def test_a_day_of_thousands_of_calls_makes_neither_a_reservation_nor_statistics_dearer(
+    database: Database, tmp_path: Path
+) -> None:
+    places, library, journal = folders(tmp_path), Library(database), Journal(database)
+    every = Limits(per_hour_usd=1e6, per_day_usd=1e6, calls_per_minute=10**6)
+    steps = 0
+
+    def work() -> int:
+        nonlocal steps
+        steps = 0
+        journal.reserve(order(), n=1, estimate_usd=0.01, limits=every)
+        collect(library, journal, places, "gemini", every, 10)
+        return steps
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    raw = database._engine.raw_connection()
+    assert raw.driver_connection is not None
+    raw.driver_connection.set_progress_handler(count, 100)  # of SQLite's instructions
+    raw.close()
+    fill(database, tmp_path, count=1100, every=timedelta(seconds=70))
+    few = work()
+    with database.write() as connection:
+        connection.exec_driver_sql(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) INSERT INTO calls"
+            " (id, request_id, position, state, estimate_usd, cost_usd, reserved_at, settled_at)"
+            " SELECT 'more' || i, request_id, i, state, estimate_usd, cost_usd, reserved_at, settled_at"
+            " FROM n JOIN calls ON calls.id = printf('%016d', i % 1100)"
+        )
+    assert work() < 2 * few
 
 
 def test_statistics_ask_for_the_library_twice(database: Database, tmp_path: Path) -> None:

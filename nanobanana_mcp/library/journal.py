@@ -4,14 +4,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, literal_column, or_, select, update
+from sqlalchemy import Boolean, Connection, Row, bindparam, func, insert, literal_column, or_, select, update
 
-from nanobanana_mcp.budget import Limits, Spending, check, day_start
+from nanobanana_mcp.budget import HOUR, MINUTE, Dated, Limits, Spending, check, day_start
 from nanobanana_mcp.domain import Backend, ImageRecord, Mode, Upload, new_id, now
 from nanobanana_mcp.errors import BudgetExceeded, RequestError
+from nanobanana_mcp.library.clock import went_back
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.pictures import insert_image
-from nanobanana_mcp.library.tables import calls, requests, uploads
+from nanobanana_mcp.library.tables import calls, requests, spent, uploads
 from nanobanana_mcp.library.totals import count_cost
 
 CallState = Literal["reserved", "sent", "spooled", "saved", "done", "failed", "unknown"]
@@ -22,9 +23,6 @@ _IS_OPEN = calls.c.state.in_([literal_column(f"'{state}'") for state in OPEN])
 
 UNKNOWN_FOR = timedelta(days=30)
 """How long an unknown outcome is told of; after that the month's bill has answered it."""
-
-NOT_SENT = ("NOT_NEEDED", "NEVER_SENT", "CANCELLED")
-"""Reasons of calls that were reserved and never made: they count against no limit."""
 
 REPLAY_FOR = timedelta(hours=24)
 """How long an undelivered answer waits for whoever asks for it again."""
@@ -51,8 +49,6 @@ _WITH_REQUEST = (
     .join(requests, requests.c.id == calls.c.request_id)
     .where(calls.c.id == bindparam("which"))
 )
-_DATE_NOW = update(calls).where(calls.c.reserved_at > bindparam("at")).values(reserved_at=bindparam("at"))
-
 _CHARGE = func.coalesce(calls.c.cost_usd, calls.c.estimate_usd)
 _COSTLY = (
     select(calls.c.id).where(calls.c.request_id == requests.c.id, or_(calls.c.state != "failed", _CHARGE > 0)).exists()
@@ -70,17 +66,20 @@ _UNANSWERED = (
     .order_by(requests.c.created_at.desc())
     .limit(1)
 )
-_SPENT_SINCE = (
-    select(calls.c.reserved_at, _CHARGE)
-    .join(requests, requests.c.id == calls.c.request_id)
-    .where(requests.c.backend == bindparam("backend"), func.coalesce(calls.c.reason, "").not_in(NOT_SENT))
-    .where(calls.c.reserved_at > bindparam("since"))
-    .order_by(calls.c.reserved_at)
+DAY = timedelta(days=1)
+_A_MOMENT = timedelta(milliseconds=1)
+SPANS = (timedelta(seconds=1), MINUTE, DAY)
+_IN_SPAN = (
+    spent.c.backend == bindparam("whose"),
+    spent.c.span == bindparam("which"),
+    spent.c.start > bindparam("after"),
 )
-_SPENT_TODAY = (
-    select(func.coalesce(func.sum(_CHARGE), 0.0))
-    .join(requests, requests.c.id == calls.c.request_id)
-    .where(requests.c.backend == bindparam("backend"), calls.c.reserved_at >= bindparam("since"))
+_SPENT = select(spent.c.latest, spent.c.seen_at, spent.c.calls, spent.c.microusd).where(*_IN_SPAN)
+_SEEN_AHEAD = (
+    update(spent)
+    .where(*_IN_SPAN, spent.c.latest > bindparam("at"))
+    .where(or_(spent.c.seen_at.is_(None), spent.c.seen_at > bindparam("at"), bindparam("again", type_=Boolean)))
+    .values(seen_at=bindparam("at"))
 )
 
 
@@ -142,7 +141,7 @@ class Journal:
         """
         refusal: BudgetExceeded | None = None
         with self.database.write() as connection:
-            at = _clock(connection)
+            at = _clock(connection, order.backend)
             earlier = _earlier(connection, order)
             if earlier is not None:
                 found = connection.execute(_OF_REQUEST, {"which": earlier.id})
@@ -153,7 +152,7 @@ class Journal:
             try:
                 warnings = check(limits, spending, wanted_usd=n * estimate_usd, calls=n, at=at)
             except BudgetExceeded as error:
-                refusal = error  # raised behind the transaction: dates that the clock changed stay changed
+                refusal = error  # raised behind the transaction: what was seen ahead of the clock stays so
             else:
                 connection.execute(_ADD_REQUEST, {name: getattr(order, name) for name in _REQUEST_COLUMNS})
                 rows = [
@@ -270,7 +269,7 @@ class Journal:
                 select(calls)
                 .join(requests, requests.c.id == calls.c.request_id)
                 .where(calls.c.reserved_at > now() - UNKNOWN_FOR)
-                .where(calls.c.state == "unknown", requests.c.backend == backend)
+                .where(literal_column("calls.state = 'unknown'"), requests.c.backend == backend)
                 .order_by(calls.c.reserved_at.desc())
                 .limit(limit)
             )
@@ -352,19 +351,46 @@ def _earlier(connection: Connection, order: Order) -> Order | None:
     return _order(row) if row is not None else None
 
 
-def _clock(connection: Connection) -> datetime:
-    """Now. Entries from the future, left by a clock that was ahead, are dated now: setting a clock back opens no
-    window, and having been ahead closes none for longer than a window lasts.
+def _clock(connection: Connection, backend: Backend) -> datetime:
+    """Now; entries that lie ahead of it keep their dates, and when they were first seen there, since the clock was last
+    set back, is noted beside them.
     """
     at = now()
-    connection.execute(_DATE_NOW, {"at": at})
+    seen = {"whose": backend, "at": at, "again": went_back(connection, at)}
+    connection.execute(_SEEN_AHEAD, [{**seen, "which": _milliseconds(span), "after": at - span} for span in SPANS])
     return at
 
 
 def _spending(connection: Connection, backend: Backend, at: datetime) -> Spending:
-    hour = connection.execute(_SPENT_SINCE, {"backend": backend, "since": at - timedelta(hours=1)})
-    day = connection.execute(_SPENT_TODAY, {"backend": backend, "since": day_start(at)}).scalar()
-    return Spending(hour=tuple((when, usd) for when, usd in hour), day_usd=round(day or 0.0, 6))
+    second, minute, day = SPANS
+    midnight = day_start(at)
+    since = at - MINUTE + _A_MOMENT
+    made = _spent(connection, backend, second, since=since, at=at, near=at + MINUTE)
+    since = at - HOUR + _A_MOMENT
+    paid = _spent(connection, backend, minute, since=since, at=at, near=at + HOUR)
+    today = _spent(connection, backend, day, since=midnight, at=at, near=midnight + DAY - _A_MOMENT)
+    return Spending(
+        hour=tuple((moment, usd / 1e6) for moment, _, usd in paid),
+        minute=tuple((moment, calls) for moment, calls, _ in made),
+        day_usd=sum(usd for _, _, usd in today) / 1e6,
+    )
+
+
+def _spent(
+    connection: Connection, backend: Backend, span: timedelta, *, since: datetime, at: datetime, near: datetime
+) -> list[tuple[datetime, int, int]]:
+    """What counts in a window, as the moment from which it does, calls and millionths of a dollar, oldest first."""
+    asked = {"whose": backend, "which": _milliseconds(span), "after": since - span}
+    found = []
+    for latest, seen_at, made, usd in connection.execute(_SPENT, asked):
+        moment = Dated(made_at=latest, seen_at=seen_at).counts_from(at, since, near)
+        if moment is not None:
+            found.append((moment, made, usd))
+    return sorted(found)
+
+
+def _milliseconds(span: timedelta) -> int:
+    return round(span.total_seconds() * 1000)
 
 
 def _order(row: Row[Any]) -> Order:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Column, Dialect, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.types import BigInteger, TypeDecorator
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration: lets a library that is up to date open without importing alembic."""
 
 
@@ -115,12 +115,37 @@ calls = Table(
 )
 Index("ix_calls_open", calls.c.state, sqlite_where=calls.c.state.in_(("reserved", "sent", "spooled", "saved")))
 
+Index("ix_calls_unknown", calls.c.reserved_at, sqlite_where=calls.c.state == "unknown")
+
+spent = Table(
+    "spent",
+    metadata,
+    Column("backend", String, primary_key=True),
+    Column("span", Integer, primary_key=True),
+    Column("start", Moment, primary_key=True),
+    Column("latest", Moment, nullable=False),
+    Column("calls", Integer, nullable=False),
+    Column("microusd", BigInteger, nullable=False),
+    Column("seen_at", Moment),
+    sqlite_with_rowid=False,
+)
+"""What calls of one second, minute and day (`span`, in milliseconds) come to, and when the latest of them was reserved.
+
+Triggers of migration 0005 keep it, so that it is right whichever version of the program writes: a step that rebuilds
+`calls` has to make them again. `seen_at`, here and in policy_calls, is when the clock, after it was last set back, first
+saw an entry ahead of it, which keeps its date.
+"""
+
+clock = Table("clock", metadata, Column("id", Integer, primary_key=True), Column("at", Moment, nullable=False))
+"""One row: where the clock stood when somebody last reserved a call or used a policy's limit."""
+
 policy_calls = Table(
     "policy_calls",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("rule", String, nullable=False),
     Column("made_at", Moment, nullable=False),
+    Column("seen_at", Moment),
 )
 Index("ix_policy_calls_rule", policy_calls.c.rule, policy_calls.c.made_at)
 
