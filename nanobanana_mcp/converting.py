@@ -145,7 +145,7 @@ def _convert(
             continue
         image_id = child_id(source.id, f"{recipe} {stem} {target.folder}")
         earlier = studio.library.get(image_id)
-        if earlier is not None and read_own(Path(earlier.path or "")) != file:
+        if earlier is not None and read_own(Path(earlier.path or ""), studio.places) != file:
             image_id = child_id(source.id, f"{image_id} {now().isoformat()}")  # that file is gone or was changed
         record, warnings = keep_made(
             file,
@@ -171,7 +171,7 @@ def _there(file: bytes, source: ImageRecord, folder: Path, stem: str | None, stu
         return None
     path = Path(known.path)
     named = path.parent == folder and stem in (None, path.stem)
-    return known if named and read_own(path) == file else None
+    return known if named and read_own(path, studio.places) == file else None
 
 
 def _label(source: ImageRecord, data: bytes, recipe: str) -> Label | None:

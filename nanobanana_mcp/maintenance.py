@@ -168,7 +168,7 @@ class Maintenance:
             return "was changed since it was made"
         if not thorough and found.st_mtime <= file.made_at + UNTOUCHED_S:
             return None
-        data = read_own(Path(file.path))
+        data = read_own(Path(file.path), self._places)
         if data is None or hashlib.sha256(data).hexdigest() != file.sha256:
             return "was changed since it was made"
         return None
@@ -183,7 +183,7 @@ class Maintenance:
         untracked = untracked_files(self._library, self._places)
         sizes = {file.bytes for file in missing}
         alike = (path for path in untracked if _size(path) in sizes and is_text(path))
-        by_content = {hashlib.sha256(read_own(path) or b"").hexdigest(): path for path in alike}
+        by_content = {hashlib.sha256(read_own(path, self._places) or b"").hexdigest(): path for path in alike}
         trash_has_any = self._places.trash.is_dir() and any(self._places.trash.iterdir())
         for file in missing:
             trashed = find_in_trash(file.path, file.sha256, self._places) if trash_has_any else None

@@ -79,8 +79,8 @@ def put_together(
         return None
     from nanobanana_mcp.pixels.patch import join, prepared  # numpy: 40 ms and 12 MB that only edits pay
 
-    files = {parent.role: _file(library.get(parent.image_id)) for parent in plan.parents}
-    source, mask, answer = files.get("base"), files.get("mask"), _file(part)
+    files = {parent.role: _file(library.get(parent.image_id), places) for parent in plan.parents}
+    source, mask, answer = files.get("base"), files.get("mask"), _file(part, places)
     if source is None or answer is None or (recipe["mask"] and mask is None):
         return None
     left, top, right, bottom = recipe["crop"]
@@ -112,8 +112,8 @@ def put_together(
     return image
 
 
-def _file(record: ImageRecord | None) -> bytes | None:
+def _file(record: ImageRecord | None, places: Places) -> bytes | None:
     """A picture's own bytes, None where they are no longer what they were."""
     path = (record.trash_path or record.path) if record is not None else None
-    data = read_own(Path(path)) if path is not None else None
+    data = read_own(Path(path), places) if path is not None else None
     return data if data is not None and record is not None and sha256(data).hexdigest() == record.sha256 else None

@@ -40,7 +40,7 @@ def _seen(record: ImageRecord, long_side: int, places: Places) -> bytes | None:
     """The stored thumbnail where it is large enough and whole, else the master; None when neither is there."""
     if not record.width:
         return None
-    small = read_own(Path(record.thumbnail_path)) if record.thumbnail_path and long_side <= STORED else None
+    small = read_own(Path(record.thumbnail_path), places) if record.thumbnail_path and long_side <= STORED else None
     if small:
         return small
     try:

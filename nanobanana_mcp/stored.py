@@ -25,7 +25,7 @@ def stored_bytes(record: ImageRecord, places: Places) -> bytes:
         raise SourceNotFound(f"{record.id} is known from the Files API only; its bytes never were on this machine.")
     data = None
     if record.origin != "imported":
-        data = read_own(Path(path))
+        data = read_own(Path(path), places)
     elif Path(path).exists():
         data = read_input(path, places)[1]
     if data is None:

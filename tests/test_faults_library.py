@@ -227,3 +227,43 @@ async def test_a_library_that_fills_its_disk_says_so_and_nothing_is_sent(
                 await client.call_tool("generate_image", {"prompt": f"{number} " + "x" * 4000})
         assert await client.call_tool("output_stats", {})
         assert len(model.requests) < 50
+
+
+DOORS = {
+    "convert_image": lambda path: {"image": path, "width": 10},
+    "upload_file": lambda path: {"path": path},
+    "edit_region": lambda path: {"image": path, "instruction": "a hat", "box": [0, 0, 1, 1]},
+    "generate_image": lambda path: {"prompt": "a hat", "input_images": [path]},
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks that belong to a process and a file are POSIX's")
+@pytest.mark.parametrize("way", ["hard link", "mask", "renamed in the output folder"])
+async def test_no_door_opens_the_library_under_another_name_and_drops_its_locks(
+    studio: Studio, connect: Connect, places: Places, tmp_path: Path, way: str
+) -> None:
+    database = library_of(places)
+    link = (places.output if way.startswith("renamed") else tmp_path) / "innocent.png"
+    if way.startswith("renamed"):  # as long as a picture that is missing, so that hygiene would compare their bytes
+        gone = (await studio.create(ImageRequest(prompt="gone"))).images[0].record
+        Path(str(gone.path)).unlink()
+        with studio.library.database.write() as connection:
+            connection.exec_driver_sql(f"UPDATE images SET bytes = {database.stat().st_size}")
+    os.link(database, link)
+    mine = photo(tmp_path / "mine.png")
+    lock = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+    with closing(sqlite3.connect(database, isolation_level=None)) as writing:
+        writing.execute("BEGIN IMMEDIATE")
+        async with connect(open_it=lambda: studio) as client:
+            if way == "hard link":
+                for tool, arguments in DOORS.items():
+                    with pytest.raises(ToolError, match="studio's own records"):
+                        await client.call_tool(tool, arguments(str(link)))
+            elif way == "mask":
+                arguments = {"image": str(mine), "instruction": "a hat", "mask": str(link)}
+                with pytest.raises(ToolError, match="studio's own records"):
+                    await client.call_tool("edit_region", arguments)
+            else:
+                await client.call_tool("maintenance", {"operation": "database_hygiene", "dry_run": True})
+        other = subprocess.run([sys.executable, "-c", lock, str(database)], capture_output=True, text=True)
+        assert "database is locked" in other.stderr

@@ -195,6 +195,20 @@ def test_the_studios_own_state_is_not_read(rooms: Places) -> None:
             read_input(str(path), rooms)
 
 
+@pytest.mark.skipif(not hasattr(os, "link"), reason="hard links")
+def test_the_studios_own_state_is_not_read_under_another_name(rooms: Places) -> None:
+    beside = [rooms.state.with_name(f"{rooms.state.name}{end}") for end in ("-journal", "-wal", "-shm", ".upgrade")]
+    second = rooms.own / "spool" / "c2.json"
+    for number, path in enumerate((*beside, rooms.spool / "c1.json", rooms.state / "processes" / "1.lock", second)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png())
+        os.link(path, rooms.base / f"{number}.png")
+        (rooms.base / f"link{number}.png").symlink_to(rooms.base / f"{number}.png")
+        for name in (f"{number}.png", f"link{number}.png"):
+            with pytest.raises(NotAllowed, match="studio's own records"):
+                read_input(name, rooms)
+
+
 def test_pictures_in_the_output_folder_are_read_even_when_that_is_hidden(tmp_path: Path) -> None:
     rooms = folders(tmp_path, output=tmp_path / ".cache" / "pictures")
     (rooms.output / "a.png").write_bytes(png())
@@ -289,7 +303,7 @@ def test_a_picture_in_a_folder_that_may_be_entered_but_not_listed_is_read(public
 
 def test_a_picture_of_the_library_that_is_gone_or_no_file_is_none(rooms: Places, photo: Path) -> None:
     (rooms.base / "link.png").symlink_to(photo)
-    assert read_own(photo) == png()
-    assert read_own(rooms.base / "gone.png") is None
-    assert read_own(rooms.base / "link.png") is None
-    assert read_own(rooms.base) is None
+    assert read_own(photo, rooms) == png()
+    assert read_own(rooms.base / "gone.png", rooms) is None
+    assert read_own(rooms.base / "link.png", rooms) is None
+    assert read_own(rooms.base, rooms) is None

@@ -6,6 +6,7 @@ import sys
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
+from glob import escape
 from pathlib import Path
 
 from nanobanana_mcp.errors import NotAllowed, RequestError
@@ -85,7 +86,7 @@ def named_path(text: str, places: Places) -> Path:
 def check_readable(path: Path, places: Places) -> None:
     """Refuse a resolved path that may not be read: hidden folders, our own state, outside the allowed folders."""
     check_words(path)
-    if _is_ours(path, places):
+    if _is_ours(path, places) or is_own_file(path, places):
         raise NotAllowed(
             f"{printable(path)} belongs to the studio's own records. Use the picture's id (img_...) or the path of the full picture."
         )
@@ -137,6 +138,46 @@ def _is_ours(path: Path, places: Places) -> bool:
     database = places.state.name.removesuffix(".state")  # the library, its journal and its copies begin so
     beside = path.parent == places.state.parent and path.name.startswith(database)
     return beside or path.is_relative_to(places.state) or path.is_relative_to(places.own)
+
+
+def is_own_file(path: Path, places: Places) -> bool:
+    """Whether a path leads to the library's files under whatever name: a hard link, another case on a disk that knows
+    no case, another mount. Nothing is opened for it, since closing the database drops all locks this process has on it
+    (POSIX locks belong to a process and a file, not to a descriptor).
+    """
+    found = _identity(path)
+    if found is None:
+        return False
+    folders = {_identity(folder) for folder in (places.state, places.own)}
+    if any(_identity(parent) in folders for parent in path.parents):
+        return True
+    database = places.state.name.removesuffix(".state")
+    beside = _listed(places.state.parent, f"{escape(database)}*")
+    inside = (*_listed(places.state, "*"), *_listed(places.state, "*/*"), *_listed(places.own, "spool/*"))
+    return any(_identity(own) == found for own in (*beside, *inside))
+
+
+def is_database(path: Path, places: Places) -> bool:
+    """Whether a path leads to the database or a file that SQLite keeps beside it; see `is_own_file`."""
+    database = places.state.with_name(places.state.name.removesuffix(".state"))
+    beside = (database.with_name(f"{database.name}{end}") for end in ("", "-journal", "-wal", "-shm"))
+    found = _identity(path)
+    return found is not None and any(_identity(own) == found for own in beside)
+
+
+def _listed(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return list(folder.glob(pattern))
+    except OSError:  # a folder that may not be listed
+        return []
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _check_allowed(path: Path, places: Places, *, doing: str) -> None:

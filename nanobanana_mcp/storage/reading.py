@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nanobanana_mcp.errors import NotAllowed, SourceNotFound
 from nanobanana_mcp.storage.folders import Folder
-from nanobanana_mcp.storage.paths import Places, check_readable, named_path, printable, shorten
+from nanobanana_mcp.storage.paths import Places, check_readable, is_database, named_path, printable, shorten
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -59,8 +59,10 @@ def read_input(text: str, places: Places) -> tuple[Path, bytes]:
     return resolved, data
 
 
-def read_own(path: Path) -> bytes | None:
+def read_own(path: Path, places: Places) -> bytes | None:
     """The bytes of a picture of the library, None when it is no longer there or is no plain file."""
+    if is_database(path, places):  # its name now leads there; opening and closing it would drop our locks on it
+        return None
     try:
         descriptor = os.open(path, _FLAGS | _NO_FOLLOW)
     except OSError:

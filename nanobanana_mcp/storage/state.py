@@ -149,7 +149,7 @@ def find_in_trash(path: str | None, sha256: str, places: Places) -> Path | None:
         return None
     name = Path(path)
     for found in sorted(places.trash.glob(f"{escape(name.stem)}*{escape(name.suffix)}")):
-        data = read_own(found)
+        data = read_own(found, places)
         if data is not None and hashlib.sha256(data).hexdigest() == sha256:
             return found
     return None
