@@ -5,10 +5,11 @@ import hashlib
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from itertools import islice
+from itertools import chain, count, islice, takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +19,8 @@ from nanobanana_mcp.library.pictures import KeptFile, Library
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.storage.paths import Places, is_text, printable
 from nanobanana_mcp.storage.reading import read_own
-from nanobanana_mcp.storage.state import find_in_trash, write_record
-from nanobanana_mcp.storage.writing import free_name, move_new
+from nanobanana_mcp.storage.state import tidying, write_record
+from nanobanana_mcp.storage.writing import drop_name, free_name, is_same_file, move_new
 
 UNTOUCHED_S = 60
 """A file is written a moment before its row; a later change of its time means that somebody else wrote to it."""
@@ -34,7 +35,7 @@ STALE_UPLOAD = timedelta(hours=1)
 class Deed:
     """One thing that maintenance does or would do."""
 
-    kind: Literal["forget_upload", "to_trash", "restore", "relink", "note_trash"]
+    kind: Literal["forget_upload", "to_trash", "restore", "relink", "note_trash", "put_back", "drop_link"]
     subject: str
     """An image id or a files/... name."""
     path: str | None
@@ -179,31 +180,28 @@ class Maintenance:
         return "is reached through a link now" if Path(os.path.realpath(folder)) != folder else None
 
     def _hygiene(self, survey: _Survey) -> None:
-        missing = [file for file in self._library.files() if not os.path.lexists(file.path)]
         untracked = untracked_files(self._library, self._places)
-        sizes = {file.bytes for file in missing}
-        alike = (path for path in untracked if _size(path) in sizes and is_text(path))
-        by_content = {hashlib.sha256(read_own(path, self._places) or b"").hexdigest(): path for path in alike}
-        trash_has_any = self._places.trash.is_dir() and any(self._places.trash.iterdir())
-        for file in missing:
-            trashed = find_in_trash(file.path, file.sha256, self._places) if trash_has_any else None
-            found = by_content.pop(file.sha256, None) if trashed is None else None
-            if trashed is None and found is None:
+        loose = _Loose(lambda: untracked, self._places)
+        self._half_moved(survey, loose)
+        settled = {deed.subject for deed in survey.deeds}
+        for file in self._library.files():
+            if file.id in settled or os.path.lexists(file.path):
+                continue
+            found = loose.take(file.bytes, file.sha256)
+            if found is None:
                 survey.findings.append(f"{file.id}: its file {file.path} is missing; its record and lineage stay.")
                 continue
             survey.deeds.append(
                 Deed(
-                    kind="relink" if trashed is None else "note_trash",
+                    kind="relink",
                     subject=file.id,
                     path=file.path,
                     bytes=0,
-                    why="the file was renamed or moved within the output folder"
-                    if trashed is None
-                    else "is in the trash, where an interrupted cleanup left it",
-                    target=str(trashed or found),
+                    why="the file was renamed or moved within the output folder",
+                    target=str(found),
                 )
             )
-        relinked = {deed.target for deed in survey.deeds if deed.kind == "relink"}
+        relinked = {deed.target for deed in survey.deeds if deed.kind in ("relink", "put_back")}
         others = [str(path) for path in untracked if str(path) not in relinked]
         if others:
             survey.findings.append(
@@ -211,19 +209,94 @@ class Maintenance:
                 f"such as {printable(others[0])}."
             )
 
+    def mend(self, *, dry_run: bool) -> list[tuple[str, str]]:
+        """Bring moves to and from the trash to an end that were cut short; each picture's id, and what became of it.
+
+        Raises SetupError when another process is tidying up for too long.
+        """
+        survey = _Survey()
+        if self._places.output.is_dir():
+            self._half_moved(survey, _Loose(lambda: untracked_files(self._library, self._places), self._places))
+        if not dry_run:
+            self._do(survey)
+        doing = {
+            "put_back": "its file is at",
+            "note_trash": "its file is in the trash at",
+            "drop_link": "left the trash:",
+        }
+        return [(deed.subject, f"{doing[deed.kind]} {deed.target or deed.path} ({deed.why})") for deed in survey.deeds]
+
+    def _half_moved(self, survey: _Survey, loose: "_Loose") -> None:
+        """Where a file and its row disagree about the trash: a kill between two steps, or somebody's own hand."""
+        gone, named = 0, set()
+        for record in (record for page in self._library.in_trash() for record in page):
+            trashed = Path(str(record.trash_path))
+            named.add(trashed)
+            back = self._back(record, trashed) or (
+                None if is_plain(trashed) else loose.take(record.bytes, record.sha256)
+            )
+            if back is not None:
+                survey.deeds.append(_put_back(record, back))
+            elif not is_plain(trashed):
+                gone += 1
+        if gone:
+            survey.findings.append(
+                f"{counted(gone, 'picture')} of the trash: no longer there; records and lineage stay."
+            )
+        taken: set[str] = set()
+        for path in sorted(set(_plain_files(self._places.trash)) - named):
+            data = read_own(path, self._places)
+            alike = self._library.with_content(hashlib.sha256(data).hexdigest()) if data is not None else []
+            for record in (record for record in alike if record.id not in taken):
+                place = Path(str(record.path))
+                twin = is_same_file(path, place)
+                if not twin and os.path.lexists(place):
+                    continue
+                taken.add(record.id)
+                why = "the cleanup that put it there was interrupted"
+                kind: Literal["drop_link", "note_trash"] = "drop_link" if twin else "note_trash"
+                deed = Deed(kind=kind, subject=record.id, path=record.path, bytes=0, why=why, target=str(path))
+                survey.deeds.append(deed)
+                break
+
+    def _back(self, record: ImageRecord, trashed: Path) -> Path | None:
+        """The place where a picture is although its row says that it is in the trash; its own, or a numbered one."""
+        place = Path(str(record.path))
+        numbered = (place.with_stem(f"{place.stem}-{number}") for number in count(2))
+        names = chain((place,), takewhile(os.path.lexists, numbered))
+        in_trash = is_plain(trashed)
+        if in_trash and trashed.lstat().st_nlink > 1:
+            return next((one for one in names if is_same_file(one, trashed)), None)
+        for one in (place,) if in_trash else names:
+            if (
+                _size(one) == record.bytes
+                and not self._library.holds(one)
+                and _has_content(one, record.sha256, self._places)
+            ):
+                return one
+        return None
+
     def _restorable(self, survey: _Survey, image_ids: tuple[str, ...]) -> None:
         found = [record for page in self._library.in_trash() for record in page]
         unknown = set(image_ids) - {record.id for record in found}
         if unknown:
             raise RequestError(f"Not in the trash: {', '.join(sorted(unknown))}.")
         promised: set[Path] = set()
+        loose = _Loose(lambda: untracked_files(self._library, self._places), self._places)
         for record in found:
             if image_ids and record.id not in image_ids:
                 continue
-            if not Path(record.trash_path or "").is_file():
+            trashed = Path(str(record.trash_path))
+            back = self._back(record, trashed) or (
+                None if is_plain(trashed) else loose.take(record.bytes, record.sha256)
+            )
+            if back is not None:
+                survey.deeds.append(_put_back(record, back))
+                continue
+            if not is_plain(trashed):
                 survey.left.append(f"{record.id}: {record.trash_path} is no longer in the trash")
                 continue
-            place = free_name(Path(str(record.path)), promised)
+            place = free_name(Path(str(record.path)), trashed, promised)
             promised.add(place)
             if str(place) != record.path:
                 survey.findings.append(f"{record.path} is taken, so {record.id} comes back as {place}.")
@@ -250,42 +323,100 @@ class Maintenance:
 
     def _do(self, survey: _Survey) -> None:
         done = []
-        for deed in survey.deeds:
-            try:
-                self._do_one(deed, survey)
-            except OSError as error:
-                survey.left.append(f"{deed.subject} {deed.path}: {error.strerror}")
-            else:
-                done.append(deed)
+        with tidying(self._places) if survey.deeds else nullcontext():
+            for deed in survey.deeds:
+                try:
+                    self._do_one(deed, survey)
+                except OSError as error:
+                    survey.left.append(f"{deed.subject} {deed.path}: {error.strerror}")
+                else:
+                    done.append(deed)
         survey.deeds = done
 
     def _do_one(self, deed: Deed, survey: _Survey) -> None:
+        """Files first, row last: what is cut short between the two is found by `_half_moved`."""
         if deed.upload is not None:
             self._library.settle_upload(deed.upload, state="deleted", error=deed.why)
             return
         record = self._library.get(deed.subject)
         assert record is not None and record.path is not None
+        if (record.trash_path is not None) != (deed.kind in ("restore", "put_back")):
+            raise OSError(0, "another window was quicker")
+        place, target = Path(record.path), Path(str(deed.target))
         if deed.kind == "to_trash":
             changed = self._why_untouchable(_file_of(record), {}, thorough=True)
             if changed:
                 raise OSError(0, changed)
-            moved = move_new(Path(record.path), self._places.trash, Path(record.path).name)
-            self._library.move_to_trash(record, moved)
+            self._library.move_to_trash(record, move_new(place, self._places.trash, place.name))
         elif deed.kind == "restore":
-            back = move_new(Path(str(record.trash_path)), Path(record.path).parent, Path(record.path).name)
-            self._library.move_to_trash(record, None)
-            if str(back) != record.path:
-                self._relink(record, back)
+            back = move_new(Path(str(record.trash_path)), place.parent, place.name)
+            self._came_back(record, back)
             if str(back) != deed.target:  # somebody took that name since the survey
                 survey.findings.append(f"{deed.target} is taken, too, so {deed.subject} came back as {back}.")
+        elif deed.kind == "put_back":
+            if self._library.holds(target) or not _has_content(target, record.sha256, self._places):
+                raise OSError(0, "was changed or moved again")
+            trashed = Path(str(record.trash_path))
+            if is_same_file(trashed, target) or _has_content(trashed, record.sha256, self._places):
+                drop_name(trashed, target)
+            self._came_back(record, target)
+        elif deed.kind == "drop_link":
+            if is_same_file(target, place):
+                drop_name(target, place)
         elif deed.kind == "note_trash":
-            self._library.move_to_trash(record, Path(str(deed.target)))
+            self._library.move_to_trash(record, target)
         else:
-            self._relink(record, Path(str(deed.target)))
+            self._relink(record, target)
+
+    def _came_back(self, record: ImageRecord, path: Path) -> None:
+        if str(path) != record.path:
+            write_record(replace(record, path=str(path), trash_path=None), self._places)
+        self._library.came_back(record, path)
 
     def _relink(self, record: ImageRecord, path: Path) -> None:
         self._library.relink(record.id, path)
         write_record(replace(record, path=str(path), trash_path=None), self._places)
+
+
+class _Loose:
+    """Files of the output folder that no row names, by their content; each is given out once, and read only where a
+    picture of its size is sought.
+    """
+
+    def __init__(self, files: Callable[[], list[Path]], places: Places) -> None:
+        self._files, self._places = files, places
+        self._by_size: dict[int | None, list[Path]] | None = None
+
+    def take(self, size: int, sha256: str) -> Path | None:
+        if self._by_size is None:
+            self._by_size = {}
+            for path in self._files():
+                self._by_size.setdefault(_size(path), []).append(path)
+        alike = self._by_size.get(size, [])
+        for path in alike:
+            if is_text(path) and _has_content(path, sha256, self._places):
+                alike.remove(path)
+                return path
+        return None
+
+
+def _put_back(record: ImageRecord, place: Path) -> Deed:
+    why = "was taken out of the trash, by hand or by a restore that was interrupted"
+    return Deed(kind="put_back", subject=record.id, path=record.path, bytes=record.bytes, why=why, target=str(place))
+
+
+def _has_content(path: Path, sha256: str, places: Places) -> bool:
+    data = read_own(path, places)
+    return data is not None and hashlib.sha256(data).hexdigest() == sha256
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a plain file is there, and no link to one."""
+    return path.is_file() and not path.is_symlink()
+
+
+def _plain_files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if is_plain(path) and is_text(path)] if folder.is_dir() else []
 
 
 def _size(path: Path) -> int | None:

@@ -33,6 +33,9 @@ from nanobanana_mcp.storage.state import (
 logger = logging.getLogger(__name__)
 
 NEVER_SENT = "The process was ended before the request was sent; nothing was charged."
+LONGEST_WRITE_S = 3600
+"""A temporary file that nobody wrote to for longer is of no living process."""
+
 TRIES = 5
 """How often an answer is worked on before it is set aside: a start may be cut short by the one before it."""
 
@@ -42,7 +45,9 @@ LOST = "The process was ended while Gemini was drawing, so the answer is lost; i
 
 @dataclass(frozen=True, kw_only=True)
 class Recovered:
-    """What became of one call that was left open, in words; `record` when it was a picture."""
+    """What became of one call that was left open, in words; `record` when it was a picture. A move that was cut short
+    has the picture's id in place of a call's.
+    """
 
     call_id: str
     outcome: str
@@ -59,11 +64,18 @@ class Recovery:
     """Never touches what belongs to a living process."""
 
     def __init__(
-        self, journal: Journal, places: Places, presence: Callable[[], Presence], *, running: Container[str]
+        self,
+        journal: Journal,
+        places: Places,
+        presence: Callable[[], Presence],
+        *,
+        running: Container[str],
+        mend: Callable[[], list[tuple[str, str]]],
     ) -> None:
         """`presence` makes this process's sign of life, which only recover() needs; `running` has the ids of its
-        requests that are under way.
+        requests that are under way; `mend` ends moves of pictures that were cut short, and says of each what became of it.
         """
+        self._mend = mend
         self._journal = journal
         self._places = places
         self._presence = presence
@@ -109,8 +121,7 @@ class Recovery:
             for order_id in owned:
                 found += _some(self._by_itself(order_id, partial(self._put_together, order_id)))
             found += self._adopt(asked=asked)
-            self._sweep(presence)
-            return found
+            return found + self._sweep(presence, asked=asked)
 
     def preview(self, own: str | None) -> list[Recovered]:
         """What recover() would do when it is asked for, doing nothing; `own` is this process's name if it has one."""
@@ -245,11 +256,24 @@ class Recovery:
         drop_spool(call_id, self._places)
         return Recovered(call_id=call_id, outcome=f"kept as {record.id} at {record.path}", record=record)
 
-    def _sweep(self, presence: Presence) -> None:
+    def _sweep(self, presence: Presence, *, asked: bool) -> list[Recovered]:
         """Drop raw answers whose picture is kept, since a process may end between the two, and writes cut short."""
         for call_id in spooled_calls(self._places):
             state = self._journal.state_of(call_id)
             if state is not None and state not in (*UNSETTLED, "unknown"):
                 drop_spool(call_id, self._places)
-        if presence.sweep():
-            drop_unfinished(self._places, before=presence.since)
+        alone_or_old = presence.since
+        others, dead = presence.others()
+        if others:
+            alone_or_old -= LONGEST_WRITE_S
+        if not (dead or asked):  # nobody was killed, so nothing is half done
+            return []
+        drop_unfinished(self._places, before=alone_or_old)
+        try:
+            mended = self._mend()
+        except StudioError as error:
+            logger.warning("Moves to and from the trash could not be looked at: %s", error)
+            return []
+        if not others:
+            presence.sweep(dead)
+        return [Recovered(call_id=image_id, outcome=outcome) for image_id, outcome in mended]

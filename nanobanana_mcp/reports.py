@@ -185,6 +185,8 @@ def report_text(report: Report) -> str:
         "restore": "bring back from the trash",
         "relink": "find again",
         "note_trash": "note as in the trash",
+        "put_back": "note as out of the trash",
+        "drop_link": "remove a second name from the trash",
     }
     would = "Would" if report.dry_run else "Done:"
     lines = []

@@ -15,6 +15,7 @@ from nanobanana_mcp.domain import (
     ImageRequest,
     Operation,
     Turn,
+    is_image_id,
     new_id,
     now,
 )
@@ -124,7 +125,13 @@ class Studio:
 
     @cached_property
     def _recovery(self) -> Recovery:
-        return Recovery(self.journal, self.places, lambda: self._presence, running=self._under_way)
+        return Recovery(
+            self.journal,
+            self.places,
+            lambda: self._presence,
+            running=self._under_way,
+            mend=lambda: self._maintenance.mend(dry_run=False),
+        )
 
     async def plan(
         self, request: ImageRequest, *, offline: bool = False, sources: list[Source] | None = None
@@ -181,7 +188,7 @@ class Studio:
         order = Order(
             id=new_id(),
             created_at=now(),
-            process=self._presence.name,
+            process=await asyncio.to_thread(self._presence.renew),
             mode=plan.mode,
             tier=plan.choice.spec.tier,
             model_id=plan.choice.spec.id,
@@ -293,11 +300,15 @@ class Studio:
         if operation == "recover":
             own = self._presence.name if "_presence" in self.__dict__ else None
             found = await (asyncio.to_thread(self._recovery.preview, own) if dry_run else self.recover(asked=True))
+            said = [(one.call_id, one.outcome) for one in found]
+            said += await asyncio.to_thread(self._maintenance.mend, dry_run=True) if dry_run else []
             return Report(
                 operation=operation,
                 dry_run=dry_run,
-                findings=tuple(f"Call {one.call_id}: {one.outcome}" for one in found),
+                findings=tuple(f"{'' if is_image_id(one) else 'Call '}{one}: {outcome}" for one, outcome in said),
             )
+        if not dry_run:
+            await asyncio.to_thread(self._presence.renew)  # a start after its death looks for what is half moved
         return await self._maintenance.run(
             operation, dry_run=dry_run, max_age_hours=max_age_hours, keep_count=keep_count, image_ids=image_ids
         )

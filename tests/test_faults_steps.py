@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from faults.checker import check
@@ -24,6 +25,10 @@ STEPS = {
     "keeping:drop_spool": (["saved"], ["saved"]),
     "library.journal:Journal.delivered": (["saved"], ["done"]),
 }
+
+
+EVERYTHING = {"act": "tidy", "operation": "cleanup_local", "bounds": {"max_age_hours": 0, "keep_count": 0}}
+"""A cleanup that takes every picture."""
 
 
 @pytest.fixture(scope="module")
@@ -118,19 +123,52 @@ def test_a_kill_in_the_middle_of_a_cleanup_leaves_every_picture_where_its_row_sa
         world.forget()
         for wish in ("one", "two"):
             assert forge.create(wish=wish)["error"] is None
-        everything = {"max_age_hours": 0, "keep_count": 0}
-        tidy = {"act": "tidy", "operation": "cleanup_local", "bounds": everything}
-        killed = forge.run(tidy | {"at": "calls", "nth": number, "how": "kill"})
+        killed = forge.run(EVERYTHING | {"at": "calls", "nth": number, "how": "kill"})
         for operation in ("database_hygiene", "restore"):
             outcome = forge.run({"act": "tidy", "operation": operation})[0]
             assert outcome["error"] is None, outcome
         try:
+            forge.recover()
             check(world)
             assert len(world.rows("SELECT id FROM images WHERE origin <> 'imported' AND trash_path IS NULL")) == 2
+            assert not world.places.trash.is_dir() or list(world.places.trash.iterdir()) == []
         except (AssertionError, OSError) as error:
             error.add_note(f"call {number} of the cleanup to the disk")
             raise
         if killed[0]["status"] == 0:
+            return
+
+
+@pytest.mark.parametrize("mending", ["restore", "recover"])
+def test_a_kill_in_the_middle_of_a_restore_leaves_every_picture_once_where_its_row_says(
+    fresh: tuple[World, Forge], mending: str
+) -> None:
+    world, forge = fresh
+    number = 0
+    while True:
+        number += 1
+        world.forget()
+        for wish in ("one", "two"):
+            assert forge.create(wish=wish)["error"] is None
+        assert forge.run(EVERYTHING)[0]["error"] is None
+        taken = world.rows("SELECT path FROM images WHERE trash_path IS NOT NULL ORDER BY id")[0][0]
+        Path(taken).write_bytes(b"somebody else's")
+        restore = {"act": "tidy", "operation": "restore"}
+        killed = forge.run(restore | {"at": "calls", "nth": number, "how": "kill"})[0]
+        mended = forge.run({"act": "recover"} if mending == "recover" else restore | {"operation": mending})[0]
+        assert mended["error"] is None, mended
+        try:
+            forge.recover()
+            assert Path(taken).read_bytes() == b"somebody else's"
+            Path(taken).unlink()
+            check(world)
+            (trashed,) = world.rows("SELECT count(trash_path) FROM images")[0]
+            assert mending != "restore" or trashed == 0
+            assert len(list(world.places.trash.iterdir())) == trashed, "a second name was left in the trash"
+        except (AssertionError, OSError) as error:
+            error.add_note(f"call {number} of the restore to the disk")
+            raise
+        if killed["status"] == 0:
             return
 
 

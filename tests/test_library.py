@@ -247,7 +247,7 @@ def test_totals_are_right_after_every_addition_and_removal(library: Library) -> 
     library.move_to_trash(flash, Path("/trash/1.png"))
     assert totals(database, "gemini")[""] == Total(pictures=2, bytes=30, usd=0.0)
     assert [one.id for page in library.in_trash() for one in page] == [flash.id]
-    library.move_to_trash(flash, None)
+    library.came_back(flash, Path(str(flash.path)))
     assert totals(database, "gemini")[""] == Total(pictures=2, bytes=130, usd=0.0)
     assert list(library.in_trash()) == []
 
@@ -286,7 +286,7 @@ def test_totals_always_agree_with_the_rows(shared: Library, steps: list[tuple[st
             shared.move_to_trash(trash[-1], Path("/trash/x"))
         elif kind == "back" and trash:
             here.append(trash.pop(size % len(trash)))
-            shared.move_to_trash(here[-1], None)
+            shared.came_back(here[-1], Path(str(here[-1].path)))
     after = totals(shared.database, "gemini")[""]
     assert after.pictures - before.pictures == len(here) + len(trash)
     assert after.bytes - before.bytes == sum(one.bytes for one in here)

@@ -302,6 +302,59 @@ async def test_a_picture_taken_out_of_the_trash_by_hand_is_said_and_harms_nothin
     assert any(kept.id in line and "no longer in the trash" in line for line in report.left)
 
 
+def _moved_back(trashed: Path, place: Path) -> Path:
+    return trashed.rename(place)
+
+
+def _moved_elsewhere(trashed: Path, place: Path) -> Path:
+    return trashed.rename(place.parent / "mine now.png")
+
+
+def _copied(trashed: Path, place: Path) -> Path:
+    place.write_bytes(trashed.read_bytes())
+    return place
+
+
+def _linked(trashed: Path, place: Path) -> Path:
+    place.hardlink_to(trashed)
+    return place
+
+
+@pytest.mark.parametrize("operation", ["database_hygiene", "restore", "recover"])
+@pytest.mark.parametrize("hand", [_moved_back, _moved_elsewhere, _copied, _linked])
+async def test_a_picture_that_somebody_took_out_of_the_trash_is_found_where_it_is(
+    hand: Callable[[Path, Path], Path], operation: Operation, studio: Studio
+) -> None:
+    kept = _old(studio, "old.png")
+    await _clean(studio)
+    (trashed,) = studio.places.trash.iterdir()
+    place = hand(trashed, Path(str(kept.path)))
+    dry = await studio.maintain(operation)
+    real = await studio.maintain(operation, dry_run=False)
+    assert _deeds(dry) == _deeds(real)
+    assert dry.findings == real.findings
+    found = studio.library.get(kept.id)
+    assert found is not None
+    assert (found.path, found.trash_path) == (str(place), None)
+    assert list(studio.places.trash.iterdir()) == []
+    assert [path for path in studio.places.output.iterdir() if path.is_file()] == [place]
+    assert totals(studio.library.database, "gemini")[""].bytes == kept.bytes
+    assert (await studio.maintain(operation, dry_run=False)).deeds == ()
+
+
+async def test_a_cleanup_that_was_cut_short_between_two_names_leaves_one(studio: Studio) -> None:
+    kept = [_old(studio, name) for name in ("a.png", "b.png")]
+    studio.places.trash.mkdir(parents=True)
+    for one in kept:
+        (studio.places.trash / Path(str(one.path)).name).hardlink_to(str(one.path))
+    (found,) = [line for line in (await studio.maintain("recover", dry_run=False)).findings if kept[0].id in line]
+    assert "left the trash" in found
+    assert list(studio.places.trash.iterdir()) == []
+    (studio.places.trash / "a.png").hardlink_to(str(kept[0].path))
+    await _clean(studio)
+    assert sorted(path.name for path in studio.places.trash.iterdir()) == ["a.png", "b.png"]
+
+
 @pytest.mark.parametrize("operation", ["cleanup_local", "database_hygiene", "full_cleanup", "restore"])
 async def test_an_output_folder_that_is_not_mounted_is_refused_and_nothing_is_forgotten(
     operation: Operation, studio: Studio

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from conftest import Connect
 from fakes import Died, FakeModel, jpeg, photo, refusal, reply
 
 from nanobanana_mcp import keeping, recovery
-from nanobanana_mcp.domain import ImageRequest, new_id
+from nanobanana_mcp.domain import ImageRequest, new_id, new_image_id
 from nanobanana_mcp.errors import ServiceError, SetupError, StudioError
 from nanobanana_mcp.library.journal import Journal
 from nanobanana_mcp.storage.paths import Places
@@ -331,3 +332,20 @@ async def test_a_start_that_cannot_look_at_what_was_left_goes_on_and_says_so(
             result = await client.call_tool("generate_image", {"prompt": "a cat"})
     assert result.structured_content["returned"] == 1
     assert not any("never retrieved" in line for line in caplog.messages)
+
+
+async def test_what_a_killed_write_left_beside_pictures_is_swept_and_nothing_else(
+    make_studio: Callable[..., Studio], places: Places
+) -> None:
+    folder = places.output / "e5k2-web"
+    folder.mkdir(parents=True)
+    ours, theirs = folder / f".{new_image_id()}.tmp", folder / ".img_mine.tmp"
+    for path in (ours, theirs):
+        path.write_bytes(b"half")
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    Presence(places)._lock.release()  # what the kernel does when a process is killed
+    studio = make_studio()
+    await studio.recover()
+    assert list(folder.iterdir()) == [theirs]
+    await studio.close()
+    assert list((places.state / "processes").iterdir()) == []

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,17 @@ import pytest
 
 from nanobanana_mcp.domain import Parent
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import Presence, drop_spool, read_record, spool, spooled, spooled_calls, write_record
+from nanobanana_mcp.storage.state import (
+    Presence,
+    anybody_alive,
+    drop_spool,
+    is_alive,
+    read_record,
+    spool,
+    spooled,
+    spooled_calls,
+    write_record,
+)
 from tests.rooms import at_once, folders, record
 
 
@@ -90,6 +102,35 @@ os.kill(os.getpid(), signal.SIGKILL)
     (left,) = (rooms.state / "processes").iterdir()
     mine = Presence(rooms)
     assert not mine.is_alive(left.stem)
-    mine.sweep()
+    assert mine.others() == (False, [left])
+    mine.sweep([left])
     assert [path.stem for path in (rooms.state / "processes").iterdir()] == [mine.name]
     mine.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell when a process began")
+def test_a_process_whose_sign_was_cleaned_away_is_still_alive_until_it_ends(rooms: Places) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom nanobanana_mcp.storage.state import Presence\n"
+        "from tests.rooms import folders\nhere = Presence(folders(Path(sys.argv[1])))\n"
+        "print(here.name, flush=True)\nsys.stdin.readline()\nprint(here.renew(), flush=True)\nsys.stdin.readline()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(rooms.state.parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    ) as child:
+        assert child.stdin is not None and child.stdout is not None
+        name = child.stdout.readline().strip()
+        sign = rooms.state / "processes" / f"{name}.lock"
+        sign.unlink()
+        assert is_alive(name, rooms)
+        child.stdin.write("go\n")
+        child.stdin.flush()
+        assert child.stdout.readline().strip() == name
+        assert sign.exists(), "it has put its sign back"
+        assert anybody_alive(rooms)
+    assert not is_alive(name, rooms)

@@ -174,6 +174,18 @@ class Library:
     def in_trash(self) -> Iterator[list[ImageRecord]]:
         yield from self._pages(images.c.trash_path.is_not(None))
 
+    def with_content(self, sha256: str) -> list[ImageRecord]:
+        """The pictures that we made with these bytes and that are not in the trash, oldest first."""
+        query = select(images).where(_ON_DISK, images.c.sha256 == sha256).order_by(images.c.created_at)
+        with self.database.read() as connection:
+            return _records(connection, connection.execute(query).all())
+
+    def holds(self, path: Path) -> bool:
+        """Whether a picture that is not in the trash has its file there."""
+        query = select(images.c.id).where(images.c.path == str(path), images.c.trash_path.is_(None)).limit(1)
+        with self.database.read() as connection:
+            return connection.execute(query).first() is not None
+
     def known_paths(self, paths: Iterable[str]) -> set[str]:
         """Those of `paths` that some record names; the library is in UTF-8 and has no path that is not."""
         wanted = [path for path in paths if path.isascii() or path.encode(errors="ignore").decode() == path]
@@ -229,16 +241,20 @@ class Library:
             ).all()
             return _records(connection, rows)
 
-    def move_to_trash(self, record: ImageRecord, trash_path: Path | None) -> None:
-        """Note where the master went (None: that it came back); the days' totals follow."""
+    def move_to_trash(self, record: ImageRecord, trash_path: Path) -> None:
+        """Note where the master went; the days' totals follow, once, whoever notes it again."""
+        self._moved(record, images.c.trash_path.is_(None), trash_path=str(trash_path))
+
+    def came_back(self, record: ImageRecord, path: Path) -> None:
+        """Note where the master is that was in the trash; the days' totals follow, once."""
+        self._moved(record, images.c.trash_path.is_not(None), trash_path=None, path=str(path))
+
+    def _moved(self, record: ImageRecord, unless_noted: ColumnElement[bool], **values: str | None) -> None:
+        sign = 1 if values["trash_path"] is None else -1
         with self.database.write() as connection:
-            connection.execute(
-                update(images)
-                .where(images.c.id == record.id)
-                .values(trash_path=str(trash_path) if trash_path is not None else None)
-            )
-            sign = -1 if trash_path is not None else 1
-            count_picture(connection, replace(record, bytes=sign * record.bytes), pictures=0)
+            changed = connection.execute(update(images).where(images.c.id == record.id, unless_noted).values(**values))
+            if changed.rowcount == 1:
+                count_picture(connection, replace(record, bytes=sign * record.bytes), pictures=0)
 
     def relink(self, image_id: str, path: Path) -> None:
         """Note where a picture's file is now."""

@@ -4,7 +4,9 @@ import errno
 import hashlib
 import json
 import os
-from contextlib import suppress
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from glob import escape
@@ -13,11 +15,18 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nanobanana_mcp.domain import ImageRecord, Parent, is_image_id, new_id
+from nanobanana_mcp.domain import ALPHABET, ImageRecord, Parent, is_image_id, new_id
 from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.writing import make_private, replace_durably
+
+_UNFINISHED = re.compile(r"\..*\.tmp", re.DOTALL)
+_UNFINISHED_PICTURE = re.compile(rf"\.img_[{ALPHABET}]{{16}}\.tmp")
+"""What `write_new` fills before it has a name, which may be in a folder with files of the user's own."""
+
+TIDY_S = 30
+"""How long one process waits for another that is tidying up."""
 
 
 def spool(call_id: str, raw: bytes, places: Places) -> Path:
@@ -80,16 +89,20 @@ def spool_path(call_id: str, places: Places) -> Path | None:
 
 
 def drop_unfinished(places: Places, *, before: float) -> None:
-    """Remove the temporary files of writes that were cut short before a time in seconds since 1970.
+    """Remove the temporary files of writes that were cut short before a time in seconds since 1970, in our own folders and
+    beside the pictures in the output folder.
 
-    Only for when no other process is at work on these folders.
+    Only for a time after which every process that wrote then has ended.
     """
     folders = [places.spool, places.own / "spool", *(path for path in _entries(places.own) if path.is_dir())]
-    for path in (path for folder in dict.fromkeys(folders) for path in _entries(folder)):
-        if path.name.startswith(".") and path.name.endswith(".tmp"):
-            with suppress(OSError):
-                if path.stat().st_mtime < before:
-                    path.unlink()
+    left = [path for folder in dict.fromkeys(folders) for path in _entries(folder) if _UNFINISHED.fullmatch(path.name)]
+    for folder, inner, names in os.walk(places.output):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        left += [Path(folder, name) for name in names if _UNFINISHED_PICTURE.fullmatch(name)]
+    for path in left:
+        with suppress(OSError):
+            if path.lstat().st_mtime < before:
+                path.unlink()
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -168,6 +181,27 @@ def _is_sound(record: ImageRecord) -> bool:
     )
 
 
+@contextmanager
+def tidying(places: Places) -> Iterator[None]:
+    """Held while files move between their places and the trash, by one process at a time: a move half done by another
+    looks like one that was cut short. Raises SetupError when another takes too long, or nothing can be written.
+    """
+    try:
+        make_private(places.state)
+        lock = FileLock(places.state / "tidying.lock", timeout=TIDY_S, mode=0o600)
+        lock.acquire()
+    except Timeout as error:
+        raise SetupError("Another window is tidying up; nothing was changed. Try again when it is done.") from error
+    except OSError as error:
+        raise SetupError(
+            f"The library's folder {places.state} cannot be written ({error.strerror}); nothing was changed."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def anybody_alive(places: Places) -> bool:
     """Whether some process has this library open."""
     folder = places.state / "processes"
@@ -180,19 +214,42 @@ def is_alive(process: str, places: Places) -> bool:
 
 
 def _is_alive(sign: Path) -> bool:
-    """Whether the process of a sign of life still runs; the sign of a dead one is removed."""
+    """Whether the process of a sign of life still runs."""
     if not sign.exists():
-        return False
+        return _runs(sign.stem)
     try:
         with FileLock(sign, timeout=0, mode=0o600):
-            pass
+            return False
     except Timeout:
         return True
     except OSError as error:
         return error.errno != errno.ENOENT  # on a read-only disk nobody can tell, and nothing is taken over
-    with suppress(OSError):
-        sign.unlink(missing_ok=True)
-    return False
+
+
+def _runs(name: str) -> bool:
+    """Whether another process that called itself so runs although its sign is gone, which something that cleans up may
+    have removed; known where the system tells when a process began, which one that has its number later did not.
+    """
+    process, _, rest = name.partition("-")
+    born = rest.partition("-")[0]
+    return process.isdecimal() and int(process) != os.getpid() and born == _born(int(process)) != ""
+
+
+def _born(process: int) -> str:
+    """When a process began, in ticks since the machine did; "" where that cannot be told."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _remove_dead(sign: Path) -> None:
+    """Remove the sign of a dead process while it is locked: a process that is just beginning may be about to lock it."""
+    with suppress(Timeout, OSError):
+        with FileLock(sign, timeout=0, mode=0o600), suppress(OSError):
+            sign.unlink()
+        if os.name == "nt":  # where a file that is open stays
+            sign.unlink()
 
 
 class Presence:
@@ -203,12 +260,14 @@ class Presence:
 
     def __init__(self, places: Places) -> None:
         self._folder = places.state / "processes"
-        self.name = f"{os.getpid()}-{new_id()}"
-        self._lock = FileLock(self._folder / f"{self.name}.lock", mode=0o600)
+        self.name = f"{os.getpid()}-{_born(os.getpid())}-{new_id()}"
+        self._sign = self._folder / f"{self.name}.lock"
+        self._lock = FileLock(self._sign, mode=0o600)
         try:
             make_private(self._folder)
             self._lock.acquire(timeout=5)
-            self.since = (self._folder / f"{self.name}.lock").stat().st_mtime
+            self.renew()  # another start may have taken the new file for a dead process's before it was locked
+            self.since = self._sign.stat().st_mtime
         except OSError as error:
             raise SetupError(
                 f"The library's folder {places.state} cannot be written ({error.strerror}); nothing was sent. Make it "
@@ -216,15 +275,29 @@ class Presence:
             ) from error
 
     def is_alive(self, name: str) -> bool:
-        """Whether the process that called itself so still runs; the sign of a dead one is removed."""
+        """Whether the process that called itself so still runs."""
         return name == self.name or _is_alive(self._folder / f"{name}.lock")
 
-    def sweep(self) -> bool:
-        """Remove the signs of processes that are gone; whether this one is the only one left."""
-        others = [self.is_alive(path.stem) for path in self._folder.glob("*.lock") if path.stem != self.name]
-        return not any(others)
+    def renew(self) -> str:
+        """Put the sign back where something that cleans up has removed it; the process's name."""
+        if not self._sign.exists():
+            self._lock.release()
+            with suppress(Timeout, OSError):  # nothing is begun less safely for that than it was until now
+                self._lock.acquire(timeout=5)
+        return self.name
+
+    def others(self) -> tuple[bool, list[Path]]:
+        """Whether other processes run, and the signs of those that were killed."""
+        signs = [path for path in self._folder.glob("*.lock") if path != self._sign]
+        dead = [path for path in signs if not _is_alive(path)]
+        return len(dead) < len(signs), dead
+
+    def sweep(self, dead: list[Path]) -> None:
+        """Remove the signs of processes that are gone."""
+        for sign in dead:
+            _remove_dead(sign)
 
     def close(self) -> None:
         self._lock.release()
         with suppress(OSError):  # the sweep of a later start tries again
-            (self._folder / f"{self.name}.lock").unlink(missing_ok=True)
+            self._sign.unlink(missing_ok=True)

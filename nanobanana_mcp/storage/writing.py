@@ -136,7 +136,10 @@ def make_private(folder: Path) -> None:
 
 
 def move_new(source: Path, folder: Path, name: str) -> Path:
-    """Move a file within one disk to a free name, never over another. Raises OSError."""
+    """Move a file within one disk to a free name, never over another. Raises OSError.
+
+    A name that is the file's own already, since a move was cut short between its two names, is taken for its target.
+    """
     stem, extension = Path(name).stem, Path(name).suffix
     with Folder(folder, create=True) as held, Folder(source.parent) as left:
         for number in range(1, MAX_NAMES):
@@ -144,7 +147,8 @@ def move_new(source: Path, folder: Path, name: str) -> Path:
             try:
                 os.link(source, folder / final)
             except FileExistsError:
-                continue
+                if not is_same_file(source, folder / final):
+                    continue
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
@@ -158,10 +162,28 @@ def move_new(source: Path, folder: Path, name: str) -> Path:
     raise FileExistsError(errno.EEXIST, "every numbered name is taken", str(folder / name))
 
 
-def free_name(path: Path, promised: Collection[Path] = ()) -> Path:
-    """The path where `move_new` would put a file of this name now, if those `promised` are taken, too."""
-    numbered = (path.with_stem(f"{path.stem}-{number}") for number in range(2, MAX_NAMES))
-    return next((one for one in (path, *numbered) if one not in promised and not os.path.lexists(one)), path)
+def free_name(path: Path, source: Path, promised: Collection[Path] = ()) -> Path:
+    """The path where `move_new` would put the file `source` under this name now, if those `promised` are taken, too."""
+    names = (path if number == 1 else path.with_stem(f"{path.stem}-{number}") for number in range(1, MAX_NAMES))
+    free = (one for one in names if one not in promised and (not os.path.lexists(one) or is_same_file(source, one)))
+    return next(free, path)
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether two names are those of one plain file."""
+    try:
+        first, second = one.lstat(), other.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(first.st_mode) and os.path.samestat(first, second)
+
+
+def drop_name(path: Path, kept: Path) -> None:
+    """Remove one of a file's two names once the other is durable. Raises OSError."""
+    with Folder(kept.parent) as held, Folder(path.parent) as left:
+        held.sync()
+        left.unlink(path.name)
+        left.sync()
 
 
 def check_room(needed: int, folder: Path, state: Path | None = None) -> None:

@@ -70,7 +70,7 @@ class Opening:
         """Pictures that a dead process left behind come home without anybody asking."""
         try:
             for one in await studio.recover():
-                logger.warning("A call left open by a process that ended: %s", one.outcome)
+                logger.warning("Left by a process that ended: %s: %s", one.call_id, one.outcome)
         except StudioError as error:
             logger.warning("What processes that ended left behind could not be looked at: %s", error)
 
