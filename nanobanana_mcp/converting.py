@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from nanobanana_mcp.domain import Fit, ImageRecord, OutputFormat, Parent, now
+from nanobanana_mcp.domain import Exact, Fit, ImageRecord, OutputFormat, Parent, now
 from nanobanana_mcp.errors import RequestError, SetupError
+from nanobanana_mcp.exact import check_name
 from nanobanana_mcp.keeping import ICON, child_id, keep_made, kept_format, source_type
 from nanobanana_mcp.pixels.assets import Asset, asset_set
 from nanobanana_mcp.pixels.clean import DECODES
@@ -62,14 +63,14 @@ class Rehearsal:
 
 async def rehearse(studio: Studio, wish: Conversion) -> Rehearsal:
     """Make a conversion's files and write none of them. Raises RequestError and its kin."""
-    target, source = await _prepared(studio, wish)
+    wish, target, source = await _prepared(studio, wish)
     drafts, notes, _ = await asyncio.to_thread(_drafts, wish, source.record, source.original or b"")
     return Rehearsal(folder=target.folder, drafts=tuple(drafts), notes=tuple(notes))
 
 
 async def convert(studio: Studio, wish: Conversion) -> tuple[list[ImageRecord], list[str]]:
     """The new pictures' records, and notes. Raises RequestError and its kin."""
-    target, source = await _prepared(studio, wish)
+    wish, target, source = await _prepared(studio, wish)
     await asyncio.to_thread(check_room, ROOM, target.folder)
     (source,) = await studio.sources.enter([source])
     try:
@@ -80,14 +81,15 @@ async def convert(studio: Studio, wish: Conversion) -> tuple[list[ImageRecord], 
         ) from error
 
 
-async def _prepared(studio: Studio, wish: Conversion) -> tuple[Target, Source]:
+async def _prepared(studio: Studio, wish: Conversion) -> tuple[Conversion, Target, Source]:
+    """The wish with the format that its name asks for, where the files go, and the picture."""
     target = await asyncio.to_thread(plan_target, wish.output_path, studio.places)
     source = await studio.sources.find(wish.image, offline=True)
     if source.original is None and source.record.path is not None:
         source = await studio.sources.find(source.record.id)  # it is in the Files API, and here as well
     if source.original is None:
         raise RequestError(f"{wish.image} is only in the Files API; give a path or an img_... id.")
-    shaped = wish.width or wish.height or wish.crop or wish.rotate or wish.output_format
+    shaped = wish.width or wish.height or wish.crop or wish.rotate or wish.output_format or target.output_format
     if wish.assets is None and not shaped and wish.background is None:
         raise RequestError("Say what to make of it: width, height, crop, rotate, background, output_format or assets.")
     if wish.assets is not None and target.stem is not None:
@@ -96,7 +98,10 @@ async def _prepared(studio: Studio, wish: Conversion) -> tuple[Target, Source]:
         raise RequestError(
             "assets makes files of fixed sizes; leave width, height, crop, rotate and output_format out."
         )
-    return target, source
+    check_name(Exact(width=wish.width, height=wish.height, output_format=wish.output_format), target.output_format)
+    if wish.output_format is None and target.output_format not in (None, kept_format(source.mime_type)):
+        wish = replace(wish, output_format=target.output_format)
+    return wish, target, source
 
 
 def _drafts(wish: Conversion, source: ImageRecord, data: bytes) -> tuple[list[Draft], list[str], str]:

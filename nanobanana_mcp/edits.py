@@ -16,6 +16,7 @@ from nanobanana_mcp.errors import RequestError, UnsupportedOption
 from nanobanana_mcp.exact import RESOLUTIONS, covering_size
 from nanobanana_mcp.job import Job
 from nanobanana_mcp.pixels.canvas import Canvas, canvas_of_ratio, canvas_of_size, canvas_with_margins
+from nanobanana_mcp.pixels.formats import FORMATS
 from nanobanana_mcp.pixels.patch import prepare
 from nanobanana_mcp.pixels.widening import steps_for
 from nanobanana_mcp.plan import Plan
@@ -92,6 +93,7 @@ async def region_job(
     width, height = patch.box[2] - patch.box[0], patch.box[3] - patch.box[1]
     request = _sized(wish, spec, ratio, width, height)
     plan, _ = await studio.plan(replace(request, inputs=()), sources=sources)
+    plan = _told_of_loss(plan, "outside the region")
     # What mending.py needs to put the picture together again from an answer that is kept.
     recipe = {"edit": "region", "box": box, "mask": mask is not None, "grow": grow, "feather": feather}
     plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps(recipe | {"crop": patch.box}))
@@ -139,6 +141,7 @@ async def extension_job(
     prompt = wish.instruction.strip() or "Extend the picture beyond its edges."
     request = wish.request(prompt=prompt, inputs=(), resolution=RESOLUTIONS[best])
     plan, _ = await studio.plan(request, sources=[source])
+    plan = _told_of_loss(plan, "of the picture itself")
     recipe = {"edit": "extension", "canvas": canvas.size, "place": canvas.place, "steps": len(steps)}
     plan = replace(plan, aspect_ratio=_ratio(steps[0].ratio), recipe=json.dumps(recipe))
     plan = _priced(plan, BEYOND)
@@ -147,8 +150,7 @@ async def extension_job(
 
 
 async def cutout_job(studio: Studio, wish: Wish, *, subject: str | None) -> Job:
-    """Take a picture's background away."""
-    _check_transparent(wish.exact)
+    """Take a picture's background away. Raises UnsupportedOption for a format without transparency."""
     source, original = await _exact_source(studio, wish.image)
     spec = choose(wish.request(), studio.models).spec
     ratio = nearest_ratio(source.record.width, source.record.height, spec.ratios)
@@ -158,6 +160,7 @@ async def cutout_job(studio: Studio, wish: Wish, *, subject: str | None) -> Job:
     else:
         request = _sized(wish, spec, ratio, source.record.width, source.record.height)
     plan, _ = await studio.plan(replace(request, inputs=()), sources=[source])
+    _check_transparent(plan)
     plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps({"edit": "cutout", "subject": subject or SUBJECT}))
     plan = _priced(plan, REPLACE_PLAIN * 2)
     assert source.data is not None
@@ -168,13 +171,13 @@ async def cutout_job(studio: Studio, wish: Wish, *, subject: str | None) -> Job:
 
 
 async def transparent_job(studio: Studio, request: ImageRequest) -> Job:
-    """Generate pictures that have real transparency."""
-    _check_transparent(request.exact)
+    """Generate pictures that have real transparency. Raises UnsupportedOption for a format without it."""
     if request.inputs or request.file_id or request.continue_from:
         raise UnsupportedOption(
             "background 'transparent' is for new pictures without inputs; use remove_background on a finished picture."
         )
     plan, sources = await studio.plan(request)
+    _check_transparent(plan)
     plan = _priced(replace(plan, recipe=json.dumps({"edit": "cutout", "subject": None})), REPLACE_PLAIN * 2)
     return Job(plan=plan, sources=sources, calls=STROKES * request.n, recipe=Cut(picture=None, subject=SUBJECT))
 
@@ -183,9 +186,26 @@ SUBJECT = "the main subject"
 _OPAQUE: frozenset[OutputFormat] = frozenset({"jpeg"})
 
 
-def _check_transparent(exact: Exact | None) -> None:
+def _check_transparent(plan: Plan) -> None:
+    exact = plan.exact_of("image/png")
     if exact is not None and exact.output_format in _OPAQUE:
-        raise UnsupportedOption("JPEG has no transparency; use output_format png, webp or avif.")
+        raise UnsupportedOption("JPEG has no transparency; use png, webp or avif as output_format or in output_path.")
+
+
+def _told_of_loss(plan: Plan, where: str) -> Plan:
+    """With a warning where the file that is asked for cannot hold the pixels `where` as they are."""
+    exact = plan.exact_of("image/png")
+    if exact is None:
+        return plan
+    named, lossless = exact.output_format or "png", exact.output_format == "webp" and exact.quality == 100
+    if exact.width or exact.height:
+        why = "is scaled"
+    elif named != "png" and not lossless:
+        why = f"is {FORMATS[named].words}, which loses a little"
+    else:
+        return plan
+    told = f"The file {why}, so pixels {where} are not bit-identical in it. They are in the PNG that is kept beside it."
+    return replace(plan, warnings=(*plan.warnings, told))
 
 
 async def _exact_source(studio: Studio, given: str) -> tuple[Source, bytes]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from nanobanana_mcp.domain import Exact, ImageRequest, Resolution
+from nanobanana_mcp.domain import Exact, ImageRequest, OutputFormat, Resolution
 from nanobanana_mcp.errors import RequestError, UnsupportedOption
 from nanobanana_mcp.selector import choose
 from nanobanana_mcp.shapes import answer_pixels, nearest_ratio
@@ -40,6 +40,19 @@ def shape_request(
         return request, []
     width, height = answer_pixels(ratio or "1:1", size)
     return request, [f"The largest picture this model makes is about {width}x{height}; the file is enlarged from it."]
+
+
+def check_name(exact: Exact | None, named: OutputFormat | None) -> None:
+    """Raise RequestError where output_format is another one than output_path has `named`, or that one has no such size."""
+    if exact is None or named is None:
+        return
+    if exact.output_format not in (None, named):
+        raise RequestError(
+            f"output_path names a file in {named}, and output_format is {exact.output_format}: name one format, or leave "
+            "output_format out."
+        )
+    if exact.width is not None or exact.height is not None:
+        _check_size(replace(exact, output_format=named))
 
 
 def _check_size(exact: Exact) -> None:

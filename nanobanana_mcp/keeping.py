@@ -88,7 +88,7 @@ def keep(
     image_id = f"img_{call.id}"
     warnings: list[str] = []
     mime_type, extension = _named_by_magic(reply.image)
-    path, warning = _write_master(reply.image, extension, image_id, plan, call, places, again=again)
+    path, warning = _write_master(reply.image, mime_type, extension, image_id, plan, call, places, again=again)
     sha256 = hashlib.sha256(reply.image).hexdigest()
     warnings += warning
     try:
@@ -177,6 +177,7 @@ def keep_made(
         width, height, mime_type, extension = header.width, header.height, header.mime_type, header.extension
         suffix = "." + preview.mime_type.removeprefix("image/").replace("jpeg", "jpg")
         thumbnail = write_thumbnail(image_id, preview.data, suffix, places)
+    extension = target.extension(extension)
     stem = target.stem or picture_stem(prompt or "", image_id, now())
     if number is not None and target.stem is not None:
         stem = f"{stem}-{number}"
@@ -185,9 +186,8 @@ def keep_made(
     warnings = []
     if target.stem is not None and path.stem != stem:
         warnings.append(f"{stem}{extension} was there already and was left alone; the new picture is {path.name}.")
-    if target.suffix and not _same_type(target.suffix, extension):
-        kind = extension.lstrip(".").upper()
-        warnings.append(f"The file is {path.name}, since it is {kind}; output_format chooses the format.")
+    if target.suffix and target.output_format is None:
+        warnings.append(_not_written(target, path, extension))
     record = ImageRecord(
         id=image_id,
         created_at=now(),
@@ -315,14 +315,15 @@ def kept_format(mime_type: str) -> OutputFormat:
 
 
 def _write_master(
-    data: bytes, extension: str, image_id: str, plan: Plan, call: Call, places: Places, *, again: bool
+    data: bytes, mime_type: str, extension: str, image_id: str, plan: Plan, call: Call, places: Places, *, again: bool
 ) -> tuple[Path, list[str]]:
     target = plan.target if plan.recipe is None else Target(folder=places.parts)
     stem = picture_stem(plan.request.prompt, image_id, call.reserved_at)
-    if plan.request.exact is not None:
+    if plan.exact_of(mime_type) is not None:
         target = target.without_name(places.output)
     if target.stem is not None:
         stem = target.stem if plan.request.n == 1 else f"{target.stem}-{call.position + 1}"
+    extension = target.extension(extension)
     since = call.reserved_at.timestamp() - 1 if again else None
     warnings = []
     try:
@@ -333,8 +334,8 @@ def _write_master(
         return path, warnings
     if target.stem is not None and path.stem != stem:
         warnings.append(f"{stem}{extension} was there already and was left alone; the new picture is {path.name}.")
-    if target.suffix and not _same_type(target.suffix, extension):
-        warnings.append(f"Gemini delivered {extension.lstrip('.').upper()}, so the file is {path.name}.")
+    if target.suffix and target.output_format is None:
+        warnings.append(_not_written(target, path, extension))
     return path, warnings
 
 
@@ -390,6 +391,8 @@ def _rescued(
     return None
 
 
-def _same_type(asked: str, delivered: str) -> bool:
-    alike = {".jpeg": ".jpg", ".jpe": ".jpg"}
-    return alike.get(asked, asked) == alike.get(delivered, delivered)
+def _not_written(target: Target, path: Path, extension: str) -> str:
+    kind = extension.lstrip(".").upper()
+    return (
+        f"The file is {path.name}, in {kind}: {target.suffix} is no format that is written here (png, jpg, webp, avif)."
+    )

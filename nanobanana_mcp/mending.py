@@ -31,7 +31,7 @@ def keep_finished(
 
     `number` counts the pictures of one request from 1. Raises SetupError when no disk takes it.
     """
-    exact = plan.request.exact
+    exact = plan.exact_of("image/png")
     try:
         record, notes = keep_made(
             data,
@@ -64,7 +64,7 @@ def found_again(plan: Plan, part: ImageRecord, library: Library, *, cost_usd: fl
     if made is None:
         return None
     image = KeptImage(record=made, upload=None, cost_usd=cost_usd)
-    exact = library.get(child_id(made.id, "exact")) if plan.request.exact is not None else None
+    exact = library.get(child_id(made.id, "exact"))
     return image if exact is None else replace(image, record=exact, master=made)
 
 

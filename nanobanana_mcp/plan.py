@@ -34,6 +34,17 @@ class Plan:
         """What the model's own answers are to the library."""
         return "part" if self.recipe is not None else "edited" if self.mode == "edit" else "generated"
 
+    def exact_of(self, mime_type: str) -> Exact | None:
+        """The file to make of a picture that came as `mime_type`: the name asked for says the format where nothing else
+        does. It is no part of the request, whose fingerprint stays the same.
+        """
+        asked, named = self.request.exact, self.target.output_format
+        if named is None or (asked is not None and asked.output_format is not None):
+            return asked
+        if asked is None:
+            return Exact(output_format=named) if mime_type != f"image/{named}" else None
+        return replace(asked, output_format=named)
+
     def dump(self) -> str:
         body = asdict(self)
         body["target"]["folder"] = str(self.target.folder)

@@ -60,7 +60,7 @@ def read_back(
 def _plain(plan: Plan, call: Call, record: ImageRecord, library: Library, backend: Backend) -> Iterator[KeptImage]:
     """A call's picture, and those that came in the same answer."""
     image = KeptImage(record=record, upload=library.newest_upload(record.id, backend), cost_usd=call.cost_usd)
-    exact = library.get(child_id(record.id, "exact")) if plan.request.exact is not None else None
+    exact = library.get(child_id(record.id, "exact"))
     yield image if exact is None else replace(image, record=exact, master=record)
     for number in count(2):
         other = library.get(other_id(call.id, number))

@@ -95,11 +95,12 @@ def settle(
     answered = (reply.model_version or "").removeprefix("models/")
     if answered and not answered.startswith(plan.choice.spec.id):
         warnings.append(f"{plan.choice.spec.id} was asked and {answered[:80]!r} answered.")
-    if plan.request.exact is not None and plan.recipe is None and kept.record.width:
+    exact = plan.exact_of(kept.record.mime_type) if plan.recipe is None and kept.record.width else None
+    if exact is not None:
         image, notes = exact_file(
             image,
             reply.image,
-            plan.request.exact,
+            exact,
             plan.target,
             places,
             library,

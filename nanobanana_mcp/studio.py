@@ -28,7 +28,7 @@ from nanobanana_mcp.errors import (
     SourceNotFound,
     StudioError,
 )
-from nanobanana_mcp.exact import shape_request
+from nanobanana_mcp.exact import check_name, shape_request
 from nanobanana_mcp.job import Job, Quote, Uploaded, make_plan, named_inputs, parents_of
 from nanobanana_mcp.library.counts import Counts
 from nanobanana_mcp.library.database import Database
@@ -148,6 +148,7 @@ class Studio:
         request, notes = shape_request(request, self.models, stay=stay)
         choice = choose(request, self.models, stay=stay)
         target = await asyncio.to_thread(plan_target, request.output_path, self.places)
+        check_name(request.exact, target.output_format)
         if sources is None:
             sources = [await self.sources.find(one, offline=offline) for one in given]
         history: tuple[Turn, ...] = ()

@@ -102,9 +102,9 @@ async def test_a_file_that_is_there_already_is_left_alone(emulated: Emulated, tm
     result = await emulated.call(prompt=PROMPT, output_path=str(taken))
     again = await emulated.call(prompt=f"{PROMPT} again", output_path=str(tmp_path / "heron.jpg"))
     assert taken.read_bytes() == b"mine"
-    assert result.structured_content["file_paths"] == [str(tmp_path / "heron.jpg")]
-    assert again.structured_content["file_paths"] == [str(tmp_path / "heron-2.jpg")]
-    assert "left alone" in again.content[0].text
+    assert result.structured_content["file_paths"] == [str(tmp_path / "heron-2.png")]
+    assert again.structured_content["file_paths"] == [str(tmp_path / "heron.jpg")]
+    assert "left alone" in result.content[0].text
 
 
 async def test_n_pictures_are_n_requests_and_a_file_name_is_numbered(emulated: Emulated, tmp_path: Path) -> None:

@@ -225,7 +225,11 @@ async def test_output_path_names_the_file_and_nothing_is_written_over(emulated: 
     assert (tmp_path / "small.png").read_bytes() == b"mine"
     assert any("was there already" in note for note in facts["notes"])
     other = await use(emulated, "convert_image", image=str(source), width=90, output_path=str(tmp_path / "x.webp"))
-    assert other["file_paths"] == [str(tmp_path / "x.png")] and any("output_format" in note for note in other["notes"])
+    assert other["file_paths"] == [str(tmp_path / "x.webp")] and other["images"][0]["mime_type"] == "image/webp"
+    plain = await use(emulated, "convert_image", image=str(source), output_path=str(tmp_path / "y.JPEG"))
+    assert plain["file_paths"] == [str(tmp_path / "y.JPEG")] and plain["images"][0]["mime_type"] == "image/jpeg"
+    odd = await use(emulated, "convert_image", image=str(source), width=90, output_path=str(tmp_path / "x.gif"))
+    assert odd["file_paths"] == [str(tmp_path / "x.png")] and any(".gif is no format" in note for note in odd["notes"])
 
 
 async def test_the_recipe_in_the_file_repeats_the_conversion(emulated: Emulated) -> None:
@@ -241,6 +245,7 @@ async def test_the_recipe_in_the_file_repeats_the_conversion(emulated: Emulated)
         ({}, "Say what to make of it"),
         ({"assets": "favicon", "width": 100}, "fixed sizes"),
         ({"assets": "favicon", "output_path": "icons/one.png"}, "folder"),
+        ({"width": 10, "output_path": "s.webp", "output_format": "jpeg"}, "name one format"),
         ({"width": 20000}, "width"),
         ({"width": 16000, "height": 16000}, "too large"),
         ({"crop": [0, 0, 900, 900]}, "outside the picture"),

@@ -75,6 +75,55 @@ async def test_output_path_names_the_exact_file(emulated: Emulated, tmp_path: Pa
     assert files(wanted.parent) == [wanted]
 
 
+@pytest.mark.parametrize(("name", "kind"), [("cat.png", "PNG"), ("cat.webp", "WEBP"), ("cat.avif", "AVIF")])
+async def test_the_name_asked_for_is_the_format_delivered_and_the_master_is_kept_beside(
+    emulated: Emulated, tmp_path: Path, name: str, kind: str
+) -> None:
+    drawing(emulated, Picture(MASTER, "image/jpeg"))
+    wish = {"prompt": "a cat", "output_path": str(tmp_path / "site" / name), "idempotency_key": "k"}
+    facts = await use(emulated, "generate_image", **wish)
+    assert facts["file_paths"] == [str(tmp_path / "site" / name)]
+    _is(facts["file_paths"][0], kind, (640, 480))
+    master = Path(facts["images"][0]["master_path"])
+    assert master.read_bytes() == MASTER and master.parent == emulated.studio.places.output
+    assert (await emulated.studio.stats()).total.pictures == 1
+    again = await use(emulated, "generate_image", **wish)
+    assert again["file_paths"] == facts["file_paths"] and len(emulated.drawn) == 1
+
+
+async def test_a_name_that_fits_the_delivered_format_is_the_picture_as_delivered(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    for name in ("cat.jpg", "hen.jpeg", "DOG.JPG"):
+        drawing(emulated, Picture(MASTER, "image/jpeg"))
+        facts = await use(emulated, "generate_image", prompt=name, output_path=str(tmp_path / name))
+        assert facts["file_paths"] == [str(tmp_path / name)] and "master" not in facts["images"][0]
+        assert (tmp_path / name).read_bytes() == MASTER
+
+
+@pytest.mark.parametrize("tool", ["edit_region", "extend_image"])
+async def test_a_lossy_name_for_an_exact_edit_says_that_bit_identity_ends_there(
+    emulated: Emulated, tmp_path: Path, tool: str
+) -> None:
+    source = saved(tmp_path, photo(320, 240, seed=6), "s.png")
+    how = {"instruction": "a hat", "box": [90, 60, 220, 180]} if tool == "edit_region" else {"right": 80}
+    wish = {"image": str(source), **how, "output_path": str(tmp_path / "x.jpg")}
+    drawing(emulated, Edit())
+    for facts in (await use(emulated, tool, **wish, dry_run=True), await use(emulated, tool, **wish)):
+        assert any("not bit-identical" in warning for warning in facts["warnings"])
+    assert facts["file_paths"] == [str(tmp_path / "x.jpg")]
+    assert facts["images"][0]["master_path"].endswith(".png")
+
+
+async def test_a_cutout_into_a_name_without_transparency_is_refused_before_it_is_paid_for(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, photo(320, 240, seed=6), "s.png")
+    with pytest.raises(ToolError, match="no transparency"):
+        await use(emulated, "remove_background", image=str(source), output_path=str(tmp_path / "x.jpeg"))
+    assert emulated.emulator.requests == []
+
+
 async def test_several_exact_files_are_numbered_as_their_calls_and_all_masters_are_kept(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -174,6 +223,10 @@ async def test_every_tool_that_makes_pictures_makes_exact_files(emulated: Emulat
         ({"width": 16384, "height": 16384}, "too large"),
         ({"width": 16384}, "too large"),
         ({"width": 16384, "height": 1000, "output_format": "webp"}, "WebP ends at"),
+        ({"width": 16384, "height": 1000, "output_path": "x.webp"}, "WebP ends at"),
+        ({"output_path": "x.png", "output_format": "jpeg"}, "name one format"),
+        ({"output_path": "x.jpg", "background": "transparent"}, "no transparency"),
+        ({"output_path": "x.png", "quality": 80}, "quality"),
         ({"width": 0}, "width"),
         ({"width": 100, "fit": "fill"}, "fit"),
         ({"output_format": "gif"}, "output_format"),
@@ -184,8 +237,9 @@ async def test_every_tool_that_makes_pictures_makes_exact_files(emulated: Emulat
 async def test_what_cannot_be_written_is_refused_before_it_is_paid_for(
     emulated: Emulated, arguments: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(ToolError, match=words):
-        await use(emulated, "generate_image", prompt="a heron", **arguments)
+    for dry_run in (True, False):
+        with pytest.raises(ToolError, match=words):
+            await use(emulated, "generate_image", prompt="a heron", **arguments, dry_run=dry_run)
     assert emulated.emulator.requests == []
 
 

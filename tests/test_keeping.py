@@ -173,11 +173,11 @@ def test_a_file_name_is_numbered_for_several_pictures_and_never_written_over(tmp
     assert [one.warnings for one in (kept[0], kept[2])] == [(), ()]
 
 
-def test_the_bytes_decide_the_extension_and_the_caller_is_told(tmp_path: Path) -> None:
+def test_a_name_in_a_format_that_is_not_written_gets_the_bytes_own_and_the_caller_is_told(tmp_path: Path) -> None:
     places = folders(tmp_path)
-    kept = _delivery(places, Target(folder=places.output, stem="cat", suffix=".jpg")).keep()
+    kept = _delivery(places, Target(folder=places.output, stem="cat", suffix=".gif")).keep()
     assert Path(str(kept.record.path)).name == "cat.png"
-    assert "Gemini delivered PNG" in kept.warnings[0]
+    assert ".gif is no format that is written here" in kept.warnings[0]
 
 
 def test_a_folder_that_takes_nothing_any_more_is_passed_over_and_said(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanobanana_mcp.domain import OutputFormat
 from nanobanana_mcp.errors import RequestError, SetupError
 from nanobanana_mcp.storage.folders import Folder
 from nanobanana_mcp.storage.paths import Places, check_writable, named_path, shorten
@@ -18,7 +19,16 @@ MAX_NAMES = 10_000
 PICTURE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".ico", ".svg")
 )
-"""What the end of a name must be to be taken for a picture's type, which the bytes decide, and not for its name."""
+"""What the end of a name must be to be taken for a picture's type and not for a part of its name."""
+WRITTEN: dict[str, OutputFormat] = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".jpe": "jpeg",
+    ".webp": "webp",
+    ".avif": "avif",
+}
+"""The format that an extension asks for, where it is one that we write."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 """What a disk without hard links (FAT, some network drives) answers."""
 _MISLEADING = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
@@ -32,7 +42,17 @@ class Target:
     folder: Path
     stem: str | None = None
     suffix: str = ""
-    """The extension the caller wrote; the bytes decide the real one."""
+    """The extension the caller wrote, as it was written."""
+
+    @property
+    def output_format(self) -> OutputFormat | None:
+        """The format that the name asks for, None where there is no name or its format is none that we write."""
+        return WRITTEN.get(self.suffix.lower())
+
+    def extension(self, delivered: str) -> str:
+        """The extension of a file whose bytes have the usual one `delivered`: as the caller wrote it where it fits."""
+        named = self.output_format
+        return self.suffix if named is not None and named == WRITTEN.get(delivered) else delivered
 
     def without_name(self, output: Path) -> "Target":
         """Where the master goes when the name the caller gave is for a file derived from it."""
@@ -71,7 +91,7 @@ def plan_target(output_path: str | None, places: Places) -> Target:
         raise RequestError(f"output_path {shorten(output_path)} has a file name of over 200 bytes.")
     if path.suffix.lower() not in PICTURE_SUFFIXES:  # logo.v2 and logo.v3 are two names
         return Target(folder=folder, stem=path.name)
-    return Target(folder=folder, stem=path.stem, suffix=path.suffix.lower())
+    return Target(folder=folder, stem=path.stem, suffix=path.suffix)
 
 
 def write_new(

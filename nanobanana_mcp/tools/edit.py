@@ -8,7 +8,6 @@ from mcp.types import ToolAnnotations
 from pydantic import Field
 
 from nanobanana_mcp.domain import MAX_PROMPT, AskedTier, OutputFormat, Resolution
-from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.tiers import AspectRatio, ThinkingLevel
 from nanobanana_mcp.tools.clients import result
@@ -23,6 +22,7 @@ from nanobanana_mcp.tools.generate import (
     Width,
     answer,
     check_fit,
+    check_quality,
     exact_of,
     pictures,
 )
@@ -83,7 +83,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             resolution=resolution,
             thinking_level=thinking_level,
             output_path=output_path,
-            exact=exact_of(width, height, fit, output_format, quality),
+            exact=exact_of(width, height, fit, output_format, quality, output_path),
         )
         corners = (box[0], box[1], box[2], box[3]) if box is not None else None
         job = await region_job(studio, wish, box=corners, mask=mask, feather=feather, grow=grow, context=context)
@@ -128,7 +128,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             model_tier=model_tier,
             resolution=resolution,
             output_path=output_path,
-            exact=exact_of(None, None, None, output_format, quality),
+            exact=exact_of(None, None, None, output_format, quality, output_path),
         )
         job = await extension_job(
             studio,
@@ -175,7 +175,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             model_tier=model_tier,
             resolution=resolution,
             output_path=output_path,
-            exact=exact_of(width, height, fit, output_format, quality, usual_fit="contain"),
+            exact=exact_of(width, height, fit, output_format, quality, output_path, usual_fit="contain"),
         )
         job = await cutout_job(studio, wish, subject=subject)
         return await answer(caller, studio, settings, job, idempotency_key, dry_run)
@@ -215,8 +215,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         from nanobanana_mcp.reports import converted_structure, converted_text, rehearsed_structure, rehearsed_text
 
         check_fit(fit, width, height)
-        if quality is not None and output_format not in ("jpeg", "webp", "avif"):
-            raise RequestError("quality goes with output_format jpeg, webp or avif; give one, or leave quality out.")
+        check_quality(quality, output_format, output_path)
         studio = await opening.studio()
         wish = Conversion(
             image=image,

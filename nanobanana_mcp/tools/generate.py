@@ -30,6 +30,7 @@ from nanobanana_mcp.domain import (
 )
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.storage.writing import WRITTEN
 from nanobanana_mcp.tiers import AspectRatio, ThinkingLevel
 from nanobanana_mcp.tools.clients import result
 from nanobanana_mcp.tools.gate import judge_again
@@ -50,7 +51,9 @@ and what must stay."""
 Width = Annotated[int | None, Field(ge=1, le=16384, description="Exact width in pixels.")]
 Height = Annotated[int | None, Field(ge=1, le=16384, description="Exact height.")]
 FitText = Annotated[Fit | None, Field(description="How it fills width x height; unset: cover.")]
-FormatText = Annotated[OutputFormat | None, Field(description="Unset: as Gemini delivers it.")]
+FormatText = Annotated[
+    OutputFormat | None, Field(description="Unset: as output_path says, else as Gemini delivers it.")
+]
 QualityText = Annotated[int | None, Field(ge=1, le=100, description="For jpeg, webp, avif; unset: 90.")]
 KeyText = Annotated[
     str | None,
@@ -129,7 +132,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             str | None,
             Field(
                 description="A file or a folder to save to; with n > 1 a file name is numbered. Never overwrites. The "
-                "extension follows the bytes Gemini delivers (usually JPEG)."
+                "extension chooses the format."
             ),
         ] = None,
         width: Width = None,
@@ -181,7 +184,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             seed=seed,
             safety=tuple((safety or {}).items()),
             continue_from=continue_from,
-            exact=exact_of(width, height, fit, output_format, quality),
+            exact=exact_of(width, height, fit, output_format, quality, output_path),
         )
         studio = await opening.studio()
         if background == "transparent":
@@ -211,6 +214,7 @@ def exact_of(
     fit: Fit | None,
     output_format: OutputFormat | None,
     quality: int | None,
+    output_path: str | None,
     *,
     usual_fit: Fit = "cover",
 ) -> Exact | None:
@@ -219,13 +223,26 @@ def exact_of(
     Raises RequestError for an argument that would do nothing.
     """
     check_fit(fit, width, height)
-    if quality is not None and output_format not in ("jpeg", "webp", "avif"):
-        raise RequestError("quality goes with output_format jpeg, webp or avif; give one, or leave quality out.")
+    check_quality(quality, output_format, output_path)
+    if quality is not None and output_format is None:  # then the name says it
+        output_format = named_format(output_path)
     if width is None and height is None and output_format is None:
         return None
     return Exact(
         width=width, height=height, fit=fit or usual_fit, output_format=output_format, quality=quality or USUAL_QUALITY
     )
+
+
+def check_quality(quality: int | None, output_format: OutputFormat | None, output_path: str | None) -> None:
+    """PNG has none, and what Gemini delivers comes as it is."""
+    if quality is not None and (output_format or named_format(output_path)) not in ("jpeg", "webp", "avif"):
+        raise RequestError(
+            "quality goes with output_format jpeg, webp or avif, or an output_path that ends so; give one, or leave quality out."
+        )
+
+
+def named_format(output_path: str | None) -> OutputFormat | None:
+    return WRITTEN.get(PurePath(output_path or "").suffix.lower())
 
 
 def check_fit(fit: Fit | None, width: int | None, height: int | None) -> None:
