@@ -1,7 +1,8 @@
 """One comparison of a call's argument with a value, as the rules of a policy file make it: {path, op, value}.
 
 A path is `args.` with names and indexes (`args.images[0].role`) into the arguments as they will be used, with defaults
-filled in; null is the same as missing. On a missing argument `exists: false` matches, `neq` and `not_in` hold as
+filled in; null is the same as missing. `[*]` stands for every item of a list (`args.input_images[*]`): a deny matches when
+one of them does, a requirement has to hold for each, and holds where there is none; `exists` asks whether there is any. On a missing argument `exists: false` matches, `neq` and `not_in` hold as
 requirements, and nothing else matches.
 
 Types are never converted and a wrong one never raises: 4 equals 4.0 but not "4", true is not 1, and `lt`, `lte`, `gt`
@@ -35,8 +36,8 @@ PHRASES: dict[Operator, str] = {
 LONGEST_SUBJECT = 10_000
 LONGEST_PATTERN = 1_000
 
-_PATH = re.compile(r"args\.[^\s.\[\]]+(?:\.[^\s.\[\]]+|\[[0-9]{1,6}\])*")
-_STEP = re.compile(r"\[([0-9]+)\]|([^.\[\]]+)")
+_PATH = re.compile(r"args\.[^\s.\[\]]+(?:\.[^\s.\[\]]+|\[(?:[0-9]{1,6}|\*)\])*")
+_STEP = re.compile(r"\[([0-9]+|\*)\]|([^.\[\]]+)")
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 80
 
@@ -57,7 +58,7 @@ class Condition:
             raise entry.refusal("needs path, op and value")
         path = keys["path"].text()
         if not _PATH.fullmatch(path):
-            raise keys["path"].refusal(f"must be like args.n or args.images[0].role, not {path!r}")
+            raise keys["path"].refusal(f"must be like args.n, args.images[0].role or args.images[*].role, not {path!r}")
         if "value" not in keys:
             return cls(path=path, op=op, value=True)
         value = keys["value"]
@@ -72,23 +73,25 @@ class Condition:
             raise value.refusal(f"must be true or false for exists, not {given!r}")
         return cls(path=path, op=op, value=given)
 
-    def subject(self, args: Mapping[str, object]) -> object:
-        """The argument at the path, None when it is missing."""
-        found: object = args
+    def subjects(self, args: Mapping[str, object]) -> list[object]:
+        """The argument at the path, None when it is missing; with [*] in it any number, none of which is missing."""
+        found: list[object] = [args]
         for index, name in _STEP.findall(self.path.removeprefix("args.")):
-            if name and isinstance(found, Mapping):
-                found = found.get(name)
-            elif index and isinstance(found, list | tuple) and int(index) < len(found):
-                found = found[int(index)]
+            if index == "*":
+                found = [item for one in found if isinstance(one, list | tuple) for item in one]
             else:
-                return None
-        return found
+                found = [_step(one, index, name) for one in found]
+        return [one for one in found if one is not None] if "[*]" in self.path else found
 
     def holds(self, args: Mapping[str, object], *, requirement: bool) -> bool:
         """Whether the arguments match; `requirement` decides what cannot be compared (see the top of the file)."""
-        subject = self.subject(args)
+        subjects = self.subjects(args)
         if self.op == "exists":
-            return (subject is not None) == self.value
+            return any(subject is not None for subject in subjects) == self.value
+        every = all if requirement else any
+        return every(self._matches(subject, requirement=requirement) for subject in subjects)
+
+    def _matches(self, subject: object, *, requirement: bool) -> bool:
         if subject is None:
             return requirement and self.op in ("neq", "not_in")
         if isinstance(self.value, re.Pattern):
@@ -107,7 +110,10 @@ class Condition:
 
     def found(self, args: Mapping[str, object]) -> str:
         """What the call has at the path, in words, for the refusal of a requirement."""
-        subject = self.subject(args)
+        failing = (
+            one for one in self.subjects(args) if self.op == "exists" or not self._matches(one, requirement=True)
+        )
+        subject = next(failing, None)
         if subject is None:
             return "it is not given"
         if self.op == "regex" and isinstance(subject, str) and len(subject) > LONGEST_SUBJECT:
@@ -122,6 +128,14 @@ class Condition:
         if isinstance(self.value, tuple):
             return f"{self.path} {PHRASES[self.op]} {', '.join(map(_SHOWN.repr, self.value))}"
         return f"{self.path} {PHRASES[self.op]} {_SHOWN.repr(self.value)}"
+
+
+def _step(found: object, index: str, name: str) -> object:
+    if name and isinstance(found, Mapping):
+        return found.get(name)
+    if index and isinstance(found, list | tuple) and int(index) < len(found):
+        return found[int(index)]
+    return None
 
 
 def _equal(left: object, right: object) -> bool:

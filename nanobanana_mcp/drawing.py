@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -54,7 +55,7 @@ class Drawing:
         sources: Sources,
         uploads: Uploads,
         places: Places,
-        upload_always: bool,
+        upload_now: Callable[[], bool],
         max_concurrency: int,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -64,7 +65,7 @@ class Drawing:
         self._journal = journal
         self._sources = sources
         self._uploads = uploads
-        self._upload_always = upload_always
+        self._upload_now = upload_now
         self._gate = asyncio.Semaphore(max_concurrency)
         self._workbench = asyncio.Semaphore(AT_WORK)
         self._readers = ThreadPoolExecutor(2 * AT_WORK, "read")
@@ -247,7 +248,7 @@ class Drawing:
     async def _uploaded(self, run: Run, image: KeptImage) -> KeptImage:
         """Begin the upload of a kept picture where the settings ask for it; that it fails is a warning."""
         record = image.master or image.record
-        if not self._upload_always or image.upload is not None or not record.mime_type.startswith("image/"):
+        if not self._upload_now() or image.upload is not None or not record.mime_type.startswith("image/"):
             return image
         try:
             data, mime_type = await asyncio.to_thread(sendable, record, self.places)
@@ -337,7 +338,7 @@ class Drawing:
                     call=call,
                     places=self.places,
                     journal=self._journal,
-                    prepare_upload=self._uploads.prepare if self._upload_always and run.plan.recipe is None else None,
+                    prepare_upload=self._uploads.prepare if self._upload_now() and run.plan.recipe is None else None,
                 )
             finally:
                 with suppress(StudioError):  # the file itself says that it is there

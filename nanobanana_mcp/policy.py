@@ -13,7 +13,7 @@ The file has the form that policy proxies for MCP use:
             rate_limit: {max: 60, window: 60}
             validate: {required_args: true}
             conditions: [{path: args.n, op: lte, value: 4}]
-            on_deny: Ask for four pictures or fewer.
+            on_deny: Ask for four pictures or fewer.    # or reason, as some proxies call it
           - {action: deny, conditions: [{path: args.size, op: eq, value: 4K}]}
       "*":
         rules: [{rate_limit: 500/day}]
@@ -29,6 +29,9 @@ is the one named. Each part of a rule holds by itself:
   null, blank text and an empty list or mapping count as not given.
 - `rate_limit` counts the calls that got past the rule; under `*` all tools count together. `{max: 60, window: 60}`
   rolls (60 calls in any 60 seconds); `10/second`, `10/minute`, `10/hour`, `10/day` are calendar windows in UTC.
+
+`args.input_images` holds every picture that a call names, in whichever argument (input_image_path_1 to 3, file_id,
+continue_from, image, mask, path).
 
 Under `default: deny` a tool also needs an entry of its own with at least one rule that is not a deny. Conditions are
 explained in `condition.py`. Plain values have their YAML 1.2 meaning: 16:9 is text.
@@ -268,8 +271,11 @@ def _layer(top: Entry) -> Layer:
 
 
 def _rule(entry: Entry, tool: str, number: int) -> Rule:
-    keys = entry.mapping("name", "action", "rate_limit", "validate", "conditions", "on_deny")
-    on_deny = keys["on_deny"].text().strip() if "on_deny" in keys else ""
+    keys = entry.mapping("name", "action", "rate_limit", "validate", "conditions", "on_deny", "reason")
+    if "on_deny" in keys and "reason" in keys:
+        raise keys["reason"].refusal("is another word for on_deny, which the rule has already; keep one of them")
+    words = keys.get("on_deny") or keys.get("reason")
+    on_deny = words.text().strip() if words is not None else ""
     limit = _limit(keys["rate_limit"], key=f"{tool}#{number}", on_deny=on_deny) if "rate_limit" in keys else None
     return Rule(
         number=number,

@@ -109,7 +109,9 @@ def build_server(settings: Settings | Standing, opening: Opening | None = None) 
 
     def furnish(by: Settings) -> Gate:
         offer(by)
-        return Gate(user_policy=by.policy, project=project_folder(), studio=opening.studio, listed=opening.warm_up)
+        gate = Gate(user_policy=by.policy, project=project_folder(), studio=opening.studio, listed=opening.warm_up)
+        opening.may_send = gate.may_send
+        return gate
 
     if standing.settings is None:
         offer(Settings.model_construct())  # only to be listed

@@ -97,6 +97,8 @@ class Studio:
         self.limits = limits or Limits()
         self.model = model
         self.uploading = uploading
+        self.may_send: Callable[[], bool] = lambda: True
+        """Whether a kept picture may be uploaded unasked: not while nobody knows what the policy says."""
         self._setup_problem = setup_problem
         self.uploads = Uploads(model, self.library, places, backend)
         self.sources = Sources(model, self.library, self.uploads, places, backend, uploading=uploading != "never")
@@ -113,7 +115,7 @@ class Studio:
             sources=self.sources,
             uploads=self.uploads,
             places=places,
-            upload_always=uploading == "always",
+            upload_now=lambda: uploading == "always" and self.may_send(),
             max_concurrency=max_concurrency,
             sleep=sleep,
         )

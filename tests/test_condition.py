@@ -84,6 +84,17 @@ CONDITIONS = [
     ("args.images.role", "exists", "true", False, False),
     ("args.prompt[0]", "exists", "true", False, False),
     ("args.n.m", "exists", "true", False, False),
+    ("args.tags[*]", "eq", "cat", False, True),
+    ("args.tags[*]", "neq", "dog", True, True),
+    ("args.tags[*]", "in", "[cat, 1]", True, True),
+    ("args.images[*].role", "eq", "style", False, True),
+    ("args.images[*].role", "in", "[style, subject]", True, True),
+    ("args.images[*].role", "regex", "'^s'", True, True),
+    ("args.images[*].weight", "lt", "1", True, True),
+    ("args.images[*]", "exists", "true", True, True),
+    ("args.gone[*]", "exists", "false", True, True),
+    ("args.gone[*]", "eq", "cat", True, False),
+    ("args.prompt[*]", "exists", "true", False, False),
 ]
 
 

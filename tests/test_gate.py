@@ -1,11 +1,12 @@
 """What stands before the tools: limits that count calls that are made, and words that name what refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Connect
-from fakes import FakeModel
+from fakes import FakeModel, jpeg, photo, reply
 from fastmcp import Client
 from fastmcp.exceptions import ToolError
 
@@ -212,3 +213,83 @@ async def test_a_policy_with_a_misspelt_tool_stops_what_spends(connect: Connect,
         assert "write generate_image" in await _refusal(client)
         policy.write_text("tools: {another_servers_tool: {rules: [{action: deny}]}}\n")
         await client.call_tool("generate_image", {"prompt": "a cat"})
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ("{action: deny, conditions: [{path: 'args.input_images', op: exists}]}", "denied"),
+        ("{action: deny, conditions: [{path: 'args.input_images[*]', op: contains, value: img_}]}", "denied"),
+        ("{conditions: [{path: 'args.input_images[*]', op: contains, value: approved}]}", "only when"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("generate_image", {"prompt": "a", "input_images": ["img_1"]}),
+        *(("generate_image", {"prompt": "a", f"input_image_path_{n}": "img_1"}) for n in (1, 2, 3)),
+        ("generate_image", {"prompt": "a", "file_id": "files/img_1"}),
+        ("generate_image", {"prompt": "a", "continue_from": "img_1"}),
+        ("generate_image", {"prompt": "a", "input_images": ["approved.png"], "file_id": "files/img_1"}),
+        ("edit_region", {"instruction": "a", "image": "img_1", "box": [0, 0, 0.5, 0.5]}),
+        ("edit_region", {"instruction": "a", "image": "approved.png", "mask": "img_1"}),
+        ("upload_file", {"path": "img_1"}),
+    ],
+)
+async def test_a_rule_on_input_images_sees_every_way_a_call_names_one(
+    connect: Connect, policy: Path, model: FakeModel, rule: str, says: str, tool: str, arguments: dict[str, Any]
+) -> None:
+    policy.write_text(f"tools: {{'*': {{rules: [{rule}]}}}}\n")
+    async with connect(policy=policy) as client:
+        with pytest.raises(ToolError, match=f"Policy violation: {tool} is .*{says}"):
+            await client.call_tool(tool, arguments)
+        await client.call_tool("generate_image", {"prompt": "no picture goes in"})
+
+
+BROKEN = ["tools: {generate_image: {rulez: []}}\n", "- a list\n", "", None]
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=["typo", "list", "empty", "gone"])
+async def test_a_policy_that_cannot_be_read_stops_all_that_sends_moves_or_writes(
+    connect: Connect, policy: Path, model: FakeModel, tmp_path: Path, text: str | None
+) -> None:
+    mine = photo(tmp_path / "private.jpg")
+    policy.write_text("hide: [upload_file, maintenance, convert_image]\n")
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("upload_file", {"path": str(mine)}),
+        ("convert_image", {"image": str(mine), "width": 20}),
+        ("maintenance", {"operation": "full_cleanup", "dry_run": False}),
+        ("maintenance", {"operation": "check_quota"}),
+        ("generate_image", {"prompt": "a cat"}),
+        ("edit_region", {"image": str(mine), "instruction": "a", "box": [0, 0, 0.5, 0.5]}),
+    ]
+    async with connect(policy=policy) as client:
+        await client.call_tool("output_stats", {})
+        if text is None:
+            policy.unlink()
+        else:
+            policy.write_text(text)
+        for tool, arguments in calls:
+            with pytest.raises(ToolError, match=re.escape(str(policy))):
+                await client.call_tool(tool, arguments)
+        await client.call_tool("output_stats", {})
+    assert model.requests == [] and model.uploads == []
+
+
+async def test_an_answer_that_comes_while_the_policy_cannot_be_read_is_kept_and_not_uploaded(
+    connect: Connect, policy: Path, model: FakeModel, studio: Studio
+) -> None:
+    async def breaks() -> bytes:
+        policy.write_text("default: alow\n")
+        return reply(jpeg())
+
+    model.answers.append(breaks)
+    async with connect(policy=policy, open_it=lambda: studio) as client:
+        made = await client.call_tool("generate_image", {"prompt": "a cat"})
+        await studio.noted()
+        assert Path(made.structured_content["images"][0]["path"]).exists()
+        assert model.uploads == []
+        policy.write_text(TWO)
+        await client.call_tool("generate_image", {"prompt": "a dog"})
+        await studio.uploads.drain(5)
+        assert len(model.uploads) == 1

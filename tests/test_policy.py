@@ -139,6 +139,12 @@ def test_a_default_of_deny_allows_only_tools_with_a_rule_that_is_no_deny(tools: 
     assert other.allowed is ("'*': {rules: [{action: deny}]}" not in tools)
 
 
+def test_a_reason_is_told_as_an_on_deny_is() -> None:
+    text = "tools: {a: {rules: [{action: deny, WORD: Ask the owner.}]}}"
+    told = [policy(text.replace("WORD", word)).judge("a", {}, required=()) for word in ("on_deny", "reason")]
+    assert told[0] == told[1] and told[1].message.endswith("Ask the owner.")
+
+
 def test_a_deny_of_a_tool_says_why_before_the_default_does() -> None:
     text = """
 default: deny
@@ -193,6 +199,7 @@ RULE = "tools: {{a: {{rules: [{}]}}}}"
         (RULE.format("{action: block}"), "rules[1].action must be one of allow, deny, not 'block'"),
         (RULE.format("{action: deny, action: allow}"), "has the key action twice"),
         (RULE.format("{name: 1}"), "rules[1].name must be text"),
+        (RULE.format("{reason: a, on_deny: b}"), "rules[1].reason is another word for on_deny"),
         (RULE.format("{on_deny: [no]}"), "rules[1].on_deny must be a single value"),
         (RULE.format("{rate_limit: 10/week}"), "rules[1].rate_limit must be like 10/minute"),
         (RULE.format("{rate_limit: 0/day}"), "must be like 10/minute"),

@@ -1,6 +1,7 @@
 """What stands before every tool: arguments in their plain form, the policy, and argument errors in plain words."""
 
 import logging
+import os
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
@@ -26,7 +27,14 @@ PROJECT_POLICY = "nanobanana-policy.yaml"
 """A project's own rules, in the folder that the client has open; they can only add to the user's."""
 
 PAID = frozenset({"generate_image", "edit_region", "extend_image", "remove_background"})
-"""Tools that spend money: a policy that cannot be read stops these."""
+"""Tools that spend money."""
+
+READING = frozenset({"output_stats"})
+"""Tools that only read: a policy that cannot be read stops all others."""
+
+INPUTS = ("input_images", "input_image_path_1", "input_image_path_2", "input_image_path_3", "file_id", "continue_from",
+          "image", "mask", "path")  # fmt: skip
+"""Every way in which a call names a picture that goes in: a rule on input_images sees all of them."""
 
 TOOLS = PAID | {"convert_image", "upload_file", "output_stats", "maintenance"}
 
@@ -144,7 +152,7 @@ class Gate(Middleware):
         try:
             policy = self.policy()
         except PolicyError:
-            return tools  # each paid call says what is wrong with it
+            return tools  # each call says what is wrong with it
         return tools if policy is None else [tool for tool in tools if not policy.hidden(tool.name)]
 
     async def on_call_tool(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
@@ -174,7 +182,7 @@ class Gate(Middleware):
 
     def policy(self) -> "Policy | None":
         """The rules as they are now, None without any. Raises PolicyError when a file cannot be read or understood."""
-        present = self._project.exists()
+        present = os.path.lexists(self._project)  # a link that leads nowhere is there, and is refused
         if self._user is None and not present:
             return None
         from difflib import get_close_matches  # 10 ms that the list of tools need not wait for without a policy
@@ -191,12 +199,22 @@ class Gate(Middleware):
                     raise PolicyError(f"{layer.name} has rules for {name!r}, which is no tool here: write {meant[0]}.")
         return policy
 
+    def may_send(self) -> bool:
+        """Whether it is known what the policy says."""
+        try:
+            self.policy()
+        except PolicyError:
+            return False
+        return True
+
     async def _judge(self, name: str, context: MiddlewareContext[Any]) -> Judging | None:
-        """The call and the limits it has used. Raises PolicyViolation, or PolicyError for a tool that spends."""
+        """The call and the limits it has used. Raises PolicyViolation, or PolicyError for a tool that sends, moves or
+        writes.
+        """
         try:
             policy = self.policy()
         except PolicyError:
-            if name in PAID:
+            if name not in READING:
                 raise
             return None
         if policy is None:
@@ -206,7 +224,8 @@ class Gate(Middleware):
         if tool is None:
             return None
         given, schema = context.message.arguments or {}, tool.parameters
-        judging = Judging(policy=policy, tool=name, arguments=with_defaults(given, schema), required=required(schema))
+        arguments = with_inputs(with_defaults(given, schema))
+        judging = Judging(policy=policy, tool=name, arguments=arguments, required=required(schema))
         verdict = policy.judge(name, judging.arguments, required=judging.required)
         if not verdict.allowed:
             raise PolicyViolation(verdict.message)
@@ -249,6 +268,13 @@ def with_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> di
     """The arguments as the tool will use them."""
     properties = schema.get("properties", {})
     return {name: prop["default"] for name, prop in properties.items() if "default" in prop} | dict(arguments)
+
+
+def with_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with every picture that goes in under input_images, where the policy's rules look for them."""
+    given = [arguments.get(name) for name in INPUTS]
+    inputs = [one for value in given if value for one in (value if isinstance(value, list) else [value])]
+    return {**arguments, "input_images": list(dict.fromkeys(map(str, inputs))) or arguments.get("input_images")}
 
 
 def required(schema: Mapping[str, Any]) -> list[str]:

@@ -31,6 +31,8 @@ class Opening:
     def __init__(self, open_it: "Callable[[], Studio]", *, waiting: Path | None = None) -> None:
         self._open_it = open_it
         self._waiting = waiting
+        self.may_send: Callable[[], bool] = lambda: True
+        """Whether pictures may be uploaded unasked, asked anew for each."""
         self._lock = asyncio.Lock()
         self._studio: Studio | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -40,6 +42,7 @@ class Opening:
         async with self._lock:
             if self._studio is None:
                 self._studio = await asyncio.to_thread(self._open)
+                self._studio.may_send = self.may_send
                 self._recovering = asyncio.create_task(self._recover(self._studio))
             return self._studio
 
