@@ -27,7 +27,7 @@ from nanobanana_mcp.pixels.header import check_bounds, read_header
 from nanobanana_mcp.storage.paths import Places, printable, shorten
 from nanobanana_mcp.storage.reading import read_input
 from nanobanana_mcp.storage.state import has_record, write_record
-from nanobanana_mcp.stored import UPLOAD_BYTES, bare, sendable, stored_bytes
+from nanobanana_mcp.stored import UPLOAD_BYTES, bare, no_such_picture, sendable, stored_bytes
 from nanobanana_mcp.uploads import MARGIN_S, RETENTION, Uploads
 
 VERTEX_BYTES = 7_000_000
@@ -38,6 +38,7 @@ INLINE_BYTES = 14 * 1024 * 1024
 
 
 _FILE_ID = re.compile(r"files/[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_LIKE_AN_ID = re.compile(r"img[_-][0-9A-Za-z]{6,40}")
 _INSTEAD = "Give the picture's path or its img_... id instead."
 
 
@@ -227,7 +228,7 @@ class Sources:
     def _by_image_id(self, given: str) -> Source:
         record = self._library.get(given)
         if record is None:
-            raise SourceNotFound(f"The library has no picture {given}. output_stats lists the recent ones.")
+            raise no_such_picture(given, self._library)
         original = stored_bytes(record, self._places)
         data, mime_type = bare(record, original)
         return self._fitting(
@@ -235,7 +236,12 @@ class Sources:
         )
 
     def _by_path(self, given: str) -> Source:
-        path, data = read_input(given, self._places)
+        try:
+            path, data = read_input(given, self._places)
+        except SourceNotFound as error:
+            if _LIKE_AN_ID.fullmatch(given):
+                raise no_such_picture(given, self._library) from error
+            raise
         digest = hashlib.sha256(data).hexdigest()
         known = self._library.find_by_content(digest)
         try:

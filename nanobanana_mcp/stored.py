@@ -1,14 +1,16 @@
 """The bytes of a picture that the library knows: those of its record and no others, wherever its path leads by now."""
 
 import hashlib
+from difflib import get_close_matches
 from pathlib import Path
 
-from nanobanana_mcp.domain import ImageRecord
+from nanobanana_mcp.domain import ImageRecord, is_image_id
 from nanobanana_mcp.errors import NotAnImage, SourceNotFound
+from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.clean import clean
 from nanobanana_mcp.pixels.containers import stripped
 from nanobanana_mcp.pixels.formats import format_of
-from nanobanana_mcp.storage.paths import Places, printable
+from nanobanana_mcp.storage.paths import Places, printable, shorten
 from nanobanana_mcp.storage.reading import read_input, read_own
 
 UPLOAD_BYTES = 64 * 1024 * 1024
@@ -61,3 +63,15 @@ def bare(record: ImageRecord, data: bytes) -> tuple[bytes, str]:
     except NotAnImage as error:
         raise NotAnImage(f"{printable(record.path)}: {error}") from error
     return cleaned.data, cleaned.mime_type
+
+
+def no_such_picture(given: str, library: Library) -> SourceNotFound:
+    """What to say of an id that the library does not have: those that are like it, else the newest."""
+    newest = sorted(library.newest_ids(500), reverse=True)
+    near = get_close_matches(given.lower(), newest, 3, cutoff=0.85)
+    said = f"The library has no picture {given if is_image_id(given) else shorten(given)}"
+    if not is_image_id(given):
+        said += ", which is no id: one is img_ and 16 letters and digits"
+    if near or newest:
+        said += f". {'Like it' if near else 'The newest'}: {', '.join(near or newest[:3])}"
+    return SourceNotFound(f"{said}. output_stats lists the recent ones.")

@@ -50,7 +50,7 @@ from nanobanana_mcp.stats import Stats, collect
 from nanobanana_mcp.storage.paths import Places, shorten
 from nanobanana_mcp.storage.state import Presence
 from nanobanana_mcp.storage.writing import check_room, plan_target
-from nanobanana_mcp.stored import stored_bytes
+from nanobanana_mcp.stored import no_such_picture, stored_bytes
 from nanobanana_mcp.tiers import ModelSpec, TierName
 from nanobanana_mcp.underway import UnderWay
 from nanobanana_mcp.uploads import Uploads
@@ -286,7 +286,7 @@ class Studio:
     async def lineage(self, image_id: str) -> Lineage:
         found = await asyncio.to_thread(self.library.lineage, image_id)
         if found is None:
-            raise SourceNotFound(f"The library has no picture {image_id}. output_stats lists the recent ones.")
+            raise await asyncio.to_thread(no_such_picture, image_id, self.library)
         return found
 
     async def maintain(

@@ -81,7 +81,7 @@ def test_odd_names_are_names(name: str, rooms: Places) -> None:
         ("http://example.com/a.png", "is an address"),
         ("https://example.com/a.png", "is an address"),
         ("file:///etc/passwd", "is an address"),
-        ("data:image/png;base64,AAAA", "is an address"),
+        ("data:image/png;base64,AAAA", "data: address"),
         ("\\\\host\\share\\a.png", "network path"),
         ("//host/share/a.png", "network path"),
         ("\\\\?\\C:\\a.png", "network path"),

@@ -15,6 +15,24 @@ MAX_PATH_BYTES = 4096
 OWN_FOLDER = ".nanobanana"
 """Inside the output folder: thumbnails, records and trash, out of the way of people."""
 
+CLOSED = frozenset(
+    {".git", "git~1", ".hg", ".svn", ".ssh", ".gnupg", ".aws", ".azure", ".gcloud", ".kube", ".docker", ".password-store",
+     ".pki", ".mozilla", ".thunderbird", ".oci", ".vault", ".terraform.d", ".electrum", ".bitcoin"}
+)  # fmt: skip
+"""Folders of keys and of version control: nothing in them is read or written, whatever the client has open."""
+
+_PASTED_AT_HOME = (Path(".claude", "image-cache"), Path(".gemini-clipboard"), Path(".playwright-mcp"))
+_PASTED_IN_PROJECT = (Path(".gemini-clipboard"), Path(".playwright-mcp"))
+"""Where Claude Code, Gemini CLI and Playwright's server put pictures that were pasted or taken."""
+
+_BASE64 = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD", "Qk0", "SUkqA", "TU0AK", "AAAA")
+"""How the pictures begin that people send: PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF and HEIC."""
+
+_PACKED = re.compile(r"[A-Za-z0-9+/_-]+=*[\"'`>]*")
+_VARIABLE = re.compile(r"\$\{\w+\}|(?:^|[/\\])(?:\$(?:env:)?[A-Za-z_]\w*|%[A-Za-z_(][\w()]*%)(?=$|[/\\])")
+_CHATS = ("/mnt/user-data", "/mnt/data")
+"""Where the sandboxes of Claude.ai and ChatGPT keep a conversation's files."""
+
 _RESERVED = frozenset(
     {"con", "prn", "aux", "nul", *(f"com{d}" for d in "123456789¹²³"), *(f"lpt{d}" for d in "123456789¹²³")}
 )
@@ -57,13 +75,19 @@ class Places:
 
 
 def named_path(text: str, places: Places) -> Path:
-    """The path a caller means, absolute, not yet resolved.
+    """The path a caller means, absolute, not yet resolved. Raises RequestError as `absolute` does."""
+    return absolute(text, places.base)
+
+
+def absolute(text: str, base: Path) -> Path:
+    """A text as a path, relative to `base`.
 
     Raises RequestError for what cannot be a path of this machine; nothing is looked up before that, since asking
     for a network path would already send the user's credentials on Windows.
     """
     if not text or not text.strip():
         raise RequestError("An empty path was given; name a file, or leave the argument out.")
+    _check_no_picture(text)
     shown = shorten(text)
     if len(text.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
         raise RequestError(f"The path {shown} is longer than {MAX_PATH_BYTES} bytes.")
@@ -75,12 +99,65 @@ def named_path(text: str, places: Places) -> Path:
         raise RequestError(f"{shown} is a network path; copy the file to this machine first.")
     if os.name == "nt" and ":" in text[2:]:
         raise RequestError(f"{shown} names a data stream; give a plain file.")
+    _check_of_this_machine(text)
     path = Path(text)
     if path.parts[:1] == ("~",):
-        path = Path.home().joinpath(*path.parts[1:])
-    path = path if path.is_absolute() else places.base / path
+        home = _home()
+        if home is None:
+            raise RequestError(f"{shown} begins at a home folder, and this process has none; write the whole path out.")
+        path = home.joinpath(*path.parts[1:])
+    path = path if path.is_absolute() else base / path
     check_words(path)
+    if _VARIABLE.search(text.strip().strip("\"'`")) and not os.path.lexists(path):
+        raise RequestError(f"{shown} has a variable in it that nothing has filled in here; write the whole path out.")
     return path
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user whom the system does not know, as in some containers
+        return None
+
+
+def _check_no_picture(text: str) -> None:
+    """Raise RequestError for a picture itself where its path belongs, without repeating it."""
+    bare = text.lstrip().lstrip("\"'`<")
+    size = f"{len(text):,} characters"
+    if bare[:5].lower() == "data:":
+        raise RequestError(
+            f"A data: address was given ({size}) where the path of a file belongs. Save the picture as a file and give its path."
+        )
+    packed = "".join(bare.split())
+    is_mixed = packed != packed.lower() and any(c.isdigit() for c in packed)
+    if (
+        len(packed) >= 64
+        and (packed.startswith(_BASE64) or (len(packed) > 1000 and is_mixed))
+        and _PACKED.fullmatch(packed)
+    ):
+        raise RequestError(
+            f"Base64 was given ({size}) where the path of a file belongs. Save the picture as a file and give its path."
+        )
+
+
+def _check_of_this_machine(text: str) -> None:
+    """Raise RequestError for paths of another system, of a chat's own machine, and for what nobody has filled in."""
+    shown = shorten(text)
+    bare = text.strip().strip("\"'`")
+    if bare.lower() in ("null", "none", "undefined", "nil"):
+        raise RequestError(f"{shown} is no path but a word for none; leave the argument out, or name a file.")
+    drive = re.match(r"([A-Za-z]):[\\/]", bare)
+    if os.name != "nt" and drive:
+        wsl = f"/mnt/{drive[1].lower()}/" + bare[3:].replace("\\", "/").lstrip("/")
+        raise RequestError(
+            f"{shown} is a path of Windows, and this server runs on another system. In WSL the same file is {shorten(wsl)}."
+        )
+    for folder in _CHATS:
+        if f"{bare}/".startswith(f"{folder}/") and not Path(folder).is_dir():
+            raise RequestError(
+                f"{shown} is a path of a chat's own machine, which this server cannot reach. Give a path of the machine that it "
+                "runs on; the user may have to save the picture there."
+            )
 
 
 def check_readable(path: Path, places: Places) -> None:
@@ -91,7 +168,7 @@ def check_readable(path: Path, places: Places) -> None:
             f"{printable(path)} belongs to the studio's own records. Use the picture's id (img_...) or the path of the full picture."
         )
     _check_allowed(path, places, doing="read")
-    hidden = _hidden_part(path, places)
+    hidden = _closed_part(path) or _hidden_part(path, places, *_pasted(places))
     if hidden:
         raise NotAllowed(
             f"{printable(path)} is in a hidden folder or is a hidden file ({printable(hidden)}); copy the picture elsewhere first."
@@ -107,7 +184,7 @@ def check_writable(path: Path, places: Places) -> None:
         )
     if path != places.output:
         _check_allowed(path, places, doing="written to")
-    hidden = _hidden_part(path, places)
+    hidden = _closed_part(path) or _hidden_part(path, places)
     if hidden:
         raise NotAllowed(
             f"output_path {printable(path)} is in a hidden folder ({printable(hidden)}); name another, or leave output_path out."
@@ -187,12 +264,32 @@ def _check_allowed(path: Path, places: Places, *, doing: str) -> None:
         raise NotAllowed(f"{printable(path)} may not be {doing}: only {names} may (NANOBANANA_ALLOWED_DIRS).")
 
 
-def _hidden_part(path: Path, places: Places) -> str | None:
-    """The first hidden component, not counting those of folders that the user configured."""
-    for root in (places.output, *places.allowed):
-        if path.is_relative_to(root):
-            path = path.relative_to(root)
-            break
+def _closed_part(path: Path) -> str | None:
+    """The first component that is a closed folder in any spelling that a disk may take for it: without regard to case,
+    to characters that are not seen, to dots and spaces at its end.
+    """
+    for part in path.parts:
+        seen = "".join(c for c in unicodedata.normalize("NFKC", part) if unicodedata.category(c) != "Cf")
+        if seen.casefold().rstrip(". ") in CLOSED:
+            return part
+    return None
+
+
+def _pasted(places: Places) -> list[Path]:
+    """The folders of pasted pictures, as the disk has them. One that is itself a link is none of them."""
+    home, base = _home(), Path(os.path.realpath(places.base))
+    found = [base / one for one in _PASTED_IN_PROJECT]
+    return found if home is None else [*found, *(Path(os.path.realpath(home)) / one for one in _PASTED_AT_HOME)]
+
+
+def _hidden_part(path: Path, places: Places, *more: Path) -> str | None:
+    """The first hidden component, not counting those of the innermost folder that the user configured or the client has
+    open, or that is one of `more`: a project may lie in .claude/worktrees.
+    """
+    roots = (places.output, *places.allowed, Path(os.path.realpath(places.base)), *more)
+    inner = max((root for root in roots if path.is_relative_to(root)), key=lambda root: len(root.parts), default=None)
+    if inner is not None:
+        path = path.relative_to(inner)
     return next((part for part in path.parts if part.startswith(".") and part not in (".", "..")), None)
 
 

@@ -68,6 +68,8 @@ def plan_target(output_path: str | None, places: Places) -> Target:
     if output_path is None:
         return Target(folder=places.output)
     path = named_path(output_path, places)
+    if os.name != "nt" and "\\" in output_path:  # else a folder or file of that very name would be made
+        raise RequestError(f"output_path {shorten(output_path)} has backslashes; write / between folders.")
     if _MISLEADING.search(output_path):
         raise RequestError(f"output_path {shorten(output_path)} has characters that are invisible or turn text around.")
     try:

@@ -1,19 +1,22 @@
 """What a client sent becomes what it says, once and before anything looks at the call: by the type each argument
-declares, and only where nothing is lost. Pure.
+declares, and only where nothing is lost.
 """
 
 import json
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from nanobanana_mcp.errors import RequestError
+from nanobanana_mcp.storage.spelling import as_id, meant
 
 PATHS = frozenset({"image", "mask", "path", "input_image_path_1", "input_image_path_2", "input_image_path_3"})
 """Arguments that name one input picture; input_images names several."""
 
-NO_WORDS = PATHS | {"file_id", "continue_from", "lineage_of", "output_path"}
+IDS = frozenset({"file_id", "continue_from", "lineage_of"})
+NO_WORDS = PATHS | IDS | {"output_path"}
 """Texts in which an empty one says nothing. All others are free text, which nobody touches."""
 
 NEVER_EMPTY = {
@@ -59,6 +62,33 @@ def plain(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, 
         if name in required or not _says_nothing(name, value, declared):
             found[name] = value
     return found
+
+
+def name_inputs(arguments: dict[str, Any], base: Path) -> list[str]:
+    """Put the plain name of the one file or picture that each input means in its place; what to tell of it is returned.
+
+    Only inputs: a picture is never written to a place that was guessed. Raises RequestError.
+    """
+    notes = []
+
+    def named(given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        found, note = meant(given, base)
+        if note is not None:
+            notes.append(note)
+        return found
+
+    for name, given in arguments.items():
+        if name in PATHS:
+            arguments[name] = named(given)
+        elif name == "input_images" and isinstance(given, list):
+            arguments[name] = [named(one) for one in given]
+        elif name in IDS and isinstance(given, str):
+            arguments[name] = as_id(given)
+        elif name == "image_ids" and isinstance(given, list):
+            arguments[name] = [as_id(one) if isinstance(one, str) else one for one in given]
+    return notes
 
 
 def kind(value: object) -> str:

@@ -1,5 +1,6 @@
 """What stands before every tool: arguments in their plain form, the policy, and argument errors in plain words."""
 
+import asyncio
 import logging
 import os
 import re
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastmcp.exceptions import ToolError, ValidationError
 from fastmcp.server.middleware import Middleware, MiddlewareContext
+from fastmcp.tools import ToolResult
+from mcp.types import TextContent
 from pydantic import ValidationError as PydanticError
 
 from nanobanana_mcp.errors import PolicyError, PolicyViolation, StudioError
 from nanobanana_mcp.storage.paths import shorten
-from nanobanana_mcp.tools.arguments import kind, plain
+from nanobanana_mcp.tools.arguments import kind, name_inputs, plain
 from nanobanana_mcp.tools.session import request_key
 
 if TYPE_CHECKING:
@@ -158,10 +161,10 @@ class Gate(Middleware):
     async def on_call_tool(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
         judging: Judging | None = None
         try:
-            context = await self._plainly(context)
+            context, notes = await self._plainly(context)
             judging = await self._judge(context.message.name, context)
             _judging.set(judging)
-            return await call_next(context)
+            return _told(await call_next(context), notes)
         except ToolError:
             if judging is not None and judging.refused:
                 await self._give_back(judging)
@@ -234,15 +237,18 @@ class Gate(Middleware):
             judging.limits = verdict.limits
         return judging
 
-    async def _plainly(self, context: MiddlewareContext[Any]) -> MiddlewareContext[Any]:
-        """The call as the tool's schema declares it. Raises RequestError."""
+    async def _plainly(self, context: MiddlewareContext[Any]) -> tuple[MiddlewareContext[Any], list[str]]:
+        """The call as the tool's schema declares it, each input under the name of the one file it means, and what to
+        tell of that. Raises RequestError.
+        """
         assert context.fastmcp_context is not None
         message = context.message
         tool = await context.fastmcp_context.fastmcp.get_tool(message.name)
         if tool is None or not message.arguments:
-            return context
+            return context, []
         found = plain(message.arguments, tool.parameters)
-        return context.copy(message=message.model_copy(update={"arguments": found}))
+        notes = await asyncio.to_thread(name_inputs, found, self._project.parent)
+        return context.copy(message=message.model_copy(update={"arguments": found})), notes
 
     async def _arguments(self, context: MiddlewareContext[Any]) -> dict[str, Collection[str]]:
         """The names of every tool's arguments."""
@@ -262,6 +268,17 @@ class Gate(Middleware):
         """The call was never made."""
         if judging is not None and judging.limits:
             await (await self._studio()).give_back(judging.limits)
+
+
+def _told(result: Any, notes: Sequence[str]) -> Any:
+    """An answer that tells `notes`, in both its halves."""
+    if notes and isinstance(result, ToolResult) and isinstance(result.content[0], TextContent):
+        lines = "".join(f"\nNote: {note}" for note in notes)
+        result.content[0].text += lines
+        structure = result.structured_content
+        if structure is not None and isinstance(structure.get("summary"), str):
+            structure["summary"] += lines
+    return result
 
 
 def with_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
