@@ -58,6 +58,23 @@ def keep_finished(
     return image, [*notes, *more]
 
 
+def exact_again(
+    plan: Plan, image: KeptImage, library: Library, places: Places | None, *, number: int | None
+) -> tuple[KeptImage, list[str]]:
+    """The exact file of a picture: found, or made now where a kill came between the two; else the picture and a note.
+
+    Without `places` it is only looked for.
+    """
+    exact = library.get(child_id(image.record.id, "exact"))
+    if exact is not None:
+        return replace(image, record=exact, master=image.record), []
+    wanted = plan.exact_of(image.record.mime_type)
+    data = _file(image.record, places) if places is not None else None
+    if wanted is None or places is None or data is None:
+        return image, ["The exact file was not made; this is the picture as delivered."]
+    return exact_file(image, data, wanted, plan.target, places, library, number=number)
+
+
 def found_again(plan: Plan, part: ImageRecord, library: Library, *, cost_usd: float | None) -> KeptImage | None:
     """The picture that was put together from `part`, None when there is none."""
     made = library.get(child_id(part.id, "made"))

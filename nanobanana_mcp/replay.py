@@ -1,15 +1,13 @@
 """An answer that was paid for before, put together again from the library."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count
 
 from nanobanana_mcp.domain import Backend, Created, Failure, ImageRecord, KeptImage
 from nanobanana_mcp.errors import ServiceError, UnknownOutcome
-from nanobanana_mcp.keeping import child_id
 from nanobanana_mcp.library.journal import Call, Order
 from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.mending import found_again, put_together
+from nanobanana_mcp.mending import exact_again, found_again, put_together
 from nanobanana_mcp.plan import Plan, load_plan
 from nanobanana_mcp.settling import Problem, nothing_made, other_id
 from nanobanana_mcp.storage.paths import Places
@@ -30,8 +28,11 @@ def read_back(
             kept.append((call, record))
         elif call.reason != "NOT_NEEDED":
             problems.append(_problem(call, order))
+    notes: list[str] = []
     if plan.recipe is None:
-        images = [image for call, record in kept for image in _plain(plan, call, record, library, backend)]
+        images = [
+            image for call, record in kept for image in _plain(plan, call, record, library, backend, places, notes)
+        ]
     else:
         images = _made(plan, kept, problems, library, places)
     if not images:
@@ -48,6 +49,7 @@ def read_back(
         failures=tuple(problem.failure for problem in problems),
         warnings=(
             *plan.warnings,
+            *notes,
             f"This request was made before, at {order.created_at:%Y-%m-%d %H:%M:%S} UTC, and its answer may not have "
             "arrived: these are its pictures, and nothing was charged again.",
         ),
@@ -57,11 +59,22 @@ def read_back(
     )
 
 
-def _plain(plan: Plan, call: Call, record: ImageRecord, library: Library, backend: Backend) -> Iterator[KeptImage]:
+def _plain(
+    plan: Plan,
+    call: Call,
+    record: ImageRecord,
+    library: Library,
+    backend: Backend,
+    places: Places | None,
+    notes: list[str],
+) -> Iterator[KeptImage]:
     """A call's picture, and those that came in the same answer."""
     image = KeptImage(record=record, upload=library.newest_upload(record.id, backend), cost_usd=call.cost_usd)
-    exact = library.get(child_id(record.id, "exact"))
-    yield image if exact is None else replace(image, record=exact, master=record)
+    if plan.exact_of(record.mime_type) is not None and record.width:
+        number = call.position + 1 if plan.request.n > 1 else None
+        image, more = exact_again(plan, image, library, places, number=number)
+        notes += more
+    yield image
     for number in count(2):
         other = library.get(other_id(call.id, number))
         if other is None:

@@ -14,7 +14,7 @@ from conftest import Connect
 from fakes import Died, FakeModel, jpeg, photo, refusal, reply
 
 from nanobanana_mcp import keeping, recovery
-from nanobanana_mcp.domain import ImageRequest, new_id, new_image_id
+from nanobanana_mcp.domain import Exact, ImageRequest, new_id, new_image_id
 from nanobanana_mcp.errors import ServiceError, SetupError, StudioError
 from nanobanana_mcp.library.journal import Journal
 from nanobanana_mcp.storage.paths import Places
@@ -349,3 +349,29 @@ async def test_what_a_killed_write_left_beside_pictures_is_swept_and_nothing_els
     assert list(folder.iterdir()) == [theirs]
     await studio.close()
     assert list((places.state / "processes").iterdir()) == []
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["the master is there", "the master is gone"])
+async def test_a_wish_that_was_cut_short_behind_its_master_gets_its_exact_file_or_a_note_when_it_is_repeated(
+    there: bool, studio: Studio, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(*_given: Any, **_named: Any) -> None:
+        raise Died
+
+    request = ImageRequest(prompt="a cat", exact=Exact(width=300, height=200, output_format="png"))
+    with monkeypatch.context() as patch:
+        patch.setattr("nanobanana_mcp.settling.exact_file", died)
+        with pytest.raises(Died):
+            await studio.create(request, key="key:cat")
+    ((master,),) = _rows(studio, "SELECT path FROM images")
+    if not there:
+        Path(master).unlink()
+    created = await studio.create(request, key="key:cat")
+    (image,) = created.images
+    assert len(model.requests) == 1
+    if there:
+        assert (image.record.width, image.record.height, image.record.mime_type) == (300, 200, "image/png")
+        assert image.master is not None and image.master.path == master
+    else:
+        assert image.record.path == master
+        assert any("exact file was not made" in line for line in created.warnings)
