@@ -421,3 +421,19 @@ def colour(data: bytes) -> tuple[int, int, int]:
     with Image.open(io.BytesIO(data)) as image:
         red, green, blue = image.convert("RGB").resize((1, 1)).tobytes()
     return red, green, blue
+
+
+async def test_what_a_model_says_is_clean_and_short_wherever_it_is_told_and_byte_exact_in_its_turn(
+    connect: Connect, model: FakeModel
+) -> None:
+    wild = "Hi\x1b[31m\u202e\U000e0041\x00\r\nthere " + "x" * 11_000
+    model.answers += [reply(jpeg(), text=wild), refusal("ODD\x1b\u202e\n" + "Y" * 11_000, wild)]
+    async with connect() as client:
+        result = await client.call_tool("generate_image", {"prompt": "a cat"})
+        with pytest.raises(ToolError) as caught:
+            await client.call_tool("generate_image", {"prompt": "a dog"})
+        (image,) = result.structured_content["images"]
+        await client.call_tool("generate_image", {"prompt": "a hat", "continue_from": image["id"]})
+    for told in (image["text"], str(caught.value), *result.content[0].text.splitlines()):
+        assert told.isprintable() and len(told) < 2000
+    assert wild in [part.text for turn in model.requests[-1].history for part in turn.parts]

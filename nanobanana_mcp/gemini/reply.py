@@ -14,6 +14,8 @@ from nanobanana_mcp.errors import Refused, ServiceError
 
 MAX_PARTS = 200
 MAX_TEXT = 600
+MAX_NAME = 80
+"""Of what should be a name of Google's: a reason, a version."""
 MAX_TOKENS = 2_000_000
 """Twice what any Gemini model takes in or gives out: a count beyond it is none."""
 
@@ -110,9 +112,9 @@ def read_reply(raw: bytes) -> ModelReply:
     assert final.image is not None
     return ModelReply(
         image=final.image,
-        text=" ".join(part.text for part in parts if part.text and not part.thought)[:MAX_TEXT],
+        text=words(" ".join(part.text for part in parts if part.text and not part.thought)),
         usage=usage,
-        model_version=str(body["modelVersion"]) if body.get("modelVersion") else None,
+        model_version=words(str(body.get("modelVersion") or ""), MAX_NAME) or None,
         sources=_sources(candidate),
         others=tuple({part.image: None for part in (*beside, *drawn) if part.image and part.image != final.image}),
         thought=final.thought,
@@ -161,7 +163,7 @@ def _answered(body: dict[str, Any]) -> tuple[dict[str, Any], list[_Part], list[_
 def _no_picture(body: dict[str, Any], candidate: dict[str, Any], parts: list[_Part], usage: Usage) -> NoPicture:
     feedback = _dictionary(body.get("promptFeedback"))
     block = feedback.get("blockReason")
-    reason = str(block or candidate.get("finishReason") or "FINISH_REASON_UNSPECIFIED")
+    reason = words(str(block or candidate.get("finishReason") or ""), MAX_NAME) or "FINISH_REASON_UNSPECIFIED"
     table = BLOCK_REASONS if block else FINISH_REASONS
     what, way_out = table.get(reason, (f"Gemini stopped with {reason}", _REPHRASE))
     details = [quoted("Gemini says", candidate.get("finishMessage") or feedback.get("blockReasonMessage"))]
@@ -171,11 +173,15 @@ def _no_picture(body: dict[str, Any], candidate: dict[str, Any], parts: list[_Pa
 
 
 def quoted(who: str, text: object) -> str:
-    """Words from outside, short, printable and marked as such; "" when there are none."""
-    if not isinstance(text, str) or not text.strip():
-        return ""
+    """Words from outside, marked as such; "" when there are none."""
+    said = words(text) if isinstance(text, str) else ""
+    return f'{who}: "{said}"' if said else ""
+
+
+def words(text: str, most: int = MAX_TEXT) -> str:
+    """Words from outside on one line, without what is invisible or turns the line around, and at most so many characters."""
     clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return f'{who}: "{clean[:MAX_TEXT]}{"..." if len(clean) > MAX_TEXT else ""}"'
+    return clean if len(clean) <= most else f"{clean[:most]}..."
 
 
 def _inline(part: dict[str, Any]) -> dict[str, Any]:
