@@ -162,3 +162,26 @@ def test_a_malformed_condition_is_refused_by_its_place(condition: str, said: str
         judge(f"[{{}}, {{conditions: [{condition}]}}]")
     assert "policy.yaml, line 1: tools.generate_image.rules[2].conditions[1]" in str(error.value)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["^(a+)+$", "^(a|aa)+$", "^(a|a)*$", "(.*)*(.*)*(.*)*b$", "(x+x+)+y", "(?:a{0,30}){30}$"]
+)
+def test_no_pattern_holds_a_call_up(pattern: str) -> None:
+    prompt = "a" * 5000 + "x" * 4990 + "!"
+    for action in ("allow", "deny"):
+        judge(
+            f"[{{action: {action}, conditions: [{{path: args.prompt, op: regex, value: '{pattern}'}}]}}]",
+            args={"prompt": prompt},
+        )
+
+
+@pytest.mark.parametrize("pattern", [r"(a)\1", "(?=a)", "(?<!a)b"])
+def test_a_pattern_that_could_blow_up_is_refused_in_words(pattern: str) -> None:
+    with pytest.raises(PolicyError, match="is not a regular expression that RE2 reads"):
+        judge(f"[{{conditions: [{{path: args.prompt, op: regex, value: '{pattern}'}}]}}]")
+
+
+def test_half_a_character_is_no_way_past_a_pattern() -> None:
+    rule = "[{action: deny, conditions: [{path: args.prompt, op: regex, value: secret}]}]"
+    assert not judge(rule, args={"prompt": "\ud83d secret"}).allowed

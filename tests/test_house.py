@@ -57,6 +57,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "server": ("nanobanana_mcp.opening",),
     "opening": ("nanobanana_mcp.emulator",),
     "settings": ("difflib",),
+    "condition": ("re2",),
     "tools": (
         "difflib",
         *(f"nanobanana_mcp.{module}" for module in ("answers", "reports", "edits", "converting", "policy")),
@@ -86,6 +87,7 @@ DOORS_OF: dict[str, tuple[str, ...]] = {
     "pydantic": ("settings", "tools", "emulator", "__main__"),
     "pydantic_core": ("gemini", "emulator"),
     "pydantic_settings": ("settings",),
+    "re2": ("condition",),
     "rich": ("demo", "sheet", "commands"),
     "sqlalchemy": ("library",),
     "sqlite3": ("library",),
