@@ -1,13 +1,16 @@
 """A new library from the pictures' own records, for when the database is lost or damaged."""
 
+import hashlib
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nanobanana_mcp.domain import ImageRecord, now
-from nanobanana_mcp.errors import SetupError
+from nanobanana_mcp.errors import RequestError, SetupError
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.paths import Places, check_writable
+from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.state import anybody_alive, find_in_trash, read_record
 
 
@@ -35,6 +38,7 @@ def rebuild(database_path: Path, places: Places) -> Rebuilt:
         if record is None:
             unreadable.append(path)
         else:
+            record = _in_its_place(record, places)
             records[record.id] = replace(record, trash_path=_trash_path(record, places))
     if not records:
         raise SetupError(
@@ -79,6 +83,36 @@ def in_order(records: dict[str, ImageRecord]) -> list[ImageRecord]:
             found[record.id] = replace(record, parents=kept)
             waiting.pop()
     return list(found.values())
+
+
+def _in_its_place(record: ImageRecord, places: Places) -> ImageRecord:
+    """A record with paths that it may have, since anybody can put one beside the pictures.
+
+    A caller's own picture is read by the rules for callers, wherever its path leads. One of ours is in the output folder,
+    or where a caller could have had it put and its very bytes are; else it is looked for in the output folder, by its
+    name. A thumbnail is in its one folder.
+    """
+    small = places.thumbnails / Path(record.thumbnail_path).name if record.thumbnail_path else None
+    record = replace(record, thumbnail_path=str(small) if small is not None else None)
+    if record.origin == "imported" or record.path is None:
+        return record
+    path = Path(record.path)
+    folder = Path(os.path.realpath(path.parent))
+    inside = path.parent.is_relative_to(places.output) and folder == path.parent
+    return (
+        record
+        if inside or _is_at(path, folder, record, places)
+        else replace(record, path=str(places.output / path.name))
+    )
+
+
+def _is_at(path: Path, folder: Path, record: ImageRecord, places: Places) -> bool:
+    try:
+        check_writable(folder, places)
+    except RequestError:
+        return False
+    data = read_own(path, places) if folder == path.parent else None
+    return data is not None and hashlib.sha256(data).hexdigest() == record.sha256
 
 
 def _trash_path(record: ImageRecord, places: Places) -> str | None:

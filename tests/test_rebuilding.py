@@ -91,6 +91,12 @@ BAD: dict[str, dict[str, Any]] = {
     "id": {"id": "../../x"},
     "parents": {"parents": [{"image_id": 5, "role": "base"}]},
     "origin": {"origin": None},
+    "no such origin": {"origin": "stolen"},
+    "role": {"parents": [{"image_id": "img_0123456789abcdef", "role": "thief"}]},
+    "bytes": {"bytes": 10**30},
+    "negative": {"width": -1},
+    "age": {"created_at": "0001-01-01T00:00:00+14:00"},
+    "half an emoji": {"prompt": "\ud83d"},
 }
 
 
@@ -104,6 +110,44 @@ async def test_a_record_that_was_tampered_with_is_left_out_and_the_others_come_b
     rebuilt = rebuild(settings.database_path, places)
     assert (rebuilt.pictures, rebuilt.unreadable) == (1, (file,))
     assert _known(settings.database_path) == {good}
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["nothing is there", "another file is there"])
+async def test_a_planted_record_leads_to_no_file_outside_the_output_folder(
+    there: bool, make_studio: Callable[..., Studio], settings: Settings, places: Places, tmp_path: Path
+) -> None:
+    good, planted = await _filled(make_studio, "a cat", "a dog")
+    file, outside = places.records / f"{planted}.json", tmp_path / "home" / ".config" / "start.jpg"
+    outside.parent.mkdir(parents=True)
+    body = json.loads(file.read_text())
+    if there:
+        outside.write_bytes(b"secret")
+    file.write_text(json.dumps(body | {"path": str(outside), "thumbnail_path": str(tmp_path / "home" / "secret.txt")}))
+    places.trash.mkdir(parents=True)
+    Path(body["path"]).rename(places.trash / outside.name)
+    assert rebuild(settings.database_path, places).pictures == 2
+    database = Database.open(settings.database_path)
+    found = Library(database).get(planted)
+    database.close()
+    assert found is not None and found.path == str(places.output / outside.name)
+    assert found.thumbnail_path == str(places.thumbnails / "secret.txt")
+    studio = make_studio()
+    await studio.maintain("restore", dry_run=False)
+    await studio.close()
+    assert outside.exists() == there
+    assert (places.output / outside.name).is_file()
+    assert _known(settings.database_path) == {good, planted}
+
+
+async def test_a_picture_that_a_caller_had_put_elsewhere_is_rebuilt_where_it_is(
+    make_studio: Callable[..., Studio], settings: Settings, places: Places, tmp_path: Path
+) -> None:
+    studio = make_studio()
+    made = await studio.create(ImageRequest(prompt="a cat", output_path=str(tmp_path / "art" / "cat.jpg")))
+    await studio.close()
+    rebuild(settings.database_path, places)
+    ((path,),) = rows(settings.database_path, "SELECT path FROM images")
+    assert path == made.images[0].record.path == str(tmp_path / "art" / "cat.jpg")
 
 
 async def test_two_records_of_one_picture_are_one_picture(

@@ -5,25 +5,28 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from filelock import FileLock, Timeout
 
-from nanobanana_mcp.domain import ALPHABET, ImageRecord, Parent, is_image_id, new_id
+from nanobanana_mcp.domain import ALPHABET, Backend, ImageRecord, Mode, Origin, Parent, Role, is_image_id, new_id
 from nanobanana_mcp.errors import SetupError
-from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.paths import Places, is_text
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.writing import make_private, replace_durably
 
 _UNFINISHED = re.compile(r"\..*\.tmp", re.DOTALL)
 _UNFINISHED_PICTURE = re.compile(rf"\.img_[{ALPHABET}]{{16}}\.tmp")
 """What `write_new` fills before it has a name, which may be in a folder with files of the user's own."""
+
+MAX_RECORD_BYTES = 1_000_000
 
 TIDY_S = 30
 """How long one process waits for another that is tidying up."""
@@ -146,14 +149,22 @@ def has_record(image_id: str, places: Places) -> bool:
 def read_record(path: Path) -> ImageRecord | None:
     """The record in a file, None when it is not one of ours."""
     try:
-        body = json.loads(path.read_bytes())
+        body = json.loads(_record_bytes(path))
         parents = tuple(Parent(**parent) for parent in body.pop("parents"))
         body["created_at"] = datetime.fromisoformat(body["created_at"])
         known = {name: body[name] for name in ImageRecord.__dataclass_fields__ if name in body}
         record = ImageRecord(**known, parents=parents)
         return record if _is_sound(record) else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None
+
+
+def _record_bytes(path: Path) -> bytes:
+    """Bounded, and of a plain file only: a pipe would be waited on for ever. Raises OSError or ValueError."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_RECORD_BYTES:
+        raise ValueError(f"{path} is no record")
+    return path.read_bytes()
 
 
 def find_in_trash(path: str | None, sha256: str, places: Places) -> Path | None:
@@ -170,14 +181,25 @@ def find_in_trash(path: str | None, sha256: str, places: Places) -> Path | None:
 
 def _is_sound(record: ImageRecord) -> bool:
     """Whether a record read from a file has what the library demands: anybody may have edited the file."""
-    words = (record.id, record.origin, record.mime_type, record.sha256, *(parent.image_id for parent in record.parents))
-    optional = (record.path, record.thumbnail_path, record.prompt, record.mode, record.tier, record.model_id)
+    words = (record.mime_type, record.sha256, *(parent.image_id for parent in record.parents))
+    optional = (record.path, record.thumbnail_path, record.prompt, record.tier, record.model_id, record.call_id)
+    chosen = (
+        (record.origin, get_args(Origin)),
+        (record.mode, (*get_args(Mode), None)),
+        (record.backend, (*get_args(Backend), None)),
+        *((parent.role, get_args(Role)) for parent in record.parents),
+    )
     return (
-        all(isinstance(word, str) for word in words)
-        and all(word is None or isinstance(word, str) for word in (*optional, record.backend, record.call_id))
-        and all(isinstance(number, int) for number in (record.width, record.height, record.bytes))
-        and record.created_at.tzinfo is not None
+        isinstance(record.id, str)
         and is_image_id(record.id)
+        and all(isinstance(word, str) for word in words)
+        and all(word is None or isinstance(word, str) for word in optional)
+        and all(word in known for word, known in chosen)
+        and all(type(number) is int and 0 <= number < 2**40 for number in (record.width, record.height, record.bytes))
+        and record.created_at.tzinfo is not None
+        and 2000 < record.created_at.year < 3000
+        and "\0" not in (record.path or "")
+        and all(is_text(Path(word)) for word in (*words, *(word for word in optional if word)))
     )
 
 
