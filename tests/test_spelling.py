@@ -138,6 +138,11 @@ async def test_a_path_of_another_machine_is_refused_in_words_in_and_out(
 
 
 @POSIX
+async def test_a_file_address_of_windows_is_told_as_a_path_of_windows(project: Path, connect: Connect) -> None:
+    assert "/mnt/c/a b.png" in await _refused(connect, "file:///C:/a%20b.png")
+
+
+@POSIX
 async def test_an_output_path_with_backslashes_makes_no_odd_file(project: Path, connect: Connect) -> None:
     photo(project / "cat.png", (40, 40))
     with pytest.raises(ToolError, match="backslashes; write /"):

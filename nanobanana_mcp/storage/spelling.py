@@ -86,7 +86,7 @@ def _spellings(bare: str) -> Iterator[str]:
     address = _FILE.match(bare)
     if address:
         path = _decoded(bare[address.end() :])
-        yield path[1:] if os.name == "nt" and re.match(r"/[A-Za-z]:", path) else path
+        yield path[1:] if re.match(r"/[A-Za-z]:[/\\]", path) else path
         return
     yield bare
     unescaped = re.sub(r"\\([^A-Za-z0-9\\/])", r"\1", bare) if os.name != "nt" else bare
