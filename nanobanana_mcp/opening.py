@@ -95,11 +95,19 @@ def open_studio(settings: Settings) -> Studio:
 
 def _check_not_lost(database: Path, places: Places) -> None:
     """A new library beside the records of an old one would forget what was made and what was spent."""
-    if database.exists() and database.stat().st_size:
-        return
-    if places.records.is_dir() and next(places.records.glob("img_*.json"), None) is not None:
+    try:
+        there = database.exists()
+        if there and database.stat().st_size:
+            return
+        has_records = places.records.is_dir() and next(places.records.glob("img_*.json"), None) is not None
+    except OSError as error:
         raise SetupError(
-            f"The library {database} is {'empty' if database.exists() else 'not there'}, but {places.output} has records of "
+            f"The folder of {error.filename} cannot be looked into ({error.strerror}); name another in "
+            "NANOBANANA_OUTPUT_DIR or NANOBANANA_DATABASE_URL, or give this user access."
+        ) from None
+    if has_records:
+        raise SetupError(
+            f"The library {database} is {'empty' if there else 'not there'}, but {places.output} has records of "
             "pictures that were in one; nothing was made anew. Put it back, or run 'nanobanana rebuild' to make it from "
             "those records. For a library that shall begin afresh, name another NANOBANANA_OUTPUT_DIR."
         )

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -186,7 +187,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 "must be an SQLite file's URL with an absolute path, such as sqlite:////home/me/library.db"
             )
-        if "?" in url or Path(url.removeprefix("sqlite:///")).is_dir():
+        if "?" in url or stat.S_ISDIR(_mode_of(Path(url.removeprefix("sqlite:///")))):
             raise ValueError("must name a file, and nothing behind it")
         return url
 
@@ -205,7 +206,7 @@ class Settings(BaseSettings):
     def _folders_are_absolute(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
         if not all(folder.is_absolute() for folder in folders):
             raise ValueError("must be absolute paths")
-        if any(folder.is_file() for folder in folders):
+        if any(stat.S_ISREG(_mode_of(folder)) for folder in folders):
             raise ValueError("must be folders, and one of them is a file")
         return folders
 
@@ -224,7 +225,7 @@ class Settings(BaseSettings):
         path = _expanded(path)
         if not path.is_absolute():
             raise ValueError("must be an absolute path, since a server is started in whatever folder its client is in")
-        if path.is_file():
+        if stat.S_ISREG(_mode_of(path)):
             raise ValueError("must be a folder, and a file is there")
         return path
 
@@ -332,7 +333,7 @@ def env_file() -> Path:
     path = Path(named)
     with suppress(RuntimeError):  # the home of nobody is told below, as any other file that is not there
         path = path.expanduser()
-    if named != os.devnull and (not path.is_absolute() or not path.exists() or path.is_dir()):
+    if named != os.devnull and (not path.is_absolute() or stat.S_ISDIR(_mode_of(path) or stat.S_IFDIR)):
         raise SetupError(
             "NANOBANANA_ENV_FILE must be the absolute path of a file that is there, and is not; without its settings "
             "nothing is done. Correct it or remove it."
@@ -393,6 +394,14 @@ def misspelt() -> list[str]:
         hint = f"; was {near[0]} meant?" if near else "."
         said.append(f"{name[:80]} is no setting and has no effect{hint}")
     return said
+
+
+def _mode_of(path: Path) -> int:
+    """The mode of what is at a path; 0 where nothing is, or where this user may not look, which who uses it will say."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 _read_once: dict[Path, bytes] = {}

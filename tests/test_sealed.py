@@ -13,7 +13,7 @@ from fakes import FakeModel, jpeg
 from nanobanana_mcp.domain import ImageRequest
 from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.library.database import Database
-from nanobanana_mcp.opening import models
+from nanobanana_mcp.opening import models, open_studio
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio import Studio
@@ -104,3 +104,24 @@ def test_a_sealed_library_says_why_nothing_can_be_made(root: Path) -> None:
         assert studio.model.requests == []  # type: ignore[attr-defined]
 
     _try(root, make)
+
+
+def test_folders_that_this_user_may_not_enter_are_told_in_words() -> None:
+    with public_folder() as folder:
+        closed = folder / "closed"
+        closed.mkdir(mode=0o700)
+        (closed / "pictures").mkdir()
+
+        def work() -> None:
+            os.environ["HOME"] = str(folder)
+            for changes in (
+                {"NANOBANANA_OUTPUT_DIR": closed / "pictures", "database_url": f"sqlite:///{folder / 'a.db'}"},
+                {"NANOBANANA_OUTPUT_DIR": folder / "out", "database_url": f"sqlite:///{closed / 'a.db'}"},
+            ):
+                with pytest.raises(SetupError, match=r"NANOBANANA_\w+"):
+                    open_studio(Settings(GEMINI_API_KEY="a-key", **changes))
+
+        if os.geteuid() != 0:
+            closed.chmod(0o000)
+        as_somebody_else(work)
+        closed.chmod(0o700)
