@@ -35,6 +35,16 @@ MAX_INSTRUCTION = 512
 MAX_INPUTS = 14
 MAX_N = 20
 
+MAX_FILE_BYTES = 64 * 1024 * 1024
+"""A stranger's file. Google's Files API takes more; a photograph of 50 megapixels in PNG has about this."""
+MAX_PIXELS = 60_000_000
+"""A stranger's picture, and what is sent. 50-megapixel photographs pass; as RGBA this is 240 MB. Image proxies draw the
+line at 50 to 100."""
+MADE_SIDE, MADE_PIXELS = 16_384, 100_000_000
+"""What is made here at most; WebP ends at 16,383 a side. Beyond it a wish is refused before anything is paid."""
+MADE_BYTES = 4 * MADE_PIXELS + 32_000_000
+"""The largest file that is made here: four channels that no compression makes smaller, a profile and a label."""
+
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
 
 
@@ -296,3 +306,8 @@ class Created:
     request_id: str = ""
     parts: tuple[ImageRecord, ...] = ()
     """The model's answers that the pictures were put together from, where they were."""
+
+
+def made_here(origin: Origin, parents: tuple[Parent, ...]) -> bool:
+    """Whether a picture was made on this machine, out of a caller's or the model's."""
+    return origin == "derived" or any(parent.role == "part" for parent in parents)

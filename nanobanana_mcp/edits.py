@@ -140,7 +140,7 @@ async def extension_job(
         )
     prompt = wish.instruction.strip() or "Extend the picture beyond its edges."
     request = wish.request(prompt=prompt, inputs=(), resolution=RESOLUTIONS[best])
-    plan, _ = await studio.plan(request, sources=[source])
+    plan, _ = await studio.plan(request, sources=[source], shape=canvas.size)
     plan = _told_of_loss(plan, "of the picture itself")
     recipe = {"edit": "extension", "canvas": canvas.size, "place": canvas.place, "steps": len(steps)}
     plan = replace(plan, aspect_ratio=_ratio(steps[0].ratio), recipe=json.dumps(recipe))

@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from nanobanana_mcp.domain import Exact, ImageRequest, OutputFormat, Resolution
+from nanobanana_mcp.domain import MADE_PIXELS, MADE_SIDE, Exact, ImageRequest, OutputFormat, Resolution
 from nanobanana_mcp.errors import RequestError, UnsupportedOption
 from nanobanana_mcp.selector import choose
 from nanobanana_mcp.shapes import answer_pixels, nearest_ratio
 from nanobanana_mcp.tiers import AspectRatio, ImageSize, ModelSpec, TierName
 
-MAX_SIDE, MAX_PIXELS = 16_384, 100_000_000
 WEBP_SIDE = 16_383
-"""What is written here at most; refused before the picture is paid for."""
 
 RESOLUTIONS: dict[ImageSize, Resolution] = {"1K": "1k", "2K": "2k", "4K": "4k"}
 
@@ -26,7 +24,6 @@ def shape_request(
     exact = request.exact
     if exact is None or (exact.width is None and exact.height is None):
         return request, []
-    _check_size(exact)
     spec = choose(request, models, stay=stay).spec
     ratio: AspectRatio | None = request.aspect_ratio
     if ratio is None and exact.width is not None and exact.height is not None:
@@ -43,7 +40,7 @@ def shape_request(
 
 
 def check_name(exact: Exact | None, named: OutputFormat | None) -> None:
-    """Raise RequestError where output_format is another one than output_path has `named`, or that one has no such size."""
+    """Raise RequestError where output_format is another one than output_path has `named`."""
     if exact is None or named is None:
         return
     if exact.output_format not in (None, named):
@@ -51,19 +48,22 @@ def check_name(exact: Exact | None, named: OutputFormat | None) -> None:
             f"output_path names a file in {named}, and output_format is {exact.output_format}: name one format, or leave "
             "output_format out."
         )
-    if exact.width is not None or exact.height is not None:
-        _check_size(replace(exact, output_format=named))
 
 
-def _check_size(exact: Exact) -> None:
-    """One side alone is judged as a square: how the other follows is known only from the picture."""
-    width, height = exact.width or exact.height or 0, exact.height or exact.width or 0
-    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+def check_size(exact: Exact | None, shape: tuple[float, float], named: OutputFormat | None = None) -> None:
+    """Refuse a file too large to be made, or for the format that output_path has `named`. Of one side alone the other
+    follows from the `shape` of the picture, its width and height in any measure. Raises RequestError.
+    """
+    if exact is None or (exact.width is None and exact.height is None):
+        return
+    width = exact.width or max(1, round((exact.height or 0) * shape[0] / shape[1]))
+    height = exact.height or max(1, round(width * shape[1] / shape[0]))
+    if max(width, height) > MADE_SIDE or width * height > MADE_PIXELS:
         raise RequestError(
-            f"A file of {width}x{height} px is too large; at most {MAX_SIDE} px a side and {MAX_PIXELS // 1_000_000} "
-            "megapixels are written."
+            f"A file of {width}x{height} px is too large; at most {MADE_SIDE} px a side and {MADE_PIXELS // 1_000_000} "
+            "megapixels are made. Ask for a smaller one."
         )
-    if exact.output_format == "webp" and max(width, height) > WEBP_SIDE:
+    if "webp" in (exact.output_format, named) and max(width, height) > WEBP_SIDE:
         raise RequestError(f"WebP ends at {WEBP_SIDE} px a side, {width}x{height} is asked for; use png or avif.")
 
 

@@ -111,6 +111,15 @@ def make_plan(
     )
 
 
+def expected_shape(request: ImageRequest, mode: Mode, sources: list[Source]) -> tuple[float, float]:
+    """What is known of the picture's shape before it is drawn: the ratio asked for, in an edit its source's, else square."""
+    if request.aspect_ratio is not None:
+        across, down = request.aspect_ratio.split(":")
+        return float(across), float(down)
+    base = sources[0].record if mode == "edit" and sources else None
+    return (base.width, base.height) if base is not None and base.width and base.height else (1.0, 1.0)
+
+
 def parents_of(mode: Mode, sources: list[Source]) -> tuple[Parent, ...]:
     return tuple(
         Parent(

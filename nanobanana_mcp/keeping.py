@@ -21,6 +21,7 @@ from nanobanana_mcp.domain import (
     OutputFormat,
     Parent,
     Upload,
+    made_here,
     now,
 )
 from nanobanana_mcp.errors import NotAnImage, RequestError, SetupError
@@ -173,7 +174,9 @@ def keep_made(
     if icon is not None:
         (width, height), mime_type, extension = icon, ICON, ".ico"
     else:
-        header, preview = (read_header(data), preview) if preview is not None else examine(data)
+        header, preview = (
+            (read_header(data), preview) if preview is not None else examine(data, made=made_here(origin, parents))
+        )
         width, height, mime_type, extension = header.width, header.height, header.mime_type, header.extension
         suffix = "." + preview.mime_type.removeprefix("image/").replace("jpeg", "jpg")
         thumbnail = write_thumbnail(image_id, preview.data, suffix, places)

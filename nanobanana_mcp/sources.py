@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from nanobanana_mcp.domain import (
+    MAX_FILE_BYTES,
     Backend,
     ImageRecord,
     InputPart,
@@ -15,6 +16,7 @@ from nanobanana_mcp.domain import (
     Upload,
     is_file_id,
     is_image_id,
+    made_here,
     new_id,
     new_image_id,
     now,
@@ -25,7 +27,7 @@ from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.pixels.clean import clean
 from nanobanana_mcp.pixels.header import check_bounds, read_header
 from nanobanana_mcp.storage.paths import Places, printable, shorten
-from nanobanana_mcp.storage.reading import read_input
+from nanobanana_mcp.storage.reading import read_input, too_large
 from nanobanana_mcp.storage.state import has_record, write_record
 from nanobanana_mcp.stored import UPLOAD_BYTES, bare, no_such_picture, sendable, stored_bytes
 from nanobanana_mcp.uploads import MARGIN_S, RETENTION, Uploads
@@ -237,16 +239,19 @@ class Sources:
 
     def _by_path(self, given: str) -> Source:
         try:
-            path, data = read_input(given, self._places)
+            path, data = read_input(given, self._places, may_be_made=self._library.has_made)
         except SourceNotFound as error:
             if _LIKE_AN_ID.fullmatch(given):
                 raise no_such_picture(given, self._library) from error
             raise
         digest = hashlib.sha256(data).hexdigest()
         known = self._library.find_by_content(digest)
+        made = known is not None and made_here(known.origin, known.parents)
+        if len(data) > MAX_FILE_BYTES and not made:
+            raise too_large(path, len(data))
         try:
             header = read_header(data)
-            check_bounds(header, data)
+            check_bounds(header, data, made=made)
             if known is not None and known.origin != "imported":
                 sent, mime_type = bare(known, data)
                 ours = Source(
@@ -280,7 +285,8 @@ class Sources:
         """One of our own pictures as delivered, or, where it is beyond what a request takes, smaller."""
         if source.data is None or len(source.data) <= self._max_bytes:
             return source
-        cleaned = clean(source.data, max_bytes=self._max_bytes)
+        made = made_here(source.record.origin, source.record.parents)
+        cleaned = clean(source.data, max_bytes=self._max_bytes, made=made)
         notes = tuple(f"{source.given}: {note}." for note in cleaned.notes)
         return replace(source, data=cleaned.data, mime_type=cleaned.mime_type, notes=notes)
 

@@ -4,7 +4,7 @@ import hashlib
 from difflib import get_close_matches
 from pathlib import Path
 
-from nanobanana_mcp.domain import ImageRecord, is_image_id
+from nanobanana_mcp.domain import MAX_FILE_BYTES, MAX_PIXELS, ImageRecord, is_image_id, made_here
 from nanobanana_mcp.errors import NotAnImage, SourceNotFound
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.clean import clean
@@ -13,7 +13,7 @@ from nanobanana_mcp.pixels.formats import format_of
 from nanobanana_mcp.storage.paths import Places, printable, shorten
 from nanobanana_mcp.storage.reading import read_input, read_own
 
-UPLOAD_BYTES = 64 * 1024 * 1024
+UPLOAD_BYTES = MAX_FILE_BYTES
 SENT_TYPES = ("image/jpeg", "image/png", "image/webp")
 
 
@@ -56,10 +56,11 @@ def bare(record: ImageRecord, data: bytes) -> tuple[bytes, str]:
     if not record.width or record.mime_type == "image/vnd.microsoft.icon":
         raise NotAnImage(f"{record.id} ({printable(record.path)}) is no picture that can be sent.")
     try:
-        if record.origin != "imported" and record.mime_type in SENT_TYPES:
-            made_here = record.origin == "derived" or any(parent.role == "part" for parent in record.parents)
-            return stripped(data, format_of(data)) if made_here else data, record.mime_type
-        cleaned = clean(data, max_bytes=UPLOAD_BYTES)
+        made = made_here(record.origin, record.parents)
+        large = len(data) > UPLOAD_BYTES or record.width * record.height > MAX_PIXELS
+        if record.origin != "imported" and record.mime_type in SENT_TYPES and not (made and large):
+            return stripped(data, format_of(data)) if made else data, record.mime_type
+        cleaned = clean(data, max_bytes=UPLOAD_BYTES, made=made)
     except NotAnImage as error:
         raise NotAnImage(f"{printable(record.path)}: {error}") from error
     return cleaned.data, cleaned.mime_type

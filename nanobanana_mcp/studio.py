@@ -28,8 +28,8 @@ from nanobanana_mcp.errors import (
     SourceNotFound,
     StudioError,
 )
-from nanobanana_mcp.exact import check_name, shape_request
-from nanobanana_mcp.job import Job, Quote, Uploaded, make_plan, named_inputs, parents_of
+from nanobanana_mcp.exact import check_name, check_size, shape_request
+from nanobanana_mcp.job import Job, Quote, Uploaded, expected_shape, make_plan, named_inputs, parents_of
 from nanobanana_mcp.library.counts import Counts
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.journal import UNSETTLED, Journal, Order, Reservation
@@ -136,10 +136,16 @@ class Studio:
         )
 
     async def plan(
-        self, request: ImageRequest, *, offline: bool = False, sources: list[Source] | None = None
+        self,
+        request: ImageRequest,
+        *,
+        offline: bool = False,
+        sources: list[Source] | None = None,
+        shape: tuple[float, float] | None = None,
     ) -> tuple[Plan, list[Source]]:
         """Decide everything that can be decided for nothing; `offline` asks not even the Files API. `sources` are the
-        inputs where they were found already. Raises RequestError and its kin.
+        inputs where they were found already, `shape` the width and height of the picture where they are known. Raises
+        RequestError and its kin.
         """
         if request.continue_from is not None:
             goes_on = await asyncio.to_thread(speaker, request.continue_from, self.library)
@@ -153,6 +159,7 @@ class Studio:
         check_name(request.exact, target.output_format)
         if sources is None:
             sources = [await self.sources.find(one, offline=offline) for one in given]
+        check_size(request.exact, shape or expected_shape(request, mode, sources), target.output_format)
         history: tuple[Turn, ...] = ()
         if request.continue_from is not None:
             history, _ = await asyncio.to_thread(

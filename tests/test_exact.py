@@ -10,8 +10,11 @@ from easel import drawing, files, label_of, recipe_of, saved, shapes, use
 from fastmcp.exceptions import ToolError
 from PIL import Image
 
+from nanobanana_mcp import sources, stored
 from nanobanana_mcp.emulator.control import Edit, Picture
+from nanobanana_mcp.pixels import clean, header
 from nanobanana_mcp.pixels.labels import read_label
+from nanobanana_mcp.storage import reading
 from tests.scenes import as_bytes, cutout, on_background, photo
 
 MASTER = as_bytes(photo(640, 480, seed=3), "JPEG", quality=90)
@@ -260,3 +263,65 @@ async def test_the_colours_of_a_profile_stay_with_the_exact_file(emulated: Emula
     facts = await use(emulated, "generate_image", prompt="a heron", width=100, output_format="avif")
     with Image.open(BytesIO(Path(facts["file_paths"][0]).read_bytes())) as image:
         assert image.info["icc_profile"] == profile
+
+
+def _in_a_small_world(monkeypatch: pytest.MonkeyPatch, *, pixels: int, size: int) -> None:
+    """Strangers' files are held to so little that what is made of them is beyond it, without megapixels by the dozen."""
+    for module in (header, clean, stored):
+        monkeypatch.setattr(module, "MAX_PIXELS", pixels, raising=False)
+    for module in (header, reading, sources, stored):
+        monkeypatch.setattr(module, "MAX_FILE_BYTES", size, raising=False)
+    monkeypatch.setattr(stored, "UPLOAD_BYTES", size)
+
+
+async def test_what_is_made_here_is_kept_and_used_again_though_a_strangers_file_may_not_be_so_large(
+    emulated: Emulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = saved(tmp_path, photo(1000, 1000, seed=5), "s.png")
+    _in_a_small_world(monkeypatch, pixels=1_200_000, size=source.stat().st_size + 1000)
+    drawing(emulated)
+    facts = await use(emulated, "extend_image", image=str(source), right=300, bottom=300)
+    made, path = facts["images"][0]["id"], facts["images"][0]["path"]
+    assert Path(path).stat().st_size > source.stat().st_size + 1000
+    _is(path, "PNG", (1300, 1300))
+    record = emulated.studio.library.get(made)
+    assert record is not None and record.thumbnail_path is not None and Path(record.thumbnail_path).is_file()
+    Path(record.thumbnail_path).unlink()  # as a power cut may leave it
+    assert await emulated.studio.previews([record], 1024)
+    assert await emulated.studio.previews([record] * 5, 320)
+    assert (await emulated.studio.picture(made))[0] == Path(path).read_bytes()
+    for given in (made, path):
+        converted = await use(emulated, "convert_image", image=given, rotate=90)
+        _is(converted["file_paths"][0], "PNG", (1300, 1300))
+    renamed = Path(path).rename(tmp_path / "mine-now.png")  # known by its row and its bytes, not by its name
+    await use(emulated, "convert_image", image=str(renamed), width=50)
+    edited = await use(emulated, "edit_region", image=str(renamed), instruction="a hat", box=[500, 500, 700, 700])
+    _is(edited["file_paths"][0], "PNG", (1300, 1300))
+    await emulated.call(prompt="a heron beside it", input_images=[str(renamed)], output_path=str(tmp_path) + "/")
+    await use(emulated, "upload_file", path=made)
+    again = await use(
+        emulated, "generate_image", prompt="a heron", width=1300, height=1300, resolution="1k", output_format="png"
+    )
+    _is(again["file_paths"][0], "PNG", (1300, 1300))
+    stranger = saved(tmp_path, photo(1300, 1300, seed=6), "stranger.png")
+    with pytest.raises(ToolError, match="at most"):
+        await use(emulated, "convert_image", image=str(stranger), width=50)
+    await emulated.studio.close()
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_an_exact_file_too_large_to_make_is_refused_before_it_is_paid_for(
+    emulated: Emulated, tmp_path: Path, dry_run: bool
+) -> None:
+    source = saved(tmp_path, photo(300, 60, seed=5), "s.png")
+    wishes: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("generate_image", {"prompt": "a heron", "width": 5000, "aspect_ratio": "1:8"}),
+        ("generate_image", {"prompt": "a heron", "width": 10001, "height": 10001}),
+        ("generate_image", {"prompt": "a heron", "input_images": [str(source)], "height": 9000}),
+        ("edit_region", {"image": str(source), "instruction": "a hat", "box": [9, 9, 40, 40], "height": 9000}),
+        ("remove_background", {"image": str(source), "height": 9000}),
+    )
+    for tool, wish in wishes:
+        with pytest.raises(ToolError, match=r"at most 16384 px a side and 100 megapixels.*smaller"):
+            await use(emulated, tool, **wish, dry_run=dry_run)
+    assert emulated.drawn == []

@@ -159,6 +159,28 @@ def test_a_bomb_is_refused_by_its_header(size: tuple[int, int]) -> None:
     assert f"{size[0]}x{size[1]}" in refusal(data)
 
 
+@pytest.mark.parametrize("size", [(9_500, 10_000), (14_000, 14_000)])
+@pytest.mark.parametrize("pillow", ["TIFF", "BMP"])
+def test_a_picture_beyond_pillows_own_bound_is_told_ours(pillow: str, size: tuple[int, int]) -> None:
+    message = refusal(saved(Image.new("1", size), pillow))
+    assert "at most 60 megapixels are read" in message and "damaged" not in message
+
+
+def test_a_png_without_the_palette_that_its_pixels_name_is_damaged() -> None:
+    data = bytearray(png(8, 8))
+    data[24:26] = b"\x08\x03"
+    assert "palette that it lacks" in refusal(bytes(data))
+
+
+@pytest.mark.parametrize("offset", [2**62, 2**63 - 9, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_bigtiff_whose_directory_lies_beyond_any_file_is_damaged(order: str, offset: int) -> None:
+    begins = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HHH", 43, 8, 0)
+    assert "damaged" in refusal(begins + struct.pack(f"{order}Q", offset) + bytes(40))
+    exif = struct.pack(f"{order}QQHHQQ", 16, 1, 34665, 16, 1, offset)
+    assert "damaged" in refusal(begins + exif + bytes(60))
+
+
 def test_a_photograph_of_fifty_megapixels_passes() -> None:
     data = png(8_660, 5_773)
     check_bounds(read_header(data), data)
@@ -212,8 +234,8 @@ def test_a_png_with_half_a_megabyte_of_workflow_text_passes() -> None:
     check_bounds(read_header(data), data)
 
 
-def test_a_file_of_more_than_64_megabytes_is_refused() -> None:
-    assert "64" in refusal(png(8, 8) + bytes(64_000_000))
+def test_a_file_of_more_than_64_mebibytes_is_refused() -> None:
+    assert "64" in refusal(png(8, 8) + bytes(64 * 2**20))
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 0)])

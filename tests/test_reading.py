@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanobanana_mcp.domain import MAX_FILE_BYTES
 from nanobanana_mcp.errors import NotAllowed, RequestError, SourceNotFound
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.reading import MAX_FILE_BYTES, read_input, read_own
+from nanobanana_mcp.storage.reading import read_input, read_own
 from tests.rooms import as_somebody_else, folders, png, public_folder
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="pipes, devices and permissions of POSIX")

@@ -101,6 +101,10 @@ class Library:
         """The picture with these bytes: one that we made before one that was imported, the oldest first."""
         return self._first(images.c.sha256 == sha256, order=_OURS_FIRST)
 
+    def has_made(self, size: int) -> bool:
+        """Whether a picture of so many bytes was made here; asked of very large files only."""
+        return self._first((images.c.bytes == size) & (images.c.origin != "imported")) is not None
+
     def find_by_upload(self, name: str) -> tuple[ImageRecord, Upload] | None:
         with self.database.read() as connection:
             row = connection.execute(select(uploads).where(uploads.c.name == name)).first()

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nanobanana_mcp.domain import MADE_PIXELS, MADE_SIDE
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.pixels.alignment import Drift, Plane, aligned
-from nanobanana_mcp.pixels.decoding import PIXEL_LIMIT, SIDE_LIMIT, Box, Size
+from nanobanana_mcp.pixels.decoding import Box, Size
 from nanobanana_mcp.pixels.masks import distance, overlap
 from nanobanana_mcp.pixels.region import Seam, seam
 
@@ -67,10 +68,10 @@ def canvas_with_margins(size: Size, *, left: int = 0, top: int = 0, right: int =
     if max(left, top, right, bottom) == 0:
         raise RequestError("There is nothing to extend: every margin is 0. Give a margin, a ratio or a size.")
     width, height = size[0] + left + right, size[1] + top + bottom
-    if max(width, height) > SIDE_LIMIT or width * height > PIXEL_LIMIT:
+    if max(width, height) > MADE_SIDE or width * height > MADE_PIXELS:
         raise RequestError(
-            f"The canvas would have {width}x{height} px; at most {SIDE_LIMIT} px a side and "
-            f"{PIXEL_LIMIT // 1_000_000} megapixels are made. Make the picture or the margins smaller."
+            f"The canvas would have {width}x{height} px; at most {MADE_SIDE} px a side and "
+            f"{MADE_PIXELS // 1_000_000} megapixels are made. Make the picture or the margins smaller."
         )
     return Canvas(size=(width, height), place=(left, top, left + size[0], top + size[1]))
 

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from PIL import Image, ImageCms
 
+from nanobanana_mcp.domain import MAX_PIXELS
 from nanobanana_mcp.errors import NotAnImage
 from nanobanana_mcp.pixels.containers import jpeg_frame, stripped
 from nanobanana_mcp.pixels.formats import FORMATS
@@ -53,17 +54,18 @@ class CleanImage:
     notes: tuple[str, ...]
 
 
-def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = None) -> CleanImage:
+def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = None, made: bool = False) -> CleanImage:
     """Prove that the bytes are a picture and return it without metadata, in a format and size that Gemini takes.
 
     PNG, JPEG and WebP within `max_bytes` (7 MB is Vertex AI's bound for an inline picture) and `max_side` (pixels) keep
     their coded pixels bit for bit. Larger ones, and those that lie on their side and leave it to EXIF to say so, which
     nobody knows Gemini to read, are encoded anew in their format; what Gemini does not read is converted to PNG or
-    JPEG. All of these then stand upright. Raises NotAnImage for what does not decode completely or is
+    JPEG. All of these then stand upright. What was `made` here may be larger than a stranger's file, and is made smaller to
+    be sent. Raises NotAnImage for what does not decode completely or is
     beyond `check_bounds`.
     """
     header = read_header(data)
-    check_bounds(header, data)
+    check_bounds(header, data, made=made)
     notes = []
     end = whole_picture(header)
     if end < len(data):
@@ -74,10 +76,15 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
     with DECODES:
         image = decode(bare, header)
         mime_type = _type_as_it_is(header, bare)
-        fits = len(bare) <= max_bytes and (max_side is None or max(header.width, header.height) <= max_side)
+        crowded = min(1.0, math.sqrt(MAX_PIXELS / (header.width * header.height)))
+        fits = (
+            crowded == 1.0
+            and len(bare) <= max_bytes
+            and (max_side is None or max(header.width, header.height) <= max_side)
+        )
         if mime_type and fits and header.orientation == 1:
             return _clean_image(bare, mime_type, (header.width, header.height), notes)
-        scale = 1.0 if mime_type is None else min(1.0, math.sqrt(max_bytes / len(bare)))
+        scale = crowded if mime_type is None else min(crowded, math.sqrt(max_bytes / len(bare)))
         picture = upright(eight_bit(image, header), header)
         if mime_type and header.orientation != 1:
             notes.append("turned upright")

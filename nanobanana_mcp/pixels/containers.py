@@ -165,6 +165,8 @@ def tiff_entries(data: bytes, directory: int | None = None) -> Iterator[TiffEntr
     entry, counter, pointer = ("HHQ", "Q", "Q") if big else ("HHI", "H", "I")
     if directory is None:
         directory = struct.unpack_from(order + pointer, data, 8 if big else 4)[0]
+    if directory > len(data):  # beyond 2^63 Python itself could not go there
+        raise struct.error("the directory lies outside the file")
     (count,) = struct.unpack_from(order + counter, data, directory)
     first, step = directory + struct.calcsize(order + counter), 20 if big else 12
     for position in range(first, first + step * min(count, MAX_PARTS), step):

@@ -16,17 +16,15 @@ from nanobanana_mcp.pixels.header import check_bounds, read_header
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two lie just outside, as in Pillow
 Size = tuple[int, int]  # width, height
 
-SIDE_LIMIT = 16_384  # px a side of a picture that is made here; WebP ends at 16,383
-PIXEL_LIMIT = 100_000_000
-
 
 def decoded(data: bytes) -> Image.Image:
     """The decoded source of a file. Hold a slot of `clean.DECODES` meanwhile.
 
-    Raises NotAnImage for bytes that are no whole picture, or one beyond the bounds.
+    Raises NotAnImage for bytes that are no whole picture, or one beyond what is made here: a stranger's file was held
+    to its bounds where it came in.
     """
     header = read_header(data)
-    check_bounds(header, data)
+    check_bounds(header, data, made=True)
     whole_picture(header)
     image = upright(eight_bit(decode(data, header), header), header)
     return to_srgb(image).convert("RGB") if image.mode == "L" else image

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, PngImagePlugin
 
+from nanobanana_mcp.domain import MADE_PIXELS, MADE_SIDE
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.pixels.clean import to_srgb
-from nanobanana_mcp.pixels.decoding import PIXEL_LIMIT, SIDE_LIMIT, Size, decoded, from_srgb
+from nanobanana_mcp.pixels.decoding import Size, decoded, from_srgb
 from nanobanana_mcp.pixels.labels import Label, packet
 from nanobanana_mcp.pixels.masks import pixel_box
 
@@ -211,6 +212,9 @@ def _turned(image: Image.Image, degrees: float) -> Image.Image:
         turns = (None, Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90)
         turn = turns[int(quarters)]
         return image if turn is None else _keeping(image, image.transpose(turn))
+    sine, cosine = abs(math.sin(math.radians(degrees))), abs(math.cos(math.radians(degrees)))
+    width, height = image.size
+    _check_size((round(width * cosine + height * sine), round(width * sine + height * cosine)))  # not after a long turn
     turned = image.convert("RGBA").rotate(-degrees, Image.Resampling.BICUBIC, expand=True)
     return _keeping(image, turned)
 
@@ -238,8 +242,8 @@ def named_colour(name: str) -> tuple[int, int, int]:
 
 
 def _check_size(size: Size) -> None:
-    if max(size) > SIDE_LIMIT or size[0] * size[1] > PIXEL_LIMIT:
+    if max(size) > MADE_SIDE or size[0] * size[1] > MADE_PIXELS:
         raise RequestError(
-            f"{size[0]}x{size[1]} px is too large; at most {SIDE_LIMIT} px a side and "
-            f"{PIXEL_LIMIT // 1_000_000} megapixels are written."
+            f"{size[0]}x{size[1]} px is too large; at most {MADE_SIDE} px a side and "
+            f"{MADE_PIXELS // 1_000_000} megapixels are written."
         )

@@ -9,6 +9,7 @@ from typing import Final
 
 from PIL import Image
 
+from nanobanana_mcp.domain import MADE_BYTES, MADE_PIXELS, MAX_FILE_BYTES, MAX_PIXELS
 from nanobanana_mcp.errors import NotAnImage
 from nanobanana_mcp.pixels.containers import (
     ORIENTATION_TAG,
@@ -24,12 +25,10 @@ from nanobanana_mcp.pixels.containers import (
 )
 from nanobanana_mcp.pixels.formats import FORMATS, Format, format_of
 
-# Pillow only warns up to twice its limit of 89 megapixels.
+# Pillow only warns up to twice its limit, which is 89 megapixels by itself.
+Image.MAX_IMAGE_PIXELS = MADE_PIXELS
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
-MAX_FILE_BYTES: Final = 64_000_000
-MAX_PIXELS: Final = 60_000_000
-"""50-megapixel photographs pass; decoded as RGBA this is 240 MB. Image proxies draw the line at 50 to 100."""
 MAX_SIDE: Final = 30_000
 """Panoramas pass. JPEG goes to 65,535, but nothing that long is of use to a model."""
 MAX_SCANS: Final = 100
@@ -109,20 +108,22 @@ def read_header(data: bytes) -> Header:
         raise _cut_off(found) from error
 
 
-def check_bounds(header: Header, data: bytes) -> None:
+def check_bounds(header: Header, data: bytes, *, made: bool = False) -> None:
     """Raise NotAnImage for a file that would cost too much time or memory to decode, before anything is decoded.
 
-    Bounds: 64 MB of file, 60 megapixels, 30,000 pixels a side, 100 JPEG scans, 8 MB of metadata in a PNG, also after
-    decompression. Animations pass, because only their first frame is ever decoded.
+    Bounds: 64 MiB of file, 60 megapixels, 30,000 pixels a side, 100 JPEG scans, 8 MB of metadata in a PNG, also after
+    decompression. Animations pass, because only their first frame is ever decoded. What was `made` here may be as large
+    as it is made.
     """
-    if len(data) > MAX_FILE_BYTES:
+    most_bytes, most_pixels = (MADE_BYTES, MADE_PIXELS) if made else (MAX_FILE_BYTES, MAX_PIXELS)
+    if len(data) > most_bytes:
         raise NotAnImage(
-            f"The file has {len(data) / 1e6:.0f} MB; at most {MAX_FILE_BYTES // 1_000_000} are read. {_SMALLER}"
+            f"The file has {len(data) / 1e6:.0f} MB; at most {most_bytes // 2**20} MiB are read. {_SMALLER}"
         )
-    if header.width * header.height > MAX_PIXELS:
+    if header.width * header.height > most_pixels:
         raise NotAnImage(
             f"The picture is {header.width}x{header.height} ({header.width * header.height / 1e6:.0f} megapixels); "
-            f"at most {MAX_PIXELS // 1_000_000} megapixels are read. {_SMALLER}"
+            f"at most {most_pixels // 1_000_000} megapixels are read. {_SMALLER}"
         )
     if max(header.width, header.height) > MAX_SIDE:
         raise NotAnImage(
@@ -144,6 +145,11 @@ def open_picture(data: bytes, found: Format) -> Image.Image:
     name = FORMATS[found].words
     try:
         return Image.open(BytesIO(stripped(data, found)), formats=[FORMATS[found].pillow])
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise NotAnImage(
+            f"This {name} picture has over {MADE_PIXELS // 1_000_000} megapixels; at most {MAX_PIXELS // 1_000_000} megapixels "
+            f"are read. {_SMALLER}"
+        ) from error
     except PILLOW_ERRORS as error:
         raise NotAnImage(
             f"This {name} file is damaged or of a kind that is not read ({reason(error)}). "
@@ -196,7 +202,7 @@ def _png_header(data: bytes) -> Header:
     if data[12:16] != b"IHDR" or len(data) < 33:
         raise _cut_off("png")
     width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
-    orientation, frames, has_alpha = 1, 1, colour in (4, 6)
+    orientation, frames, has_alpha, has_palette = 1, 1, colour in (4, 6), False
     for part in png_chunks(data):
         if part.name == b"eXIf":
             orientation = exif_orientation(data[part.content : part.stop - 4])
@@ -204,6 +210,10 @@ def _png_header(data: bytes) -> Header:
             frames = int.from_bytes(data[part.content : part.content + 4], "big")
         elif part.name == b"tRNS":
             has_alpha = True
+        elif part.name == b"PLTE":
+            has_palette = True
+    if colour == 3 and not has_palette:
+        raise NotAnImage("This PNG is damaged: its pixels name colours of a palette that it lacks. Save it again.")
     end = picture_end(data, "png")
     return _header("png", (width, height), end=end, orientation=orientation, frames=frames, has_alpha=has_alpha)
 

@@ -3,13 +3,14 @@
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
+from nanobanana_mcp.domain import MADE_BYTES, MAX_FILE_BYTES
 from nanobanana_mcp.errors import NotAllowed, SourceNotFound
 from nanobanana_mcp.storage.folders import Folder
 from nanobanana_mcp.storage.paths import Places, check_readable, is_database, named_path, printable, shorten
 
-MAX_FILE_BYTES = 64 * 1024 * 1024
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FLAGS = (
     os.O_RDONLY
@@ -20,11 +21,14 @@ _FLAGS = (
 )
 
 
-def read_input(text: str, places: Places) -> tuple[Path, bytes]:
+def read_input(
+    text: str, places: Places, *, may_be_made: Callable[[int], bool] = lambda _size: False
+) -> tuple[Path, bytes]:
     """The resolved path and the bytes of a picture that a caller named.
 
     Symbolic links are followed once, the rules are applied to where they lead, and the file is then opened component
-    by component without following any: a link that is swapped in meanwhile is refused, not read.
+    by component without following any: a link that is swapped in meanwhile is refused, not read. `may_be_made` says
+    whether a picture of so many bytes was made here: then it may be as large as that, and its content has to tell.
     Raises SourceNotFound, NotAllowed or RequestError.
     """
     path = named_path(text, places)
@@ -42,21 +46,27 @@ def read_input(text: str, places: Places) -> tuple[Path, bytes]:
         if not stat.S_ISREG(found.st_mode):
             kind = "folder" if stat.S_ISDIR(found.st_mode) else "pipe, socket or device"
             raise SourceNotFound(f"{printable(resolved)} is a {kind}; name an image file.")
-        if found.st_size > MAX_FILE_BYTES:
-            raise NotAllowed(
-                f"{printable(resolved)} has {found.st_size / 1e6:.0f} MB; at most {MAX_FILE_BYTES // 2**20} MiB are read. "
-                "Make it smaller first."
-            )
-        data = _read_bounded(descriptor, MAX_FILE_BYTES + 1)
+        most = MAX_FILE_BYTES
+        if most < found.st_size <= MADE_BYTES and may_be_made(found.st_size):
+            most = found.st_size
+        if found.st_size > most:
+            raise too_large(resolved, found.st_size)
+        data = _read_bounded(descriptor, most + 1)
     except OSError as error:
         raise _not_found(text, resolved, error) from error
     finally:
         os.close(descriptor)
-    if len(data) > MAX_FILE_BYTES:
-        raise NotAllowed(f"{printable(resolved)} grew beyond {MAX_FILE_BYTES // 2**20} MiB while it was read.")
+    if len(data) > most:
+        raise NotAllowed(f"{printable(resolved)} grew beyond {most // 2**20} MiB while it was read.")
     if not data:
         raise SourceNotFound(f"{printable(resolved)} is empty.")
     return resolved, data
+
+
+def too_large(path: Path, size: int) -> NotAllowed:
+    return NotAllowed(
+        f"{printable(path)} has {size / 1e6:.0f} MB; at most {MAX_FILE_BYTES // 2**20} MiB are read. Make it smaller first."
+    )
 
 
 def read_own(path: Path, places: Places) -> bytes | None:
@@ -69,7 +79,7 @@ def read_own(path: Path, places: Places) -> bytes | None:
         return None
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > 4 * MAX_FILE_BYTES:
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MADE_BYTES:
             return None
         return _read_bounded(descriptor, found.st_size + 1)
     except OSError:
