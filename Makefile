@@ -18,7 +18,7 @@ ifeq ($(wildcard $(BIN)/pytest),)
 $(shell rm -f .venv/installed-dev)
 endif
 
-.PHONY: check demo test lint types bench clean
+.PHONY: check demo test quick lint types bench clean
 
 check: lint types test
 
@@ -26,7 +26,10 @@ demo: .venv/installed
 	@$(BIN)/nanobanana demo
 
 test: .venv/installed-dev
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q --numprocesses auto --dist worksteal
+
+quick: .venv/installed-dev
+	@$(BIN)/pytest -q --numprocesses auto --dist worksteal -m 'not slow'
 
 lint: .venv/installed-dev
 	@$(BIN)/ruff check --quiet
