@@ -16,6 +16,7 @@ from nanobanana_mcp.errors import RequestError, UnsupportedOption
 from nanobanana_mcp.exact import RESOLUTIONS, covering_size
 from nanobanana_mcp.job import Job
 from nanobanana_mcp.pixels.canvas import Canvas, canvas_of_ratio, canvas_of_size, canvas_with_margins
+from nanobanana_mcp.pixels.decoding import is_flat
 from nanobanana_mcp.pixels.formats import FORMATS
 from nanobanana_mcp.pixels.patch import prepare
 from nanobanana_mcp.pixels.widening import steps_for
@@ -27,7 +28,8 @@ from nanobanana_mcp.recipes.widening import WORDS as BEYOND
 from nanobanana_mcp.recipes.widening import Extension
 from nanobanana_mcp.selector import choose
 from nanobanana_mcp.shapes import answer_pixels, nearest_ratio
-from nanobanana_mcp.sources import Source
+from nanobanana_mcp.sources import Source, check_something_is_seen
+from nanobanana_mcp.storage.paths import shorten
 from nanobanana_mcp.studio import Studio
 from nanobanana_mcp.tiers import RATIOS, AspectRatio, ImageSize, ModelSpec, ThinkingLevel
 
@@ -72,7 +74,7 @@ async def region_job(
     """Edit a part of a picture. Raises RequestError for a region that is none, and what the inputs may raise."""
     if (box is None) == (mask is None):
         raise RequestError("Say which region to edit by box or by mask, by one of them.")
-    source, original = await _exact_source(studio, wish.image)
+    source, original = await _seen(studio, wish.image)
     sources = [source]
     mask_bytes = None
     if mask is not None:
@@ -115,7 +117,7 @@ async def extension_job(
         raise RequestError("The size to extend to needs both width and height.")
     if sum(given is not None for given in (margins, aspect_ratio, size)) != 1:
         raise RequestError("Say how far to extend by one of: top/right/bottom/left, aspect_ratio, or width and height.")
-    source, original = await _exact_source(studio, wish.image)
+    source, original = await _seen(studio, wish.image)
     shape = source.record.width, source.record.height
     canvas: Canvas
     if margins is not None:
@@ -150,8 +152,14 @@ async def extension_job(
 
 
 async def cutout_job(studio: Studio, wish: Wish, *, subject: str | None) -> Job:
-    """Take a picture's background away. Raises UnsupportedOption for a format without transparency."""
-    source, original = await _exact_source(studio, wish.image)
+    """Take a picture's background away. Raises UnsupportedOption for a format without transparency, RequestError for a
+    picture of one flat colour.
+    """
+    source, original = await _seen(studio, wish.image)
+    if await asyncio.to_thread(is_flat, original):
+        raise RequestError(
+            f"{shorten(wish.image)} is one flat colour, so there is no subject to cut out; nothing was charged."
+        )
     spec = choose(wish.request(), studio.models).spec
     ratio = nearest_ratio(source.record.width, source.record.height, spec.ratios)
     wanted = wish.exact if wish.exact is not None and (wish.exact.width or wish.exact.height) else None
@@ -206,6 +214,13 @@ def _told_of_loss(plan: Plan, where: str) -> Plan:
         return plan
     told = f"The file {why}, so pixels {where} are not bit-identical in it. They are in the PNG that is kept beside it."
     return replace(plan, warnings=(*plan.warnings, told))
+
+
+async def _seen(studio: Studio, given: str) -> tuple[Source, bytes]:
+    """The picture that is to be edited, with its bytes."""
+    source, original = await _exact_source(studio, given)
+    check_something_is_seen([source])
+    return source, original
 
 
 async def _exact_source(studio: Studio, given: str) -> tuple[Source, bytes]:

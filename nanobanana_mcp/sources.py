@@ -61,6 +61,8 @@ class Source:
     """The file as it is, for work on this machine that must be exact about its pixels."""
     path: Path | None = None
     """Where it lies, when it was given by its path."""
+    invisible: bool = False
+    """Whether every pixel is transparent."""
     role: Role | None = None
     """Where it is not what its place among the inputs makes it."""
 
@@ -279,6 +281,7 @@ class Sources:
             notes=notes,
             original=data,
             path=path,
+            invisible=cleaned.invisible,
         )
 
     def _fitting(self, source: Source) -> Source:
@@ -289,6 +292,28 @@ class Sources:
         cleaned = clean(source.data, max_bytes=self._max_bytes, made=made)
         notes = tuple(f"{source.given}: {note}." for note in cleaned.notes)
         return replace(source, data=cleaned.data, mime_type=cleaned.mime_type, notes=notes)
+
+
+SMALLEST_SIDE = 8
+"""Pixels of the longer side below which a picture shows a model nothing: an icon of the smallest kind has 16."""
+
+
+def check_something_is_seen(sources: list[Source]) -> None:
+    """Raises RequestError for an input that no model could see anything in, before it is paid for."""
+    for source in sources:
+        width, height = source.record.width, source.record.height
+        if source.role == "mask" or not width:  # a Files API id that nobody looked up has no size
+            continue
+        if max(width, height) < SMALLEST_SIDE:
+            raise RequestError(
+                f"{shorten(source.given)} has {width} x {height} pixels, in which a model sees nothing; nothing was "
+                "charged. Give a larger picture."
+            )
+        if source.invisible:
+            raise RequestError(
+                f"Every pixel of {shorten(source.given)} is transparent, so a model would see nothing; nothing was "
+                "charged. Give the picture with its content, or save it without its alpha channel."
+            )
 
 
 def _renewal_note(source: Source, upload: Upload) -> str:

@@ -45,7 +45,7 @@ from nanobanana_mcp.recovery import Recovered, Recovery
 from nanobanana_mcp.replay import read_back
 from nanobanana_mcp.run import Progress, Sleep, silent
 from nanobanana_mcp.selector import choose, find_mode
-from nanobanana_mcp.sources import Source, Sources
+from nanobanana_mcp.sources import Source, Sources, check_something_is_seen
 from nanobanana_mcp.stats import Stats, collect
 from nanobanana_mcp.storage.paths import Places, shorten
 from nanobanana_mcp.storage.state import Presence
@@ -159,6 +159,7 @@ class Studio:
         check_name(request.exact, target.output_format)
         if sources is None:
             sources = [await self.sources.find(one, offline=offline) for one in given]
+        check_something_is_seen(sources)
         check_size(request.exact, shape or expected_shape(request, mode, sources), target.output_format)
         history: tuple[Turn, ...] = ()
         if request.continue_from is not None:

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Final, Literal
 
@@ -43,7 +43,7 @@ class CleanImage:
 
     `width` x `height` are pixels as they are coded, which is as a viewer shows them. An ICC profile is the only
     metadata. `sha256` is the hexadecimal digest of `data`. `notes` say in words what was
-    changed, other than metadata.
+    changed, other than metadata. `invisible` says that every pixel is transparent.
     """
 
     data: bytes
@@ -52,6 +52,7 @@ class CleanImage:
     height: int
     sha256: str
     notes: tuple[str, ...]
+    invisible: bool = False
 
 
 def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = None, made: bool = False) -> CleanImage:
@@ -75,6 +76,7 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
     bare = stripped(data, header.format)
     with DECODES:
         image = decode(bare, header)
+        invisible = is_invisible(image)
         mime_type = _type_as_it_is(header, bare)
         crowded = min(1.0, math.sqrt(MAX_PIXELS / (header.width * header.height)))
         fits = (
@@ -83,7 +85,8 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
             and (max_side is None or max(header.width, header.height) <= max_side)
         )
         if mime_type and fits and header.orientation == 1:
-            return _clean_image(bare, mime_type, (header.width, header.height), notes)
+            made_clean = _clean_image(bare, mime_type, (header.width, header.height), notes)
+            return replace(made_clean, invisible=invisible)
         scale = crowded if mime_type is None else min(crowded, math.sqrt(max_bytes / len(bare)))
         picture = upright(eight_bit(image, header), header)
         if mime_type and header.orientation != 1:
@@ -91,7 +94,16 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
         if mime_type is None:
             mime_type = _converted_type(picture, header)
             notes.append(_conversion(header, bare, mime_type))
-        return _fitted(picture, mime_type, notes, scale=scale, max_bytes=max_bytes, max_side=max_side)
+        fitted = _fitted(picture, mime_type, notes, scale=scale, max_bytes=max_bytes, max_side=max_side)
+        return replace(fitted, invisible=invisible)
+
+
+def is_invisible(image: Image.Image) -> bool:
+    """Whether every pixel of a decoded picture is wholly transparent."""
+    if image.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in image.info:
+        return False
+    alpha = image.convert("RGBA").getchannel("A") if "A" not in image.getbands() else image.getchannel("A")
+    return alpha.getextrema() == (0, 0)
 
 
 def whole_picture(header: Header) -> int:

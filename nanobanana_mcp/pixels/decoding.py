@@ -10,7 +10,7 @@ from io import BytesIO
 
 from PIL import Image, ImageCms
 
-from nanobanana_mcp.pixels.clean import decode, eight_bit, to_srgb, upright, whole_picture
+from nanobanana_mcp.pixels.clean import DECODES, decode, eight_bit, to_srgb, upright, whole_picture
 from nanobanana_mcp.pixels.header import check_bounds, read_header
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two lie just outside, as in Pillow
@@ -28,6 +28,14 @@ def decoded(data: bytes) -> Image.Image:
     whole_picture(header)
     image = upright(eight_bit(decode(data, header), header), header)
     return to_srgb(image).convert("RGB") if image.mode == "L" else image
+
+
+def is_flat(data: bytes) -> bool:
+    """Whether a picture is one colour all over, but for what JPEG does to such a one: 3 levels of 255 a channel."""
+    with DECODES:
+        image = decoded(data)
+        bounds = image.getextrema()
+    return all(highest - lowest <= 3 for lowest, highest in bounds)  # type: ignore[misc]  # RGB and RGBA have pairs
 
 
 def from_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
