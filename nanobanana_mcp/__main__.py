@@ -9,6 +9,7 @@ def main() -> None:
     """Start what the command line names. Everything heavy is imported only by the verb that needs it."""
     # FastMCP would otherwise read settings from the .env of whatever project the client has open.
     os.environ["FASTMCP_ENV_FILE"] = os.devnull
+    os.environ["FASTMCP_LOG_ENABLED"] = "false"  # its highlighter takes minutes over a long line; serving has its own
     os.environ.setdefault("PY_KEY_VALUE_DISABLE_BEARTYPE", "true")  # 40 ms at the first list of tools
     if len(sys.argv) > 1:
         from nanobanana_mcp.commands import run

@@ -17,7 +17,7 @@ from nanobanana_mcp.domain import Backend, ImageRecord, Operation, Upload, count
 from nanobanana_mcp.errors import RequestError, SetupError
 from nanobanana_mcp.library.pictures import KeptFile, Library
 from nanobanana_mcp.model import ImageModel
-from nanobanana_mcp.storage.paths import Places, is_text, printable
+from nanobanana_mcp.storage.paths import Places, is_text, printable, shorten
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.state import tidying, write_record
 from nanobanana_mcp.storage.writing import drop_name, free_name, is_same_file, move_new
@@ -280,7 +280,7 @@ class Maintenance:
         found = [record for page in self._library.in_trash() for record in page]
         unknown = set(image_ids) - {record.id for record in found}
         if unknown:
-            raise RequestError(f"Not in the trash: {', '.join(sorted(unknown))}.")
+            raise RequestError(f"Not in the trash: {shorten(', '.join(sorted(unknown)), 1000)[1:-1]}.")
         promised: set[Path] = set()
         loose = _Loose(lambda: untracked_files(self._library, self._places), self._places)
         for record in found:

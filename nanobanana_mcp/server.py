@@ -12,9 +12,11 @@ from fastmcp.exceptions import ToolError
 from fastmcp.server.middleware import Middleware, MiddlewareContext
 from fastmcp.tools import Tool
 from fastmcp.utilities.versions import VersionSpec
+from mcp.server.stdio import stdio_server
 
 from nanobanana_mcp import __version__
 from nanobanana_mcp.errors import SetupError
+from nanobanana_mcp.lines import Ear, Mouth
 from nanobanana_mcp.settings import Settings, load_settings, project_folder
 from nanobanana_mcp.tools import edit, generate, resources, upkeep
 from nanobanana_mcp.tools.gate import Gate
@@ -34,6 +36,12 @@ class Server(FastMCP):
     """FastMCP whose tools are the same in every session. To look for rules that a session has of its own, it imports 450
     modules at the first list of tools, or at the first call.
     """
+
+    async def run_on(self, ear: Ear, mouth: Mouth) -> None:
+        """Serve over a pair of pipes until the client closes its own; run_async() has no place for them."""
+        pipes: tuple[Any, Any] = (ear, mouth)  # of an AsyncFile it uses what these have
+        async with self._lifespan_manager(), stdio_server(*pipes) as (read, write):
+            await self._mcp_server.run(read, write, self._mcp_server.create_initialization_options())
 
     async def list_tools(self, *, run_middleware: bool = True) -> Sequence[Tool]:
         return await (super().list_tools() if run_middleware else self.local_provider.list_tools())
@@ -83,7 +91,7 @@ class Threshold(Middleware):
         return await (call_next(context) if self._gate is None else self._gate(context, call_next))
 
 
-def build_server(settings: Settings | Standing, opening: Opening | None = None) -> FastMCP:
+def build_server(settings: Settings | Standing, opening: Opening | None = None) -> Server:
     """A server that is ready to run. `opening` makes the studio; by default it is made from the settings."""
     standing = settings if isinstance(settings, Standing) else Standing(settings)
     opening = opening or Opening(standing.open)

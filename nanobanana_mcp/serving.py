@@ -8,16 +8,21 @@ import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import BinaryIO
 
 import anyio
-from fastmcp import FastMCP
 
 from nanobanana_mcp.errors import SetupError
-from nanobanana_mcp.server import Standing, build_server
+from nanobanana_mcp.lines import Ear, Mouth
+from nanobanana_mcp.server import Server, Standing, build_server
 from nanobanana_mcp.settings import load_settings, misspelt
-from nanobanana_mcp.tools.session import Opening
+from nanobanana_mcp.storage.paths import printable
+from nanobanana_mcp.tools.session import OnTheirWay, Opening, on_their_way
 
 logger = logging.getLogger(__name__)
+
+LONGEST, MOST_LINES = 400, 60
+"""Of a line and of a record in the log."""
 
 THREADS = 24
 """Python's own choice, six on two processors, is taken up by as many pictures waiting for their disk."""
@@ -30,7 +35,7 @@ _M_ARENA_MAX = -8
 def serve(wire: int) -> int:
     """Serve until the client closes stdin or sends a signal, with wrong settings, too: then each call says what is wrong.
 
-    `wire` is the descriptor of the real stdout, which is put back only now.
+    `wire` is the descriptor of the real stdout; what anything prints goes to stderr.
     """
     try:
         settings, warnings = load_settings(), misspelt()
@@ -38,16 +43,16 @@ def serve(wire: int) -> int:
         settings, warnings = None, [str(error)]
     level = settings.log_level if settings is not None else "WARNING"
     one_heap()
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Bounded("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     logging.getLogger("fastmcp").setLevel(level)
     for warning in warnings:
         logger.warning("%s", warning)
     standing = Standing(settings)
     opening = Opening(standing.open, waiting=settings.state_dir / "spool" if settings is not None else None)
     server = build_server(standing, opening)
-    os.dup2(wire, 1)
-    os.close(wire)
-    anyio.run(_run, server, opening)
+    anyio.run(_run, server, opening, wire)
     return 0
 
 
@@ -59,15 +64,38 @@ def one_heap() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
-async def _run(server: FastMCP, opening: Opening) -> None:
+class Bounded(logging.Formatter):
+    """What came from outside stands in a log as a few printable lines, however long it is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).splitlines()
+        kept = lines if len(lines) <= MOST_LINES else [lines[0], "...", *lines[2 - MOST_LINES :]]
+        return "\n".join(printable(line if len(line) <= LONGEST else f"{line[:LONGEST]}...") for line in kept)
+
+
+async def _run(server: Server, opening: Opening, wire: int) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     async with anyio.create_task_group() as tasks:
         if os.name == "posix":
             tasks.start_soon(_leave_on_signal, opening)
-        await server.run_async("stdio", show_banner=False)
+        waiting: OnTheirWay = {}
+        on_their_way.set(waiting)
+        mouth = Mouth(os.fdopen(wire, "wb"), waiting)
+        try:
+            await server.run_on(Ear(_own_stdin(), mouth), mouth)
+        except* OSError as group:
+            logger.warning("The client went without reading what was for it (%s).", group.exceptions[0])
         await opening.close()
-        sys.stdout.flush()
         os._exit(0)  # worker threads that still decode or read would hold the exit up
+
+
+def _own_stdin() -> BinaryIO:
+    """The client's pipe; whatever else reads stdin finds it empty."""
+    own = os.fdopen(os.dup(0), "rb")
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    return own
 
 
 async def _leave_on_signal(opening: Opening) -> None:

@@ -328,7 +328,7 @@ class Studio:
         """The bytes and mime type of a kept picture or its thumbnail, for reading as a resource."""
         record = await asyncio.to_thread(self.library.get, image_id)
         if record is None:
-            raise SourceNotFound(f"The library has no picture {image_id}.")
+            raise SourceNotFound(f"The library has no picture {shorten(image_id)[1:-1]}.")
         if not thumbnail:
             return await asyncio.to_thread(stored_bytes, record, self.places), record.mime_type
         found = await asyncio.to_thread(make_previews, [record], THUMBNAIL_PX, self.places)

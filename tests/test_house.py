@@ -41,6 +41,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("doors: what is said", ("answers",)),
     ("doors", ("reports",)),
     ("doors: the tools", ("tools",)),
+    ("doors: the pipes to a client", ("lines",)),
     ("doors: the server", ("server",)),
     ("doors: how it is served", ("serving",)),
     ("doors: the demo", ("tour", "snapshot")),
@@ -72,13 +73,13 @@ INSIDE: dict[str, tuple[str, ...]] = {
 DOORS_OF: dict[str, tuple[str, ...]] = {
     # Each foreign library, and the modules that may know it.
     "alembic": ("library",),
-    "anyio": ("tools", "serving", "demo"),
+    "anyio": ("tools", "lines", "serving", "demo"),
     "dotenv": ("settings",),
     "fastmcp": ("tools", "server", "serving", "demo", "tour"),
     "filelock": ("library", "storage"),
     "google": ("gemini",),
     "httpx2": ("gemini", "emulator", "opening"),
-    "mcp": ("tools", "server", "serving", "demo", "tour"),
+    "mcp": ("tools", "lines", "server", "serving", "demo", "tour"),
     "numpy": ("pixels", "emulator", "snapshot"),
     "PIL": ("pixels", "emulator", "snapshot"),
     "pillow_heif": ("pixels",),

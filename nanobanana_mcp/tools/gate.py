@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastmcp.exceptions import ToolError, ValidationError
+from fastmcp.exceptions import PromptError, ResourceError, ToolError, ValidationError
 from fastmcp.server.middleware import Middleware, MiddlewareContext
 from fastmcp.tools import ToolResult
 from mcp.types import TextContent
 from pydantic import ValidationError as PydanticError
 
+from nanobanana_mcp.domain import is_image_id
 from nanobanana_mcp.errors import PolicyError, PolicyViolation, StudioError
 from nanobanana_mcp.storage.paths import shorten
 from nanobanana_mcp.tools.arguments import kind, name_inputs, plain
@@ -158,7 +159,24 @@ class Gate(Middleware):
             return tools  # each call says what is wrong with it
         return tools if policy is None else [tool for tool in tools if not policy.hidden(tool.name)]
 
+    async def on_read_resource(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
+        uri = str(context.message.uri)
+        if not (uri.startswith("image://") and is_image_id(uri[len("image://") :].removesuffix("/thumbnail"))):
+            raise ResourceError(
+                f"{shorten(uri)} is not found: there are image://img_... and image://img_.../thumbnail.",
+                log_level=logging.DEBUG,
+            )
+        return await call_next(context)
+
+    async def on_get_prompt(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
+        raise PromptError(f"{shorten(context.message.name)} is not found: there are no prompts here.")
+
     async def on_call_tool(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
+        if context.message.name not in TOOLS:
+            raise ToolError(
+                f"{shorten(context.message.name)} is no tool here: there are {', '.join(sorted(TOOLS))}.",
+                log_level=logging.DEBUG,
+            )
         judging: Judging | None = None
         try:
             context, notes = await self._plainly(context)

@@ -35,7 +35,7 @@ from nanobanana_mcp.tiers import AspectRatio, ThinkingLevel
 from nanobanana_mcp.tools.clients import result
 from nanobanana_mcp.tools.gate import judge_again
 from nanobanana_mcp.tools.schemas import offer
-from nanobanana_mcp.tools.session import Opening, progress_to, request_key
+from nanobanana_mcp.tools.session import Opening, delivered, progress_to, request_key
 
 if TYPE_CHECKING:
     from nanobanana_mcp.domain import ImageRecord
@@ -266,11 +266,11 @@ async def answer(
 
 
 async def present(context: Context, studio: "Studio", created: Created, settings: Settings) -> ToolResult:
-    """An answer: text, previews, links to the full pictures, and the same facts as structure. It counts as delivered."""
+    """An answer: text, previews, links to the full pictures, and the same facts as structure."""
     from nanobanana_mcp.answers import created_structure, created_text
 
     shown = await pictures(studio, [image.record for image in created.images], settings)
-    await studio.delivered(created.request_id)
+    await delivered(context, studio, created.request_id)
     return result(context, settings, created_text(created), created_structure(created), shown)
 
 

@@ -1,5 +1,7 @@
 """image://{id}: the full pictures and their thumbnails, for clients that read resources."""
 
+import logging
+
 from fastmcp import FastMCP
 from fastmcp.exceptions import ResourceError
 from fastmcp.resources import ResourceContent, ResourceResult
@@ -27,5 +29,5 @@ async def _read(opening: Opening, image_id: str, *, thumbnail: bool) -> Resource
     try:
         data, mime_type = await (await opening.studio()).picture(image_id, thumbnail=thumbnail)
     except StudioError as error:
-        raise ResourceError(str(error)) from error
+        raise ResourceError(str(error), log_level=logging.DEBUG) from error
     return ResourceResult(contents=[ResourceContent(data, mime_type=mime_type)])

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+
+OnTheirWay = dict[str, Callable[[], Awaitable[None]]]
+"""What is to be noted once the answer to a request is with the client, by the request's JSON-RPC id."""
+
+on_their_way: ContextVar[OnTheirWay | None] = ContextVar("on_their_way", default=None)
+"""Set where a transport tells what it has taken; without one an answer counts as delivered when it is made."""
 
 WARM_UP_S = 0.05
 RECOVER_S = 10.0
@@ -103,6 +111,17 @@ def progress_to(context: Context) -> Callable[[float, float, str], Awaitable[Non
             gone = True
 
     return report
+
+
+async def delivered(context: Context, studio: "Studio", request_id: str) -> None:
+    """Note that this answer is with its client, when the transport has taken it: a client that stopped reading and died
+    has none, and asks again for nothing.
+    """
+    waiting, request = on_their_way.get(), context.request_context
+    if waiting is None or request is None:
+        await studio.delivered(request_id)
+    else:
+        waiting[str(request.request_id)] = partial(studio.delivered, request_id)
 
 
 def request_key(context: Context, explicit: str | None) -> str | None:

@@ -121,10 +121,13 @@ class Server:
         """Whether anybody who lists the processes can read the key."""
         return KEY.encode() in Path(f"/proc/{self.process.pid}/cmdline").read_bytes()
 
-    def _write(self, message: dict[str, Any]) -> None:
+    def write_line(self, line: bytes) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.write(line + b"\n")
         self.process.stdin.flush()
+
+    def _write(self, message: dict[str, Any]) -> None:
+        self.write_line(json.dumps(message).encode())
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
