@@ -3,11 +3,13 @@
 import errno
 import ntpath
 import os
+import re
 import stat
 import threading
 import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,14 @@ def test_the_words_of_a_prompt_alone_are_a_good_name_or_nothing(prompt: str) -> 
 def test_a_name_is_for_people() -> None:
     name = picture_stem("A fat, happy Bär -- 4K!", "img_0123456789abcdef", NOON)
     assert name.endswith("_a-fat-happy-bär-4k_abcdef")
-    assert name.startswith("2026-11-2")
+    assert re.match(r"2026-11-\d\d_\d{6}_", name)
+
+
+def test_names_of_one_day_sort_by_age() -> None:
+    made = [NOON + timedelta(minutes=minutes) for minutes in (0, 1, 90)]
+    prompts = ["zebra", "ant", "moth"]
+    names = [picture_stem(prompt, "img_0123456789abcdef", at) for prompt, at in zip(prompts, made, strict=True)]
+    assert names == sorted(names)
 
 
 # Where pictures may go

@@ -294,9 +294,9 @@ def _hidden_part(path: Path, places: Places, *more: Path) -> str | None:
 
 
 def picture_stem(prompt: str, image_id: str, at: datetime) -> str:
-    """A name for people: the local date, a few words of the prompt, the end of the id."""
+    """A name for people that sorts by age: the local date and time, a few words of the prompt, the end of the id."""
     words = slug(prompt)
-    day = _local(at).strftime("%Y-%m-%d")
+    day = _local(at).strftime("%Y-%m-%d_%H%M%S")
     return "_".join(part for part in (day, words, image_id[-6:]) if part)
 
 
