@@ -124,8 +124,8 @@ class Maintenance:
 
     def _old_pictures(self, survey: _Survey, max_age_hours: float, keep_count: int) -> None:
         limit = now() - timedelta(hours=max_age_hours)
-        newest = self._library.newest_ids(keep_count)
-        staying_sources = self._library.sources_of(limit, keep_count)
+        newest = self._library.newest_ids(keep_count, str(self._places.output))
+        staying_sources = self._library.sources_of(limit, keep_count, str(self._places.output))
         folders: dict[str, str | None] = {}
         for file in self._library.files():
             if file.made_at > limit.timestamp() or file.id in newest:
@@ -317,7 +317,7 @@ class Maintenance:
         total = sum(file.bytes for file in files)
         ours = sum(1 for file in files if file.name.startswith("files/nb"))
         survey.findings.append(
-            f"The Files API holds {len(files)} files with {total / 1e6:.1f} MB, {100 * total / QUOTA_BYTES:.2f} % of "
+            f"The Files API holds {counted(len(files), 'file')} with {total / 1e6:.1f} MB, {100 * total / QUOTA_BYTES:.2f} % of "
             f"20 GB; {ours} of them were uploaded by this studio. Each is deleted by Google after 48 hours."
         )
 

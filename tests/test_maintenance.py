@@ -47,6 +47,16 @@ def _deeds(report: Report) -> list[tuple[str, str, str | None, str | None]]:
     return [(deed.kind, deed.subject, deed.path, deed.target) for deed in report.deeds]
 
 
+async def test_icons_and_pictures_elsewhere_take_no_place_of_the_pictures_that_are_kept(studio: Studio) -> None:
+    pictures = [_old(studio, f"{day}.png", days=day, origin="generated") for day in (40, 41, 42)]
+    for number in range(6):
+        _old(studio, f"icons/{number}.png", days=30, origin="derived")
+    hang(studio.library, studio.places.output.parent / "elsewhere" / "x.png", days_old=20, origin="generated")
+    moved = {deed.subject for deed in (await _clean(studio, dry_run=True, keep=2)).deeds}
+    assert moved.isdisjoint(picture.id for picture in pictures[:2]) and pictures[2].id in moved
+    assert [record.origin for record in (await studio.stats(9)).recent] == ["generated"] * 4
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_the_users_own_photos_in_the_output_folder_are_untouched(operation: Operation, studio: Studio) -> None:
     own = holiday(studio.places.output)
@@ -137,7 +147,7 @@ async def test_the_newest_stay_however_old_they_are(studio: Studio) -> None:
 
 
 async def test_more_may_be_kept_than_a_statement_can_name(studio: Studio) -> None:
-    studio.library.add(record(path=None))
+    studio.library.add(record(path=str(studio.places.output / "many.png")))
     with studio.library.database.write() as connection:
         others = ", ".join(column.name for column in images.columns if column.name != "id")
         connection.exec_driver_sql(

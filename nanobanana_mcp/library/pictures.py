@@ -1,5 +1,6 @@
 """The library: pictures, what each was made from, and their stays in the Files API."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -33,7 +34,7 @@ _MANY = 30_000
 _ADD_IMAGE, _ADD_SOURCES = insert(images), insert(image_sources)
 _COLUMNS = tuple(column.name for column in images.columns)
 _ON_DISK = and_(images.c.origin != "imported", images.c.path.is_not(None), images.c.trash_path.is_(None))
-_SHOWN = images.c.origin.not_in(("imported", "part"))
+_MADE = images.c.origin.in_(("generated", "edited"))
 _OURS_FIRST = (images.c.origin == "imported", images.c.created_at)
 
 
@@ -117,9 +118,9 @@ class Library:
             return record[0], found
 
     def recent(self, count: int, backend: Backend) -> list[ImageRecord]:
-        """The newest pictures that one backend made for us."""
+        """The newest pictures that one backend drew or edited for us; files derived from pictures are not counted."""
         mine = or_(images.c.backend == backend, images.c.backend.is_(None))
-        query = select(images).where(_SHOWN, mine).order_by(images.c.created_at.desc()).limit(count)
+        query = select(images).where(_MADE, mine).order_by(images.c.created_at.desc()).limit(count)
         with self.database.read() as connection:
             rows = connection.execute(query).all()
             return _records(connection, rows)
@@ -159,17 +160,23 @@ class Library:
         with self.database.read() as connection:
             return connection.execute(select(images.c.id).where(_ON_DISK).limit(1)).first() is not None
 
-    def newest_ids(self, count: int) -> set[str]:
-        """Of the newest pictures that any backend made for us."""
+    def newest_ids(self, count: int, folder: str) -> set[str]:
+        """Of the newest pictures in a folder that any backend drew or edited for us, and of the files derived from them."""
+        newest = _newest(count, folder)
+        derived = (
+            select(images.c.id)
+            .join(image_sources, images.c.id == image_sources.c.image_id)
+            .where(images.c.origin == "derived", image_sources.c.parent_id.in_(newest))
+        )
         with self.database.read() as connection:
-            return set(connection.execute(_newest(count)).scalars())
+            return {*connection.execute(newest).scalars(), *connection.execute(derived).scalars()}
 
-    def sources_of(self, made_after: datetime, newest: int) -> set[str]:
+    def sources_of(self, made_after: datetime, newest: int, folder: str) -> set[str]:
         """Ids of what the pictures on the disk were made from that are newer than a date, or among the newest."""
         query = (
             select(image_sources.c.parent_id)
             .join(images, images.c.id == image_sources.c.image_id)
-            .where(_ON_DISK, or_(images.c.created_at > made_after, images.c.id.in_(_newest(newest))))
+            .where(_ON_DISK, or_(images.c.created_at > made_after, images.c.id.in_(_newest(newest, folder))))
             .distinct()
         )
         with self.database.read() as connection:
@@ -358,8 +365,9 @@ def insert_image(connection: Connection, record: ImageRecord) -> None:
         count_picture(connection, record, pictures=1 if record.origin in ("generated", "edited") else 0)
 
 
-def _newest(count: int) -> Select[str]:
-    return select(images.c.id).where(_SHOWN).order_by(images.c.created_at.desc()).limit(count)
+def _newest(count: int, folder: str) -> Select[str]:
+    inside = func.substr(images.c.path, 1, len(folder) + 1) == folder + os.sep
+    return select(images.c.id).where(_MADE, _ON_DISK, inside).order_by(images.c.created_at.desc()).limit(count)
 
 
 def _records(connection: Connection, rows: Sequence[Row[Any]]) -> list[ImageRecord]:
