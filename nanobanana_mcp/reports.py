@@ -87,7 +87,7 @@ def stats_text(stats: Stats) -> str:
         *(f"{name}: {_line(total)}" for name, total in [*stats.by_tier.items(), *stats.by_mode.items()]),
         *(f"{day}: {_line(total)}" for day, total in list(stats.by_day.items())[:7]),
         _limits_line(stats),
-        f"In the Files API: {stats.live_uploads} live uploads, {megabytes(stats.live_upload_bytes)} MB.",
+        f"In the Files API: {counted(stats.live_uploads, 'live upload')}, {megabytes(stats.live_upload_bytes)} MB.",
     ]
     if stats.forgotten:
         lines.append(
@@ -126,7 +126,7 @@ def _limits_line(stats: Stats) -> str:
         most = f"at most ${limit:.2f}" if limit is not None else "no limit"
         told.append(f"{most} {when}" if spent is None else f"${spent:.2f} {when} ({most})")
     calls = f"at most {limits.calls_per_minute}" if limits.calls_per_minute is not None else "no limit"
-    told.append(f"{stats.minute_calls} calls in the last minute ({calls})")
+    told.append(f"{counted(stats.minute_calls, 'call')} in the last minute ({calls})")
     return f"Spent or reserved, and the limits: {', '.join(told)}."
 
 

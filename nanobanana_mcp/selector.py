@@ -117,7 +117,7 @@ def _weigh(request: ImageRequest) -> tuple[TierName, str]:
         return "flash", f"flash, for speed: {', '.join(speed)}" + (
             f" (against {', '.join(quality)})" if quality else ""
         )
-    return "flash", "flash, the usual choice: nothing asked for more"
+    return "flash", "flash, the usual choice"
 
 
 def _able(request: ImageRequest, models: Mapping[TierName, ModelSpec]) -> list[TierName]:

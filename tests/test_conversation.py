@@ -16,6 +16,7 @@ from fastmcp.exceptions import ToolError
 from nanobanana_mcp import conversation
 from nanobanana_mcp.emulator import signatures
 from nanobanana_mcp.emulator.app import Emulator
+from nanobanana_mcp.emulator.control import HttpError
 from nanobanana_mcp.gemini.client import Gemini
 from nanobanana_mcp.studio import Studio
 from tests.scenes import photo
@@ -119,6 +120,15 @@ async def test_a_signature_that_gemini_does_not_take_means_beginning_afresh_and_
         assert _images(_last(other)[0]) == [first["sha256"]]
         assert len(other.drawn) == 2 and len(other.emulator.charges) == 1
         assert second["cost_usd"] == pytest.approx(charged(other), abs=1e-5)
+
+
+async def test_a_signature_that_google_calls_corrupted_means_beginning_afresh_and_one_charge(
+    emulated: Emulated,
+) -> None:
+    first = await _said(emulated, "a heron")
+    emulated.emulator.control.queue.append(HttpError(400, "INVALID_ARGUMENT", "Corrupted thought signature."))
+    second = await _said(emulated, "at night", continue_from=first["id"])
+    assert _began_afresh(second, emulated) and len(emulated.emulator.charges) == 2
 
 
 async def test_after_an_expired_signature_the_conversation_goes_on_from_the_fresh_turn(emulated: Emulated) -> None:

@@ -72,12 +72,24 @@ async def test_what_cannot_have_been_charged_is_tried_again_and_said(
         (HttpError(code=429, status="RESOURCE_EXHAUSTED"), 1, "rate limit"),
         (HttpError(code=429, status="RESOURCE_EXHAUSTED", details="retry_info", retry_delay_s=3600), 1, "3600 s"),
         (HttpError(code=429, status="RESOURCE_EXHAUSTED", details="quota_zero"), 1, "no quota"),
+        (HttpError(429, "RESOURCE_EXHAUSTED", "Your free tier allows 0 images a day."), 1, "no quota"),
+        (HttpError(429, "RESOURCE_EXHAUSTED", "Quota exceeded, limit: 10 images"), 1, "rate limit"),
         (HttpError(code=429, status="RESOURCE_EXHAUSTED", details="quota_day"), 1, "day's quota"),
         (BUSY, 3, "overloaded"),
         (HttpError(code=400, status="INVALID_ARGUMENT"), 1, "rejected"),
         (HttpError(code=403, status="PERMISSION_DENIED"), 1, "key may not"),
     ],
-    ids=["429 alone", "429 for an hour", "no quota", "quota of the day", "overloaded for good", "400", "403"],
+    ids=[
+        "429 alone",
+        "429 for an hour",
+        "no quota",
+        "0 images",
+        "10 images",
+        "quota of the day",
+        "overloaded for good",
+        "400",
+        "403",
+    ],
 )
 async def test_retries_are_bounded_and_only_where_waiting_helps(
     emulated: Emulated, fault: Behaviour, asked: int, why: str

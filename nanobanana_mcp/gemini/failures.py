@@ -28,6 +28,9 @@ _UNSENT = (
     httpx2.ProxyError,  # it refused the tunnel, and a request goes through nothing else
     httpx2.UnsupportedProtocol,
 )
+_SIGNATURE = re.compile(r"thought[ _]?signature", re.IGNORECASE)
+_NO_QUOTA = re.compile(r"\blimit: 0(?![\d.])|\b0 images\b")
+_PAGE = re.compile(r"\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
 _KEYLIKE = re.compile(r"AIza[0-9A-Za-z_-]{10,}|(?<=key=)[^&\s\"']+|Bearer\s+\S+")
 
 
@@ -80,8 +83,10 @@ def translate(
 
 
 def cleaned(text: object, key: str | None) -> str:
-    """Words from outside without the key, short and on one line."""
+    """Words from outside without the key, short and on one line; a gateway's page is named and not quoted."""
     words = str(text or "")
+    if _PAGE.match(words):
+        return "It sent a web page in place of an answer, as gateways and proxies do."
     if key:
         words = words.replace(key, "[key]")
     return quoted("Gemini says", _KEYLIKE.sub("[key]", words))
@@ -96,7 +101,7 @@ def _from_status(
         return SetupError(f"Gemini does not accept the key. Check {key_variable}. {said}")
     if code == 400 and error.status == "FAILED_PRECONDITION":
         return SetupError(f"Gemini is not available to this account: its region or billing is at fault. {said}")
-    if code == 400 and "thought_signature" in str(error.message):
+    if code == 400 and _SIGNATURE.search(str(error.message)):
         return HistoryRejected(f"Gemini does not take the conversation's history. {said}")
     if code == 400:
         return RequestError(f"Gemini rejected the request. {said}")
@@ -150,7 +155,7 @@ def _model_gone(model_id: str | None, setting: str, said: str) -> StudioError:
 def _rate_limited(error: genai.APIError, said: str) -> RateLimited:
     details = _details(error.details)
     violations = [v for d in details for v in d.get("violations", []) if isinstance(v, dict)]
-    if any(v.get("quotaValue") == "0" for v in violations):
+    if any(v.get("quotaValue") == "0" for v in violations) or _NO_QUOTA.search(str(error.message)):
         return RateLimited(
             "The account has no quota for this model (limit 0): image models have no free tier. Turn on billing for "
             f"the project; waiting will not help. {said}",
