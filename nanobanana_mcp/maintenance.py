@@ -124,7 +124,7 @@ class Maintenance:
 
     def _old_pictures(self, survey: _Survey, max_age_hours: float, keep_count: int) -> None:
         limit = now() - timedelta(hours=max_age_hours)
-        newest = self._library.newest_ids(keep_count, str(self._places.output))
+        newest = self._library.staying_ids(keep_count, str(self._places.output))
         staying_sources = self._library.sources_of(limit, keep_count, str(self._places.output))
         folders: dict[str, str | None] = {}
         for file in self._library.files():

@@ -34,6 +34,7 @@ _MANY = 30_000
 _ADD_IMAGE, _ADD_SOURCES = insert(images), insert(image_sources)
 _COLUMNS = tuple(column.name for column in images.columns)
 _ON_DISK = and_(images.c.origin != "imported", images.c.path.is_not(None), images.c.trash_path.is_(None))
+_SHOWN = images.c.origin.not_in(("imported", "part"))
 _MADE = images.c.origin.in_(("generated", "edited"))
 _OURS_FIRST = (images.c.origin == "imported", images.c.created_at)
 
@@ -160,7 +161,13 @@ class Library:
         with self.database.read() as connection:
             return connection.execute(select(images.c.id).where(_ON_DISK).limit(1)).first() is not None
 
-    def newest_ids(self, count: int, folder: str) -> set[str]:
+    def newest_ids(self, count: int) -> set[str]:
+        """Of the newest pictures that any backend made for us, derived files among them."""
+        query = select(images.c.id).where(_SHOWN).order_by(images.c.created_at.desc()).limit(count)
+        with self.database.read() as connection:
+            return set(connection.execute(query).scalars())
+
+    def staying_ids(self, count: int, folder: str) -> set[str]:
         """Of the newest pictures in a folder that any backend drew or edited for us, and of the files derived from them."""
         newest = _newest(count, folder)
         derived = (
