@@ -18,7 +18,7 @@ ifeq ($(wildcard $(BIN)/pytest),)
 $(shell rm -f .venv/installed-dev)
 endif
 
-.PHONY: check demo test quick lint types bench clean
+.PHONY: check demo test quick lint types storm bench clean
 
 check: lint types test
 
@@ -37,6 +37,9 @@ lint: .venv/installed-dev
 
 types: .venv/installed-dev
 	@$(BIN)/mypy
+
+storm: .venv/installed-dev
+	@PYTHONPATH=tests:. $(BIN)/python -m faults.storm $(STORM)
 
 bench: .venv/installed-dev
 	@$(BIN)/python -m benchmarks $(BENCH)

@@ -65,8 +65,12 @@ def _ledger_agrees(world: World, charges: int) -> None:
     assert {state for state, _, _ in calls} <= set(SETTLED), f"calls were left open: {calls}"
     kept = [image_id for state, _, image_id in calls if state in KEPT]
     assert len(set(kept)) == len(kept), "one picture for two calls"
-    pictures = {image_id for (image_id,) in world.rows("SELECT id FROM images WHERE origin <> 'imported'")}
-    assert pictures == set(kept), "a picture without its call, or a call without its picture"
+    pictures = {
+        image_id for (image_id,) in world.rows("SELECT id FROM images WHERE origin NOT IN ('imported', 'derived')")
+    }
+    without_call, without_picture = sorted(pictures - set(kept)), sorted(set(kept) - pictures)
+    assert not without_call, f"pictures without their call: {without_call}"
+    assert not without_picture, f"calls without their picture: {without_picture}"
     paid = sum(state in KEPT or (state == "failed" and bool(cost)) for state, cost, _ in calls)
     unknown = sum(state == "unknown" for state, _, _ in calls)
     assert paid <= charges <= paid + unknown, f"{charges} charges, {paid} in the ledger and {unknown} unknown"
