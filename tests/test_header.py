@@ -144,11 +144,11 @@ def test_the_first_heic_that_a_process_meets_is_read(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_heic_without_the_extra_is_refused_with_two_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heic_without_its_decoder_is_refused_with_two_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     data = saved(Image.new("RGB", (40, 30), "red"), "HEIF")
     monkeypatch.setattr(formats, "heic_is_readable", lambda: False)
     message = refusal(data)
-    assert "nanobanana-studio[heic]" in message
+    assert "pillow-heif" in message
     assert "Convert" in message
 
 

@@ -51,3 +51,7 @@ def test_nothing_of_ours_tells_anybody_to_install_the_strangers_distribution() -
     said = [(path.name, found.group()) for path in texts for found in installs.finditer(path.read_text("utf-8"))]
     assert said == []
     assert installs.search("uvx nanobanana-mcp") and installs.search("pip install -U nanobanana-mcp[heic]")
+
+
+def test_the_photographs_of_an_iphone_need_no_extra() -> None:
+    assert any(requirement.name == "pillow-heif" for requirement in map(Requirement, PROJECT["dependencies"]))

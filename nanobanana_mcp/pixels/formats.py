@@ -89,7 +89,7 @@ def format_of(data: bytes) -> Format:
 
 @cache
 def heic_is_readable() -> bool:
-    """Whether the extra is installed, which is made known to Pillow."""
+    """Whether its decoder loads here, a compiled library, which is made known to Pillow."""
     try:
         import pillow_heif  # 8 ms that only HEIC pictures pay
     except ImportError:
@@ -111,8 +111,8 @@ def _format_of_boxes(data: bytes) -> Format:
         raise NotAnImage(f"This is a video (MP4 or MOV), not a picture. {_FRAME}")
     if not heic_is_readable():
         raise NotAnImage(
-            "This is a HEIC picture, which is not read without an extra. Convert it to JPEG or PNG and pass that, "
-            "or have the operator install nanobanana-studio[heic]."
+            "This is a HEIC picture, and its decoder, the package pillow-heif, does not load here. Convert it to JPEG or "
+            "PNG and pass that, or have the server's packages installed anew."
         )
     return "heic"
 
