@@ -23,6 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+from rooms import tree
+from scenes import as_bytes, cutout, photo
+
 from faults.checker import check
 from faults.processes import Server, recovered
 from faults.world import World, world
@@ -37,13 +42,22 @@ SHUTDOWN = 0x8004587D
 WITHOUT_FLUSH = 2
 """EXT4_GOING_FLAGS_NOLOGFLUSH: neither data nor the journal reach the disk any more."""
 
-THEMES: tuple[tuple[str, Behaviour | None], ...] = (
-    ("draw", None),
-    ("region", Edit()),
-    ("extend", Edit(where=(0.0, 0.0, 0.0, 0.0))),
-    ("cutout", Plate()),
-    ("tidy", None),
-)
+SIZE = (480, 360)
+
+
+def subject() -> Image.Image:
+    """Something to cut out, with its alpha."""
+    alpha, colour = cutout(*SIZE, seed=1)
+    return Image.fromarray(np.dstack([np.clip(colour, 0, 255), alpha * 255]).round().astype(np.uint8))
+
+
+THEMES: dict[str, Behaviour | None] = {
+    "draw": None,
+    "region": Edit(),
+    "extend": Edit(shift=(0.01, -0.01), where=(0.9, 0.9, 1.0, 1.0)),
+    "cutout": Plate(subject=as_bytes(subject())),
+    "tidy": None,
+}
 
 
 @dataclass(kw_only=True)
@@ -68,6 +82,11 @@ class Storm:
         self._longest_s = longest_s
         self._uses = itertools.count(1)
         self._again: list[tuple[str, str, dict[str, Any]]] = []
+        self._scene = world.project / "scene.jpg"
+        scene, cut = photo(*SIZE, seed=9), subject()
+        scene.paste(cut, mask=cut)
+        scene.save(self._scene, quality=92)
+        world.users = tree(world.project)
         world.emulator.control.latency_s = 0.05
 
     def kills(self, wanted: int) -> int:
@@ -84,8 +103,9 @@ class Storm:
 
     def round(self, strike: Callable[[], None] = lambda: None) -> int:
         """Start servers, give them work, strike (by default only kill them); how many were killed."""
-        theme, behaviour = self._chance.choice(THEMES)
-        self.world.emulator.control.standing = behaviour
+        theme = self._chance.choice(list(THEMES))
+        control = self.world.emulator.control
+        control.standing, control.cheap = THEMES[theme], theme in ("draw", "tidy")
         servers = [Server(self.world, **FREE) for _ in range(AT_ONCE)]
         try:
             for server in servers:
@@ -127,15 +147,15 @@ class Storm:
 
     def _work(self, theme: str) -> tuple[str, dict[str, Any], int]:
         """A tool, its arguments, and how many calls to the model it may make."""
-        chance, photo, prompt = self._chance, str(self.world.project / "holiday.jpg"), f"banana {next(self._uses)}"
-        picture = chance.choice([photo, *self._some_ids()])
+        chance, scene, prompt = self._chance, str(self._scene), f"banana {next(self._uses)}"
+        picture = chance.choice([scene, *self._some_ids()])
         match theme:
             case "region":
                 return "edit_region", {"image": picture, "instruction": prompt, "box": [0.2, 0.2, 0.8, 0.8]}, 2
             case "extend":
-                return "extend_image", {"image": photo, "left": 120, "right": 60}, 4
+                return "extend_image", {"image": scene, "left": 120, "right": 60}, 4
             case "cutout":
-                return "remove_background", {"image": photo}, 3
+                return "remove_background", {"image": scene}, 3
             case "tidy":
                 return *chance.choice(self._free_work(picture)), 0
         sized = {"width": 300, "height": 200, "output_format": "webp"} if chance.random() < 0.3 else {}
