@@ -13,6 +13,7 @@ from nanobanana_mcp.errors import (
     HistoryRejected,
     RateLimited,
     ServiceError,
+    SetupError,
     SourceNotFound,
     StudioError,
     Unavailable,
@@ -22,13 +23,13 @@ from nanobanana_mcp.gemini.reply import NoPicture
 from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.model import ImageModel
-from nanobanana_mcp.plan import Plan
+from nanobanana_mcp.plan import ANSWER_ROOM, Plan
 from nanobanana_mcp.references import worded_roles
 from nanobanana_mcp.run import Brush, Progress, Recipe, Run, Sleep, Stroke
 from nanobanana_mcp.settling import Problem, Reading, Settled, nothing_made, price_of, settle, shortfalls
 from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import spool, spool_path
+from nanobanana_mcp.storage.state import give_room_back, spool, spool_path, take_room
 from nanobanana_mcp.stored import sendable
 from nanobanana_mcp.together import Together
 from nanobanana_mcp.uploads import Uploads
@@ -196,13 +197,16 @@ class Drawing:
             if run.stop.is_set():
                 return await self._not_sent(run, call)
             try:
+                await asyncio.to_thread(self._take_room, run, call)
                 await self._sent(call.id)
             except StudioError as error:
                 with suppress(StudioError):  # else a later start finds it reserved and never sent
                     await self._give_up(call, error)
                 return run.problem(call, error, type(error).__name__, 0.0)
+            answered = False
             try:
                 raw = await self._ask_patiently(run, call, request)
+                answered = True
             except UnknownOutcome as error:
                 await asyncio.to_thread(self._journal.unknown, call.id, message=str(error))
                 told = UnknownOutcome(f"{error} It may have cost ${call.estimate_usd:.3f}.")
@@ -210,6 +214,9 @@ class Drawing:
             except StudioError as error:
                 await self._give_up(call, error)
                 return run.problem(call, error, type(error).__name__, 0.0)
+            finally:
+                if not answered:
+                    await asyncio.to_thread(give_room_back, call.id, self.places)
         try:
             kept = await self._finish(run, call, raw)
         except NoPicture as error:
@@ -226,6 +233,16 @@ class Drawing:
         return Stroke(
             image=image, data=kept.data, others=tuple([await self._uploaded(run, one) for one in kept.others])
         )
+
+    def _take_room(self, run: Run, call: Call) -> None:
+        """Room for the raw answer, while there is some. Raises SetupError; nothing is sent then."""
+        try:
+            take_room(call.id, ANSWER_ROOM[run.plan.choice.image_size], self.places)
+        except OSError as error:
+            raise SetupError(
+                f"The folder {self.places.spool} cannot take Gemini's answer ({error.strerror}); nothing was sent. Free "
+                "some space, or name another folder by NANOBANANA_DATABASE_URL."
+            ) from error
 
     async def _bewildered(self, run: Run, call: Call, error: Exception) -> Problem:
         """What nobody foresaw befell one call; the others of its request are none the worse for it."""
@@ -355,6 +372,7 @@ class Drawing:
             await asyncio.to_thread(spool, call.id, raw, self.places)
         except OSError as error:
             run.warnings.append(f"The raw answer could not be put aside ({error.strerror}); the disk may be full.")
+            await asyncio.to_thread(give_room_back, call.id, self.places)
         return asyncio.create_task(self._spooled(call.id))
 
 

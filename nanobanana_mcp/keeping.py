@@ -36,7 +36,7 @@ from nanobanana_mcp.pixels.previews import Thumbnail, examine
 from nanobanana_mcp.plan import Plan
 from nanobanana_mcp.pricing import bill
 from nanobanana_mcp.storage.paths import Places, picture_stem
-from nanobanana_mcp.storage.state import drop_spool, spooled_calls, write_record, write_thumbnail
+from nanobanana_mcp.storage.state import drop_spool, spool_path, write_record, write_thumbnail
 from nanobanana_mcp.storage.writing import Target, write_new
 
 ICON = "image/vnd.microsoft.icon"
@@ -365,13 +365,14 @@ def _write_elsewhere(
     path = _rescued(data, stem, extension, image_id, others, written_after=written_after)
     if path is not None:
         return path
-    if image_id.removeprefix("img_") not in spooled_calls(places):
+    raw = spool_path(image_id.removeprefix("img_"), places)
+    if raw is None:
         raise SetupError(
             f"No disk takes the picture ({error.strerror}), nor its raw answer: it is lost, although it was paid for. "
             f"Make room on the disks of {places.output} and {places.state} before asking again."
         ) from error
     raise SetupError(
-        f"No disk takes the picture ({error.strerror}). Its raw answer is kept in {places.spool}; make room and run "
+        f"No disk takes the picture ({error.strerror}). Its raw answer is kept as {raw}; make room and run "
         "maintenance with operation 'recover', which finishes it without paying again."
     ) from error
 

@@ -9,7 +9,10 @@ from typing import Any
 from nanobanana_mcp.domain import Choice, Exact, ImageRequest, Mode, Origin, Parent
 from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.storage.writing import Target
-from nanobanana_mcp.tiers import AspectRatio, ModelSpec
+from nanobanana_mcp.tiers import AspectRatio, ImageSize, ModelSpec
+
+ANSWER_ROOM: dict[ImageSize, int] = {"512": 3_000_000, "1K": 6_000_000, "2K": 20_000_000, "4K": 60_000_000}
+"""Bytes of the disk that are held for one raw answer: PNG of such a size, as base64 a third longer (4K: 43 MB)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,10 @@
 """Disks that fill and folders that vanish, before a picture is paid for and after."""
 
+import asyncio
+import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +16,10 @@ from faults.processes import Server, recovered, wait_until
 from faults.world import World, world
 
 from nanobanana_mcp.domain import ImageRequest
-from nanobanana_mcp.errors import SetupError, StudioError
+from nanobanana_mcp.errors import Refused, SetupError, StudioError
 from nanobanana_mcp.storage import writing
 from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.state import spool, spooled
 from nanobanana_mcp.studio import Studio
 
 
@@ -89,6 +93,87 @@ def fill(path: Path) -> None:
             with suppress(OSError):
                 while True:
                     file.write(bytes(size))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_one_disk_for_everything_that_fills_after_paying_does_not_lose_the_picture(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.system(f"mount -t tmpfs -o size=256m tmpfs {disk}") != 0:
+        pytest.skip("this machine lets nobody mount a disk")
+    try:
+        with world(disk) as at:
+            with Server(at, TMPDIR=str(disk)).greet() as server:
+                assert server.call("generate_image", prompt="one")[0]
+                at.emulator.control.paused = True
+                number = server.begin("generate_image", prompt="two", n=2)
+                wait_until(lambda: len(at.emulator.requests) == 3, "the requests reached Gemini")
+                fill(disk / ".filling")
+                at.emulator.control.paused = False
+                well, words = server.outcome(number)
+                assert well or "operation 'recover'" in words, words
+                assert "lost" not in words
+                (disk / ".filling").unlink()
+                server.hang_up()
+                server.ended()
+            recovered(at)
+            assert len(at.emulator.charges) == 3 and len(at.rows("SELECT id FROM images")) == 3
+            check(at)
+    finally:
+        os.system(f"umount -l {disk}")
+
+
+def test_the_room_for_an_answer_is_had_before_it_is_asked_for_and_given_back(
+    make_studio: Callable[..., Studio], model: FakeModel, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    async def look() -> bytes:
+        held.extend(path.stat().st_blocks * 512 for path in places.spool.glob(".*.room.tmp"))
+        return reply(jpeg())
+
+    async def refuse() -> bytes:
+        raise Refused("No.", reason="SAFETY")
+
+    async def run() -> None:
+        studio = make_studio()
+        model.answers += [look, refuse]
+        await studio.create(ImageRequest(prompt="a banana"))
+        with pytest.raises(StudioError):
+            await studio.create(ImageRequest(prompt="another"))
+        if hasattr(os, "posix_fallocate"):
+
+            def full(*_: object) -> None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            monkeypatch.setattr(os, "posix_fallocate", full)
+            with pytest.raises(StudioError, match="nothing was sent"):
+                await studio.create(ImageRequest(prompt="a third"))
+        await studio.close()
+
+    asyncio.run(run())
+    assert not hasattr(os, "posix_fallocate") or held[0] >= 6_000_000
+    assert len(model.requests) == 2
+    assert list(places.spool.iterdir()) == []
+
+
+async def test_a_third_place_that_others_could_look_into_is_not_used(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    for folder in (places.spool, places.own / "spool"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.write_text("in the way")
+    path = spool("0123456789abcdef", b"{}", places)
+    assert path.is_relative_to(tmp_path / "temporary")
+    assert path.stat().st_mode & 0o077 == 0 and path.parent.parent.stat().st_mode & 0o077 == 0
+    assert spooled("0123456789abcdef", places) == b"{}"
+    path.parent.parent.chmod(0o755)
+    assert spooled("0123456789abcdef", places) is None
+    with pytest.raises(OSError, match=r"exists|[Nn]ot a directory"):
+        spool("0123456789abcdee", b"{}", places)
 
 
 @pytest.mark.slow

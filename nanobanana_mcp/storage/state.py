@@ -6,6 +6,7 @@ import json
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from nanobanana_mcp.domain import ALPHABET, Backend, ImageRecord, Mode, Origin, 
 from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.storage.paths import Places, is_text
 from nanobanana_mcp.storage.reading import read_own
-from nanobanana_mcp.storage.writing import make_private, replace_durably
+from nanobanana_mcp.storage.writing import make_private, replace_durably, set_room_aside
 
 _UNFINISHED = re.compile(r"\..*\.tmp", re.DOTALL)
 _UNFINISHED_PICTURE = re.compile(rf"\.img_[{ALPHABET}]{{16}}\.tmp")
@@ -32,17 +33,35 @@ TIDY_S = 30
 """How long one process waits for another that is tidying up."""
 
 
-def spool(call_id: str, raw: bytes, places: Places) -> Path:
-    """Put a raw answer on the disk before anything is done with it; in a second place when the first is full.
+def take_room(call_id: str, size: int, places: Places) -> None:
+    """Hold so many bytes of the spool's disk for a call's raw answer, before it is asked for and paid. Raises OSError.
 
-    Raises OSError when neither takes it.
+    The disk may fill while Gemini draws, with the pictures' folder and the spool on it: the answer still has its place.
     """
-    first, second = _spool_paths(call_id, places)
+    set_room_aside(_room_path(call_id, places), size)
+
+
+def give_room_back(call_id: str, places: Places) -> None:
+    with suppress(OSError):  # the sweep of a later start tries again
+        _room_path(call_id, places).unlink(missing_ok=True)
+
+
+def spool(call_id: str, raw: bytes, places: Places) -> Path:
+    """Put a raw answer on the disk before anything is done with it: into the room that is held for it, else beside the
+    pictures, else into a folder of temporary files that only this user can enter.
+
+    Raises the OSError of the first place when none takes it.
+    """
+    first, *others = _spool_paths(call_id, places)
     try:
-        replace_durably(first, raw)
-    except OSError:
-        replace_durably(second, raw)
-        return second
+        replace_durably(first, raw, room=_room_path(call_id, places))
+    except OSError as error:
+        for path in others:
+            with suppress(OSError):
+                replace_durably(path, raw)
+                give_room_back(call_id, places)
+                return path
+        raise error from None
     return first
 
 
@@ -112,8 +131,28 @@ def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def _spool_paths(call_id: str, places: Places) -> tuple[Path, Path]:
-    return places.spool / f"{call_id}.json", places.own / "spool" / f"{call_id}.json"
+def _spool_paths(call_id: str, places: Places) -> list[Path]:
+    last = _last_place(places)
+    folders = [places.spool, places.own / "spool", *([last] if last is not None else [])]
+    return [folder / f"{call_id}.json" for folder in folders]
+
+
+def _last_place(places: Places) -> Path | None:
+    """This library's folder among the temporary files; None where somebody else could look into it or has made it."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    library = hashlib.sha256(os.fsencode(places.state)).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"nanobanana-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    private = stat.S_ISDIR(found.st_mode) and (os.name == "nt" or (found.st_uid == user and not found.st_mode & 0o077))
+    return folder / library if private else None
+
+
+def _room_path(call_id: str, places: Places) -> Path:
+    return places.spool / f".{call_id}.room.tmp"
 
 
 def _tries_path(call_id: str, places: Places) -> Path:

@@ -29,6 +29,7 @@ WRITTEN: dict[str, OutputFormat] = {
     ".avif": "avif",
 }
 """The format that an extension asks for, where it is one that we write."""
+_NO_ROOM_CALL = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 """What a disk without hard links (FAT, some network drives) answers."""
 _MISLEADING = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
@@ -131,24 +132,48 @@ def write_new(
     return folder / final
 
 
-def replace_durably(path: Path, data: bytes, *, flush: bool = True) -> None:
+def replace_durably(path: Path, data: bytes, *, flush: bool = True, room: Path | None = None) -> None:
     """Write a file of our own state, private to the user, replacing the one that was there; whole or not at all, and
-    durable unless `flush` says that it may be lost.
+    durable unless `flush` says that it may be lost. `room` is a file in the same folder that `set_room_aside` made: the
+    bytes go into it, so that a disk which has filled since still takes them.
     """
     make_private(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    flags = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
-        _fill(
-            os.open(temporary, _NEW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o600),
-            data,
-            flush=flush,
-        )
+        if room is not None and room.exists():
+            temporary = room
+            descriptor = os.open(room, os.O_WRONLY | flags)
+            _fill(descriptor, data, flush=flush, cut=True)
+        else:
+            _fill(os.open(temporary, _NEW | flags, 0o600), data, flush=flush)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     if flush:
         with Folder(path.parent.resolve()) as held:
             held.sync()
+
+
+def set_room_aside(room: Path, size: int) -> None:
+    """Make a file for `replace_durably` that holds `size` bytes of the disk. Raises OSError where there are not so many.
+
+    Where the system cannot hold room without writing it (macOS, Windows, some file systems), none is held.
+    """
+    make_private(room.parent)
+    descriptor = os.open(room, _NEW | getattr(os, "O_CLOEXEC", 0), 0o600)
+    held = False
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+            held = True
+    except OSError as error:
+        if error.errno not in _NO_ROOM_CALL:
+            raise
+    finally:
+        os.close(descriptor)
+        if not held:
+            room.unlink(missing_ok=True)
 
 
 def make_private(folder: Path) -> None:
@@ -237,12 +262,14 @@ def _check_disk(needed: int, folder: Path, named_by: str) -> None:
         )
 
 
-def _fill(descriptor: int, data: bytes, *, flush: bool = True) -> None:
-    """Write all of it, flush it to the disk and close."""
+def _fill(descriptor: int, data: bytes, *, flush: bool = True, cut: bool = False) -> None:
+    """Write all of it, flush it to the disk and close; `cut` gives back what the file had beyond it."""
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
+        if cut:
+            os.ftruncate(descriptor, len(data))
         if flush:
             os.fsync(descriptor)
     finally:

@@ -30,7 +30,7 @@ from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio import Studio
 from nanobanana_mcp.tiers import BY_ID, DEFAULTS
 
-DURABLE = ("write", "fsync", "link", "unlink", "replace", "rename", "mkdir")
+DURABLE = ("write", "fsync", "link", "unlink", "replace", "rename", "mkdir", "posix_fallocate", "ftruncate")
 """The calls of os by which everything of the studio's but the database gets to the disk."""
 
 
