@@ -5,9 +5,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from nanobanana_mcp import __version__
+from nanobanana_mcp.domain import counted
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.rebuild import Rebuilt
 
 ABOUT = """\
 A studio for making and editing pictures with Gemini's image models, as an MCP server.
@@ -43,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
 
             return run_demo(asked.output, live=asked.live, agreed=asked.yes)
         if asked.verb == "rebuild":
-            return _rebuild()
+            return _rebuild(agreed=asked.yes)
         return _emulator(asked.host, asked.port)
     except KeyboardInterrupt:
         return 130
@@ -61,26 +65,52 @@ def _emulator(host: str, port: int) -> int:
     return 0
 
 
-def _rebuild() -> int:
+def _rebuild(*, agreed: bool) -> int:
     from nanobanana_mcp.errors import SetupError
     from nanobanana_mcp.opening import open_places
-    from nanobanana_mcp.rebuild import rebuild
+    from nanobanana_mcp.rebuild import Rebuilt, rebuild
     from nanobanana_mcp.settings import load_settings
+
+    def agree(found: Rebuilt) -> bool:
+        if agreed or not found.replaces:
+            return True
+        sys.stderr.write(f"{_outlook(found)} The old file is put aside, not deleted.\n")
+        if not sys.stdin.isatty():
+            sys.stderr.write("Nothing was changed. Say 'nanobanana rebuild --yes' to do it.\n")
+            return False
+        sys.stderr.write("Rebuild it? [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     try:
         settings = load_settings()
-        rebuilt = rebuild(settings.database_path, open_places(settings))
+        rebuilt = rebuild(settings.database_path, open_places(settings), agree=agree)
     except SetupError as error:
         sys.stderr.write(f"nanobanana rebuild: {error}\n")
         return 2
-    sys.stdout.write(
-        f"{rebuilt.pictures} pictures with their lineage are in the new library {settings.database_path}.\n"
-    )
+    if rebuilt is None:
+        return 2
+    pictures = counted(rebuilt.pictures, "picture")
+    sys.stdout.write(f"The new library {settings.database_path} has {pictures} with their lineage.\n")
     if rebuilt.aside is not None:
-        sys.stdout.write(f"The old one was put aside as {rebuilt.aside}; what was spent stands only there.\n")
+        spent = "what was spent is in the new one, too" if rebuilt.kept else "what was spent stands only there"
+        sys.stdout.write(f"The old one was put aside as {rebuilt.aside}; {spent}.\n")
     for path in rebuilt.unreadable:
         sys.stdout.write(f"This record cannot be read and was left out: {path}\n")
     return 0
+
+
+def _outlook(found: "Rebuilt") -> str:
+    """What a rebuild keeps, adds and loses."""
+    if found.kept:
+        return (
+            f"The library can be read: its spending, uploads and pictures stay, and {counted(found.added, 'picture')} "
+            "that only a record beside the pictures knows would be added."
+        )
+    return (
+        f"The library cannot be read: {counted(found.pictures, 'picture')} would come back from the records beside them. "
+        "What was spent and uploaded is lost with it, so the limits of the hour and the day begin anew."
+    )
 
 
 def _parser() -> Parser:
@@ -108,13 +138,15 @@ def _parser() -> Parser:
     )
     demo.add_argument("--live", action="store_true", help="a small version with Gemini; says first what it will cost")
     demo.add_argument("--yes", action="store_true", help="with --live: agree to the cost without being asked")
-    verbs.add_parser(
+    rebuild = verbs.add_parser(
         "rebuild",
         help="make a new library from the pictures' own records, when the old one is lost or damaged",
-        description="Reads the records beside the thumbnails in the output folder and makes a new library of them. The "
-        "old one is put aside, never deleted. End every server first.",
+        description="Makes a new library of the old one, where it can be read, and of the records beside the "
+        "thumbnails in the output folder. Says first what would be lost. The old file is put aside, never deleted. End every "
+        "server first.",
         allow_abbrev=False,
     )
+    rebuild.add_argument("--yes", action="store_true", help="agree without being asked")
     emulator = verbs.add_parser(
         "emulator",
         help="serve the Gemini emulator over HTTP to any program",

@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nanobanana_mcp.domain import ImageRecord, now
 from nanobanana_mcp.errors import RequestError, SetupError
-from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.library.database import Database, copied
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places, check_writable
 from nanobanana_mcp.storage.reading import read_own
@@ -16,21 +17,76 @@ from nanobanana_mcp.storage.state import anybody_alive, find_in_trash, read_reco
 
 @dataclass(frozen=True, kw_only=True)
 class Rebuilt:
-    """What came back; `aside` is where the old database went, which is never deleted."""
+    """A new library: `pictures` are all that it knows, `added` those that the old one did not; `kept` says whether the
+    old one could be read, so that its spending, uploads and pictures in other folders stay. `aside` is where the old
+    file is, which is never deleted; None where there was none.
+    """
 
     pictures: int
+    added: int
+    kept: bool
+    replaces: bool
+    """Whether there is an old file."""
     unreadable: tuple[Path, ...]
-    aside: Path | None
+    aside: Path | None = None
 
 
-def rebuild(database_path: Path, places: Places) -> Rebuilt:
-    """Put an old database aside, damaged or not, and enter every record into a new one, sources before their edits.
+def agreed(_found: Rebuilt) -> bool:
+    """Ask nobody."""
+    return True
 
-    Spending and uploads are not in the records: they begin anew. Answers that were paid for and wait in the spool
-    become pictures at the next start. Raises SetupError when there are no records or a server still runs.
+
+def rebuild(database_path: Path, places: Places, *, agree: Callable[[Rebuilt], bool] = agreed) -> Rebuilt | None:
+    """Make a library of the old one, where it can be read, and of every record that it does not have, sources before
+    their edits; then put the old file aside.
+
+    `agree` is asked once the new library is whole and before it takes the old one's place; where it says no, nothing is
+    changed and None comes back. Of a library that cannot be read, spending and uploads are lost: they are in no record.
+    Answers that were paid for and wait in the spool become pictures at the next start. Raises SetupError when there is
+    nothing to make a library of, a server still runs, or the old file is a newer program's.
+
+    A kill before the new file takes the name leaves the old library; the new one replaces it in one step.
     """
     if anybody_alive(places):
         raise SetupError("A server has this library open. End every window that uses it, then rebuild.")
+    records, unreadable = _read_records(places)
+    fresh = database_path.with_name(f"{database_path.name}.rebuilding")
+    leftovers = [fresh.with_name(f"{fresh.name}{suffix}") for suffix in ("", "-journal", ".upgrade")]
+    for left in leftovers:
+        left.unlink(missing_ok=True)
+    try:
+        kept = copied(database_path, fresh)
+        if not records and not kept:
+            raise SetupError(
+                f"There are no records in {places.records}, so nothing can be rebuilt and nothing was changed. "
+                "Is NANOBANANA_OUTPUT_DIR the folder your pictures are in?"
+            )
+        library = Library(Database.open(fresh))
+        try:
+            known = library.ids()
+            new = in_order({name: record for name, record in records.items() if name not in known}, known)
+            library.add_all(new)
+        finally:
+            library.database.close()
+        found = Rebuilt(
+            pictures=len(known) + len(new),
+            added=len(new),
+            kept=kept,
+            replaces=database_path.exists(),
+            unreadable=unreadable,
+        )
+        if not agree(found):
+            return None
+        aside = _put_aside(database_path, readable=kept)
+        fresh.replace(database_path)
+        return replace(found, aside=aside)
+    finally:
+        for left in leftovers:
+            left.unlink(missing_ok=True)
+
+
+def _read_records(places: Places) -> tuple[dict[str, ImageRecord], tuple[Path, ...]]:
+    """The records beside the pictures by their id, and the files that are none."""
     records: dict[str, ImageRecord] = {}
     unreadable = []
     for path in sorted(places.records.glob("*.json")) if places.records.is_dir() else []:
@@ -40,29 +96,11 @@ def rebuild(database_path: Path, places: Places) -> Rebuilt:
         else:
             record = _in_its_place(record, places)
             records[record.id] = replace(record, trash_path=_trash_path(record, places))
-    if not records:
-        raise SetupError(
-            f"There are no records in {places.records}, so nothing can be rebuilt and nothing was changed. "
-            "Is NANOBANANA_OUTPUT_DIR the folder your pictures are in?"
-        )
-    fresh = database_path.with_name(f"{database_path.name}.rebuilding")
-    leftovers = [fresh.with_name(f"{fresh.name}{suffix}") for suffix in ("", "-journal", ".upgrade")]
-    for left in leftovers:
-        left.unlink(missing_ok=True)
-    library = Library(Database.open(fresh))
-    try:
-        library.add_all(in_order(records))
-    finally:
-        library.database.close()
-    aside = _put_aside(database_path)
-    fresh.rename(database_path)
-    for left in leftovers:
-        left.unlink(missing_ok=True)
-    return Rebuilt(pictures=len(records), unreadable=tuple(unreadable), aside=aside)
+    return records, tuple(unreadable)
 
 
-def in_order(records: dict[str, ImageRecord]) -> list[ImageRecord]:
-    """Parents first; a parent without a record of its own is left out of its children's lineage."""
+def in_order(records: dict[str, ImageRecord], known: Collection[str] = ()) -> list[ImageRecord]:
+    """Parents first; a parent that is neither among them nor `known` is left out of its children's lineage."""
     found: dict[str, ImageRecord] = {}
     for start in records.values():
         waiting = [start]
@@ -79,7 +117,7 @@ def in_order(records: dict[str, ImageRecord]) -> list[ImageRecord]:
             if missing and len(waiting) <= len(records):
                 waiting += missing
                 continue
-            kept = tuple(parent for parent in record.parents if parent.image_id in found)
+            kept = tuple(parent for parent in record.parents if parent.image_id in found or parent.image_id in known)
             found[record.id] = replace(record, parents=kept)
             waiting.pop()
     return list(found.values())
@@ -122,15 +160,26 @@ def _trash_path(record: ImageRecord, places: Places) -> str | None:
     return str(found) if found is not None else None
 
 
-def _put_aside(path: Path) -> Path | None:
+def _put_aside(path: Path, *, readable: bool) -> Path | None:
+    """Give the old file a second name; its place is taken by the new one in the next step.
+
+    What SQLite left beside a damaged file goes with it, since it would be taken for the new library's. Of one that was
+    read, its journal was rolled back then.
+    """
     stamp = f"{now():%Y%m%d-%H%M%S}"
     names = (f"{path.name}.aside-{stamp}", *(f"{path.name}.aside-{stamp}-{number}" for number in range(2, 1000)))
     new = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     aside = None
-    for suffix in ("", "-journal", "-wal", "-shm"):
+    if path.exists():
+        aside = new
+        try:
+            os.link(path, new)
+        except OSError:  # a file system without second names: for a moment there is no library, which a start tells
+            path.rename(new)
+    for suffix in ("-journal", "-wal", "-shm"):
         old = path.with_name(f"{path.name}{suffix}")
-        if old.exists():
-            target = new.with_name(f"{new.name}{suffix}")
-            old.rename(target)
-            aside = aside or target
+        if old.exists() and readable:
+            old.unlink()
+        elif old.exists():
+            old.rename(new.with_name(f"{new.name}{suffix}"))
     return aside

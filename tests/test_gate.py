@@ -13,7 +13,7 @@ from fastmcp.exceptions import ToolError
 from nanobanana_mcp.errors import SetupError
 from nanobanana_mcp.studio import Studio
 
-TWO = "tools: {generate_image: {rules: [{rate_limit: 2/minute}]}}\n"
+TWO = "tools: {generate_image: {rules: [{rate_limit: 2/day}]}}\n"
 SECRET = "AIzaSyCANARYcanaryCANARYcanaryCANARY1234"
 
 

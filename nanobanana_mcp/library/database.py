@@ -133,6 +133,30 @@ def upgrade(path: Path, *, target: str = HEAD) -> None:
         raise _explained(path, error.orig) from error
 
 
+def copied(path: Path, copy: Path) -> bool:
+    """Copy a library into a new file, private to the user; False where it is not there, not one, or damaged.
+
+    Raises SetupError for a library of a newer program and for another program's file, which nobody replaces.
+    """
+    try:
+        if _revision(path) is None:
+            return False
+        connection = sqlite3.connect(path, timeout=BUSY_S)
+        try:
+            if connection.execute("PRAGMA quick_check").fetchall() != [("ok",)]:
+                return False
+            connection.execute("VACUUM INTO ?", (str(copy),))
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        if "locked" in str(error).lower():
+            raise _locked(path) from error
+        copy.unlink(missing_ok=True)
+        return False
+    copy.chmod(0o600)
+    return True
+
+
 def migrations_folder() -> Path:
     """Inside the package when installed, beside it in a checkout."""
     package = Path(__file__).parents[1]

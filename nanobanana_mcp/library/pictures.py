@@ -84,6 +84,11 @@ class Library:
             for record in records:
                 insert_image(connection, record)
 
+    def ids(self) -> frozenset[str]:
+        """Of every picture it knows."""
+        with self.database.read() as connection:
+            return frozenset(connection.execute(select(images.c.id)).scalars())
+
     def add_import(self, record: ImageRecord) -> ImageRecord:
         """Keep a caller's picture unless its content is known already; the record that stands for it."""
         with self.database.write() as connection:
