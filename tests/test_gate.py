@@ -136,7 +136,7 @@ async def test_a_policy_judges_what_auto_comes_to(
 async def test_asking_again_for_what_was_paid_for_uses_up_no_limit(
     connect: Connect, policy: Path, model: FakeModel, arguments: dict[str, Any], meta: dict[str, Any] | None
 ) -> None:
-    policy.write_text(TWO.replace("2/minute", "1/day"))
+    policy.write_text(TWO.replace("2/day", "1/day"))
     async with connect(policy=policy) as client:
         first = await client.call_tool("generate_image", {"prompt": "a cat"} | arguments, meta=meta)
         again = await client.call_tool("generate_image", {"prompt": "a cat"} | arguments, meta=meta)
@@ -197,7 +197,7 @@ async def test_a_policy_judges_a_call_in_any_spelling_as_the_plain_one(
 async def test_a_call_that_says_by_text_that_it_is_no_dry_run_uses_up_a_limit(
     connect: Connect, policy: Path, model: FakeModel, dry_run: str
 ) -> None:
-    policy.write_text(TWO.replace("minute", "day"))
+    policy.write_text(TWO)
     async with connect(policy=policy) as client:
         for _ in range(3):
             await client.call_tool("generate_image", {"prompt": "a cat", "dry_run": "true"})
