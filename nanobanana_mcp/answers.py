@@ -23,17 +23,19 @@ def created_text(created: Created) -> str:
             master = image.master
             how = "put together" if created.parts else "as delivered"
             lines.append(f"   Made from {master.id} {master.path} ({master.width}x{master.height}, {how})")
-        if image.report:
-            lines.append("   " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in image.report))
+        if ("verdict", "good") in image.report:
+            lines.append("   The join with the rest of the picture does not show.")
+        if ("drift", "not known") in image.report:
+            lines.append("   Too little around the region tells whether the model moved or recoloured it.")
         if image.text:
             lines.append(f'   The model wrote: "{image.text}"')
         if image.sources:
             lines.append(f"   Searched: {', '.join(image.sources[:5])}")
     lines += [f"Picture {failure.index} failed ({failure.reason}): {failure.message}" for failure in created.failures]
     if created.parts:
-        lines.append(
-            f"Put together from the model's answers {', '.join(part.id for part in created.parts)}, which are kept."
-        )
+        ids = ", ".join(part.id for part in created.parts)
+        answers = f"answer {ids}, which is" if len(created.parts) == 1 else f"answers {ids}, which are"
+        lines.append(f"Put together from the model's {answers} kept.")
     lines.append(cost_line(created))
     lines += [f"Note: {warning}" for warning in created.warnings]
     return "\n".join(lines)

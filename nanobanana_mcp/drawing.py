@@ -11,6 +11,7 @@ from nanobanana_mcp.conversation import history_of
 from nanobanana_mcp.domain import Created, InputPart, KeptImage, ModelRequest, counted
 from nanobanana_mcp.errors import (
     HistoryRejected,
+    NotPutTogether,
     RateLimited,
     ServiceError,
     SetupError,
@@ -25,7 +26,7 @@ from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.model import ImageModel
 from nanobanana_mcp.plan import ANSWER_ROOM, Plan
 from nanobanana_mcp.references import worded_roles
-from nanobanana_mcp.run import Brush, Progress, Recipe, Run, Sleep, Stroke
+from nanobanana_mcp.run import Brush, Progress, Recipe, Run, Sleep, Stroke, told_of_answers
 from nanobanana_mcp.settling import Problem, Reading, Settled, nothing_made, price_of, settle, shortfalls
 from nanobanana_mcp.sources import Source, Sources
 from nanobanana_mcp.storage.paths import Places
@@ -132,12 +133,9 @@ class Drawing:
         try:
             images = await recipe.make(brush)
         except StudioError as error:
-            kept = ", ".join(record.id for record in brush.painted)
-            if not brush.painted or "paid for" in str(error):
+            if not brush.painted or isinstance(error, NotPutTogether):
                 raise
-            raise ServiceError(
-                f"{error} {len(brush.painted)} answers were paid for before it and are kept: {kept}."
-            ) from error
+            raise NotPutTogether(f"{error} Before it, {told_of_answers(brush.painted)}.") from error
         finally:
             await brush.give_back()
         images = [await self._uploaded(run, image) for image in images]
@@ -174,7 +172,7 @@ class Drawing:
         plan = run.plan
         costs = [image.cost_usd for image in images] + [problem.failure.cost_usd for problem in problems]
         if not images:
-            raise nothing_made(problems, sum(c or 0 for c in costs))
+            raise nothing_made(problems, sum(c or 0 for c in costs), backend=run.order.backend)
         return Created(
             request=plan.request,
             mode=plan.mode,
@@ -209,7 +207,8 @@ class Drawing:
                 answered = True
             except UnknownOutcome as error:
                 await asyncio.to_thread(self._journal.unknown, call.id, message=str(error))
-                told = UnknownOutcome(f"{error} It may have cost ${call.estimate_usd:.3f}.")
+                cost = f" It may have cost ${call.estimate_usd:.3f}." if run.order.backend != "emulator" else ""
+                told = UnknownOutcome(f"{error}{cost}")
                 return run.problem(call, told, "UNKNOWN_OUTCOME", call.estimate_usd)
             except StudioError as error:
                 await self._give_up(call, error)

@@ -61,6 +61,10 @@ class Refused(ServiceError):
         self.reason = reason
 
 
+class NotPutTogether(ServiceError):
+    """No picture came of the model's answers; the message says what was paid for them and where they are kept."""
+
+
 class RateLimited(ServiceError):
     """A quota is used up; `retry_after` is Google's own delay in seconds, None when it gave none."""
 

@@ -36,7 +36,7 @@ def read_back(
     else:
         images = _made(plan, kept, problems, library, places)
     if not images:
-        raise nothing_made(problems, sum(problem.failure.cost_usd or 0 for problem in problems))
+        raise nothing_made(problems, sum(problem.failure.cost_usd or 0 for problem in problems), backend=order.backend)
     parents = [library.get(parent.image_id) for parent in plan.parents]
     costs = [call.cost_usd for call, _ in kept] + [problem.failure.cost_usd for problem in problems]
     return Created(

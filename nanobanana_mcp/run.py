@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nanobanana_mcp.domain import Failure, ImageRecord, KeptImage, ModelRequest
+from nanobanana_mcp.domain import Failure, ImageRecord, KeptImage, ModelRequest, counted
 from nanobanana_mcp.errors import ServiceError, StudioError
 from nanobanana_mcp.library.journal import Call, Order
 from nanobanana_mcp.library.pictures import Library
@@ -85,6 +85,18 @@ class Painter(Protocol):
     async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> Stroke | Problem: ...
 
     async def give_back(self, call: Call) -> None: ...
+
+
+def told_of_answers(records: list[ImageRecord], usd: float | None = None) -> str:
+    """How many answers there are that no picture was made of, what they cost (USD) where that is known, and where they
+    are; without a full stop.
+    """
+    count, kept = counted(len(records), "answer"), ", ".join(str(record.path) for record in records)
+    was, are = ("was", "is") if len(records) == 1 else ("were", "are")
+    if any(record.backend == "emulator" for record in records):
+        return f"{count} of the emulator {are} kept ({kept}); nothing was charged"
+    price = f" (${usd:.3f})" if usd is not None else ""
+    return f"{count} {was} paid for{price} and {are} kept ({kept})"
 
 
 class Brush:

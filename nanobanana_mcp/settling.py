@@ -3,7 +3,7 @@
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from nanobanana_mcp.domain import Failure, ImageRecord, KeptImage, ModelReply
+from nanobanana_mcp.domain import Backend, Failure, ImageRecord, KeptImage, ModelReply
 from nanobanana_mcp.errors import NotAnImage, Refused, ServiceError, StudioError
 from nanobanana_mcp.gemini.reply import NoPicture, Unreadable, read_reply
 from nanobanana_mcp.keeping import PrepareUpload, Shared, child_id, exact_file, keep, keep_made, rescued
@@ -172,9 +172,12 @@ def shortfalls(record: ImageRecord, plan: Plan, base: ImageRecord | None) -> lis
     return differences(record.width, record.height, size=plan.choice.image_size, ratio=plan.aspect_ratio, source=source)
 
 
-def nothing_made(problems: list[Problem], spent: float) -> StudioError:
+def nothing_made(problems: list[Problem], spent: float, *, backend: Backend) -> StudioError:
+    """The error of a request without a picture; what it cost is told where money is charged."""
+    if backend == "emulator":
+        spent = 0.0
     if len(problems) == 1:
-        return _with_its_price(problems[0])
+        return _with_its_price(problems[0]) if spent else problems[0].error
     messages = list(dict.fromkeys(problem.failure.message for problem in problems))
     charged = f" Up to ${spent:.3f} may have been charged." if spent >= 0.0005 else ""
     return ServiceError(f"None of {len(problems)} pictures was made. {' / '.join(messages)}{charged}")

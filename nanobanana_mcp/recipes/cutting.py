@@ -4,12 +4,12 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain import InputPart, KeptImage, ModelRequest, Parent
-from nanobanana_mcp.errors import ServiceError, StudioError
+from nanobanana_mcp.errors import NotPutTogether, StudioError
 from nanobanana_mcp.keeping import made_label
 from nanobanana_mcp.pixels.cutting import CHEQUERBOARD, Cutout, from_key, from_plates, painted_chequerboard
 from nanobanana_mcp.pixels.keycolour import key_colour
 from nanobanana_mcp.recipes.finish import finish
-from nanobanana_mcp.run import Brush, Stroke
+from nanobanana_mcp.run import Brush, Stroke, told_of_answers
 
 STROKES = 3
 """At most: the white plate, the black one, and one on a key colour where those two do not match."""
@@ -116,13 +116,12 @@ class Cut:
         )
         return await finish(brush, strokes[0], data, parents=parents, report=report, number=number)
 
-    def _refusal(self, why: str, strokes: list[Stroke]) -> ServiceError:
-        kept = ", ".join(str(stroke.image.record.path) for stroke in strokes)
+    def _refusal(self, why: str, strokes: list[Stroke]) -> NotPutTogether:
         costs = [stroke.image.cost_usd for stroke in strokes]
-        paid = "" if None in costs else f" (${sum(cost or 0 for cost in costs):.3f})"
-        return ServiceError(
-            f"No real transparency came of it: {why}. {len(strokes)} answers were paid for{paid} and are kept ({kept}). Name "
-            "the subject, or ask for a plainer picture, and try again."
+        usd = None if None in costs else sum(cost or 0 for cost in costs)
+        answers = told_of_answers([stroke.image.record for stroke in strokes], usd)
+        return NotPutTogether(
+            f"No real transparency came of it: {why}. {answers}. Name the subject, or ask for a plainer picture, and try again."
         )
 
 

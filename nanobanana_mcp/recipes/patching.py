@@ -4,11 +4,11 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain import InputPart, KeptImage, Parent
-from nanobanana_mcp.errors import ServiceError
+from nanobanana_mcp.errors import NotPutTogether
 from nanobanana_mcp.keeping import made_label
 from nanobanana_mcp.pixels.patch import Joined, Patch, join
 from nanobanana_mcp.recipes.finish import finish
-from nanobanana_mcp.run import Brush, Stroke
+from nanobanana_mcp.run import Brush, Stroke, told_of_answers
 
 WORDS = (
     "{instruction}\n\nChange only {where} of this picture. Everything else keeps its place, size, light, focus and "
@@ -25,7 +25,7 @@ class RegionEdit:
     instruction: str
 
     async def make(self, brush: Brush) -> list[KeptImage]:
-        """Raises ServiceError when no answer fits: nonsense is never pasted."""
+        """Raises NotPutTogether when no answer fits: nonsense is never pasted."""
         prompt = WORDS.format(instruction=self.instruction, where=self.patch.where)
         picture = InputPart(mime_type=self.patch.mime_type, data=self.patch.crop)
         request = replace(brush.run.request, prompt=prompt, inputs=(picture,))
@@ -43,9 +43,8 @@ class RegionEdit:
                 "or place, so it was not pasted"
             )
             if not brush.strokes_left:
-                kept = " and ".join(str(stroke.image.record.path) for stroke in strokes)
-                raise ServiceError(
-                    f"{told}. {len(strokes)} answers were paid for and are kept ({kept}). Describe the change more plainly, "
+                raise NotPutTogether(
+                    f"{told}. {told_of_answers([stroke.image.record for stroke in strokes])}. Describe the change more plainly, "
                     "give a larger region or more context, or edit the whole picture with generate_image."
                 )
             brush.run.warnings.append(f"{told}; it was asked for once more.")

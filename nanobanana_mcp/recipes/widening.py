@@ -4,12 +4,12 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain import InputPart, KeptImage, Parent
-from nanobanana_mcp.errors import ServiceError
+from nanobanana_mcp.errors import NotPutTogether
 from nanobanana_mcp.keeping import made_label
 from nanobanana_mcp.pixels.canvas import Canvas, Step
 from nanobanana_mcp.pixels.widening import begin, finished, set_in, to_send
 from nanobanana_mcp.recipes.finish import finish
-from nanobanana_mcp.run import Brush
+from nanobanana_mcp.run import Brush, told_of_answers
 from nanobanana_mcp.tiers import RATIOS
 
 WORDS = (
@@ -29,7 +29,7 @@ class Extension:
     instruction: str
 
     async def make(self, brush: Brush) -> list[KeptImage]:
-        """Raises ServiceError when an answer does not fit and no spare call is left: nonsense is never pasted."""
+        """Raises NotPutTogether when an answer does not fit and no spare call is left: nonsense is never pasted."""
         prompt = WORDS.format(instruction=f"\n\n{self.instruction}" if self.instruction else "")
         canvas = await asyncio.to_thread(begin, self.source, self.canvas)
         seams, parents = [], list(brush.run.plan.parents)
@@ -46,9 +46,8 @@ class Extension:
                     break
                 told = f"Answer {part.id} does not go on from the picture, so it was not used"
                 if brush.strokes_left <= len(self.steps) - number:
-                    kept = ", ".join(str(record.path) for record in brush.painted)
-                    raise ServiceError(
-                        f"{told}. {len(brush.painted)} answers were paid for and are kept ({kept}). Describe what lies "
+                    raise NotPutTogether(
+                        f"{told}. {told_of_answers(brush.painted)}. Describe what lies "
                         "beyond the edges, extend by less, or try again."
                     )
                 brush.run.warnings.append(f"{told}; it was asked for once more.")
