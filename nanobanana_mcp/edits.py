@@ -95,6 +95,7 @@ async def region_job(
     width, height = patch.box[2] - patch.box[0], patch.box[3] - patch.box[1]
     request = _sized(wish, spec, ratio, width, height)
     plan, _ = await studio.plan(replace(request, inputs=()), sources=sources)
+    plan = replace(plan, warnings=(*plan.warnings, *patch.region.notes))
     plan = _told_of_loss(plan, "outside the region")
     # What mending.py needs to put the picture together again from an answer that is kept.
     recipe = {"edit": "region", "box": box, "mask": mask is not None, "grow": grow, "feather": feather}

@@ -279,12 +279,12 @@ def test_eight_servers_together_never_spend_more_than_the_hour_allows(at: World)
 
 def test_a_picture_that_no_place_can_take_is_called_lost_and_its_cost_stays_in_the_books(at: World) -> None:
     noise = io.BytesIO()
-    Image.effect_noise((800, 600), 90).save(noise, "PNG")
-    assert len(noise.getvalue()) > 300_000
+    Image.effect_noise((3000, 2600), 90).save(noise, "PNG")
+    assert len(noise.getvalue()) > 7_000_000
     at.emulator.control.queue.extend([None, Picture(data=noise.getvalue())])
 
     def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (7_000_000, 7_000_000))
 
     with Server(at, limit=small_files).greet() as server:
         assert server.call("generate_image", prompt="one")[0]

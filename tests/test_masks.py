@@ -8,7 +8,7 @@ from PIL import Image
 
 from nanobanana_mcp.errors import NotAnImage, RequestError
 from nanobanana_mcp.pixels.masks import Region, context_box, grown, pixel_box, region_from_box, region_from_mask
-from tests.scenes import as_bytes
+from tests.scenes import as_bytes, photo
 
 RATIOS = {"1:1": (1024, 1024), "16:9": (1376, 768), "9:16": (768, 1376), "3:2": (1264, 848), "4:1": (2064, 512)}
 QUICK = settings(derandomize=True, deadline=None, max_examples=60)
@@ -96,7 +96,9 @@ def test_a_thin_line_keeps_a_full_middle_under_a_wide_feather() -> None:
 def test_the_slope_of_a_soft_mask_stays_a_slope_when_it_grows(grow: int, feather: int) -> None:
     slope = np.pad(np.tile(np.linspace(0, 255, 600).round().astype(np.uint8), (300, 1)), 250)
     plain, region = (
-        region_from_mask(as_bytes(Image.fromarray(slope)), size=(1100, 800), grow=px, feather=edge)
+        region_from_mask(
+            as_bytes(Image.fromarray(slope)), source=Image.new("RGB", (1100, 800), (9, 90, 30)), grow=px, feather=edge
+        )
         for px, edge in ((0, 0), (grow, feather))
     )
     before, after = (one.within((0, 0, 1100, 800)).astype(int) for one in (plain, region))
@@ -125,7 +127,7 @@ def test_growing_takes_the_highest_of_what_is_not_faint_in_the_disc_around_each_
 def test_a_mask_file_of_another_size_is_stretched_to_the_picture() -> None:
     mask = Image.new("L", (100, 50))
     mask.paste(255, (50, 0, 100, 50))
-    region = region_from_mask(as_bytes(mask), size=(400, 400))
+    region = region_from_mask(as_bytes(mask), source=Image.new("RGB", (400, 400), (9, 90, 30)))
     assert 0.49 < region.share < 0.51
     assert region.box[2:] == (400, 400)
 
@@ -133,18 +135,20 @@ def test_a_mask_file_of_another_size_is_stretched_to_the_picture() -> None:
 def test_a_mask_uses_its_alpha_where_that_varies_and_its_brightness_otherwise() -> None:
     varying = Image.new("RGBA", (60, 60), (0, 0, 0, 0))
     varying.paste((0, 0, 0, 255), (10, 10, 30, 30))
-    assert region_from_mask(as_bytes(varying), size=(60, 60)).box == (10, 10, 30, 30)
+    assert region_from_mask(as_bytes(varying), source=Image.new("RGB", (60, 60), (9, 90, 30))).box == (10, 10, 30, 30)
     opaque = Image.new("RGBA", (60, 60), (0, 0, 0, 255))
     opaque.paste((255, 255, 255, 255), (5, 5, 20, 40))
-    assert region_from_mask(as_bytes(opaque), size=(60, 60)).box == (5, 5, 20, 40)
+    assert region_from_mask(as_bytes(opaque), source=Image.new("RGB", (60, 60), (9, 90, 30))).box == (5, 5, 20, 40)
     wide = Image.fromarray(np.pad(np.full((20, 20), 65_535, np.uint16), 20))
-    assert region_from_mask(as_bytes(wide), size=(60, 60)).box == (20, 20, 40, 40)
+    assert region_from_mask(as_bytes(wide), source=Image.new("RGB", (60, 60), (9, 90, 30))).box == (20, 20, 40, 40)
 
 
 def test_the_noise_of_a_jpeg_mask_is_neither_weight_nor_holes() -> None:
     mask = Image.new("L", (200, 200))
     mask.paste(255, (83, 83, 117, 117))
-    weight = region_from_mask(as_bytes(mask, "JPEG", quality=80), size=(200, 200)).within((0, 0, 200, 200))
+    weight = region_from_mask(
+        as_bytes(mask, "JPEG", quality=80), source=Image.new("RGB", (200, 200), (9, 90, 30))
+    ).within((0, 0, 200, 200))
     meant = np.asarray(mask)
     assert np.count_nonzero(weight[meant == 0]) <= 8
     assert np.count_nonzero(weight[meant == 255] != 255) <= 8
@@ -152,9 +156,9 @@ def test_the_noise_of_a_jpeg_mask_is_neither_weight_nor_holes() -> None:
 
 def test_a_mask_without_white_and_bytes_that_are_no_mask_are_refused() -> None:
     with pytest.raises(RequestError, match="no white"):
-        region_from_mask(as_bytes(Image.new("L", (30, 30))), size=(30, 30))
+        region_from_mask(as_bytes(Image.new("L", (30, 30))), source=PICTURE)
     with pytest.raises(NotAnImage, match="The mask"):
-        region_from_mask(b"not a picture", size=(30, 30))
+        region_from_mask(b"not a picture", source=Image.new("RGB", (30, 30), (9, 90, 30)))
     with pytest.raises(RequestError, match="feather"):
         grown(region_from_box([0, 0, 9, 9], size=(30, 30)), grow=0, feather=-1)
 
@@ -195,3 +199,82 @@ def test_a_strip_that_no_shape_fits_is_sent_with_its_distortion_named() -> None:
     assert found.box == (0, 0, 3000, 300)
     assert found.ratio == "4:1"
     assert found.distortion > 0.5
+
+
+def _red(colour: tuple[int, int, int], ground: tuple[int, int, int]) -> Image.Image:
+    image = Image.new("RGB", (120, 80), ground)
+    image.paste(colour, (30, 20, 70, 60))
+    return image
+
+
+PICTURE = photo(120, 80, seed=4)
+BOX = (30, 20, 70, 60)
+
+
+def _with_hole(image: Image.Image) -> Image.Image:
+    made = image.convert("RGBA")
+    made.paste((0, 0, 0, 0), BOX)
+    return made
+
+
+def _painted(colour: tuple[int, int, int, int]) -> Image.Image:
+    made = Image.new("RGBA", (120, 80), (0, 0, 0, 0))
+    made.paste(colour, BOX)
+    return made
+
+
+def _over(colour: tuple[int, int, int]) -> Image.Image:
+    made = PICTURE.copy()
+    made.paste(colour, BOX)
+    return made
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        *(_red(colour, (0, 0, 0)) for colour in ((255, 0, 0), (0, 0, 255), (0, 180, 0), (255, 255, 255))),
+        *(_red(colour, (255, 255, 255)) for colour in ((255, 0, 0), (0, 0, 255), (250, 0, 250))),
+        *(_painted(colour) for colour in ((255, 0, 0, 255), (0, 0, 0, 255), (255, 255, 255, 255))),
+        _with_hole(PICTURE),
+        _with_hole(Image.new("RGB", (120, 80))),
+        _over((255, 0, 255)),
+        _over((255, 255, 255)),
+    ],
+    ids=range(14),
+)
+def test_a_mask_of_any_kind_edits_what_it_means_and_fully(mask: Image.Image) -> None:
+    region = region_from_mask(as_bytes(mask), source=PICTURE)
+    weight = region.within((0, 0, 120, 80))
+    assert region.box == BOX
+    assert (weight[20:60, 30:70] >= 250).all()
+    assert region.notes[-1] == "The mask covers 17% of the picture, fully."
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 0, 255)])
+def test_a_coloured_mask_may_be_a_jpeg(colour: tuple[int, int, int]) -> None:
+    region = region_from_mask(as_bytes(_red(colour, (0, 0, 0)), "JPEG", quality=85), source=PICTURE)
+    inside = region.within((34, 24, 66, 56))
+    assert (inside >= 240).all()
+    assert not region.within((0, 0, 120, 14)).any()
+
+
+@pytest.mark.parametrize(
+    ("mask", "seen"),
+    [
+        (photo(120, 80, seed=9), "many colours"),
+        (_with_hole(Image.new("RGB", (120, 80), (255, 0, 0))), "one colour with a transparent hole"),
+        (_with_hole(Image.new("RGB", (120, 80), (255, 255, 255))), "one colour with a transparent hole"),
+    ],
+    ids=range(3),
+)
+def test_a_mask_that_could_mean_two_things_is_asked_about(mask: Image.Image, seen: str) -> None:
+    with pytest.raises(RequestError, match=f"{seen}.*Nothing was sent.*white where to edit"):
+        region_from_mask(as_bytes(mask), source=PICTURE)
+
+
+def test_a_mask_says_how_strong_it_is_and_that_it_was_stretched() -> None:
+    soft = Image.new("L", (80, 80))
+    soft.paste(128, (0, 0, 40, 80))
+    notes = region_from_mask(as_bytes(soft), source=PICTURE).notes
+    assert "80x80" in notes[0] and "stretched" in notes[0]
+    assert "at 50% strength" in notes[1] or "at 49% strength" in notes[1] or "at 51% strength" in notes[1]

@@ -6,14 +6,15 @@ Boxes are (left, top, right, bottom) in pixels, right and bottom just outside. A
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanobanana_mcp.errors import NotAnImage, RequestError
-from nanobanana_mcp.pixels.decoding import Box, Size, decoded
+from nanobanana_mcp.errors import RequestError
+from nanobanana_mcp.pixels.decoding import Box, Size
+from nanobanana_mcp.pixels.mask_files import read_mask
 
 Weight = NDArray[np.uint8]
 
@@ -24,11 +25,14 @@ _LONGEST = 1024  # px that a region may grow or feather
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """The pixels of a picture that may change. `weight` is height x width bytes within `box`; outside `box` it is 0."""
+    """The pixels of a picture that may change. `weight` is height x width bytes within `box`; outside `box` it is 0.
+    `notes` say how a mask was read.
+    """
 
     size: Size
     box: Box
     weight: Weight
+    notes: tuple[str, ...] = ()
 
     def within(self, box: Box) -> Weight:
         """The weights in another box of the same picture, height x width; zero where the region does not reach."""
@@ -100,24 +104,14 @@ def region_from_box(box: Sequence[float], *, size: Size, grow: int = 0, feather:
     return grown(Region(size=size, box=(left, top, right, bottom), weight=weight), grow=grow, feather=feather)
 
 
-def region_from_mask(data: bytes, *, size: Size, grow: int = 0, feather: int = 0) -> Region:
-    """A mask file's region: white may change, and it is stretched to `size`.
+def region_from_mask(data: bytes, *, source: Image.Image, grow: int = 0, feather: int = 0) -> Region:
+    """A mask file's region of a decoded picture: white may change, greys count as soft weights; see `mask_files`.
 
-    Where the file has an alpha channel that varies, its opaque pixels are the mask; otherwise its brightness is, and
-    greys count as soft weights. Raises RequestError for a mask without any white, NotAnImage for bytes that are no
+    Raises RequestError for a mask without any white or one that could mean two things, NotAnImage for bytes that are no
     picture.
     """
-    try:
-        image = decoded(data)
-    except NotAnImage as error:
-        raise NotAnImage(f"The mask cannot be read. {error}") from error
-    plane = image.convert("L")
-    if image.mode == "RGBA":
-        alpha = image.getchannel("A")
-        darkest, lightest = alpha.getextrema()
-        plane = alpha if darkest != lightest else plane
-    if plane.size != size:
-        plane = plane.resize(size, Image.Resampling.BILINEAR)
+    mask = read_mask(data, source)
+    plane, size = mask.plane, source.size
     # 16 levels at both ends are JPEG noise; the rest is spread out, since a jump there would be a line in a slope.
     weight = np.asarray(plane.point([min(255, max(0, round((level - 15) * 255 / 224))) for level in range(256)]))
     rows, columns = np.flatnonzero(weight.any(axis=1)), np.flatnonzero(weight.any(axis=0))
@@ -125,7 +119,12 @@ def region_from_mask(data: bytes, *, size: Size, grow: int = 0, feather: int = 0
         raise RequestError("The mask has no white in it, so nothing may change; paint the part to edit white.")
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     weight = np.ascontiguousarray(weight[box[1] : box[3], box[0] : box[2]])
-    return grown(Region(size=size, box=box, weight=weight), grow=grow, feather=feather)
+    region = Region(size=size, box=box, weight=weight)
+    strength = float(weight[weight > 0].mean()) / 255
+    fully = "fully" if strength > 0.95 else f"at {strength:.0%} strength on average"
+    share = f"{region.share:.0%}" if region.share >= 0.01 else "less than 1%"
+    notes = (*mask.notes, f"The mask covers {share} of the picture, {fully}.")
+    return grown(replace(region, notes=notes), grow=grow, feather=feather)
 
 
 def grown(region: Region, *, grow: int, feather: int) -> Region:
@@ -157,7 +156,7 @@ def grown(region: Region, *, grow: int, feather: int) -> Region:
         weight = (weight * ramp + np.float32(0.5)).astype(np.uint8)
         if grow >= feather:
             weight = np.maximum(weight, region.within(box))
-    return Region(size=region.size, box=box, weight=weight)
+    return replace(region, box=box, weight=weight)
 
 
 def context_box(

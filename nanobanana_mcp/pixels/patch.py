@@ -64,7 +64,7 @@ def prepare(
     with DECODES:
         source = decoded(data)
         size = source.size
-        region = _region(size, box=box, mask=mask, grow=grow, feather=feather)
+        region = _region(source, box=box, mask=mask, grow=grow, feather=feather)
         if region.share > 0.98:
             raise RequestError("The region is the whole picture; edit it with generate_image instead.")
         found = context_box(region.box, size=size, ratios=ratios, context=context)
@@ -80,8 +80,7 @@ def prepared(
 ) -> Patch:
     """The patch of an answer that is here already: the same region, and the `crop` that was sent, without its picture."""
     with DECODES:
-        size = decoded(data).size
-    region = _region(size, box=box, mask=mask, grow=grow, feather=feather)
+        region = _region(decoded(data), box=box, mask=mask, grow=grow, feather=feather)
     return Patch(region=region, box=crop, ratio="", crop=b"", mime_type="", where=_where(region.box, crop))
 
 
@@ -123,11 +122,11 @@ def as_sent(image: Image.Image) -> tuple[bytes, str]:
     return stream.getvalue(), "image/jpeg"
 
 
-def _region(size: Size, *, box: Sequence[float] | None, mask: bytes | None, grow: int, feather: int) -> Region:
+def _region(source: Image.Image, *, box: Sequence[float] | None, mask: bytes | None, grow: int, feather: int) -> Region:
     if mask is not None:
-        return region_from_mask(mask, size=size, grow=grow, feather=feather)
+        return region_from_mask(mask, source=source, grow=grow, feather=feather)
     if box is not None:
-        return region_from_box(box, size=size, grow=grow, feather=feather)
+        return region_from_box(box, size=source.size, grow=grow, feather=feather)
     raise RequestError("Say which region to edit: box [left, top, right, bottom], or mask.")
 
 
