@@ -13,7 +13,7 @@ from nanobanana_mcp.exact import check_name
 from nanobanana_mcp.keeping import ICON, child_id, keep_made, kept_format, source_type
 from nanobanana_mcp.pixels.assets import Asset, asset_set
 from nanobanana_mcp.pixels.clean import DECODES
-from nanobanana_mcp.pixels.export import render
+from nanobanana_mcp.pixels.export import colour_of, render
 from nanobanana_mcp.pixels.header import read_header
 from nanobanana_mcp.pixels.labels import Label, read_label
 from nanobanana_mcp.sources import Source
@@ -99,8 +99,11 @@ async def _prepared(studio: Studio, wish: Conversion) -> tuple[Conversion, Targe
             "assets makes files of fixed sizes; leave width, height, crop, rotate and output_format out."
         )
     check_name(Exact(width=wish.width, height=wish.height, output_format=wish.output_format), target.output_format)
-    if wish.output_format is None and target.output_format not in (None, kept_format(source.mime_type)):
-        wish = replace(wish, output_format=target.output_format)
+    kept = kept_format(source.mime_type)
+    clear = wish.background is not None and colour_of(wish.background)[3] < 255
+    fitting = target.output_format or ("png" if clear and kept == "jpeg" else None)
+    if wish.output_format is None and wish.assets is None and fitting not in (None, kept):
+        wish = replace(wish, output_format=fitting)
     return wish, target, source
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.pixels.clean import to_srgb
 from nanobanana_mcp.pixels.decoding import Size, decoded
-from nanobanana_mcp.pixels.export import encoded, flattened, named_colour, scaled
+from nanobanana_mcp.pixels.export import encoded, laid_on, opaque_colour, scaled
 from nanobanana_mcp.pixels.labels import Label
 
 AssetKind = Literal["favicon", "app_icons", "social"]
@@ -47,7 +47,7 @@ def asset_set(
     to it; where a file must be opaque it stands on `background`, a CSS colour, by default white. Raises RequestError
     for an unknown kind or colour.
     """
-    fill = _WHITE if background is None else named_colour(background)
+    fill = _WHITE if background is None else opaque_colour(background)
     image = to_srgb(decoded(master))
     if kind == "social":
         return tuple(_social(image, name, size, fill, label) for name, size in _SOCIAL.items())
@@ -69,7 +69,7 @@ def asset_set(
 
 
 def _social(image: Image.Image, name: str, size: Size, fill: Colour, label: Label | None) -> Asset:
-    picture = _covering(flattened(image, fill) if image.mode == "RGBA" else image, size)
+    picture = _covering(laid_on(image, (*fill, 255)) if image.mode == "RGBA" else image, size)
     data = encoded(picture, "jpeg", label=label)
     return Asset(name=f"{name}.jpg", data=data, width=size[0], height=size[1], mime_type="image/jpeg")
 
@@ -106,7 +106,7 @@ def _square(image: Image.Image) -> Image.Image:
 
 def _opaque(square: Image.Image, side: int, fill: Colour) -> Image.Image:
     icon = scaled(square, (side, side))
-    return flattened(icon, fill) if icon.mode == "RGBA" else icon
+    return laid_on(icon, (*fill, 255)) if icon.mode == "RGBA" else icon
 
 
 def _maskable(square: Image.Image, side: int, fill: Colour | None) -> Image.Image:

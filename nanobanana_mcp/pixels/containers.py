@@ -183,8 +183,10 @@ def exif_orientation(exif: bytes) -> int:
 
     Pillow's own reader copies the content of every tag, so that a block of 1 MB may claim 65,535 times its size.
     """
+    while exif.startswith(b"Exif\0\0"):  # some programs write it twice
+        exif = exif[6:]
     try:
-        values = [entry.value for entry in tiff_entries(exif.removeprefix(b"Exif\0\0")) if entry.tag == ORIENTATION_TAG]
+        values = [entry.value for entry in tiff_entries(exif) if entry.tag == ORIENTATION_TAG]
     except struct.error:
         return 1
     return values[0] if values and 1 <= values[0] <= 8 else 1

@@ -10,7 +10,7 @@ from nanobanana_mcp.pixels.alignment import aligned, restored
 from nanobanana_mcp.pixels.chequer import looks_like_checkerboard
 from nanobanana_mcp.pixels.clean import DECODES, to_srgb
 from nanobanana_mcp.pixels.decoding import Size, decoded
-from nanobanana_mcp.pixels.export import named_colour
+from nanobanana_mcp.pixels.export import opaque_colour
 from nanobanana_mcp.pixels.labels import Label
 from nanobanana_mcp.pixels.lossless import png
 from nanobanana_mcp.pixels.matte import Matte, Quality, key, matte
@@ -60,7 +60,7 @@ def from_key(plate: bytes, colour: str, *, source: bytes | None = None, label: L
     with DECODES:
         keyed = decoded(plate).convert("RGB")
         try:
-            found = key(keyed, named_colour(colour))
+            found = key(keyed, opaque_colour(colour))
         except RequestError as error:
             return Cutout(data=None, problem=str(error))
         return _finished(found, keyed, source, label)

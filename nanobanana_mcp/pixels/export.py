@@ -1,6 +1,7 @@
 """Makes exact files of a picture: cut, turned, scaled, in a format, with its colours and its label."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 Profile = Literal["keep", "srgb"]
 
 _WEBP_SIDE = 16_383
+_WITH_ALPHA = re.compile(r"rgba?\(\s*(\d{1,3}%?)[\s,]+(\d{1,3}%?)[\s,]+(\d{1,3}%?)\s*[,/]\s*(\d*\.?\d+%?)\s*\)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +58,20 @@ def render(
     `crop` is read as `masks.pixel_box` does. With one of width and height the other follows. Cover fills both and cuts
     off at the sides away from `focus` (0 left or top, to 1); contain stays within both; pad is contain with
     `background` around it; stretch distorts. Crop, cover and scaling are one resampling; a turn that is no multiple of
-    90 degrees is one before it. `background` is a CSS colour, and without one the room is transparent where the format
-    can, else white. `quality` is 1 to 100, where 100 is lossless for WebP; PNG ignores it. Hold a slot of
+    90 degrees is one before it. `background` is a CSS colour, which may be transparent, and without one the room is
+    transparent where the format can, else white. `quality` is 1 to 100, where 100 is lossless for WebP; PNG ignores it. Hold a slot of
     `clean.DECODES` meanwhile. Raises RequestError for what cannot be made, NotAnImage for what cannot be read.
     """
     if not 1 <= quality <= 100:
         raise RequestError(f"quality is 1 to 100; it is {quality}.")
     if not all(0 <= part <= 1 for part in focus):
         raise RequestError(f"focus is two numbers from 0 to 1; it is {focus}.")
-    fill = None if background is None else named_colour(background)
+    fill = None if background is None else colour_of(background)
+    if fill is not None and fill[3] < 255 and output_format == "jpeg":
+        raise RequestError(
+            f"JPEG has no transparency, which the background {background!r} asks for; take png, webp or avif, or an "
+            "opaque colour."
+        )
     image = decoded(data)
     notes: list[str] = []
     if data.startswith(b"\x89PNG") and data[24] > 8:  # the header's bit depth
@@ -75,9 +82,9 @@ def render(
         image = _keeping(image, image.crop(pixel_box(crop, size=image.size, name="crop")))
     image = _turned(image, rotate)
     image = _fitted(image, width, height, fit=fit, focus=focus, notes=notes)
-    opaque = fill or ((255, 255, 255) if output_format == "jpeg" else None)
-    if image.mode == "RGBA" and opaque is not None:
-        image = flattened(image, opaque)
+    behind = fill or ((255, 255, 255, 255) if output_format == "jpeg" else None)
+    if image.mode == "RGBA" and behind is not None:
+        image = laid_on(image, behind)
         if fill is None:
             notes.append("JPEG has no transparency: it was filled with white. Pass a background, or use PNG or WebP.")
     return Rendered(
@@ -219,11 +226,12 @@ def _turned(image: Image.Image, degrees: float) -> Image.Image:
     return _keeping(image, turned)
 
 
-def flattened(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    """On a colour that is named in sRGB, brought into the picture's own profile."""
-    patch = from_srgb(Image.new("RGB", (1, 1), colour), image.info.get("icc_profile"))
-    behind = patch.resize(image.size, Image.Resampling.NEAREST).convert("RGBA")
-    return _keeping(image, Image.alpha_composite(behind, image).convert("RGB"))
+def laid_on(image: Image.Image, colour: tuple[int, int, int, int]) -> Image.Image:
+    """On a colour that is named in sRGB, brought into the picture's own profile; RGB when the colour is opaque."""
+    patch = from_srgb(Image.new("RGB", (1, 1), colour[:3]), image.info.get("icc_profile"))
+    patch.putalpha(colour[3])
+    whole = Image.alpha_composite(patch.resize(image.size, Image.Resampling.NEAREST), image)
+    return _keeping(image, whole.convert("RGB") if colour[3] == 255 else whole)
 
 
 def _keeping(image: Image.Image, result: Image.Image) -> Image.Image:
@@ -233,11 +241,31 @@ def _keeping(image: Image.Image, result: Image.Image) -> Image.Image:
     return result
 
 
-def named_colour(name: str) -> tuple[int, int, int]:
+def colour_of(name: str) -> tuple[int, int, int, int]:
+    """A CSS colour with its opacity, 0 to 255 each. Raises RequestError for what is none."""
+    words = name.strip().lower()
+    if words == "transparent":
+        return 0, 0, 0, 0
+    parts = _WITH_ALPHA.fullmatch(words)  # Pillow takes rgba() with an alpha of 0 to 255, CSS with one of 0 to 1
     try:
-        red, green, blue = ImageColor.getrgb(name)[:3]
+        if parts is None:
+            red, green, blue, alpha = (*ImageColor.getrgb(words), 255)[:4]
+        else:
+            red, green, blue = ImageColor.getrgb(f"rgb({parts[1]},{parts[2]},{parts[3]})")[:3]
+            share = float(parts[4].removesuffix("%")) / (100 if parts[4].endswith("%") else 1)
+            if share > 1:
+                raise ValueError("alpha is 0 to 1")
+            alpha = round(share * 255)
     except ValueError as error:
-        raise RequestError(f"{name!r} is no colour; write #rrggbb or a CSS name.") from error
+        raise RequestError(f"{name!r} is no colour; write #rrggbb, a CSS name or transparent.") from error
+    return red, green, blue, alpha
+
+
+def opaque_colour(name: str) -> tuple[int, int, int]:
+    """Raises RequestError for a colour that lets something through, too."""
+    red, green, blue, alpha = colour_of(name)
+    if alpha < 255:
+        raise RequestError(f"{name!r} is not opaque, and these files have to be; name an opaque colour.")
     return red, green, blue
 
 
