@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from nanobanana_mcp.domain import Created, ImageRecord, KeptImage, counted
+from nanobanana_mcp.domain import Choice, Created, ImageRecord, KeptImage, counted
 from nanobanana_mcp.job import Quote
+from nanobanana_mcp.selector import USUAL
 
 
 def created_text(created: Created) -> str:
@@ -12,12 +13,12 @@ def created_text(created: Created) -> str:
     made, asked = len(created.images), request.n
     verb = "Edited" if created.mode == "edit" else "Made"
     count = f"{made} of {asked} pictures" if made < asked else counted(made, "picture")
-    lines = [f"{verb} {count} with {spec.nickname} ({spec.id}); chosen: {created.choice.reason}."]
+    lines = [f"{verb} {count} with {spec.nickname} ({spec.id}){_why(created.choice)}."]
     for number, image in enumerate(created.images, 1):
         record = image.record
         lines.append(
             f"{number}. {record.id} {record.path} ({record.width}x{record.height}, {record.mime_type}, "
-            f"{megabytes(record.bytes)} MB)"
+            f"{size_of(record.bytes)})"
         )
         if image.master is not None:
             master = image.master
@@ -39,6 +40,11 @@ def created_text(created: Created) -> str:
     lines.append(cost_line(created))
     lines += [f"Note: {warning}" for warning in created.warnings]
     return "\n".join(lines)
+
+
+def _why(choice: Choice) -> str:
+    """The reason for the model where it is news: it was not asked for and is not the usual one."""
+    return f"; chosen: {choice.reason}" if choice.auto and choice.reason != USUAL else ""
 
 
 def cost_line(created: Created) -> str:
@@ -113,7 +119,7 @@ def quote_text(quote: Quote) -> str:
     lines = [
         f"Dry run: nothing was sent. It would {plan.mode} {counted(n, 'picture')} with {spec.nickname} "
         f"({spec.id}) at {shape}, in {calls}, for {price}.",
-        f"Chosen: {choice.reason}. Grounding {'on' if choice.grounding else 'off'}, {counted(len(quote.inputs), 'input image')}.",
+        f"{f'Chosen: {choice.reason}. ' if _why(choice) else ''}Grounding {'on' if choice.grounding else 'off'}, {counted(len(quote.inputs), 'input image')}.",
         f"Spent today: ${quote.spending.day_usd:.3f}; in the last hour: ${quote.spending.hour_usd:.3f}.",
     ]
     lines += [quote.refusal] if quote.refusal else []
@@ -176,6 +182,13 @@ def record_structure(record: ImageRecord) -> dict[str, Any]:
         "sha256": record.sha256,
         "parents": [parent.image_id for parent in record.parents],
     }
+
+
+def size_of(count: int) -> str:
+    """Bytes in words: "512 bytes", "34 kB", "1.2 MB"."""
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{count / 1e3:.0f} kB" if count < 999_500 else f"{count / 1e6:.{1 if count < 99_950_000 else 0}f} MB"
 
 
 def megabytes(count: int) -> float:

@@ -17,6 +17,7 @@ from nanobanana_mcp.pixels.export import colour_of, render
 from nanobanana_mcp.pixels.header import read_header
 from nanobanana_mcp.pixels.labels import Label, read_label
 from nanobanana_mcp.sources import Source
+from nanobanana_mcp.storage.paths import slug
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.writing import Target, check_room, plan_target
 from nanobanana_mcp.studio import Studio
@@ -143,7 +144,10 @@ def _convert(
 ) -> tuple[list[ImageRecord], list[str]]:
     drafts, notes, recipe = _drafts(wish, source, data)
     if wish.assets is not None and wish.output_path is None:  # a set of its own for each wish: no name is numbered
-        target = Target(folder=target.folder / f"{child_id(source.id, recipe)[-6:]}-{wish.assets}")
+        set_id = child_id(source.id, recipe)[-6:]
+        target = Target(
+            folder=target.folder / f"{slug(_own_name(source) or source.prompt or '')}_{wish.assets}_{set_id}"
+        )
     made = []
     for draft in drafts:
         file, stem = draft.data, draft.stem or target.stem
@@ -162,7 +166,11 @@ def _convert(
             prompt=source.prompt,
             like=replace(source, backend=source.backend or studio.backend),
             parents=(Parent(image_id=source.id, role="base"),),
-            target=Target(folder=target.folder, stem=stem, suffix=target.suffix if wish.assets is None else ""),
+            target=Target(
+                folder=target.folder,
+                stem=stem or _own_name(source),
+                suffix=target.suffix if wish.assets is None else "",
+            ),
             places=studio.places,
             library=studio.library,
             icon=(draft.width, draft.height) if draft.mime_type == ICON else None,
@@ -170,6 +178,11 @@ def _convert(
         made.append(record)
         notes += warnings
     return made, notes
+
+
+def _own_name(source: ImageRecord) -> str | None:
+    """The name that a caller's own picture has, which its conversions keep."""
+    return Path(source.path).stem if source.origin == "imported" and source.path is not None else None
 
 
 def _there(file: bytes, source: ImageRecord, folder: Path, stem: str | None, studio: Studio) -> ImageRecord | None:

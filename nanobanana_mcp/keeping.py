@@ -181,7 +181,8 @@ def keep_made(
         suffix = "." + preview.mime_type.removeprefix("image/").replace("jpeg", "jpg")
         thumbnail = write_thumbnail(image_id, preview.data, suffix, places)
     extension = target.extension(extension)
-    stem = target.stem or picture_stem(prompt or "", image_id, now())
+    # The time of what it is made of, since a repetition after a death has to come to the same name.
+    stem = target.stem or picture_stem(prompt or "", image_id, like.created_at)
     if number is not None and target.stem is not None:
         stem = f"{stem}-{number}"
     since = like.created_at.timestamp() - 1  # a repetition after a death takes up what the first attempt wrote
@@ -379,7 +380,7 @@ def _write_elsewhere(
 
 def rescued(data: bytes, image_id: str, prompt: str, folder: Path, places: Places, *, since: datetime) -> Path | None:
     """Where the bytes are that keep_made() did not bring into the library; None when no disk takes them."""
-    stem, extension = picture_stem(prompt, image_id, now()), _named_by_magic(data)[1]
+    stem, extension = picture_stem(prompt, image_id, since), _named_by_magic(data)[1]
     folders = (folder, places.output, places.state / "rescued")
     return _rescued(data, stem, extension, image_id, folders, written_after=since.timestamp() - 1)
 

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from nanobanana_mcp.domain import ImageRecord, is_image_id
+from nanobanana_mcp.domain import ImageRecord, KeptImage, is_image_id
 from nanobanana_mcp.errors import SetupError, StudioError
 from nanobanana_mcp.gemini.reply import NoPicture, Unreadable
-from nanobanana_mcp.keeping import keep_orphan
+from nanobanana_mcp.keeping import child_id, keep_orphan
 from nanobanana_mcp.library.journal import UNSETTLED, Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.mending import found_again, put_together
+from nanobanana_mcp.mending import exact_again, found_again, put_together
 from nanobanana_mcp.plan import load_plan
 from nanobanana_mcp.settling import Reading, settle
 from nanobanana_mcp.storage.paths import Places
@@ -120,6 +120,8 @@ class Recovery:
                         found.append(self._end(order, call, asked=True))
             for order_id in owned:
                 found += _some(self._by_itself(order_id, partial(self._put_together, order_id)))
+            for order, call in self._undelivered(presence.name):
+                found += _some(self._by_itself(call.id, partial(self._exact_file, order, call)))
             found += self._adopt(asked=asked)
             return found + self._sweep(presence, asked=asked)
 
@@ -230,6 +232,32 @@ class Recovery:
         return Recovered(
             call_id=parts[-1][0].id, outcome=f"its picture was not put together; its parts are kept: {kept}"
         )
+
+    def _undelivered(self, own: str) -> list[tuple[Order, Call]]:
+        """Kept pictures of processes that ended before they answered."""
+        return [
+            (order, call)
+            for order, call in self._journal.undelivered_requests()
+            if order.id not in self._running and order.process != own and not is_alive(order.process, self._places)
+        ]
+
+    def _exact_file(self, order: Order, call: Call) -> Recovered | None:
+        """The exact file beside a picture, where a kill came between the two: written perhaps, and not recorded."""
+        library = Library(self._journal.database)
+        record = library.get(call.image_id) if call.image_id is not None else None
+        try:
+            plan = load_plan(order.plan)
+        except SetupError:
+            return None
+        wanted = record is not None and plan.recipe is None and record.width and plan.exact_of(record.mime_type)
+        if record is None or not wanted or library.get(child_id(record.id, "exact")) is not None:
+            return None
+        image = KeptImage(record=record, upload=None, cost_usd=call.cost_usd)
+        number = call.position + 1 if plan.request.n > 1 else None
+        made, _ = exact_again(plan, image, library, self._places, number=number)
+        if made.master is None:
+            return None  # the picture itself is there, and whoever asks for it again is told why the file is not
+        return Recovered(call_id=call.id, outcome=f"its exact file is kept as {made.record.id} at {made.record.path}")
 
     def _adopt(self, *, asked: bool) -> list[Recovered]:
         """Keep the pictures of answers that no row names, which a rebuilt library leaves in the spool."""

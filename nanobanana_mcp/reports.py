@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from nanobanana_mcp.answers import megabytes, record_structure
+from nanobanana_mcp.answers import record_structure, size_of
 from nanobanana_mcp.domain import ImageRecord, counted
 from nanobanana_mcp.job import Uploaded
 from nanobanana_mcp.library.pictures import Lineage
@@ -25,7 +25,7 @@ def uploaded_text(uploaded: Uploaded) -> str:
     how = "Already in the Files API" if uploaded.reused else "Uploaded"
     notes = "".join(f"\nNote: {note}" for note in uploaded.notes)
     return (
-        f"{how}: {upload.name} ({upload.mime_type}, {megabytes(upload.bytes)} MB), expires {expiry}. In the library it is "
+        f"{how}: {upload.name} ({upload.mime_type}, {size_of(upload.bytes)}), expires {expiry}. In the library it is "
         f"{uploaded.record.id}; that id keeps working after the expiry.{notes}"
     )
 
@@ -82,12 +82,12 @@ def stats_structure(stats: Stats) -> dict[str, Any]:
 def stats_text(stats: Stats) -> str:
     emulated = " (emulator: nothing was charged)" if stats.backend == "emulator" else ""
     lines = [
-        f"{_count(stats.total.pictures)} made, {megabytes(stats.total.bytes)} MB kept, ${stats.total.usd:.2f} "
+        f"{_count(stats.total.pictures)} made, {size_of(stats.total.bytes)} kept, ${stats.total.usd:.2f} "
         f"spent{emulated}. They are in {stats.output_dir}.",
         *(f"{name}: {_line(total)}" for name, total in [*stats.by_tier.items(), *stats.by_mode.items()]),
         *(f"{day}: {_line(total)}" for day, total in list(stats.by_day.items())[:7]),
         _limits_line(stats),
-        f"In the Files API: {counted(stats.live_uploads, 'live upload')}, {megabytes(stats.live_upload_bytes)} MB.",
+        f"In the Files API: {counted(stats.live_uploads, 'live upload')}, {size_of(stats.live_upload_bytes)}.",
     ]
     if stats.forgotten:
         lines.append(
@@ -193,8 +193,8 @@ def report_text(report: Report) -> str:
     for kind, doing in words.items():
         deeds = [deed for deed in report.deeds if deed.kind == kind]
         if deeds:
-            size = megabytes(sum(deed.bytes for deed in deeds))
-            lines.append(f"{would} {doing}: {len(deeds)}" + (f" ({size} MB)" if size else "") + ".")
+            size = sum(deed.bytes for deed in deeds)
+            lines.append(f"{would} {doing}: {len(deeds)}" + (f" ({size_of(size)})" if size else "") + ".")
             lines += [f"- {deed.subject}{f' {deed.path}' if deed.path else ''}: {deed.why}" for deed in deeds[:SHOWN]]
             lines += [f"  and {len(deeds) - SHOWN} more"] if len(deeds) > SHOWN else []
     if not report.deeds and not (report.operation == "recover" and report.findings):
@@ -223,7 +223,7 @@ def _totals(found: dict[str, Total]) -> dict[str, dict[str, float]]:
 
 
 def _line(total: Total) -> str:
-    return f"{_count(total.pictures)}, {megabytes(total.bytes)} MB, ${total.usd:.2f}"
+    return f"{_count(total.pictures)}, {size_of(total.bytes)}, ${total.usd:.2f}"
 
 
 def _count(pictures: int) -> str:
@@ -237,7 +237,7 @@ def _short(text: str | None, limit: int = 80) -> str:
 
 def converted_text(made: list[ImageRecord], notes: list[str]) -> str:
     lines = [
-        f"{record.id} {record.path} ({record.width}x{record.height}, {record.mime_type}, {megabytes(record.bytes)} MB)"
+        f"{record.id} {record.path} ({record.width}x{record.height}, {record.mime_type}, {size_of(record.bytes)})"
         for record in made
     ]
     return "\n".join(["Made without cost:", *lines, *(f"Note: {note}" for note in notes)])
@@ -254,7 +254,7 @@ def converted_structure(made: list[ImageRecord], notes: list[str]) -> dict[str, 
 
 def rehearsed_text(rehearsal: "Rehearsal") -> str:
     lines = [
-        f"{draft.stem or 'a picture'}: {draft.width}x{draft.height}, {draft.mime_type}, {megabytes(len(draft.data))} MB"
+        f"{draft.stem or 'a picture'}: {draft.width}x{draft.height}, {draft.mime_type}, {size_of(len(draft.data))}"
         for draft in rehearsal.drafts
     ]
     told = f"Dry run: nothing was written. It would make, without cost, in {printable(rehearsal.folder)}:"

@@ -76,6 +76,10 @@ def choose(request: ImageRequest, models: Mapping[TierName, ModelSpec], *, stay:
     return _choice(request, models[tier], reason, auto=True)
 
 
+USUAL = "flash, the usual choice"
+"""The reason where nothing in a request asks for another tier; not worth saying."""
+
+
 def cannot(request: ImageRequest, spec: ModelSpec) -> str | None:
     """Why this model cannot do the request, as words that follow the tier's name; None when it can."""
     size = wanted_size(request, spec)
@@ -117,7 +121,7 @@ def _weigh(request: ImageRequest) -> tuple[TierName, str]:
         return "flash", f"flash, for speed: {', '.join(speed)}" + (
             f" (against {', '.join(quality)})" if quality else ""
         )
-    return "flash", "flash, the usual choice"
+    return "flash", USUAL
 
 
 def _able(request: ImageRequest, models: Mapping[TierName, ModelSpec]) -> list[TierName]:

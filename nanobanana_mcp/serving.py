@@ -49,6 +49,11 @@ def serve(wire: int) -> int:
     logging.getLogger("fastmcp").setLevel(level)
     for warning in warnings:
         logger.warning("%s", warning)
+    if sys.stdin.isatty():
+        sys.stderr.write(
+            "This is an MCP server, which a client such as Claude Code starts and speaks to; it waits for one now. Ctrl-D "
+            "ends it, and 'nanobanana --help' says what else there is.\n"
+        )
     standing = Standing(settings)
     opening = Opening(standing.open, waiting=settings.state_dir / "spool" if settings is not None else None)
     server = build_server(standing, opening)

@@ -375,3 +375,30 @@ async def test_a_wish_that_was_cut_short_behind_its_master_gets_its_exact_file_o
     else:
         assert image.record.path == master
         assert any("exact file was not made" in line for line in created.warnings)
+
+
+async def test_an_exact_file_that_a_kill_kept_from_its_row_is_recorded_by_the_next_start_and_not_doubled(
+    make_studio: Callable[..., Studio], model: FakeModel, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(*_: object) -> None:
+        raise Died
+
+    studio = make_studio()
+    with monkeypatch.context() as patch:
+        patch.setattr("nanobanana_mcp.keeping.Library.add", died)
+        with pytest.raises((Died, StudioError)):
+            await studio.create(
+                ImageRequest(prompt="a cat", exact=Exact(width=300, height=200, output_format="png")), key="one"
+            )
+    await studio.close()
+    before = sorted(path.name for path in places.output.iterdir() if path.is_file())
+    assert len(before) == 2
+    again = make_studio()
+    assert any("exact file" in one.outcome for one in await again.recover())
+    assert await again.recover() == []
+    assert sorted(path.name for path in places.output.iterdir() if path.is_file()) == before
+    report = await again.maintain("database_hygiene", dry_run=True)
+    assert not any("not made by" in finding for finding in report.findings)
+    assert len((await again.stats(10)).untracked) == 0
+    assert len(model.requests) == 1
+    await again.close()

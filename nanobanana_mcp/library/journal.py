@@ -232,6 +232,15 @@ class Journal:
                 found.append((_order(order), _call(row)))
             return found
 
+    def undelivered_requests(self) -> list[tuple[Order, Call]]:
+        """Calls whose picture is kept and whose request nobody has been answered."""
+        with self.database.read() as connection:
+            rows = connection.execute(select(calls).where(_IS_OPEN, calls.c.state == "saved")).all()
+            return [
+                (_order(connection.execute(select(requests).where(requests.c.id == row.request_id)).one()), _call(row))
+                for row in rows
+            ]
+
     def with_call(self, call_id: str) -> tuple[Order, Call] | None:
         with self.database.read() as connection:
             row = connection.execute(select(calls).where(calls.c.id == call_id)).first()

@@ -276,7 +276,7 @@ class Library:
         sign = 1 if values["trash_path"] is None else -1
         with self.database.write() as connection:
             changed = connection.execute(update(images).where(images.c.id == record.id, unless_noted).values(**values))
-            if changed.rowcount == 1:
+            if changed.rowcount == 1 and _is_drawn(record):
                 count_picture(connection, replace(record, bytes=sign * record.bytes), pictures=0)
 
     def relink(self, image_id: str, path: Path) -> None:
@@ -373,8 +373,13 @@ def insert_image(connection: Connection, record: ImageRecord) -> None:
                 for position, parent in enumerate(record.parents)
             ],
         )
-    if record.origin != "imported" and record.tier is not None:  # a caller's own picture, converted, is nobody's draw
+    if _is_drawn(record):
         count_picture(connection, record, pictures=1 if record.origin in ("generated", "edited") else 0)
+
+
+def _is_drawn(record: ImageRecord) -> bool:
+    """Whether the days' totals have it: a caller's own picture, converted, is nobody's draw."""
+    return record.origin != "imported" and record.tier is not None
 
 
 def _newest(count: int, folder: str) -> Select[str]:

@@ -20,7 +20,7 @@ _ADD = _ROW.on_conflict_do_update(
 def _sums(name: ColumnElement[str], order: ColumnElement[str] | None = None) -> Select[str, int, int, float]:
     nothing = {"pictures": 0, "bytes": 0, "usd": 0.0}
     sums = (func.coalesce(func.sum(days.c[column]), none) for column, none in nothing.items())
-    query = select(name, *sums).where(days.c.backend == bindparam("whose"))
+    query = select(name, *sums).where(days.c.backend == bindparam("whose"), days.c.tier != "")
     return query if order is None else query.group_by(name).order_by(order)
 
 
@@ -59,10 +59,18 @@ def count_cost(connection: Connection, *, day: datetime, backend: str, tier: str
 
 
 def totals(database: Database, backend: str, by: str | None = None) -> dict[str, Total]:
-    """Totals of one backend by "tier", "mode" or "day" (newest first); with no `by`, one entry named ""."""
+    """Totals of one backend by "tier", "mode" or "day" (newest first); with no `by`, one entry named "".
+
+    A library of before 2026-11-29 may have rows of no tier: conversions of callers' own pictures that were moved to the
+    trash were taken off, although they had never been added. They are left out.
+    """
     with database.read() as connection:
         rows = connection.execute(_SUMS[by], {"whose": backend})
-        return {name: Total(pictures=made, bytes=kept, usd=round(usd, 6)) for name, made, kept, usd in rows}
+        return {
+            name: Total(pictures=made, bytes=max(0, kept), usd=round(usd, 6))
+            for name, made, kept, usd in rows
+            if name or by is None
+        }
 
 
 def _add(
