@@ -12,7 +12,6 @@ from fastmcp import Client
 from fastmcp.exceptions import ToolError
 
 from nanobanana_mcp.budget import Limits
-from nanobanana_mcp.converting import Conversion, convert
 from nanobanana_mcp.domain import now
 from nanobanana_mcp.library.totals import Total
 from nanobanana_mcp.reports import stats_text
@@ -213,14 +212,20 @@ async def test_the_day_of_the_price_list_is_told_with_what_was_spent(caller: Cli
     assert date.fromisoformat(facts["prices_date"]) == PRICES_DATE
 
 
-async def test_a_converted_photo_of_the_users_own_in_the_trash_changes_no_total(studio: Studio, tmp_path: Path) -> None:
+async def test_a_converted_photo_of_the_users_own_in_the_trash_changes_no_total(
+    make_studio: Callable[..., Studio], connect: Connect, tmp_path: Path
+) -> None:
+    studio = make_studio()
     beach = photo(tmp_path / "photos" / "beach.jpg")
-    wish = Conversion(image=str(beach), width=40, output_path=f"{studio.places.output}/")
-    (made,), _ = await convert(studio, wish)
-    assert Path(str(made.path)).name.startswith("beach")
-    before = await studio.stats(10)
-    await studio.maintain("cleanup_local", dry_run=False, max_age_hours=0, keep_count=0)
-    after = await studio.stats(10)
+    async with connect(open_it=lambda: studio) as client:
+        made = await client.call_tool(
+            "convert_image", {"image": str(beach), "width": 40, "output_path": f"{studio.places.output}/"}
+        )
+        assert made.structured_content is not None
+        assert Path(made.structured_content["file_paths"][0]).name == "beach.jpg"
+        before = await studio.stats(10)
+        await studio.maintain("cleanup_local", dry_run=False, max_age_hours=0, keep_count=0)
+        after = await studio.stats(10)
     assert after.total == before.total and after.total.bytes == 0
     assert list(after.by_tier) == list(after.by_mode) == []
     assert "-" not in stats_text(after).split("kept")[0]
