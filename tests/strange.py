@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ImageCms
 
 
 def tiff(
@@ -71,3 +72,24 @@ def png_with(data: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
         for name, content in chunks
     )
     return data[:33] + made + data[33:]
+
+
+def large_profile() -> bytes:
+    """A profile of sRGB that a maker's own tag blows up to 1.4 MB, as measured profiles of printers are."""
+    plain = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return with_tags(plain, {b"CIED": np.random.default_rng(1).bytes(1_400_000)})
+
+
+def with_tags(profile: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """An ICC profile with further tags."""
+    (count,) = struct.unpack_from(">I", profile, 128)
+    table, contents, moved = b"", profile[132 + 12 * count :], 12 * len(tags)
+    for place in range(132, 132 + 12 * count, 12):
+        name, offset, size = struct.unpack_from(">4sII", profile, place)
+        table += struct.pack(">4sII", name, offset + moved, size)
+    for name, content in tags.items():
+        contents += bytes(-len(contents) % 4)
+        table += struct.pack(">4sII", name, 132 + 12 * (count + len(tags)) + len(contents), len(content))
+        contents += content
+    whole = profile[4:128] + struct.pack(">I", count + len(tags)) + table + contents
+    return struct.pack(">I", 4 + len(whole)) + whole

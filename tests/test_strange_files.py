@@ -1,5 +1,6 @@
 """Files of rare kinds look after a conversion as they do in a viewer, or are refused in words."""
 
+import struct
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Emulated
-from easel import seen, use
+from easel import drawing, seen, use
 from fastmcp.exceptions import ToolError
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tests.scenes import as_bytes, photo
-from tests.strange import bmp, tiff, twelve_bits
+from tests.strange import bmp, large_profile, png_with, tiff, twelve_bits
 
+LINEAR = (b"gAMA", (100_000).to_bytes(4, "big"))
+USUAL = (b"gAMA", (45_455).to_bytes(4, "big"))
+P3_POINTS = (b"cHRM", struct.pack(">8I", 31_270, 32_900, 68_000, 32_000, 26_500, 69_000, 15_000, 6_000))
+P3_CODES = (b"cICP", bytes([12, 13, 0, 1]))
+PQ = (b"cICP", bytes([9, 16, 0, 1]))
+HLG = (b"cICP", bytes([9, 18, 0, 1]))
 RAMP = np.tile((np.arange(64) * 1023.98).astype(np.uint16), (32, 1))
 COLOURS = np.stack([RAMP, RAMP[:, ::-1], 65_535 - RAMP], -1)
 
@@ -110,3 +117,95 @@ async def test_a_transparent_background_is_refused_where_there_can_be_none(
     wish = {"width": 64, "height": 64, "fit": "pad", "background": "transparent"} | changes
     with pytest.raises(ToolError, match=words):
         await _converted(emulated, tmp_path, as_bytes(photo(64, 32, seed=5), "JPEG"), "s.jpg", **wish)
+
+
+def _looked_at(path: str) -> np.ndarray:
+    """What a viewer that knows ICC profiles shows, as numbers of sRGB, by littlecms."""
+    with Image.open(path) as image:
+        profile = image.info.get("icc_profile")
+        if profile is None:
+            return np.asarray(image.convert("RGB")).astype(int)
+        opened = ImageCms.ImageCmsProfile(BytesIO(profile))
+        return np.asarray(
+            ImageCms.profileToProfile(image.convert("RGB"), opened, ImageCms.createProfile("sRGB"))
+        ).astype(int)
+
+
+SHOWN = pytest.mark.parametrize(
+    ("chunk", "stored", "shows"),
+    [
+        ((LINEAR,), (55, 55, 55), (127, 127, 127)),
+        ((USUAL,), (55, 128, 200), (55, 128, 200)),
+        ((USUAL, P3_POINTS), (234, 51, 35), (255, 0, 0)),
+        ((P3_CODES,), (117, 251, 76), (0, 255, 0)),
+        ((PQ,), (148, 148, 148), (255, 255, 255)),  # 203 cd/m2, the white of a page
+        ((PQ,), (225, 225, 225), (255, 255, 255)),
+        ((HLG,), (191, 191, 191), (255, 255, 255)),
+        (((b"sRGB", b"\0"), LINEAR), (55, 55, 55), (55, 55, 55)),
+    ],
+    ids=["linear", "usual", "primaries", "Display P3", "PQ white", "PQ sun", "HLG white", "sRGB goes before gamma"],
+)
+
+
+@SHOWN
+@pytest.mark.parametrize("wish", [{"output_format": "png"}, {"output_format": "webp", "quality": 100}, {"rotate": 90}])
+async def test_colours_that_a_png_names_without_a_profile_are_shown_after_a_conversion(
+    emulated: Emulated,
+    tmp_path: Path,
+    chunk: tuple[tuple[bytes, bytes], ...],
+    stored: tuple[int, int, int],
+    shows: tuple[int, int, int],
+    wish: dict[str, Any],
+) -> None:
+    path = tmp_path / "s.png"
+    path.write_bytes(png_with(as_bytes(Image.new("RGB", (40, 40), stored)), *chunk))
+    facts = await use(emulated, "convert_image", image=str(path), **wish)
+    assert np.abs(_looked_at(facts["file_paths"][0])[20, 20] - shows).max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("tool", "wish"),
+    [("edit_region", {"instruction": "a hat", "box": [100, 80, 200, 160]}), ("extend_image", {"right": 80})],
+)
+async def test_an_edit_keeps_the_numbers_of_a_linear_png_and_says_that_they_are_linear(
+    emulated: Emulated, tmp_path: Path, tool: str, wish: dict[str, Any]
+) -> None:
+    path = tmp_path / "s.png"
+    picture = photo(320, 240, seed=6)
+    path.write_bytes(png_with(as_bytes(picture), LINEAR))
+    drawing(emulated, None)
+    facts = await use(emulated, tool, image=str(path), **wish)
+    assert (seen(facts["file_paths"][0])[:60, :320] == np.asarray(picture)[:60]).all()
+    light = np.asarray(picture)[:60] / 255
+    expected = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055) * 255
+    assert np.abs(_looked_at(facts["file_paths"][0])[:60, :320] - expected).max() <= 2
+
+
+async def test_an_avif_that_names_its_colours_by_codes_is_shown_in_them(emulated: Emulated, tmp_path: Path) -> None:
+    data = as_bytes(Image.new("RGB", (40, 40), (234, 51, 35)), "AVIF", quality=100, subsampling="4:4:4")
+    place = data.index(b"colrnclx") + 8
+    path = tmp_path / "s.avif"
+    path.write_bytes(data[:place] + b"\0\x0c" + data[place + 2 :])
+    facts = await use(emulated, "convert_image", image=str(path), output_format="png")
+    assert np.abs(_looked_at(facts["file_paths"][0])[20, 20] - (255, 0, 0)).max() <= 6
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize(
+    ("tool", "wish"),
+    [
+        ("edit_region", {"instruction": "a hat", "box": [100, 80, 200, 160]}),
+        ("extend_image", {"right": 80}),
+        ("convert_image", {"output_format": "png"}),
+    ],
+)
+async def test_a_colour_profile_of_more_than_a_megabyte_is_applied_and_no_file_suffers(
+    emulated: Emulated, tmp_path: Path, kind: str, tool: str, wish: dict[str, Any]
+) -> None:
+    path = tmp_path / "s.png"
+    path.write_bytes(as_bytes(photo(320, 240, seed=6), kind, icc_profile=large_profile()))
+    drawing(emulated, None)
+    facts = await use(emulated, tool, image=str(path), **wish)
+    with Image.open(facts["file_paths"][0]) as made:  # Pillow by its own bound would not
+        assert "icc_profile" not in made.info
+        made.load()

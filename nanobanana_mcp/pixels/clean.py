@@ -14,6 +14,7 @@ from nanobanana_mcp.errors import NotAnImage
 from nanobanana_mcp.pixels.containers import jpeg_frame, stripped
 from nanobanana_mcp.pixels.formats import FORMATS
 from nanobanana_mcp.pixels.header import PILLOW_ERRORS, Header, check_bounds, open_picture, read_header, reason
+from nanobanana_mcp.pixels.profiles import MAX_PROFILE_BYTES, described
 
 SentType = Literal["image/png", "image/jpeg", "image/webp"]
 
@@ -144,6 +145,11 @@ def decode(data: bytes, header: Header, *, at_least: int | None = None) -> Image
         return _grey_of_tiff(image)
     if header.format == "bmp" and is_invisible(image):
         return image.convert("RGB")  # BMP of 32 bits: programs leave the fourth byte 0 that others read as alpha
+    own = image.info.pop("icc_profile", None)
+    profile = described(data, header.format, own)
+    if profile is not None:
+        image.info["icc_profile"] = profile
+        image.info["described"] = profile is not own
     # The copy lets go of the decoder, which for these keeps one or two more canvases in memory.
     return image.copy() if header.format in ("webp", "avif") else image
 
@@ -152,7 +158,7 @@ def eight_bit(image: Image.Image, header: Header) -> Image.Image:
     """Return the picture as L, RGB or RGBA with 8 bits a channel, and nothing but a fitting ICC profile in `info`.
 
     RGBA stays only where a pixel is not opaque. 16-bit samples keep their upper byte; CMYK goes through its profile to
-    sRGB. Raises NotAnImage for samples without an agreed black and white (32-bit integers, floating point) and for
+    sRGB, and so does what has a profile of over 1 MB. Grey whose light the file describes becomes RGB. Raises NotAnImage for samples without an agreed black and white (32-bit integers, floating point) and for
     colour models that cannot be converted.
     """
     profile = image.info.get("icc_profile")
@@ -172,7 +178,11 @@ def eight_bit(image: Image.Image, header: Header) -> Image.Image:
         raise NotAnImage(f"Pictures in the colour model {image.mode} are not read. Save it as RGB.") from error
     if wanted == "RGBA" and converted.getchannel("A").getextrema() == (255, 255):
         converted = converted.convert("RGB")
+    if converted.mode == "L" and image.info.get("described"):
+        converted = converted.convert("RGB")
     fitting = b"GRAY" if converted.mode == "L" else b"RGB "  # bytes 16 to 19 of a profile name its colour space
+    if profile and profile[16:20] == fitting and len(profile) > MAX_PROFILE_BYTES:
+        converted, profile = _through_profile(converted, profile), None
     converted.info = {"icc_profile": profile} if profile and profile[16:20] == fitting else {}
     return converted
 

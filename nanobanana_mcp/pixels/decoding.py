@@ -2,8 +2,8 @@
 
 The decoded source is 8 bits a channel and upright: RGBA where a pixel is not opaque, else RGB. It is what `clean`
 decodes (16-bit samples keep their upper byte, CMYK goes through its profile to sRGB), with grey spread over three
-channels, through its profile where it has one. RGB keeps its numbers and its ICC profile, in
-`image.info["icc_profile"]`. "Bit-identical to the source" always means: to these numbers.
+channels, through its profile where it has one. RGB keeps its numbers and its ICC profile, or one made of what the file
+says of its colours, in `image.info["icc_profile"]`. "Bit-identical to the source" always means: to these numbers.
 """
 
 from io import BytesIO

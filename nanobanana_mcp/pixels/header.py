@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from nanobanana_mcp.domain import MADE_BYTES, MADE_PIXELS, MAX_FILE_BYTES, MAX_PIXELS
 from nanobanana_mcp.errors import NotAnImage
@@ -34,6 +34,8 @@ MAX_SIDE: Final = 30_000
 MAX_SCANS: Final = 100
 """Encoders write 1 to 12. Every scan of a progressive JPEG costs a walk over all pixels: 2,000 in 333 kB took 53 s."""
 MAX_METADATA_BYTES: Final = 8_000_000
+# Pillow's own bound for each is 1 MiB, behind which a profile counts as damage.
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_METADATA_BYTES
 MAX_FRAMES_COUNTED: Final = 1000
 MAX_RUN_LENGTH_BYTES: Final = 8_000_000
 """Pillow expands run-length coded BMP in Python, about 2 s for this much."""
