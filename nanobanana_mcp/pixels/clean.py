@@ -14,7 +14,7 @@ from nanobanana_mcp.errors import NotAnImage
 from nanobanana_mcp.pixels.containers import jpeg_frame, stripped
 from nanobanana_mcp.pixels.formats import FORMATS
 from nanobanana_mcp.pixels.header import PILLOW_ERRORS, Header, check_bounds, open_picture, read_header, reason
-from nanobanana_mcp.pixels.profiles import MAX_PROFILE_BYTES, described
+from nanobanana_mcp.pixels.profiles import MAX_PROFILE_BYTES, described, without_names
 
 SentType = Literal["image/png", "image/jpeg", "image/webp"]
 
@@ -42,8 +42,8 @@ _TURNS: Final = {
 class CleanImage:
     """A picture as it is sent.
 
-    `width` x `height` are pixels as they are coded, which is as a viewer shows them. An ICC profile is the only
-    metadata. `sha256` is the hexadecimal digest of `data`. `notes` say in words what was
+    `width` x `height` are pixels as they are coded, which is as a viewer shows them. An ICC profile without names is
+    the only metadata. `sha256` is the hexadecimal digest of `data`. `notes` say in words what was
     changed, other than metadata. `invisible` says that every pixel is transparent.
     """
 
@@ -74,7 +74,7 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
         notes.append(f"{len(data) - end} bytes behind the end of the picture were left out")
     if header.frames > 1:
         notes.append("only its first frame is used")
-    bare = stripped(data, header.format)
+    bare = stripped(data, header.format, profile=without_names)
     with DECODES:
         image = decode(bare, header)
         invisible = is_invisible(image)
@@ -298,7 +298,7 @@ def _fitted(
 
 def _encoded(image: Image.Image, mime_type: SentType) -> bytes:
     buffer = BytesIO()
-    profile = image.info.get("icc_profile")
+    profile = without_names(image.info.get("icc_profile", b""))
     match mime_type:
         case "image/png":
             image.save(buffer, "PNG", icc_profile=profile)

@@ -8,7 +8,7 @@ linear in the size of the file and stops at the first part that does not fit int
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from nanobanana_mcp.pixels.formats import Format
@@ -19,11 +19,24 @@ MAX_PARTS = 200_000
 """Where a walk gives up. 64 MB of PNG in chunks of 8 kB are 8,000 parts; more than this is made to waste time."""
 
 _PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"sBIT", b"pHYs"}
+# Bytes that these have at most; one that is longer holds something else.
+_PNG_LONGEST = {
+    b"gAMA": 4,
+    b"cHRM": 32,
+    b"sRGB": 1,
+    b"cICP": 4,
+    b"sBIT": 4,
+    b"pHYs": 9,
+    b"PLTE": 768,
+    b"tRNS": 256,
+    b"IEND": 0,
+}
+_MAX_PROFILE = 8_000_000
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JPEG_CODED = _JPEG_FRAMES | {0xC4, 0xCC} | {*range(0xD9, 0xE0)}  # with tables, scans and the end
 _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _WEBP_KEPT = {b"VP8X", b"ICCP", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"}
-_WEBP_EXIF_FLAG, _WEBP_XMP_FLAG = 0x08, 0x04
+_WEBP_PROFILE_FLAG, _WEBP_EXIF_FLAG, _WEBP_XMP_FLAG = 0x20, 0x08, 0x04
 _HEIF_EXIF_ITEM = re.compile(rb"(infe\x02\0\0[\0\1]..\0\0|infe\x03\0\0[\0\1]....\0\0)Exif", re.DOTALL)
 _TIFF_TYPE_BYTES = {
     1: 1,
@@ -218,19 +231,22 @@ def picture_end(data: bytes, kind: Format) -> int | None:
     return len(data)
 
 
-def stripped(data: bytes, kind: Format) -> bytes:
+def stripped(data: bytes, kind: Format, *, profile: Callable[[bytes], bytes | None] | None = None) -> bytes:
     """Return the same coded pixels without what decoding does not need.
+
+    With `profile`, a PNG, JPEG or WebP gets what that makes of its ICC profile instead, and a PNG loses what its image
+    data hold behind the last row; without it both stay as they are.
 
     Kept are ICC profiles, palettes, transparency, colour signals, density and JPEG's Adobe marker; EXIF, XMP, IPTC,
     comments, text, embedded thumbnails, C2PA, further frames (PNG, GIF) and bytes behind the end go. AVIF and HEIC lose
     their EXIF only, BMP and TIFF nothing. A file that is cut off stays so.
     """
     if kind == "png":
-        return _stripped_png(data)
+        return _stripped_png(data, profile)
     if kind == "jpeg":
-        return _stripped_jpeg(data)
+        return _stripped_jpeg(data, profile)
     if kind == "webp":
-        return _stripped_webp(data)
+        return _stripped_webp(data, profile)
     if kind == "gif":
         return _stripped_gif(data)
     if kind in ("avif", "heic"):
@@ -242,45 +258,139 @@ def _png_chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def _stripped_png(data: bytes) -> bytes:
+def _stripped_png(data: bytes, change: Callable[[bytes], bytes | None] | None) -> bytes:
     view = memoryview(data)
     kept: list[bytes | memoryview] = [PNG_SIGNATURE]
+    rows = _rows_alone(data) if change is not None else None
     for part in png_chunks(data):
         if part.name == b"iCCP":  # the profile's name is free text
-            _, _, profile = data[part.content : part.stop - 4].partition(b"\0")
-            kept.append(_png_chunk(b"iCCP", b"ICC Profile\0" + profile))
-        elif part.name in _PNG_KEPT:
+            _, _, packed = data[part.content : part.stop - 4].partition(b"\0")
+            if change is not None:
+                try:
+                    changed = change(zlib.decompressobj().decompress(packed[1:], _MAX_PROFILE))
+                except zlib.error:
+                    changed = None
+                if changed is None:
+                    continue
+                packed = b"\0" + zlib.compress(changed)
+            kept.append(_png_chunk(b"iCCP", b"ICC Profile\0" + packed))
+        elif part.name == b"IDAT" and rows is not None:
+            kept.append(_png_chunk(b"IDAT", rows))
+            rows = b""
+        elif part.name in _PNG_KEPT and part.stop - part.start - 12 <= _PNG_LONGEST.get(part.name, len(data)):
             kept.append(view[part.start : part.stop])
     return b"".join(kept)
 
 
-def _stripped_jpeg(data: bytes) -> bytes:
+def _rows_alone(data: bytes) -> bytes | None:
+    """The image data of a PNG packed anew without what they hold behind the last row; None where that is nothing.
+
+    Decoders stop at the last row, so that anything may follow it, in the zlib stream or behind that.
+    """
+    wanted = _png_rows_bytes(data)
+    unpacked, more = 0, False
+    for piece in _unpacked(data):
+        unpacked, more = unpacked + len(piece), not piece
+        if unpacked > wanted:
+            break
+    if unpacked < wanted or (unpacked == wanted and not more):
+        return None
+    packer, packed, room = zlib.compressobj(), list[bytes](), wanted
+    for piece in _unpacked(data):
+        packed.append(packer.compress(piece[:room]))
+        room -= min(room, len(piece))
+        if room == 0:
+            break
+    return b"".join([*packed, packer.flush()])
+
+
+def _unpacked(data: bytes) -> Iterator[bytes]:
+    """Yield the image data of a PNG in pieces of up to 1 MB, and b"" at last where they are more than one sound stream."""
+    unpacker = zlib.decompressobj()
+    for part in png_chunks(data):
+        rest = data[part.content : part.stop - 4] if part.name == b"IDAT" else b""
+        if rest and unpacker.eof:
+            yield b""
+            return
+        while rest:
+            try:
+                piece = unpacker.decompress(rest, 1_000_000)
+            except zlib.error:
+                yield b""
+                return
+            if piece:
+                yield piece
+            if unpacker.unused_data:
+                yield b""
+                return
+            rest = unpacker.unconsumed_tail
+
+
+def _png_rows_bytes(data: bytes) -> int:
+    """Bytes of all rows with their filter types (PNG third edition, 7.2, 8.1)."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    total = 0
+    for left, top, across, down in passes if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + (columns * bits + 7) // 8)
+    return total
+
+
+def _stripped_jpeg(data: bytes, change: Callable[[bytes], bytes | None] | None) -> bytes:
     view = memoryview(data)
     opening = [data[:2]]
     kept: list[bytes | memoryview] = []
+    profile: dict[int, bytes] = {}
     for part in jpeg_segments(data):
         marker, size = part.name[0], part.stop - part.content
         if marker in _JPEG_CODED:
             kept.append(view[part.start : part.stop])
         elif marker == 0xE0 and data.startswith(b"JFIF\0", part.content) and size >= 14:
             opening.append(b"\xff\xe0\0\x10" + data[part.content : part.content + 12] + b"\0\0")  # no thumbnail
-        elif marker == 0xE2 and data.startswith(b"ICC_PROFILE\0", part.content):
-            kept.append(view[part.start : part.stop])
+        elif marker == 0xE2 and data.startswith(b"ICC_PROFILE\0", part.content) and size >= 14:
+            if change is None:
+                kept.append(view[part.start : part.stop])
+            else:
+                profile.setdefault(data[part.content + 12], data[part.content + 14 : part.stop])
         elif marker == 0xEE and data.startswith(b"Adobe", part.content) and size >= 12:
             # It says which colours the components are.
             kept.append(b"\xff\xee\0\x0e" + data[part.content : part.content + 12])
+    if change is not None and profile:
+        opening += _jpeg_profile(change(b"".join(profile[number] for number in sorted(profile))) or b"")
     return b"".join([*opening, *kept])
 
 
-def _stripped_webp(data: bytes) -> bytes:
+def _jpeg_profile(profile: bytes) -> list[bytes]:
+    """Segments with a profile in pieces that fit into them (ICC.1:2022, B.4)."""
+    pieces = [profile[start : start + 65_519] for start in range(0, len(profile), 65_519)]
+    return [
+        struct.pack(">2sH12sBB", b"\xff\xe2", len(piece) + 16, b"ICC_PROFILE\0", number, len(pieces)) + piece
+        for number, piece in enumerate(pieces, 1)
+    ]
+
+
+def _stripped_webp(data: bytes, change: Callable[[bytes], bytes | None] | None) -> bytes:
     view = memoryview(data)
     kept: list[bytes | memoryview] = []
+    lost = _WEBP_EXIF_FLAG | _WEBP_XMP_FLAG
+    for part in webp_chunks(data):
+        if part.name == b"ICCP" and change is not None:
+            size = int.from_bytes(data[part.start + 4 : part.content], "little")
+            profile = change(data[part.content : part.content + size])
+            if profile is None:
+                lost |= _WEBP_PROFILE_FLAG
+            else:
+                kept.append(struct.pack("<4sI", b"ICCP", len(profile)) + profile + bytes(len(profile) % 2))
+        elif part.name in _WEBP_KEPT and part.name != b"VP8X":
+            kept.append(view[part.start : part.stop])
     for part in webp_chunks(data):
         if part.name == b"VP8X" and part.content < part.stop:
-            flags = data[part.content] & ~(_WEBP_EXIF_FLAG | _WEBP_XMP_FLAG)
-            kept += [view[part.start : part.content], bytes([flags]), view[part.content + 1 : part.stop]]
-        elif part.name in _WEBP_KEPT:
-            kept.append(view[part.start : part.stop])
+            flags = bytes([data[part.content] & ~lost])
+            kept[:0] = [view[part.start : part.content], flags, view[part.content + 1 : part.stop]]
+            break
     body = b"WEBP" + b"".join(kept)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
