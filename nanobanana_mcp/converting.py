@@ -11,7 +11,7 @@ from nanobanana_mcp.domain import Exact, Fit, ImageRecord, OutputFormat, Parent,
 from nanobanana_mcp.errors import RequestError, SetupError
 from nanobanana_mcp.exact import check_name
 from nanobanana_mcp.keeping import ICON, child_id, keep_made, kept_format, source_type
-from nanobanana_mcp.pixels.assets import Asset, asset_set
+from nanobanana_mcp.pixels.assets import Asset, asset_notes, asset_set
 from nanobanana_mcp.pixels.clean import DECODES
 from nanobanana_mcp.pixels.export import colour_of, render
 from nanobanana_mcp.pixels.header import read_header
@@ -116,7 +116,7 @@ def _drafts(wish: Conversion, source: ImageRecord, data: bytes) -> tuple[list[Dr
     with DECODES:
         if wish.assets is not None:
             assets = asset_set(data, wish.assets, background=wish.background, label=label)
-            return [_asset_draft(asset) for asset in assets], [], recipe
+            return [_asset_draft(asset) for asset in assets], asset_notes(assets, data), recipe
         rendered = render(
             data,
             width=wish.width,

@@ -237,7 +237,7 @@ def test_what_gemini_does_not_read_is_converted_with_a_note(data: bytes, mime_ty
 def test_of_an_animation_only_the_first_frame_leaves(pillow: str) -> None:
     red, blue = Image.new("RGB", (64, 64), (250, 0, 0)), Image.new("RGB", (64, 64), (0, 0, 250))
     result = clean(saved(red, pillow, save_all=True, append_images=[blue, red], duration=50))
-    assert "only its first frame is used" in result.notes
+    assert "only the first of its 3 frames is used" in result.notes
     with Image.open(BytesIO(result.data)) as image:
         assert getattr(image, "n_frames", 1) == 1
         assert image.convert("RGB").getpixel((32, 32))[0] > 240

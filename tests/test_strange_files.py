@@ -209,3 +209,70 @@ async def test_a_colour_profile_of_more_than_a_megabyte_is_applied_and_no_file_s
     with Image.open(facts["file_paths"][0]) as made:  # Pillow by its own bound would not
         assert "icc_profile" not in made.info
         made.load()
+
+
+def _animation(kind: str) -> bytes:
+    red, blue = Image.new("RGB", (64, 64), (250, 0, 0)), Image.new("RGB", (64, 64), (0, 0, 250))
+    return as_bytes(red, kind, save_all=True, append_images=[blue, red], duration=50)
+
+
+def _pages() -> bytes:
+    page = Image.new("RGB", (64, 64), (250, 0, 0))
+    return as_bytes(page, "TIFF", save_all=True, append_images=[page, page])
+
+
+ULTRA_HDR = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/" xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"/>'
+)
+JPEG = as_bytes(photo(64, 64, seed=5), "JPEG")
+VIDEO = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(5000)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (_animation("GIF"), "only the first of its 3 frames"),
+        (_animation("PNG"), "only the first of its 3 frames"),
+        (_animation("WEBP"), "only the first of its 3 frames"),
+        (_animation("AVIF"), "only the first of its 3 frames"),
+        (_pages(), "only the first of its 3 pages"),
+        (as_bytes(photo(64, 64, seed=5), "JPEG", xmp=ULTRA_HDR) + JPEG, "gain map"),
+        (JPEG + VIDEO, "video in the same file"),
+        (as_bytes(photo(64, 64, seed=5), "HEIF") + struct.pack(">I4s", 8 + len(VIDEO), b"mpvd") + VIDEO, "video in the"),
+        (JPEG + b"x" * 77, "77 bytes behind the end"),
+        (tiff((64, 32), [COLOURS.tobytes()], channels=3, photometric=2), "16 bits a channel"),
+        (tiff((64, 32), [twelve_bits(RAMP >> 4)], bits=12), "12 bits a channel"),
+        (png_with(as_bytes(photo(64, 64, seed=5)), PQ), "HDR screens"),
+        (as_bytes(photo(64, 64, seed=5), "JPEG", icc_profile=large_profile()), "profile has 1.4 MB"),
+        (as_bytes(photo(64, 64, seed=5)), None),
+        (JPEG, None),
+        (as_bytes(photo(64, 64, seed=5), "TIFF"), None),
+        (as_bytes(photo(64, 64, seed=5), "HEIF"), None),
+        (as_bytes(photo(64, 64, seed=5), "AVIF"), None),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+@pytest.mark.parametrize("wish", [{"output_format": "png"}, {"assets": "favicon"}])
+async def test_a_conversion_says_what_it_left_out(
+    emulated: Emulated, tmp_path: Path, data: bytes, words: str | None, wish: dict[str, Any]
+) -> None:
+    path = tmp_path / "s"
+    path.write_bytes(data)
+    for dry_run in (True, False):
+        facts = await use(emulated, "convert_image", image=str(path), dry_run=dry_run, **wish)
+        notes = [note for note in facts["notes"] if not note.startswith(("Enlarged", "To fill"))]
+        assert len(notes) == (words is not None), notes
+        assert words is None or words.lower() in notes[0].lower()
+
+
+async def test_a_set_says_what_was_cut_off_and_enlarged_for_it(emulated: Emulated, tmp_path: Path) -> None:
+    (tmp_path / "small.png").write_bytes(as_bytes(photo(64, 64, seed=5)))
+    story = await use(emulated, "convert_image", image=str(tmp_path / "small.png"), assets="social")
+    cut, enlarged = story["notes"]
+    assert "story.jpg 44%" in cut and "square.jpg" not in cut
+    assert "story.jpg 30.0 times" in enlarged and "square.jpg 16.9 times" in enlarged
+    (tmp_path / "wide.png").write_bytes(as_bytes(photo(1600, 1200, seed=5)))
+    (cut,) = (await use(emulated, "convert_image", image=str(tmp_path / "wide.png"), assets="app_icons"))["notes"]
+    assert "25% of the picture" in cut
+    (tmp_path / "logo.png").write_bytes(as_bytes(Image.new("RGBA", (1600, 1200), (200, 10, 10, 128))))
+    assert (await use(emulated, "convert_image", image=str(tmp_path / "logo.png"), assets="favicon"))["notes"] == []

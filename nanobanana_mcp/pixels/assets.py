@@ -1,6 +1,7 @@
 """Makes the files that a site, an app or a post needs from one master picture, each in its true size."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Literal
 
@@ -11,7 +12,9 @@ from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.pixels.clean import to_srgb
 from nanobanana_mcp.pixels.decoding import Size, decoded
 from nanobanana_mcp.pixels.export import encoded, laid_on, opaque_colour, scaled
+from nanobanana_mcp.pixels.header import read_header
 from nanobanana_mcp.pixels.labels import Label
+from nanobanana_mcp.pixels.losses import as_sentence, left_out, levelled
 
 AssetKind = Literal["favicon", "app_icons", "social"]
 Colour = tuple[int, int, int]
@@ -28,13 +31,36 @@ _SOCIAL: dict[str, Size] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Asset:
-    """One file; `width` x `height` is the largest picture in it."""
+    """One file; `width` x `height` is the largest picture in it.
+
+    `cut` is the part of the master that is not in it, 0 to 1, and `enlarged` how many times larger it shows the rest.
+    """
 
     name: str
     data: bytes
     width: int
     height: int
     mime_type: str
+    cut: float = 0.0
+    enlarged: float = 1.0
+
+
+def asset_notes(assets: Sequence[Asset], master: bytes) -> list[str]:
+    """What the files of a set lack of their master, and what was made up for."""
+    header = read_header(master)
+    notes = [as_sentence(note) for note in (*left_out(master, header), *levelled(master, header))]
+    shares = {f"{asset.cut:.0%}" for asset in assets}
+    cut = [f"{asset.name} {asset.cut:.0%}" for asset in assets if asset.cut > 0.02]
+    if cut:
+        parts = f"{shares.pop()} of the picture" if len(shares) == 1 else ", ".join(cut)
+        notes.append(
+            f"To fill the shapes, two sides were cut off, the same on each ({parts}). Where that takes words or faces, crop or "
+            "extend the picture first."
+        )
+    enlarged = [f"{asset.name} {asset.enlarged:.1f} times" for asset in assets if asset.enlarged > 1.05]
+    if enlarged:
+        notes.append(f"Enlarged, which adds no detail: {', '.join(enlarged)}.")
+    return notes
 
 
 def asset_set(
@@ -52,6 +78,14 @@ def asset_set(
     if kind == "social":
         return tuple(_social(image, name, size, fill, label) for name, size in _SOCIAL.items())
     square = _square(image)
+    cut = 1 - min(image.size) / max(image.size) if image.mode == "RGB" else 0.0
+    icons = _icons(square, kind, fill if background else None, label)
+    return tuple(replace(icon, cut=cut, enlarged=icon.enlarged / square.width) for icon in icons)
+
+
+def _icons(square: Image.Image, kind: AssetKind, given: Colour | None, label: Label | None) -> tuple[Asset, ...]:
+    """Each with the width of what it shows of the square as `enlarged`."""
+    fill = given or _WHITE
     if kind == "favicon":
         pngs = {"favicon-16x16": 16, "favicon-32x32": 32, "icon-192": 192, "icon-512": 512}
         icons = (_icon(name, scaled(square, (side, side)), label) for name, side in pngs.items())
@@ -62,8 +96,8 @@ def asset_set(
             _icon("icon-192", scaled(square, (192, 192)), label),
             _icon("icon-512", scaled(square, (512, 512)), label),
             _icon("icon-1024", _opaque(square, 1024, fill), label),
-            _icon("icon-maskable-192", _maskable(square, 192, fill if background else None), label),
-            _icon("icon-maskable-512", _maskable(square, 512, fill if background else None), label),
+            _maskable(square, 192, given, label),
+            _maskable(square, 512, given, label),
         )
     raise RequestError(f"There is no asset set {kind!r}; there are favicon, app_icons and social.")
 
@@ -71,12 +105,23 @@ def asset_set(
 def _social(image: Image.Image, name: str, size: Size, fill: Colour, label: Label | None) -> Asset:
     picture = _covering(laid_on(image, (*fill, 255)) if image.mode == "RGBA" else image, size)
     data = encoded(picture, "jpeg", label=label)
-    return Asset(name=f"{name}.jpg", data=data, width=size[0], height=size[1], mime_type="image/jpeg")
+    scale = max(size[0] / image.width, size[1] / image.height)
+    return Asset(
+        name=f"{name}.jpg",
+        data=data,
+        width=size[0],
+        height=size[1],
+        mime_type="image/jpeg",
+        cut=1 - size[0] * size[1] / (scale * scale * image.width * image.height),
+        enlarged=scale,
+    )
 
 
-def _icon(name: str, image: Image.Image, label: Label | None) -> Asset:
-    data = encoded(image, "png", label=label)
-    return Asset(name=f"{name}.png", data=data, width=image.width, height=image.height, mime_type="image/png")
+def _icon(name: str, image: Image.Image, label: Label | None, *, shown: int | None = None) -> Asset:
+    data, (width, height) = encoded(image, "png", label=label), image.size
+    return Asset(
+        name=f"{name}.png", data=data, width=width, height=height, mime_type="image/png", enlarged=shown or width
+    )
 
 
 def _ico(square: Image.Image) -> Asset:
@@ -84,7 +129,8 @@ def _ico(square: Image.Image) -> Asset:
     largest, *others = [scaled(square, size) for size in sizes]
     stream = BytesIO()
     largest.save(stream, "ICO", sizes=sizes, append_images=others)
-    return Asset(name="favicon.ico", data=stream.getvalue(), width=48, height=48, mime_type="image/vnd.microsoft.icon")
+    mime_type = "image/vnd.microsoft.icon"
+    return Asset(name="favicon.ico", data=stream.getvalue(), width=48, height=48, mime_type=mime_type, enlarged=48)
 
 
 def _covering(image: Image.Image, size: Size) -> Image.Image:
@@ -109,7 +155,7 @@ def _opaque(square: Image.Image, side: int, fill: Colour) -> Image.Image:
     return laid_on(icon, (*fill, 255)) if icon.mode == "RGBA" else icon
 
 
-def _maskable(square: Image.Image, side: int, fill: Colour | None) -> Image.Image:
+def _maskable(square: Image.Image, side: int, fill: Colour | None, label: Label | None) -> Asset:
     """An icon that may be cut to any shape: what is seen stays in the circle of 40 % of the side (W3C manifest, safe zone).
 
     Of an opaque master the corners leave the circle; it fills the square around it, on the colour of its own edge.
@@ -129,4 +175,4 @@ def _maskable(square: Image.Image, side: int, fill: Colour | None) -> Image.Imag
     smaller = scaled(square, (inner, inner))
     place = ((side - inner) // 2, (side - inner) // 2)
     icon.paste(smaller.convert("RGB"), place, smaller.getchannel("A") if smaller.mode == "RGBA" else None)
-    return icon
+    return _icon(f"icon-maskable-{side}", icon, label, shown=inner)

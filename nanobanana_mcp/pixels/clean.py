@@ -14,6 +14,7 @@ from nanobanana_mcp.errors import NotAnImage
 from nanobanana_mcp.pixels.containers import jpeg_frame, stripped
 from nanobanana_mcp.pixels.formats import FORMATS
 from nanobanana_mcp.pixels.header import PILLOW_ERRORS, Header, check_bounds, open_picture, read_header, reason
+from nanobanana_mcp.pixels.losses import left_out
 from nanobanana_mcp.pixels.profiles import MAX_PROFILE_BYTES, described, without_names
 
 SentType = Literal["image/png", "image/jpeg", "image/webp"]
@@ -68,12 +69,8 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
     """
     header = read_header(data)
     check_bounds(header, data, made=made)
-    notes = []
-    end = whole_picture(header)
-    if end < len(data):
-        notes.append(f"{len(data) - end} bytes behind the end of the picture were left out")
-    if header.frames > 1:
-        notes.append("only its first frame is used")
+    whole_picture(header)
+    notes = left_out(data, header)
     bare = stripped(data, header.format, profile=without_names)
     with DECODES:
         image = decode(bare, header)

@@ -191,6 +191,27 @@ def tiff_entries(data: bytes, directory: int | None = None) -> Iterator[TiffEntr
         yield TiffEntry(tag, size, number, value)
 
 
+def tiff_pages(data: bytes) -> int:
+    """Count the pages of a TIFF, up to 1,000, smaller copies of a page aside."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2], "<")
+    seen: set[int] = set()
+    pages = 0
+    try:
+        big = struct.unpack_from(order + "H", data, 2)[0] == 43
+        counter, pointer, step = ("Q", "Q", 20) if big else ("H", "I", 12)
+        (directory,) = struct.unpack_from(order + pointer, data, 8 if big else 4)
+        while 0 < directory < len(data) and directory not in seen and len(seen) < 1000:
+            seen.add(directory)
+            fields = {entry.tag: entry.value for entry in tiff_entries(data, directory)}
+            pages += not fields.get(254, 0) & 1  # NewSubfileType, bit 0: a copy of reduced size
+            (count,) = struct.unpack_from(order + counter, data, directory)
+            place = directory + struct.calcsize(order + counter) + step * count
+            (directory,) = struct.unpack_from(order + pointer, data, place)
+    except (struct.error, OverflowError):  # the chain leads out of the file
+        pass
+    return max(pages, 1)
+
+
 def exif_orientation(exif: bytes) -> int:
     """Return tag 0x0112 of a block of EXIF, 1 when it is absent, out of range or unreadable.
 

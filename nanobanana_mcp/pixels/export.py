@@ -16,7 +16,9 @@ from nanobanana_mcp.domain import MADE_PIXELS, MADE_SIDE
 from nanobanana_mcp.errors import RequestError
 from nanobanana_mcp.pixels.clean import to_srgb
 from nanobanana_mcp.pixels.decoding import Size, decoded, from_srgb
+from nanobanana_mcp.pixels.header import read_header
 from nanobanana_mcp.pixels.labels import Label, packet
+from nanobanana_mcp.pixels.losses import as_sentence, left_out, levelled
 from nanobanana_mcp.pixels.masks import pixel_box
 
 Fit = Literal["cover", "contain", "pad", "stretch"]
@@ -73,9 +75,8 @@ def render(
             "opaque colour."
         )
     image = decoded(data)
-    notes: list[str] = []
-    if data.startswith(b"\x89PNG") and data[24] > 8:  # the header's bit depth
-        notes.append(f"Its {data[24]} bits a channel became 8: all files are written with 8.")
+    header = read_header(data)
+    notes = [as_sentence(note) for note in (*left_out(data, header), *levelled(data, header))]
     if profile == "srgb":
         image = to_srgb(image)
     if crop is not None:
