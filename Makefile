@@ -39,7 +39,7 @@ types: .venv/installed-dev
 	@$(BIN)/mypy
 
 storm: .venv/installed-dev
-	@PYTHONPATH=tests:. $(BIN)/python -m faults.storm $(STORM)
+	@$(BIN)/python -m tests.support.storm $(STORM)
 
 bench: .venv/installed-dev
 	@$(BIN)/python -m benchmarks $(BENCH)

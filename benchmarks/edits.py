@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nanobanana_mcp.domain import ModelRequest
-from nanobanana_mcp.edits import Wish, region_job
-from nanobanana_mcp.gemini.client import RemoteFile
+from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS
+from nanobanana_mcp.domain.provider import RemoteFile
+from nanobanana_mcp.domain.wire import ModelRequest
 from nanobanana_mcp.library.database import Database
-from nanobanana_mcp.serving import one_heap
+from nanobanana_mcp.server.stdio import one_heap
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.studio import Studio
-from nanobanana_mcp.tiers import BY_ID, DEFAULTS
+from nanobanana_mcp.studio.edits import Wish, region_job
+from nanobanana_mcp.studio.studio import Studio
 
 SIZE = (6000, 4000)
 RUNS = 5

@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 from typing import Any, Self
 
 from benchmarks.samples import Sample, sample
-from nanobanana_mcp.tiers import DEFAULTS
+from nanobanana_mcp.domain.catalog import DEFAULTS
 
 RETIRED = ("gemini-2.5-flash-image", "gemini-3-pro-image-preview", "gemini-3.1-flash-image-preview")
 """What the peer asks for; answered for its sake only."""

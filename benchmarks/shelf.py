@@ -6,7 +6,8 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from nanobanana_mcp.domain import ImageRecord, Parent, new_id, now
+from nanobanana_mcp.domain.ids import new_id, now
+from nanobanana_mcp.domain.records import ImageRecord, Parent
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.tables import calls, days, image_sources, images, requests, uploads
 

@@ -10,18 +10,18 @@ import httpx2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from nanobanana_mcp.edits import Wish, cutout_job, extension_job, region_job
+from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS
 from nanobanana_mcp.emulator.app import Emulator
 from nanobanana_mcp.emulator.control import Picture
 from nanobanana_mcp.gemini.client import Gemini
-from nanobanana_mcp.job import Job
+from nanobanana_mcp.jobs.planner import Job
+from nanobanana_mcp.jobs.recipes.extend import Extension
+from nanobanana_mcp.jobs.recipes.region import RegionEdit
 from nanobanana_mcp.library.database import Database
-from nanobanana_mcp.recipes.patching import RegionEdit
-from nanobanana_mcp.recipes.widening import Extension
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.studio import Studio
-from nanobanana_mcp.tiers import BY_ID, DEFAULTS
-from tests.scenes import as_bytes, cutout, on_background, photo, redrawn
+from nanobanana_mcp.studio.edits import Wish, cutout_job, extension_job, region_job
+from nanobanana_mcp.studio.studio import Studio
+from tests.support.scenes import as_bytes, cutout, on_background, photo, redrawn
 
 TILE = (330, 248)
 BOX = (300, 120, 520, 340)

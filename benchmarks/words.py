@@ -12,7 +12,7 @@ from benchmarks.contestants import ours, wish
 from benchmarks.results import Goal, Result
 from benchmarks.samples import Sample, sample
 from benchmarks.server import Server
-from nanobanana_mcp.pixels.previews import SINGLE_BYTES, thumbnail, within_bytes
+from nanobanana_mcp.pixels.outputs.thumbnails import SINGLE_BYTES, thumbnail, within_bytes
 
 _WINDOW = 8
 

@@ -12,7 +12,7 @@ def main() -> None:
     os.environ["FASTMCP_LOG_ENABLED"] = "false"  # its highlighter takes minutes over a long line; serving has its own
     os.environ.setdefault("PY_KEY_VALUE_DISABLE_BEARTYPE", "true")  # 40 ms at the first list of tools
     if len(sys.argv) > 1:
-        from nanobanana_mcp.commands import run
+        from nanobanana_mcp.cli.main import run
 
         sys.exit(run(sys.argv[1:]))
 
@@ -22,7 +22,7 @@ def main() -> None:
     import pydantic
 
     pydantic.BaseModel.model_config["defer_build"] = True  # of the 1,100 of MCP and Gemini few are used
-    from nanobanana_mcp.serving import serve
+    from nanobanana_mcp.server.stdio import serve
 
     gc.freeze()
     gc.enable()

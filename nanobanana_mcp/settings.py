@@ -24,11 +24,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from nanobanana_mcp import address
-from nanobanana_mcp.budget import Limits
-from nanobanana_mcp.domain import Backend
-from nanobanana_mcp.errors import SetupError
-from nanobanana_mcp.tiers import DEFAULTS
+from nanobanana_mcp.domain import addresses as address
+from nanobanana_mcp.domain.budget import Limits
+from nanobanana_mcp.domain.catalog import DEFAULTS
+from nanobanana_mcp.domain.errors import SetupError
+from nanobanana_mcp.domain.terms import Backend
 
 APP = "nanobanana-mcp"
 

@@ -11,19 +11,19 @@ from typing import Any, Literal
 import httpx2
 import mcp.types
 import pytest
-from fakes import FakeModel
 from fastmcp import Client
 
 from nanobanana_mcp.emulator.app import Emulator
 from nanobanana_mcp.gemini.client import Gemini
 from nanobanana_mcp.library.database import Database
-from nanobanana_mcp.opening import models
-from nanobanana_mcp.pixels.formats import heic_is_readable
-from nanobanana_mcp.server import build_server
+from nanobanana_mcp.pixels.files.formats import heic_is_readable
+from nanobanana_mcp.server.app import build_server
+from nanobanana_mcp.server.session import Opening
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.studio import Studio
-from nanobanana_mcp.tools.session import Opening
+from nanobanana_mcp.studio.open import models
+from nanobanana_mcp.studio.studio import Studio
+from tests.support.fakes import FakeModel
 
 assert heic_is_readable()  # before a test has Pillow write one
 

@@ -1,4 +1,4 @@
-"""How the house is built: who may know whom, where each foreign library enters, and how big a file gets."""
+"""How the house is built: rooms and floors, one door for each foreign library, and the exceptions by name."""
 
 import ast
 import re
@@ -13,115 +13,105 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nanobanana_mcp"
-HERE = "tests/test_house.py"
 
-FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    # Lowest first. A module imports from lower rows only: not from higher ones, not from its neighbours in the row.
-    # A package is one module.
-    ("words", ("errors", "tiers")),
-    ("words", ("domain",)),
-    ("rules", ("selector", "pricing", "shapes", "budget", "references", "strict_yaml", "address")),
-    ("rules", ("condition", "exact")),
-    ("rules", ("policy",)),
-    ("hands: each touches one outside thing", ("gemini", "library", "pixels", "storage", "settings")),
-    ("the plan", ("plan",)),
-    ("procedures: several hands, one purpose", ("model", "stored")),
-    ("procedures", ("previews",)),
-    ("procedures", ("uploads", "maintenance", "rebuild")),
-    ("procedures", ("sources", "stats", "conversation")),
-    ("procedures", ("keeping",)),
-    ("procedures", ("settling", "mending")),
-    ("procedures", ("run", "underway", "together")),
-    ("procedures", ("drawing", "replay", "recovery")),
-    ("procedures", ("job", "recipes")),
-    ("the studio", ("studio",)),
-    ("verbs of more than plain calls", ("edits", "converting")),
-    ("beside the house: a stand-in for the outside world", ("emulator",)),
-    ("opening", ("opening",)),
-    ("doors: what is said", ("answers",)),
-    ("doors", ("reports",)),
-    ("doors: the tools", ("tools",)),
-    ("doors: the pipes to a client", ("lines",)),
-    ("doors: the server", ("server",)),
-    ("doors: how it is served", ("serving",)),
-    ("doors: the demo", ("tour", "snapshot")),
-    ("doors: the demo", ("sheet",)),
-    ("doors: the demo", ("demo",)),
-    ("doors: the command line", ("commands",)),
-    ("doors", ("__main__",)),
-)
+FLOOR = {
+    # A room imports from lower floors only; rooms of one floor do not know each other.
+    "domain": 1,
+    **dict.fromkeys(("settings", "gemini", "pixels", "storage", "library"), 2),
+    "jobs": 3,
+    "studio": 4,
+    "server": 5,
+    **dict.fromkeys(("cli", "__main__"), 6),
+}
+BESIDE = "emulator"
+"""Knows nothing of ours; only `studio/open.py` and the command line know it."""
 
-INSIDE: dict[str, tuple[str, ...]] = {
-    # What a module may import inside a function, since the list of tools must not wait for it.
-    "__main__": ("nanobanana_mcp", "pydantic"),
-    "commands": ("nanobanana_mcp",),
-    "server": ("nanobanana_mcp.opening",),
-    "opening": ("nanobanana_mcp.emulator",),
-    "settings": ("difflib",),
-    "condition": ("re2",),
-    "tools": (
-        "difflib",
-        *(f"nanobanana_mcp.{module}" for module in ("answers", "reports", "edits", "converting", "policy")),
-    ),
-    "library": ("alembic",),
-    # What few calls need.
-    "keeping": ("nanobanana_mcp.pixels.export",),
-    "mending": ("nanobanana_mcp.pixels.patch",),
-    "pixels": ("numpy", "pillow_heif"),
+DOORS = ("server", "cli", "__main__")
+BEHIND_A_DOOR = ("studio", "domain", "settings")
+"""What a door may know; the command line also starts the doors below it."""
+
+EXCEPTIONS = {
+    ("cli/demo/sheet.py", "pixels"): "the demo's contact sheet is not the studio's",
+    ("server/arguments.py", "storage"): "the spellings of a path are put right once, before anything judges a call",
+    ("server/tools/generate.py", "jobs"): "a plan that is ready to be run is handed from verb to verb",
 }
 
-DOORS_OF: dict[str, tuple[str, ...]] = {
-    # Each foreign library, and the modules that may know it.
+INSIDE = {
+    # What may be imported inside a function, since the list of tools or most calls must not wait for it.
+    "__main__": ("nanobanana_mcp", "pydantic"),
+    "cli": ("nanobanana_mcp",),
+    "server": ("difflib", "nanobanana_mcp.studio", "nanobanana_mcp.domain.policy"),
+    "studio": ("nanobanana_mcp.emulator",),
+    "library": ("alembic",),
+    "jobs": ("nanobanana_mcp.pixels",),
+    "pixels": ("numpy", "pillow_heif"),
+    "settings": ("difflib",),
+    "domain": ("re2",),
+}
+
+DOORS_OF = {
+    # Each foreign library, and the rooms that may know it; the emulator stands in for the world outside.
     "alembic": ("library",),
-    "anyio": ("tools", "lines", "serving", "demo"),
+    "anyio": ("server", "cli"),
     "dotenv": ("settings",),
-    "fastmcp": ("tools", "server", "serving", "demo", "tour"),
+    "fastmcp": ("server", "cli"),
     "filelock": ("library", "storage"),
     "google": ("gemini",),
-    "httpx2": ("gemini", "emulator", "opening"),
-    "mcp": ("tools", "lines", "server", "serving", "demo", "tour"),
-    "numpy": ("pixels", "emulator", "snapshot"),
-    "PIL": ("pixels", "emulator", "snapshot"),
+    "httpx2": ("gemini", "emulator", "studio"),
+    "mcp": ("server", "cli"),
+    "numpy": ("pixels", "emulator", "cli"),
+    "PIL": ("pixels", "emulator", "cli"),
     "pillow_heif": ("pixels",),
     "platformdirs": ("settings",),
     "pybase64": ("gemini", "emulator"),
-    "pydantic": ("settings", "tools", "emulator", "__main__"),
+    "pydantic": ("settings", "server", "emulator", "__main__"),
     "pydantic_core": ("gemini", "emulator"),
     "pydantic_settings": ("settings",),
-    "re2": ("condition",),
-    "rich": ("demo", "sheet", "commands"),
+    "re2": ("domain",),
+    "rich": ("cli",),
     "sqlalchemy": ("library",),
     "sqlite3": ("library",),
-    "starlette": ("emulator", "serving"),
-    "uvicorn": ("emulator", "serving"),
-    "yaml": ("strict_yaml",),
+    "starlette": ("emulator", "server"),
+    "uvicorn": ("emulator", "server"),
+    "yaml": ("domain",),
 }
 
-MODEL_IDS = ("tiers", "emulator")
-"""Where the id of a model may be written."""
+CATCHES_EVERYTHING = {
+    "nanobanana_mcp/jobs/recovery.py": 1,  # what befalls one paid call keeps no other from coming home; logged, and told
+}
 
-LONGEST = 500
-
-ROWS = {module: number for number, (_, row) in enumerate(FLOORS) for module in row}
+LONG: dict[str, str] = {}
+"""Files over 500 lines, each with the reason why it is one subject."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """One import statement's module, where it stands, and whether that is inside a function."""
+    """One import, where it stands, and whether that is inside a function."""
 
-    where: str
+    path: Path
+    line: int
     module: str
     name: str
     inside: bool
 
+    @property
+    def where(self) -> str:
+        return f"{self.path.relative_to(ROOT)}:{self.line}"
 
-def _module_of(path: Path) -> str:
-    """The name by which a file stands in the tables: its package's, if it is in one."""
+    @property
+    def room(self) -> str:
+        return _room(self.path)
+
+    @property
+    def ours(self) -> str | None:
+        """The room of ours that is imported; None for others' modules and for the version."""
+        parts = self.name.split(".")
+        ours = parts[0] == "nanobanana_mcp" and len(parts) > 1 and not parts[1].startswith("__version")
+        return parts[1] if ours else None
+
+
+def _room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def _files() -> list[Path]:
-    return [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 
 
 @cache
@@ -130,106 +120,111 @@ def _tree(path: Path) -> ast.Module:
 
 
 @cache
-def _imports(path: Path) -> list[Import]:
+def _imports(path: Path) -> tuple[Import, ...]:
     found: list[Import] = []
 
     def walk(node: ast.AST, inside: bool) -> None:
         for child in ast.iter_child_nodes(node):
-            where = f"{path.relative_to(ROOT)}:{getattr(child, 'lineno', 0)}"
-            if isinstance(child, ast.Import):
-                found.extend(Import(where=where, module=a.name, name=a.name, inside=inside) for a in child.names)
-            elif isinstance(child, ast.ImportFrom):
-                assert child.level == 0, f"{where}: write the whole name of what is imported."
-                module = child.module or ""
-                found.extend(
-                    Import(where=where, module=module, name=f"{module}.{a.name}", inside=inside) for a in child.names
-                )
+            if isinstance(child, ast.Import | ast.ImportFrom):
+                module = (child.module or "") if isinstance(child, ast.ImportFrom) else ""
+                assert isinstance(child, ast.Import) or child.level == 0, f"{path}: write the whole name."
+                for alias in child.names:
+                    name = f"{module}.{alias.name}" if module else alias.name
+                    found.append(Import(path=path, line=child.lineno, module=module or name, name=name, inside=inside))
             walk(child, inside or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
 
     walk(_tree(path), False)
-    return found
+    return tuple(found)
 
 
-def _ours(one: Import) -> str | None:
-    """The module of ours that is imported; None for others' and for the version."""
-    parts = one.name.split(".")
-    if parts[0] != "nanobanana_mcp" or len(parts) == 1 or parts[1].startswith("__version"):
-        return None
-    return parts[1]
+def _files() -> list[Path]:
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+def _all_imports() -> Iterator[Import]:
+    for path in _files():
+        yield from _imports(path)
 
 
 def _is_below(name: str, prefixes: tuple[str, ...]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def _each_import() -> Iterator[tuple[str, Import]]:
-    for path in _files():
-        for one in _imports(path):
-            yield _module_of(path), one
-
-
 def _said(problems: list[str]) -> None:
     assert not problems, "\n" + "\n".join(problems)
 
 
-def test_every_module_has_a_floor() -> None:
-    _said(
-        [
-            f"nanobanana_mcp/{module} stands on no floor. Enter it in FLOORS at the top of {HERE}: in the lowest row "
-            "that is above everything it imports."
-            for module in sorted({_module_of(path) for path in _files()} - ROWS.keys())
-        ]
-    )
+def test_the_package_has_the_rooms_of_the_plan() -> None:
+    there = {_room(path) for path in _files()}
+    assert there == {*FLOOR, BESIDE}
+    assert len(there - {"__main__"}) <= 12
 
 
-def test_every_entry_of_the_tables_is_a_module() -> None:
-    there = {_module_of(path) for path in _files()}
-    entered = set(ROWS) | set(INSIDE) | {module for modules in DOORS_OF.values() for module in modules}
-    _said([f"{module} is no longer in nanobanana_mcp; take it out of {HERE}." for module in sorted(entered - there)])
-
-
-def test_imports_go_down() -> None:
+def test_imports_go_down_and_doors_know_the_studio_alone() -> None:
     problems = []
-    for module, one in _each_import():
-        other = _ours(one)
-        if other is None or other == module or module not in ROWS or other not in ROWS:
+    for one in _all_imports():
+        other = one.ours
+        if other in (None, one.room) or (str(one.path.relative_to(PACKAGE)), other) in EXCEPTIONS:
             continue
-        if ROWS[other] >= ROWS[module]:
-            floors = f"{module} is on '{FLOORS[ROWS[module]][0]}', {other} on '{FLOORS[ROWS[other]][0]}'"
-            problems.append(f"{one.where}: {module} may not import {other} ({floors}). Import from lower rows only.")
+        if one.room == BESIDE:
+            problems.append(f"{one.where}: the emulator stands in for Gemini and knows nothing of ours")
+        elif other == BESIDE:
+            if one.path != PACKAGE / "studio" / "open.py" and one.room != "cli":
+                problems.append(f"{one.where}: only studio/open.py and the command line know the emulator")
+        elif one.room in ("cli", "__main__") and other in DOORS:
+            continue
+        elif FLOOR[other] >= FLOOR[one.room] or (one.room in DOORS and other not in BEHIND_A_DOOR):
+            problems.append(f"{one.where}: {one.room} may not import {one.name}")
     _said(problems)
 
 
-def test_the_stand_in_for_gemini_knows_nothing_of_the_studio() -> None:
-    _said(
-        [
-            f"{one.where} imports {one.name}"
-            for m, one in _each_import()
-            if m == "emulator" and _ours(one) not in (None, m)
-        ]
-    )
+def test_every_exception_is_still_one() -> None:
+    there = {(str(one.path.relative_to(PACKAGE)), one.ours) for one in _all_imports()}
+    assert set(EXCEPTIONS) <= there
+    assert set(DOORS_OF) <= {one.module.split(".")[0] for one in _all_imports()}
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in _files()
+    }
+    needs = {
+        module: {one.name if one.name in modules else one.module for one in _imports(path) if not one.inside}
+        for module, path in modules.items()
+    }
+    lazy = {module for module in modules if "TYPE_CHECKING" in modules[module].read_text("utf-8")}
+    done: set[str] = set()
+
+    def follow(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, f"a circle: {' > '.join((*way, module))}"
+        if module in done or module not in needs or module in lazy:
+            return
+        for other in sorted(needs[module]):
+            follow(other, (*way, module))
+        done.add(module)
+
+    for module in needs:
+        follow(module, ())
 
 
 def test_imports_stand_at_the_top() -> None:
     _said(
         [
-            f"{one.where}: {one.name} is imported inside a function. Move it to the top, or enter it in INSIDE in {HERE}."
-            for module, one in _each_import()
-            if one.inside and not _is_below(one.name, INSIDE.get(module, ()))
+            f"{one.where}: {one.name} is imported inside a function; move it up, or enter it in INSIDE"
+            for one in _all_imports()
+            if one.inside and not _is_below(one.name, INSIDE.get(one.room, ()))
         ]
     )
 
 
 def test_each_foreign_library_has_its_doors() -> None:
     problems = []
-    for module, one in _each_import():
+    for one in _all_imports():
         library = one.module.split(".")[0]
         if library == "nanobanana_mcp" or (library in sys.stdlib_module_names and library not in DOORS_OF):
             continue
-        if library not in DOORS_OF:
-            problems.append(f"{one.where}: {library} is new here. Enter it and its one door in DOORS_OF in {HERE}.")
-        elif module not in DOORS_OF[library]:
-            problems.append(f"{one.where}: {library} is known to {', '.join(DOORS_OF[library])}, not to {module}.")
+        if one.room not in DOORS_OF.get(library, ()):
+            problems.append(f"{one.where}: {library} is not known to {one.room}; see DOORS_OF")
     _said(problems)
 
 
@@ -249,90 +244,52 @@ def test_model_ids_have_one_home() -> None:
     spoken_id = re.compile(r"\bgemini-(\d|nano|pro|flash)|\bnano-banana-\w")
     _said(
         [
-            f"{path.relative_to(ROOT)}:{node.lineno}: {node.value!r} belongs in tiers.py."
+            f"{path.relative_to(ROOT)}:{node.lineno}: {node.value!r} belongs in domain/catalog.py."
             for path in _files()
-            if _module_of(path) not in MODEL_IDS
+            if _room(path) != BESIDE and path != PACKAGE / "domain" / "catalog.py"
             for node in ast.walk(_tree(path))
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and spoken_id.search(node.value)
         ]
     )
 
 
-def test_no_file_is_longer_than_a_sitting() -> None:
+def test_a_file_is_one_subject() -> None:
     paths = [path for folder in ("nanobanana_mcp", "migrations", "tests") for path in (ROOT / folder).rglob("*.py")]
-    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in paths}
+    long = {str(path.relative_to(ROOT)) for path in paths if len(path.read_text("utf-8").splitlines()) > 500}
+    assert long == set(LONG), "a file over 500 lines stands in LONG with its reason, or becomes a package"
+
+
+def test_every_module_says_its_one_job_and_a_package_imports_nothing() -> None:
+    paths = [*PACKAGE.rglob("*.py"), *(ROOT / "migrations").rglob("*.py")]
     _said(
-        [
-            f"{path.relative_to(ROOT)} has {length} lines; at {LONGEST} a module becomes a package of the same name."
-            for path, length in sorted(lengths.items())
-            if length > LONGEST
-        ]
+        [f"{path.relative_to(ROOT)} begins without a docstring" for path in paths if not ast.get_docstring(_tree(path))]
     )
-
-
-def test_every_module_says_its_one_job() -> None:
-    paths = (*PACKAGE.rglob("*.py"), *(ROOT / "migrations").rglob("*.py"))
-    _said(
-        [
-            f"{path.relative_to(ROOT)} begins without a docstring."
-            for path in paths
-            if not ast.get_docstring(_tree(path))
-        ]
-    )
-
-
-def test_importing_a_package_imports_nothing() -> None:
-    _said(
-        [
-            f"{one.where} imports {one.name}; a package's __init__ imports nothing."
-            for path in PACKAGE.rglob("__init__.py")
-            for one in _imports(path)
-        ]
-    )
+    _said([one.where for path in PACKAGE.rglob("__init__.py") for one in _imports(path)])
 
 
 def _too_broad(node: ast.AST) -> bool:
     broad = {"Exception", "BaseException"}
     if isinstance(node, ast.ExceptHandler):
-        if node.type is None:
-            return True
-        return any(isinstance(part, ast.Name) and part.id in broad for part in ast.walk(node.type))
+        parts = [] if node.type is None else list(ast.walk(node.type))
+        return node.type is None or any(isinstance(part, ast.Name) and part.id in broad for part in parts)
     if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
         return any(isinstance(argument, ast.Name) and argument.id in broad for argument in node.args)
     return False
 
 
-CATCHES_EVERYTHING = {
-    "nanobanana_mcp/recovery.py": 1,  # what befalls one paid call keeps no other from coming home; logged, and told
-}
-
-
 def test_a_bug_looks_like_a_bug() -> None:
-    found: dict[str, list[int]] = {}
+    found: dict[str, int] = {}
     for path in (*_files(), *sorted((ROOT / "migrations").rglob("*.py"))):
-        for node in ast.walk(_tree(path)):
-            if _too_broad(node):
-                found.setdefault(str(path.relative_to(ROOT)), []).append(getattr(node, "lineno", 0))
-    _said(
-        [
-            f"{path}: lines {lines} catch everything; name what is expected."
-            for path, lines in found.items()
-            if len(lines) > CATCHES_EVERYTHING.get(path, 0)
-        ]
-    )
+        count = sum(_too_broad(node) for node in ast.walk(_tree(path)))
+        if count:
+            found[str(path.relative_to(ROOT))] = count
+    assert found == CATCHES_EVERYTHING, "name what is expected, or list the place with its reason"
 
 
-@pytest.mark.parametrize("module", ["nanobanana_mcp.server", "nanobanana_mcp.serving"])
+@pytest.mark.parametrize("module", ["nanobanana_mcp.server.app", "nanobanana_mcp.server.stdio"])
 def test_the_list_of_tools_does_not_wait_for_the_studio(module: str) -> None:
-    heavy = (
-        "google.genai",
-        "sqlalchemy",
-        "PIL",
-        "alembic",
-        "numpy",
-        "nanobanana_mcp.studio",
-        "nanobanana_mcp.emulator",
-    )
+    ours = ("nanobanana_mcp.studio.studio", "nanobanana_mcp.emulator", "nanobanana_mcp.jobs")
+    heavy = ("google.genai", "sqlalchemy", "PIL", "alembic", "numpy", *ours)
     code = f"import sys, {module}; print(*(name for name in {heavy!r} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.split() == []

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from fastmcp import Client
 
-from nanobanana_mcp.commands import run
-from nanobanana_mcp.domain import ImageRequest, Resolution
-from nanobanana_mcp.policy import Policy
-from nanobanana_mcp.pricing import estimate
-from nanobanana_mcp.selector import choose
-from nanobanana_mcp.server import build_server
+from nanobanana_mcp.cli.main import run
+from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS, PRICES_DATE, ImageSize, ModelSpec, TierName
+from nanobanana_mcp.domain.policy.rules import Policy
+from nanobanana_mcp.domain.pricing import estimate
+from nanobanana_mcp.domain.requests import ImageRequest
+from nanobanana_mcp.domain.selector import choose
+from nanobanana_mcp.domain.terms import Resolution
+from nanobanana_mcp.server.app import build_server
 from nanobanana_mcp.settings import Settings, load_settings, variables
-from nanobanana_mcp.tiers import BY_ID, DEFAULTS, PRICES_DATE, ImageSize, ModelSpec, TierName
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes import photo
 
-from nanobanana_mcp.domain import ImageRequest
-from nanobanana_mcp.errors import NotAllowed, SetupError
-from nanobanana_mcp.opening import open_studio
+from nanobanana_mcp.domain.catalog import DEFAULTS
+from nanobanana_mcp.domain.errors import NotAllowed, SetupError
+from nanobanana_mcp.domain.requests import ImageRequest
 from nanobanana_mcp.settings import Settings, load_settings, variables
-from nanobanana_mcp.tiers import DEFAULTS
+from nanobanana_mcp.studio.open import open_studio
+from tests.support.fakes import photo
 
 CANARY = "AIzaSyCANARYcanaryCANARYcanaryCANARY1234"
 
@@ -361,8 +361,8 @@ def test_a_working_directory_that_was_removed_stops_no_start(tmp_path: Path) -> 
     folder.mkdir()
     code = (
         "import os, sys; os.chdir(sys.argv[1]); os.rmdir(sys.argv[1])\n"
-        "from nanobanana_mcp.server import build_server\n"
-        "from nanobanana_mcp.opening import open_places\n"
+        "from nanobanana_mcp.server.app import build_server\n"
+        "from nanobanana_mcp.studio.open import open_places\n"
         "from nanobanana_mcp.settings import load_settings\n"
         "build_server(load_settings())\n"
         "print(open_places(load_settings()).base)\n"

@@ -7,8 +7,6 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 import httpx2
@@ -17,11 +15,12 @@ from google.auth import exceptions as google_errors
 from google.genai import errors as genai_errors
 from google.genai import types
 
-from nanobanana_mcp.domain import ModelRequest, Turn
-from nanobanana_mcp.errors import SetupError, SourceNotFound, StudioError
-from nanobanana_mcp.gemini.failures import translate
+from nanobanana_mcp.domain.catalog import NO_IMAGE_SIZE
+from nanobanana_mcp.domain.errors import SetupError, SourceNotFound, StudioError
+from nanobanana_mcp.domain.provider import RemoteFile
+from nanobanana_mcp.domain.wire import ModelRequest, Turn
+from nanobanana_mcp.gemini.errors import translate
 from nanobanana_mcp.gemini.transport import NO_WEBSOCKETS, RAW, open_clients
-from nanobanana_mcp.tiers import NO_IMAGE_SIZE
 
 GEMINI_ADDRESS = "https://generativelanguage.googleapis.com/"
 UPLOAD_S = 120.0
@@ -31,19 +30,6 @@ FOREIGN = ("GOOGLE_GENAI_", "GOOGLE_GEMINI_", "GOOGLE_VERTEX_", "GOOGLE_API_USE_
 
 # It says so also where GEMINI_API_KEY is the one that it was given.
 logging.getLogger("google_genai._api_client").addFilter(lambda line: "Using GOOGLE_API_KEY" not in line.getMessage())
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemoteFile:
-    """A file as the Files API describes it; `sha256` is hexadecimal."""
-
-    name: str
-    uri: str
-    mime_type: str
-    bytes: int
-    state: Literal["active", "processing", "failed"]
-    expires_at: datetime | None
-    sha256: str | None
 
 
 class Gemini:

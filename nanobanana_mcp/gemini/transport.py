@@ -12,8 +12,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
-from nanobanana_mcp.address import is_this_machine
-from nanobanana_mcp.errors import SetupError
+from nanobanana_mcp.domain.addresses import is_this_machine
+from nanobanana_mcp.domain.errors import SetupError
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CONNECT_S = 15.0

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from nanobanana_mcp.errors import SetupError
+from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.library.tables import HEAD
 
 BUSY_S = 30

@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 from sqlalchemy import Boolean, Connection, Row, bindparam, func, insert, literal_column, or_, select, update
 
-from nanobanana_mcp.budget import HOUR, MINUTE, Dated, Limits, Spending, check, day_start
-from nanobanana_mcp.domain import Backend, ImageRecord, Mode, Upload, new_id, now
-from nanobanana_mcp.errors import BudgetExceeded, RequestError
+from nanobanana_mcp.domain.budget import HOUR, MINUTE, Dated, Limits, Spending, check, day_start
+from nanobanana_mcp.domain.errors import BudgetExceeded, RequestError
+from nanobanana_mcp.domain.ids import new_id, now
+from nanobanana_mcp.domain.records import ImageRecord, Upload
+from nanobanana_mcp.domain.terms import Backend, Mode
 from nanobanana_mcp.library.clock import went_back
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.pictures import insert_image

@@ -23,7 +23,8 @@ from sqlalchemy import (
     update,
 )
 
-from nanobanana_mcp.domain import Backend, ImageRecord, Parent, Upload, UploadState
+from nanobanana_mcp.domain.records import ImageRecord, Parent, Upload
+from nanobanana_mcp.domain.terms import Backend, UploadState
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.tables import image_sources, images, uploads
 from nanobanana_mcp.library.totals import count_picture

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal, select
 from sqlalchemy.dialects.sqlite import insert
 
-from nanobanana_mcp.domain import ImageRecord
+from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.tables import days
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from glob import escape
 from pathlib import Path
 
-from nanobanana_mcp.errors import NotAllowed, RequestError
+from nanobanana_mcp.domain.errors import NotAllowed, RequestError
+from nanobanana_mcp.domain.text import printable, shorten
 
 MAX_PATH_BYTES = 4096
 OWN_FOLDER = ".nanobanana"
@@ -328,14 +329,3 @@ def slug(text: str, *, max_bytes: int = 60) -> str:
     if not chosen and words:
         chosen = words[0].encode()[:max_bytes].decode(errors="ignore")
     return f"{chosen}-picture" if chosen in _RESERVED else chosen
-
-
-def shorten(text: str, limit: int = 120) -> str:
-    """Text of a caller as it may stand in a message: one line, printable, not long."""
-    clean = printable(text)
-    return repr(clean if len(clean) <= limit else f"{clean[:limit]}...")
-
-
-def printable(text: object) -> str:
-    """A path or a name as it may stand in a message: what is invisible or turns the line around becomes "?"."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))

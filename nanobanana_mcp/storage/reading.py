@@ -6,10 +6,11 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from nanobanana_mcp.domain import MADE_BYTES, MAX_FILE_BYTES
-from nanobanana_mcp.errors import NotAllowed, SourceNotFound
-from nanobanana_mcp.storage.folders import Folder
-from nanobanana_mcp.storage.paths import Places, check_readable, is_database, named_path, printable, shorten
+from nanobanana_mcp.domain.errors import NotAllowed, SourceNotFound
+from nanobanana_mcp.domain.terms import MADE_BYTES, MAX_FILE_BYTES
+from nanobanana_mcp.domain.text import printable, shorten
+from nanobanana_mcp.storage.paths import Places, check_readable, is_database, named_path
+from nanobanana_mcp.storage.safe_folder import Folder
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FLAGS = (

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from nanobanana_mcp.domain import is_file_id, is_image_id
-from nanobanana_mcp.errors import RequestError
-from nanobanana_mcp.storage.paths import absolute, printable, shorten
+from nanobanana_mcp.domain.errors import RequestError
+from nanobanana_mcp.domain.ids import is_file_id, is_image_id
+from nanobanana_mcp.domain.text import printable, shorten
+from nanobanana_mcp.storage.paths import absolute
 
 MOST_NAMES = 20_000
 """Entries of a folder that are looked at for a name like the one given."""

@@ -17,8 +17,10 @@ from typing import Any, get_args
 
 from filelock import FileLock, Timeout
 
-from nanobanana_mcp.domain import ALPHABET, Backend, ImageRecord, Mode, Origin, Parent, Role, is_image_id, new_id
-from nanobanana_mcp.errors import SetupError
+from nanobanana_mcp.domain.errors import SetupError
+from nanobanana_mcp.domain.ids import ALPHABET, is_image_id, new_id
+from nanobanana_mcp.domain.records import ImageRecord, Parent
+from nanobanana_mcp.domain.terms import Backend, Mode, Origin, Role
 from nanobanana_mcp.storage.paths import Places, is_text
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.writing import make_private, replace_durably, set_room_aside

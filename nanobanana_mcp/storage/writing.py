@@ -7,57 +7,24 @@ import shutil
 import stat
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from nanobanana_mcp.domain import OutputFormat
-from nanobanana_mcp.errors import RequestError, SetupError
-from nanobanana_mcp.storage.folders import Folder
-from nanobanana_mcp.storage.paths import Places, check_writable, named_path, shorten
+from nanobanana_mcp.domain.errors import RequestError, SetupError
+from nanobanana_mcp.domain.plan import Target
+from nanobanana_mcp.domain.text import shorten
+from nanobanana_mcp.storage.paths import Places, check_writable, named_path
+from nanobanana_mcp.storage.safe_folder import Folder
 
 MAX_NAMES = 10_000
 PICTURE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".ico", ".svg")
 )
 """What the end of a name must be to be taken for a picture's type and not for a part of its name."""
-WRITTEN: dict[str, OutputFormat] = {
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".jpe": "jpeg",
-    ".webp": "webp",
-    ".avif": "avif",
-}
-"""The format that an extension asks for, where it is one that we write."""
 _NO_ROOM_CALL = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 """What a disk without hard links (FAT, some network drives) answers."""
 _MISLEADING = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """Where a request's pictures go: a folder, and a file name's stem when the caller gave one."""
-
-    folder: Path
-    stem: str | None = None
-    suffix: str = ""
-    """The extension the caller wrote, as it was written."""
-
-    @property
-    def output_format(self) -> OutputFormat | None:
-        """The format that the name asks for, None where there is no name or its format is none that we write."""
-        return WRITTEN.get(self.suffix.lower())
-
-    def extension(self, delivered: str) -> str:
-        """The extension of a file whose bytes have the usual one `delivered`: as the caller wrote it where it fits."""
-        named = self.output_format
-        return self.suffix if named is not None and named == WRITTEN.get(delivered) else delivered
-
-    def without_name(self, output: Path) -> "Target":
-        """Where the master goes when the name the caller gave is for a file derived from it."""
-        return Target(folder=output) if self.stem is not None else self
 
 
 def plan_target(output_path: str | None, places: Places) -> Target:

@@ -1,0 +1,1 @@
+"""The demo: the real server driven by a real client."""

@@ -1,0 +1,1 @@
+"""Words and rules: pure, importing nothing from the floors above."""

@@ -1,0 +1,51 @@
+"""What is told of a request once it has ended."""
+
+from dataclasses import dataclass
+
+from nanobanana_mcp.domain.catalog import AspectRatio
+from nanobanana_mcp.domain.records import ImageRecord, Upload
+from nanobanana_mcp.domain.requests import Choice, ImageRequest
+from nanobanana_mcp.domain.terms import Mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """One of n pictures that did not come."""
+
+    index: int
+    reason: str
+    message: str
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptImage:
+    """A picture of an answer: its record, its preview bytes' path and its stay in the Files API."""
+
+    record: ImageRecord
+    upload: Upload | None
+    cost_usd: float | None
+    text: str = ""
+    sources: tuple[str, ...] = ()
+    master: ImageRecord | None = None
+    """For an exact file, the picture as Gemini delivered it."""
+    report: tuple[tuple[str, float | str], ...] = ()
+    """Measurements of how a picture was put together, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Created:
+    """The result of one request: what was asked for, what was sent, what came."""
+
+    request: ImageRequest
+    mode: Mode
+    choice: Choice
+    sent_aspect_ratio: AspectRatio | None
+    inputs: tuple[ImageRecord, ...]
+    images: tuple[KeptImage, ...]
+    failures: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
+    cost_usd: float | None = None
+    request_id: str = ""
+    parts: tuple[ImageRecord, ...] = ()
+    """The model's answers that the pictures were put together from, where they were."""

@@ -1,0 +1,40 @@
+"""The words of the domain and every bound on what is asked."""
+
+from typing import Literal
+
+Mode = Literal["generate", "edit"]
+AskedMode = Literal["auto", "generate", "edit"]
+AskedTier = Literal["auto", "flash", "nb2", "pro", "lite"]
+Resolution = Literal["high", "1k", "2k", "4k"]
+Role = Literal["base", "reference", "mask", "part"]
+Origin = Literal["generated", "edited", "derived", "part", "imported"]
+"""A part is a model's answer that a picture was put together from; derived is a picture in another size or format."""
+
+InputRole = Literal["subject", "character", "style", "layout", "product", "other"]
+HarmCategory = Literal["harassment", "hate_speech", "sexually_explicit", "dangerous_content"]
+HarmThreshold = Literal["block_low_and_above", "block_medium_and_above", "block_only_high", "block_none", "off"]
+Fit = Literal["cover", "contain", "pad", "stretch"]
+OutputFormat = Literal["png", "jpeg", "webp", "avif"]
+Background = Literal["opaque", "transparent"]
+UploadState = Literal["pending", "active", "failed", "deleted"]
+Backend = Literal["gemini", "vertex_ai", "emulator"]
+
+Operation = Literal[
+    "cleanup_expired", "cleanup_local", "check_quota", "database_hygiene", "full_cleanup", "restore", "recover"
+]
+
+MAX_PROMPT = 8192
+MAX_NEGATIVE = 1024
+MAX_INSTRUCTION = 512
+MAX_INPUTS = 14
+MAX_N = 20
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+"""A stranger's file. Google's Files API takes more; a photograph of 50 megapixels in PNG has about this."""
+MAX_PIXELS = 60_000_000
+"""A stranger's picture, and what is sent. 50-megapixel photographs pass; as RGBA this is 240 MB. Image proxies draw the
+line at 50 to 100."""
+MADE_SIDE, MADE_PIXELS = 16_384, 100_000_000
+"""What is made here at most; WebP ends at 16,383 a side. Beyond it a wish is refused before anything is paid."""
+MADE_BYTES = 4 * MADE_PIXELS + 32_000_000
+"""The largest file that is made here: four channels that no compression makes smaller, a profile and a label."""

@@ -1,0 +1,17 @@
+"""Text as people and models may see it."""
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, "1 file" or "3 files"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def shorten(text: str, limit: int = 120) -> str:
+    """Text of a caller as it may stand in a message: one line, printable, not long."""
+    clean = printable(text)
+    return repr(clean if len(clean) <= limit else f"{clean[:limit]}...")
+
+
+def printable(text: object) -> str:
+    """A path or a name as it may stand in a message: what is invisible or turns the line around becomes "?"."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))

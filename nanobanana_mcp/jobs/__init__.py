@@ -1,0 +1,1 @@
+"""One paid job, from request to kept picture."""

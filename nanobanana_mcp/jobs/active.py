@@ -1,0 +1,78 @@
+"""Requests under way in this process: who still waits for each, and what stops when nobody does."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
+
+from nanobanana_mcp.domain.results import Created
+
+
+class UnderWay:
+    """Each request is a task that no caller owns: when its last caller goes away, what was sent is still brought home,
+    and nothing more is sent.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[Created]] = {}
+        self._stops: dict[str, asyncio.Event] = {}
+        self._callers: Counter[str] = Counter()
+        self._joined: dict[str, str] = {}
+
+    def __contains__(self, request_id: object) -> bool:
+        return request_id in self._tasks
+
+    def begin(self, request_id: str, work: Coroutine[Any, Any, Created]) -> None:
+        """Start a request. It is here from before its row is written, so that no recovery takes it for abandoned."""
+        task = asyncio.create_task(work)
+        self._tasks[request_id] = task
+        task.add_done_callback(lambda done: self._ended(request_id, done))
+
+    def stop_of(self, request_id: str) -> asyncio.Event:
+        """Set once nothing more is to be sent for a request."""
+        return self._stops.setdefault(request_id, asyncio.Event())
+
+    async def answer(self, request_id: str) -> Created:
+        """Wait for a request on behalf of its caller."""
+        task = self._tasks[request_id]
+        self._callers[request_id] += 1
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._callers[request_id] == 1:
+                self._stop(request_id)
+            raise
+        finally:
+            self._callers[request_id] -= 1
+
+    async def join(self, asking: str, request_id: str) -> Created:
+        """Wait for a request on behalf of another one that repeats it."""
+        task = self._tasks[request_id]
+        self._callers[request_id] += 1
+        self._joined[asking] = request_id
+        try:
+            return await asyncio.shield(task)
+        finally:
+            if self._joined.pop(asking, None) is not None:
+                self._callers[request_id] -= 1
+
+    async def finish(self, seconds: float) -> None:
+        """Send nothing more, and give what was sent some time to come home."""
+        for request_id in list(self._tasks):
+            self._stop(request_id)
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=seconds)
+
+    def _stop(self, request_id: str) -> None:
+        self.stop_of(request_id).set()
+        joined = self._joined.pop(request_id, None)
+        if joined is not None:
+            self._callers[joined] -= 1
+            if self._callers[joined] == 0:
+                self._stop(joined)
+
+    def _ended(self, request_id: str, task: asyncio.Task[Created]) -> None:
+        self._tasks.pop(request_id, None)
+        self._stops.pop(request_id, None)
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; when nobody did, the journal does

@@ -1,0 +1,160 @@
+"""Going on with the model's own turn: what was said and drawn before, with the signatures that prove it."""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nanobanana_mcp.domain.errors import StudioError
+from nanobanana_mcp.domain.plan import Plan
+from nanobanana_mcp.domain.prompts import worded_roles
+from nanobanana_mcp.domain.records import ImageRecord
+from nanobanana_mcp.domain.terms import MAX_INPUTS
+from nanobanana_mcp.domain.wire import InputPart, ModelReply, Turn, TurnPart
+from nanobanana_mcp.jobs.files import sendable
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.state import read_turn, write_turn
+
+HISTORY_BYTES = 8 * 1024 * 1024
+"""Pictures of earlier turns that a request carries: they are sent, and paid for as inputs, every time."""
+
+REQUEST_BYTES = 14 * 1024 * 1024
+"""All pictures within one request: base64 makes 19 MiB of it, and Google takes 20 MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Exchange:
+    """A picture's own turn: what the user said and showed, and what the model answered."""
+
+    user: Turn
+    model: Turn
+    previous: str | None
+
+    @property
+    def bytes(self) -> int:
+        return sum(len(part.data or b"") for turn in (self.user, self.model) for part in turn.parts)
+
+    @property
+    def inputs(self) -> int:
+        return sum(part.data is not None for part in self.user.parts)
+
+
+def speaker(image_id: str, library: Library) -> str:
+    """The picture whose turn goes on: for a file derived from another, the one that Gemini delivered."""
+    for _ in range(10):
+        record = library.get(image_id)
+        if record is None or record.origin != "derived" or not record.parents:
+            break
+        image_id = record.parents[0].image_id
+    return image_id
+
+
+def remember(record: ImageRecord, reply: ModelReply, plan: Plan, places: Places) -> None:
+    """Keep a picture's turn beside its record. The picture itself is not stored twice: its place is marked."""
+    model = []
+    for part in reply.turn:
+        entry: dict[str, Any] = {"text": part.text, "mime_type": part.mime_type}
+        if part.data is not None:
+            entry["data"] = "master" if part.data == reply.image else base64.b64encode(part.data).decode()
+        if part.signature is not None:
+            entry["signature"] = base64.b64encode(part.signature).decode()
+        model.append(entry)
+    request = plan.request
+    previous = request.continue_from
+    if previous is not None and read_turn(previous, places) is None:
+        previous = None  # it had no turn to go on from, so its picture was sent and a conversation begins here
+    shown = [parent.image_id for parent in plan.parents]
+    body = {
+        "previous": previous,
+        "text": request.prompt,
+        "roles": worded_roles(request.input_roles, first=2 if previous is None and request.continue_from else 1),
+        "inputs": shown if previous is None else shown[1:],
+        "negative": request.negative_prompt,
+        "model": model,
+    }
+    write_turn(record.id, json.dumps(body, ensure_ascii=False).encode(), places)
+
+
+def history_of(
+    image_id: str, library: Library, places: Places, *, beside: Sequence[InputPart] = (), model_id: str | None = None
+) -> tuple[tuple[Turn, ...], list[str]]:
+    """The turns up to a picture, oldest first, and what to tell the caller; no turns where they cannot be had.
+
+    The oldest are left out when they are more than a request can carry with the new inputs `beside` them. `model_id` is
+    the model that is to go on: another one's signatures mean nothing to it.
+    """
+    drawn = library.get(image_id)
+    if model_id is not None and drawn is not None and drawn.model_id not in (None, model_id):
+        return (), [
+            f"{image_id} was drawn by {drawn.model_id}; {model_id} cannot go on with its turn, so the edit began "
+            "from the picture alone."
+        ]
+    room = REQUEST_BYTES - sum(len(part.data or b"") for part in beside)
+    exchanges: list[_Exchange] = []
+    total, inputs = 0, len(beside)
+    following: str | None = image_id
+    while following is not None:
+        found = _exchange(following, library, places)
+        if found is None:
+            break
+        total, inputs = total + found.bytes, inputs + found.inputs
+        if total > room or inputs > MAX_INPUTS or (exchanges and total > HISTORY_BYTES):
+            if exchanges:
+                words = f"The conversation is long: its first turns, up to {following}, were left out."
+                return _turns(exchanges), [words]
+            return (), [
+                f"The turn of {image_id} does not fit into a request, so the edit began from the picture alone."
+            ]
+        exchanges.insert(0, found)
+        following = found.previous
+    if not exchanges:
+        return (), [f"{image_id} has no turn of the model that could go on, so the edit began from the picture alone."]
+    left_out = [f"The turns up to {following} are no longer there and were left out."] if following is not None else []
+    return _turns(exchanges), left_out
+
+
+def _turns(exchanges: list[_Exchange]) -> tuple[Turn, ...]:
+    return tuple(turn for exchange in exchanges for turn in (exchange.user, exchange.model))
+
+
+def _exchange(image_id: str, library: Library, places: Places) -> _Exchange | None:
+    """One picture's turn, None when a part of it is gone: a turn with a hole in it has no valid signature."""
+    raw, record = read_turn(image_id, places), library.get(image_id)
+    if raw is None or record is None:
+        return None
+    try:
+        body = json.loads(raw)
+        master, mime_type = sendable(record, places)
+        shown = [_shown(parent, library, places) for parent in body["inputs"]]
+        said = [TurnPart(text=body["text"]), *([TurnPart(text=body["roles"])] if body["roles"] else []), *shown]
+        if body.get("negative"):
+            said.append(TurnPart(text=f"Keep these out of the picture: {body['negative']}"))
+        answered = [_answered(entry, master, mime_type) for entry in body["model"]]
+    except (StudioError, ValueError, KeyError, TypeError):
+        return None
+    return _Exchange(
+        user=Turn(role="user", parts=tuple(said)),
+        model=Turn(role="model", parts=tuple(answered)),
+        previous=body["previous"],
+    )
+
+
+def _shown(image_id: str, library: Library, places: Places) -> TurnPart:
+    record = library.get(image_id)
+    if record is None:
+        raise KeyError(image_id)
+    data, mime_type = sendable(record, places)
+    return TurnPart(data=data, mime_type=mime_type)
+
+
+def _answered(entry: dict[str, Any], master: bytes, mime_type: str) -> TurnPart:
+    stored, signature = entry.get("data"), entry.get("signature")
+    data = master if stored == "master" else base64.b64decode(stored) if stored else None
+    return TurnPart(
+        text=entry.get("text"),
+        data=data,
+        mime_type=entry.get("mime_type") or (mime_type if data is not None else None),
+        signature=base64.b64decode(signature) if signature else None,
+    )

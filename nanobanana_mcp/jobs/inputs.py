@@ -1,0 +1,326 @@
+"""Inputs: a path, a Files API id or one of our image ids becomes a picture that is known and may be sent."""
+
+import asyncio
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from nanobanana_mcp.domain.errors import NotAnImage, RequestError, SetupError, SourceNotFound
+from nanobanana_mcp.domain.ids import is_file_id, is_image_id, new_id, new_image_id, now
+from nanobanana_mcp.domain.provider import ImageModel
+from nanobanana_mcp.domain.records import ImageRecord, Upload, made_here
+from nanobanana_mcp.domain.terms import MAX_FILE_BYTES, Backend, Role
+from nanobanana_mcp.domain.text import printable, shorten
+from nanobanana_mcp.domain.wire import InputPart
+from nanobanana_mcp.jobs.files import UPLOAD_BYTES, bare, no_such_picture, sendable, stored_bytes
+from nanobanana_mcp.jobs.uploads import MARGIN_S, RETENTION, Uploads
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.pixels.files.clean import clean
+from nanobanana_mcp.pixels.files.header import check_bounds, read_header
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.reading import read_input, too_large
+from nanobanana_mcp.storage.state import has_record, write_record
+
+VERTEX_BYTES = 7_000_000
+"""One inline picture on Vertex AI."""
+
+INLINE_BYTES = 14 * 1024 * 1024
+"""All pictures of one request together: base64 makes 19 MiB of it, and Google takes 20 MB."""
+
+
+_FILE_ID = re.compile(r"files/[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_LIKE_AN_ID = re.compile(r"img[_-][0-9A-Za-z]{6,40}")
+_INSTEAD = "Give the picture's path or its img_... id instead."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One input. `data` is what would be sent, already cleaned; None for one that is only in the Files API."""
+
+    given: str
+    record: ImageRecord
+    new: bool
+    """Whether the library does not have the record yet."""
+    data: bytes | None = None
+    mime_type: str = ""
+    upload: Upload | None = None
+    upload_is_new: bool = False
+    notes: tuple[str, ...] = ()
+    original: bytes | None = None
+    """The file as it is, for work on this machine that must be exact about its pixels."""
+    path: Path | None = None
+    """Where it lies, when it was given by its path."""
+    invisible: bool = False
+    """Whether every pixel is transparent."""
+    role: Role | None = None
+    """Where it is not what its place among the inputs makes it."""
+
+
+class Sources:
+    """Finds inputs and puts them into a form that a request can carry."""
+
+    def __init__(
+        self,
+        model: ImageModel,
+        library: Library,
+        uploads: Uploads,
+        places: Places,
+        backend: Backend,
+        *,
+        uploading: bool,
+    ) -> None:
+        """`uploading` says whether the Files API may be used for what does not fit into a request."""
+        self._model = model
+        self._library = library
+        self._uploads = uploads
+        self._places = places
+        self._backend: Backend = backend
+        self._uploading = uploading
+        self._max_bytes = VERTEX_BYTES if backend == "vertex_ai" else UPLOAD_BYTES if uploading else INLINE_BYTES
+
+    async def find(self, given: str, *, offline: bool = False) -> Source:
+        """What a caller's string names. Nothing is written, uploaded or paid for here; `offline` does not even look
+        an unknown Files API id up.
+
+        Raises SourceNotFound, NotAnImage, NotAllowed or RequestError, naming the input.
+        """
+        if is_file_id(given):
+            return await self._by_file_id(given, offline=offline)
+        if is_image_id(given):
+            return await asyncio.to_thread(self._by_image_id, given)
+        return await asyncio.to_thread(self._by_path, given)
+
+    async def enter(self, sources: list[Source]) -> list[Source]:
+        """Give the callers' own pictures their rows, one for each content however often or at once it is given."""
+        return [await asyncio.to_thread(self._enter, source) for source in sources]
+
+    async def parts(self, sources: list[Source]) -> tuple[tuple[InputPart, ...], list[str]]:
+        """The sources as a request carries them, and what to tell the caller: inline while they fit together, by the
+        Files API beyond that; what has expired there is uploaded again from its local file.
+        """
+        inline = sum(len(source.data) for source in sources if source.data is not None and source.upload is None)
+        if inline > INLINE_BYTES and not self._uploading:
+            raise RequestError(
+                f"The input images have {inline / 1e6:.0f} MB together; {INLINE_BYTES // 2**20} MiB fit into one request. "
+                "Give fewer or smaller ones, or allow the Files API (NANOBANANA_UPLOAD=on_demand)."
+            )
+        found, notes = [], []
+        for source in sources:
+            upload = source.upload
+            if upload is not None and not upload.alive(now(), margin_s=MARGIN_S):
+                upload = await self._uploads.ready(source.record, data=source.data, mime_type=source.mime_type)
+                if source.upload is not None and upload.name != source.upload.name:
+                    notes.append(_renewal_note(source, upload))
+            elif upload is None and inline > INLINE_BYTES:
+                upload = await self._uploads.ready(source.record, data=source.data, mime_type=source.mime_type)
+            if upload is not None:
+                found.append(InputPart(mime_type=upload.mime_type, uri=upload.uri))
+            else:
+                found.append(InputPart(mime_type=source.mime_type, data=source.data))
+        return tuple(found), notes
+
+    async def renewed(self, sources: list[Source]) -> list[Source]:
+        """The same inputs after the Files API said that it does not have one of them: local files uploaded again.
+
+        Raises SourceNotFound when one of them has no local file.
+        """
+        found = []
+        for source in sources:
+            if source.upload is None:
+                found.append(source)
+                continue
+            if await self._model.look_up(source.upload.name) is None:
+                upload = await self._uploads.renew(source.record, display_name=source.upload.display_name)
+                note = _renewal_note(source, upload)
+                source = replace(source, upload=upload, upload_is_new=False, notes=(*source.notes, note))
+            found.append(source)
+        return found
+
+    async def _by_file_id(self, given: str, *, offline: bool) -> Source:
+        name = given.strip()
+        if not _FILE_ID.fullmatch(name):
+            raise SourceNotFound(
+                f"{shorten(name)} is no Files API id; one looks like files/abc-123. {_INSTEAD} A file in a folder called "
+                f"files is {shorten(f'./{name}')}."
+            )
+        known = await asyncio.to_thread(self._library.find_by_upload, name)
+        if known is not None:
+            record, upload = known
+            if upload.backend != self._backend:
+                raise SourceNotFound(
+                    f"{name} belongs to {upload.backend}, not to {self._backend}. Give its path or id."
+                )
+            if not upload.alive(now(), margin_s=MARGIN_S):
+                await asyncio.to_thread(sendable, record, self._places)  # raises now rather than after the reservation
+            return Source(given=given, record=record, new=False, upload=upload)
+        if offline:
+            unseen = _imported(None, mime_type="", width=0, height=0, size=0, sha256="")
+            return Source(given=given, record=unseen, new=True, notes=(f"{shorten(name)} was not looked up.",))
+        remote = await self._model.look_up(name)
+        if remote is None or remote.state != "active":
+            raise SourceNotFound(
+                f"The Files API does not have {shorten(name)}: it never did, it has expired (files live 48 hours) or it "
+                f"belongs to another project. {_INSTEAD}"
+            )
+        if not remote.mime_type.startswith("image/"):
+            raise NotAnImage(f"{name} is {remote.mime_type}, not an image.")
+        found = await asyncio.to_thread(self._library.find_by_content, remote.sha256) if remote.sha256 else None
+        record = found or _imported(
+            None, mime_type=remote.mime_type, width=0, height=0, size=remote.bytes, sha256=remote.sha256 or ""
+        )
+        upload = Upload(
+            id=new_id(),
+            image_id=record.id,
+            name=name,
+            uri=remote.uri,
+            mime_type=remote.mime_type,
+            bytes=remote.bytes,
+            sha256=remote.sha256 or "",
+            display_name=None,
+            state="active",
+            created_at=now(),
+            expires_at=remote.expires_at or now() + RETENTION - timedelta(hours=1),
+            backend=self._backend,
+        )
+        return Source(given=given, record=record, new=found is None, upload=upload, upload_is_new=True)
+
+    def _enter(self, source: Source) -> Source:
+        if source.new:
+            record = self._library.add_import(source.record)
+            self._write_record(record)
+            upload = replace(source.upload, image_id=record.id) if source.upload is not None else None
+            source = replace(source, record=record, new=False, upload=upload)
+        elif self._moved(source):
+            assert source.path is not None
+            self._library.relink(source.record.id, source.path)
+            source = replace(source, record=replace(source.record, path=str(source.path)))
+            self._write_record(source.record)
+        elif source.record.origin == "imported" and not has_record(source.record.id, self._places):
+            self._write_record(source.record)  # the first attempt was cut short
+        if source.upload is not None and source.upload_is_new:
+            self._library.add_upload(source.upload)
+            source = replace(source, upload_is_new=False)
+        return source
+
+    def _write_record(self, record: ImageRecord) -> None:
+        try:
+            write_record(record, self._places)
+        except OSError as error:
+            raise SetupError(
+                f"The folder {self._places.own} cannot be written ({error.strerror}), so pictures could not be kept; "
+                "nothing was sent. Make room, or name another folder by NANOBANANA_OUTPUT_DIR."
+            ) from error
+
+    def _moved(self, source: Source) -> bool:
+        """Whether the library knows a picture at a place where it no longer is, and it was met at another."""
+        known = source.record.path
+        if source.path is None or source.record.trash_path is not None or known == str(source.path):
+            return False
+        return known is None or not Path(known).exists()
+
+    def _by_image_id(self, given: str) -> Source:
+        record = self._library.get(given)
+        if record is None:
+            raise no_such_picture(given, self._library)
+        original = stored_bytes(record, self._places)
+        data, mime_type = bare(record, original)
+        return self._fitting(
+            Source(given=given, record=record, new=False, data=data, mime_type=mime_type, original=original)
+        )
+
+    def _by_path(self, given: str) -> Source:
+        try:
+            path, data = read_input(given, self._places, may_be_made=self._library.has_made)
+        except SourceNotFound as error:
+            if _LIKE_AN_ID.fullmatch(given):
+                raise no_such_picture(given, self._library) from error
+            raise
+        digest = hashlib.sha256(data).hexdigest()
+        known = self._library.find_by_content(digest)
+        made = known is not None and made_here(known.origin, known.parents)
+        if len(data) > MAX_FILE_BYTES and not made:
+            raise too_large(path, len(data))
+        try:
+            header = read_header(data)
+            check_bounds(header, data, made=made)
+            if known is not None and known.origin != "imported":
+                sent, mime_type = bare(known, data)
+                ours = Source(
+                    given=given, record=known, new=False, data=sent, mime_type=mime_type, original=data, path=path
+                )
+                return self._fitting(ours)
+            cleaned = clean(data, max_bytes=self._max_bytes)
+        except NotAnImage as error:
+            raise NotAnImage(f"{printable(path)}: {error}") from error
+        record = known or _imported(
+            str(path),
+            mime_type=header.mime_type,
+            width=header.width,
+            height=header.height,
+            size=len(data),
+            sha256=digest,
+        )
+        notes = tuple(f"{printable(path.name)}: {note}." for note in cleaned.notes)
+        return Source(
+            given=given,
+            record=record,
+            new=known is None,
+            data=cleaned.data,
+            mime_type=cleaned.mime_type,
+            notes=notes,
+            original=data,
+            path=path,
+            invisible=cleaned.invisible,
+        )
+
+    def _fitting(self, source: Source) -> Source:
+        """One of our own pictures as delivered, or, where it is beyond what a request takes, smaller."""
+        if source.data is None or len(source.data) <= self._max_bytes:
+            return source
+        made = made_here(source.record.origin, source.record.parents)
+        cleaned = clean(source.data, max_bytes=self._max_bytes, made=made)
+        notes = tuple(f"{source.given}: {note}." for note in cleaned.notes)
+        return replace(source, data=cleaned.data, mime_type=cleaned.mime_type, notes=notes)
+
+
+SMALLEST_SIDE = 8
+"""Pixels of the longer side below which a picture shows a model nothing: an icon of the smallest kind has 16."""
+
+
+def check_something_is_seen(sources: list[Source]) -> None:
+    """Raises RequestError for an input that no model could see anything in, before it is paid for."""
+    for source in sources:
+        width, height = source.record.width, source.record.height
+        if source.role == "mask" or not width:  # a Files API id that nobody looked up has no size
+            continue
+        if max(width, height) < SMALLEST_SIDE:
+            raise RequestError(
+                f"{shorten(source.given)} has {width} x {height} pixels, in which a model sees nothing; nothing was "
+                "charged. Give a larger picture."
+            )
+        if source.invisible:
+            raise RequestError(
+                f"Every pixel of {shorten(source.given)} is transparent, so a model would see nothing; nothing was "
+                "charged. Give the picture with its content, or save it without its alpha channel."
+            )
+
+
+def _renewal_note(source: Source, upload: Upload) -> str:
+    return f"{source.given} had expired in the Files API; {source.record.path} was uploaded again as {upload.name}."
+
+
+def _imported(path: str | None, *, mime_type: str, width: int, height: int, size: int, sha256: str) -> ImageRecord:
+    return ImageRecord(
+        id=new_image_id(),
+        created_at=now(),
+        origin="imported",
+        path=path,
+        thumbnail_path=None,
+        mime_type=mime_type,
+        width=width,
+        height=height,
+        bytes=size,
+        sha256=sha256,
+    )

@@ -1,0 +1,1 @@
+"""Pictures that are put together from several answers."""

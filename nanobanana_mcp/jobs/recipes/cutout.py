@@ -1,0 +1,139 @@
+"""Real transparency: the same picture on white and on black, or on a key colour where the two do not match."""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from nanobanana_mcp.domain.errors import NotPutTogether, StudioError
+from nanobanana_mcp.domain.records import Parent
+from nanobanana_mcp.domain.results import KeptImage
+from nanobanana_mcp.domain.wire import InputPart, ModelRequest
+from nanobanana_mcp.jobs.recipes.common import finish
+from nanobanana_mcp.jobs.run import Brush, Stroke, told_of_answers
+from nanobanana_mcp.jobs.store import made_label
+from nanobanana_mcp.pixels.edits.cutout import CHEQUERBOARD, Cutout, from_key, from_plates, painted_chequerboard
+from nanobanana_mcp.pixels.edits.key import key_colour
+
+STROKES = 3
+"""At most: the white plate, the black one, and one on a key colour where those two do not match."""
+
+PLAIN = (
+    "a perfectly uniform {name} background ({colour}) that fills the frame to every edge: no shadow or reflection on it, "
+    "no gradient, no vignette, no border and no chequerboard"
+)
+TAKE_OUT = (
+    "Show {subject} of this picture alone, exactly as it is: the same shape, pose, size, place, light, colours and "
+    "sharpness. Replace everything else by {plain}. Hair, fur, soft edges, glass and smoke keep their see-through parts, "
+    "with the background showing through them."
+)
+REPLACE_PLAIN = (
+    "Change only the background of this picture: it becomes {plain}. The subject is not redrawn, moved, scaled or relit; "
+    "every edge, hair and see-through part stays as it is, with the new background showing through."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """`picture` is what to cut out of, None where a new picture is drawn first; `subject` says what stays.
+
+    `source` are that picture's own bytes, of `size` px; the cutout is laid upon it.
+    """
+
+    picture: InputPart | None
+    subject: str
+    source: bytes | None = None
+    size: tuple[int, int] = (0, 0)
+
+    async def make(self, brush: Brush) -> list[KeptImage]:
+        """Raises a StudioError when no picture has real transparency: a painted chequerboard is never delivered."""
+        n = brush.run.plan.request.n
+        if n == 1:
+            return [await self._cut(brush, None)]
+        results = await asyncio.gather(
+            *(self._cut(brush, number) for number in range(1, n + 1)), return_exceptions=True
+        )
+        found = [result for result in results if isinstance(result, KeptImage)]
+        failed = [result for result in results if isinstance(result, BaseException)]
+        for error in failed:
+            if not isinstance(error, StudioError):
+                raise error
+            brush.run.warnings.append(f"One of {n} pictures did not come: {error}")
+        if not found:
+            raise failed[0]
+        return found
+
+    async def _cut(self, brush: Brush, number: int | None) -> KeptImage:
+        base = brush.run.request
+        plain = PLAIN.format(name="pure white", colour="#FFFFFF")
+        if self.picture is None:
+            first = replace(base, prompt=f"{base.prompt}\n\nThe subject stands alone on {plain}.")
+        else:
+            first = replace(base, prompt=TAKE_OUT.format(subject=self.subject, plain=plain), inputs=(self.picture,))
+        white = await brush.paint(first)
+        strokes = [white]
+        label = made_label(white.image.record, brush.run.plan)
+        problem = CHEQUERBOARD
+        if not await asyncio.to_thread(painted_chequerboard, white.data):
+            black = await brush.paint(_on(base, white, "pure black", "#000000"))
+            strokes.append(black)
+            cut = await asyncio.to_thread(from_plates, white.data, black.data, source=self.source, label=label)
+            if cut.data is not None:
+                return await self._finished(brush, [white, black], cut, cut.data, "white and black plates", number)
+            problem = _clause(cut.problem)
+        colour = await asyncio.to_thread(key_colour, white.data)
+        plate = await brush.paint(_on(base, white, "flat", colour))
+        strokes.append(plate)
+        if await asyncio.to_thread(painted_chequerboard, plate.data):
+            raise self._refusal(CHEQUERBOARD, strokes)
+        cut = await asyncio.to_thread(from_key, plate.data, colour, source=self.source, label=label)
+        if cut.data is None:
+            raise self._refusal(f"{problem}; and on a key colour, {_clause(cut.problem)}", strokes)
+        brush.run.warnings.append(
+            f"Alpha comes from a key colour ({colour}) because {problem}: soft and see-through parts are less exact."
+        )
+        return await self._finished(brush, [white, plate], cut, cut.data, f"key colour {colour}", number)
+
+    async def _finished(
+        self, brush: Brush, strokes: list[Stroke], cut: Cutout, data: bytes, method: str, number: int | None
+    ) -> KeptImage:
+        quality = cut.quality
+        assert quality is not None
+        report: tuple[tuple[str, float | str], ...] = (
+            ("method", method),
+            ("mismatch", round(quality.mismatch, 4)),
+            ("edge_noise", round(quality.edge_noise, 4)),
+            ("transparent", round(quality.transparent, 4)),
+            ("semi_transparent", round(quality.semi, 4)),
+            ("opaque", round(quality.opaque, 4)),
+        )
+        if self.source is not None:
+            report += (("overlays_source", "yes" if cut.overlays else "no"),)
+            if not cut.overlays:
+                brush.run.warnings.append(
+                    f"The cutout is {cut.size[0]}x{cut.size[1]} and its source {self.size[0]}x{self.size[1]}, and it does "
+                    "not lie on it: the model framed the subject in another way, or too little of it tells where it was."
+                )
+        parents = (
+            *brush.run.plan.parents,
+            *(Parent(image_id=stroke.image.record.id, role="part") for stroke in strokes),
+        )
+        return await finish(brush, strokes[0], data, parents=parents, report=report, number=number)
+
+    def _refusal(self, why: str, strokes: list[Stroke]) -> NotPutTogether:
+        costs = [stroke.image.cost_usd for stroke in strokes]
+        usd = None if None in costs else sum(cost or 0 for cost in costs)
+        answers = told_of_answers([stroke.image.record for stroke in strokes], usd)
+        return NotPutTogether(
+            f"No real transparency came of it: {why}. {answers}. Name the subject, or ask for a plainer picture, and try again."
+        )
+
+
+def _clause(sentence: str | None) -> str:
+    """A sentence as a part of a longer one."""
+    return f"{(sentence or '')[:1].lower()}{(sentence or '')[1:]}".rstrip(".")
+
+
+def _on(base: ModelRequest, white: Stroke, name: str, colour: str) -> ModelRequest:
+    """The white plate's subject on another background, with nothing else asked for."""
+    picture = InputPart(mime_type=white.image.record.mime_type, data=white.data)
+    prompt = REPLACE_PLAIN.format(plain=PLAIN.format(name=name, colour=colour))
+    return replace(base, prompt=prompt, inputs=(picture,), negative_prompt=None, roles=None, grounding=False)

@@ -1,0 +1,68 @@
+"""extend_image: what lies beyond the edges is drawn step by step; the picture itself stays bit for bit."""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from nanobanana_mcp.domain.catalog import RATIOS
+from nanobanana_mcp.domain.errors import NotPutTogether
+from nanobanana_mcp.domain.records import Parent
+from nanobanana_mcp.domain.results import KeptImage
+from nanobanana_mcp.domain.wire import InputPart
+from nanobanana_mcp.jobs.recipes.common import finish
+from nanobanana_mcp.jobs.run import Brush, told_of_answers
+from nanobanana_mcp.jobs.store import made_label
+from nanobanana_mcp.pixels.edits.canvas import Canvas, Step
+from nanobanana_mcp.pixels.edits.extend import begin, finished, set_in, to_send
+
+WORDS = (
+    "This picture is being extended beyond its edges. The parts that are plain grey are not painted yet: fill all of "
+    "them, so that the scene goes on naturally with the same perspective, light, focus, grain and colours, and no frame, "
+    "seam or repeated object. What is painted already stays exactly as it is, in its place and size.{instruction}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extension:
+    """`source` are the picture's own bytes. Calls reserved beyond the steps may be paid for answers that do not fit."""
+
+    source: bytes
+    canvas: Canvas
+    steps: tuple[Step, ...]
+    instruction: str
+
+    async def make(self, brush: Brush) -> list[KeptImage]:
+        """Raises NotPutTogether when an answer does not fit and no spare call is left: nonsense is never pasted."""
+        prompt = WORDS.format(instruction=f"\n\n{self.instruction}" if self.instruction else "")
+        canvas = await asyncio.to_thread(begin, self.source, self.canvas)
+        seams, parents = [], list(brush.run.plan.parents)
+        for number, step in enumerate(self.steps, 1):
+            data, mime_type = await asyncio.to_thread(to_send, canvas, step)
+            picture = InputPart(mime_type=mime_type, data=data)
+            ratio = next(ratio for ratio in RATIOS if ratio == step.ratio)
+            request = replace(brush.run.request, prompt=prompt, inputs=(picture,), aspect_ratio=ratio)
+            while True:
+                stroke = await brush.paint(request)
+                part = stroke.image.record
+                done = await asyncio.to_thread(set_in, canvas, stroke.data, step)
+                if done.verdict != "nonsense":
+                    break
+                told = f"Answer {part.id} does not go on from the picture, so it was not used"
+                if brush.strokes_left <= len(self.steps) - number:
+                    raise NotPutTogether(
+                        f"{told}. {told_of_answers(brush.painted)}. Describe what lies "
+                        "beyond the edges, extend by less, or try again."
+                    )
+                brush.run.warnings.append(f"{told}; it was asked for once more.")
+            canvas = done.canvas
+            seams.append(done.seam)
+            parents.append(Parent(image_id=part.id, role="part"))
+            if done.verdict == "poor":
+                brush.run.warnings.append(f"The join of step {number} shows (seam {done.seam:.2f}).")
+        made = await asyncio.to_thread(finished, canvas, label=made_label(part, brush.run.plan))
+        report: tuple[tuple[str, float | str], ...] = (
+            ("steps", len(self.steps)),
+            ("seam_worst_step", round(max(seams), 3)),
+            ("source_left", self.canvas.place[0]),
+            ("source_top", self.canvas.place[1]),
+        )
+        return [await finish(brush, stroke, made, parents=tuple(parents), report=report, number=None)]

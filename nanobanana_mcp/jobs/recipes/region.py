@@ -1,0 +1,88 @@
+"""edit_region: the crop around a region is redrawn by the model, and only the region is set back into the picture."""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from nanobanana_mcp.domain.errors import NotPutTogether
+from nanobanana_mcp.domain.records import Parent
+from nanobanana_mcp.domain.results import KeptImage
+from nanobanana_mcp.domain.wire import InputPart
+from nanobanana_mcp.jobs.recipes.common import finish
+from nanobanana_mcp.jobs.run import Brush, Stroke, told_of_answers
+from nanobanana_mcp.jobs.store import made_label
+from nanobanana_mcp.pixels.edits.patch import Joined, Patch, join
+
+WORDS = (
+    "{instruction}\n\nChange only {where} of this picture. Everything else keeps its place, size, light, focus and "
+    "colours exactly; the framing stays, nothing is moved, zoomed or cropped, and no border or mark is added."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionEdit:
+    """`source` are the picture's own bytes."""
+
+    source: bytes
+    patch: Patch
+    instruction: str
+
+    async def make(self, brush: Brush) -> list[KeptImage]:
+        """Raises NotPutTogether when no answer fits: nonsense is never pasted."""
+        prompt = WORDS.format(instruction=self.instruction, where=self.patch.where)
+        picture = InputPart(mime_type=self.patch.mime_type, data=self.patch.crop)
+        request = replace(brush.run.request, prompt=prompt, inputs=(picture,))
+        strokes: list[Stroke] = []
+        while True:
+            stroke = await brush.paint(request)
+            strokes.append(stroke)
+            part = stroke.image.record
+            label = made_label(part, brush.run.plan)
+            joined = await asyncio.to_thread(join, self.source, stroke.data, self.patch, label=label)
+            if joined.data is not None:
+                break
+            told = (
+                f"Answer {part.id} shows something else than the picture around the region, or the same at another size "
+                "or place, so it was not pasted"
+            )
+            if not brush.strokes_left:
+                raise NotPutTogether(
+                    f"{told}. {told_of_answers([stroke.image.record for stroke in strokes])}. Describe the change more plainly, "
+                    "give a larger region or more context, or edit the whole picture with generate_image."
+                )
+            brush.run.warnings.append(f"{told}; it was asked for once more.")
+        if joined.verdict == "poor":
+            shows = f"The join shows (seam {joined.seam.score:.2f}, 1 is as much as the picture's own texture)"
+            brush.run.warnings.append(
+                f"{shows}: the change reaches the region's edge. A larger region (grow) or a wider feather helps."
+                if joined.drift.known
+                else f"{shows}, and the answer could not be aligned: too little around the region tells how the model "
+                "moved or recoloured it. More surroundings, or a region whose edge lies in an even part, helps."
+            )
+        parents = (*brush.run.plan.parents, Parent(image_id=part.id, role="part"))
+        report = measured(joined)
+        return [
+            await finish(
+                brush, stroke, joined.data, parents=parents, report=report, number=None, preview=joined.preview
+            )
+        ]
+
+
+def measured(joined: Joined) -> tuple[tuple[str, float | str], ...]:
+    drift = joined.drift
+    join: tuple[tuple[str, float | str], ...] = (
+        ("verdict", joined.verdict),
+        ("seam", round(joined.seam.score, 3)),
+        ("seam_worst", round(joined.seam.worst, 3)),
+    )
+    confidence = ("drift_confidence", round(drift.confidence, 2))
+    if not drift.known:
+        return (*join, ("drift", "not known"), confidence)
+    return (
+        *join,
+        ("drift_shift_x_px", round(drift.shift_x, 2)),
+        ("drift_shift_y_px", round(drift.shift_y, 2)),
+        ("drift_scale", round(drift.scale, 4)),
+        ("drift_gain", " ".join(f"{gain:.3f}" for gain in drift.gain)),
+        ("drift_offset", " ".join(f"{offset:.1f}" for offset in drift.offset)),
+        confidence,
+    )

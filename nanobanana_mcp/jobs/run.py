@@ -1,0 +1,137 @@
+"""One request under way: what its calls share, and what a recipe that makes a picture of several answers has of it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nanobanana_mcp.domain.errors import ServiceError, StudioError
+from nanobanana_mcp.domain.plan import Plan
+from nanobanana_mcp.domain.records import ImageRecord
+from nanobanana_mcp.domain.results import Failure, KeptImage
+from nanobanana_mcp.domain.text import counted
+from nanobanana_mcp.domain.wire import ModelRequest
+from nanobanana_mcp.jobs.inputs import Source
+from nanobanana_mcp.jobs.settle import Problem
+from nanobanana_mcp.library.journal import Call, Order
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.storage.paths import Places
+
+Progress = Callable[[float, float, str], Awaitable[None]]
+Sleep = Callable[[float], Awaitable[None]]
+
+HEARTBEAT_S = 5.0
+
+
+async def silent(_done: float, _total: float, _words: str) -> None:
+    """Progress that nobody hears."""
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One request under way: what its n calls share."""
+
+    plan: Plan
+    order: Order
+    sources: list[Source]
+    request: ModelRequest
+    fresh: ModelRequest | None
+    """The same wish without its conversation, for when Gemini does not take the history."""
+    progress: Progress
+    total: int
+    done: int = 0
+    warnings: list[str] = field(default_factory=list)
+    renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def name(self) -> str:
+        return f"{self.plan.choice.spec.tier} ({self.plan.choice.spec.nickname})"
+
+    async def heartbeat(self) -> None:
+        """Say that it goes on: a client that hears nothing for minutes may give up."""
+        waited = 0.0
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            waited += HEARTBEAT_S
+            await self.progress(self.done, self.total, f"Waiting for {self.name}: {waited:.0f} s")
+
+    def problem(self, call: Call, error: StudioError, reason: str, cost_usd: float | None) -> Problem:
+        failure = Failure(index=call.position + 1, reason=reason, message=str(error), cost_usd=cost_usd)
+        return Problem(failure=failure, error=error)
+
+
+class Recipe(Protocol):
+    """Makes a picture out of one or several answers of the model."""
+
+    async def make(self, brush: "Brush") -> list[KeptImage]:
+        """Paint what is needed and put it together. Raises a StudioError when there is no picture."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stroke:
+    """One answer of the model: kept, with its bytes at hand."""
+
+    image: KeptImage
+    data: bytes
+    others: tuple[KeptImage, ...] = ()
+    """Further pictures of the same answer."""
+
+
+class Painter(Protocol):
+    """What makes the calls of a run."""
+
+    places: Places
+    library: Library
+
+    async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> Stroke | Problem: ...
+
+    async def give_back(self, call: Call) -> None: ...
+
+
+def told_of_answers(records: list[ImageRecord], usd: float | None = None) -> str:
+    """How many answers there are that no picture was made of, what they cost (USD) where that is known, and where they
+    are; without a full stop.
+    """
+    count, kept = counted(len(records), "answer"), ", ".join(str(record.path) for record in records)
+    was, are = ("was", "is") if len(records) == 1 else ("were", "are")
+    if any(record.backend == "emulator" for record in records):
+        return f"{count} of the emulator {are} kept ({kept}); nothing was charged"
+    price = f" (${usd:.3f})" if usd is not None else ""
+    return f"{count} {was} paid for{price} and {are} kept ({kept})"
+
+
+class Brush:
+    """What a recipe has of the studio: the calls that were reserved for it, one stroke each."""
+
+    def __init__(self, painter: Painter, run: Run, calls: tuple[Call, ...]) -> None:
+        self.run = run
+        self.places = painter.places
+        self.library = painter.library
+        self._painter = painter
+        self._calls = list(calls)
+        self.painted: list[ImageRecord] = []
+        self.problems: list[Problem] = []
+
+    @property
+    def strokes_left(self) -> int:
+        return len(self._calls)
+
+    async def paint(self, request: ModelRequest) -> Stroke:
+        """Ask the model once more; its answer is kept before this returns. Raises what went wrong."""
+        if self.run.stop.is_set():
+            raise ServiceError("The request was cancelled, so nothing more was asked for.")
+        call = self._calls.pop(0)
+        made = await self._painter.make_one(self.run, call, request)
+        if isinstance(made, Problem):
+            self.problems.append(made)
+            raise made.error
+        self.painted.append(made.image.record)
+        return made
+
+    async def give_back(self) -> None:
+        """Calls that were not needed are not paid for."""
+        for call in self._calls:
+            await self._painter.give_back(call)
+        self._calls.clear()

@@ -1,0 +1,400 @@
+"""Carrying out a plan: n calls to the model at once, and for each what follows, from the raw answer to the kept picture."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+
+from nanobanana_mcp.domain.errors import (
+    HistoryRejected,
+    NotPutTogether,
+    RateLimited,
+    ServiceError,
+    SetupError,
+    SourceNotFound,
+    StudioError,
+    Unavailable,
+    UnknownOutcome,
+)
+from nanobanana_mcp.domain.plan import ANSWER_ROOM, Plan
+from nanobanana_mcp.domain.prompts import worded_roles
+from nanobanana_mcp.domain.provider import ImageModel
+from nanobanana_mcp.domain.results import Created, KeptImage
+from nanobanana_mcp.domain.text import counted
+from nanobanana_mcp.domain.wire import InputPart, ModelRequest
+from nanobanana_mcp.gemini.response import NoPicture
+from nanobanana_mcp.jobs.conversation import history_of
+from nanobanana_mcp.jobs.files import sendable
+from nanobanana_mcp.jobs.group_commit import Together
+from nanobanana_mcp.jobs.inputs import Source, Sources
+from nanobanana_mcp.jobs.run import Brush, Progress, Recipe, Run, Sleep, Stroke, told_of_answers
+from nanobanana_mcp.jobs.settle import Problem, Reading, Settled, nothing_made, price_of, settle, shortfalls
+from nanobanana_mcp.jobs.uploads import Uploads
+from nanobanana_mcp.library.journal import Call, Journal, Order
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.state import give_room_back, spool, spool_path, take_room
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+LONGEST_WAIT_S = 60.0
+"""A delay that Google asks for beyond this is the caller's to wait out."""
+
+AT_WORK = 2
+"""How many answers are worked on at once: what else is asked meanwhile finds a thread and a core."""
+
+
+class Drawing:
+    """Turns reserved calls into kept pictures. Each step is in the journal before the next begins."""
+
+    def __init__(
+        self,
+        *,
+        model: ImageModel,
+        journal: Journal,
+        library: Library,
+        sources: Sources,
+        uploads: Uploads,
+        places: Places,
+        upload_now: Callable[[], bool],
+        max_concurrency: int,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.places = places
+        self.library = library
+        self._model = model
+        self._journal = journal
+        self._sources = sources
+        self._uploads = uploads
+        self._upload_now = upload_now
+        self._gate = asyncio.Semaphore(max_concurrency)
+        self._workbench = asyncio.Semaphore(AT_WORK)
+        self._readers = ThreadPoolExecutor(2 * AT_WORK, "read")
+        self._sleep = sleep
+        self._sent = Together(lambda *call_ids: journal.sent(*call_ids))
+        self._spooled = Together(lambda *call_ids: journal.spooled(*call_ids))
+
+    async def carry_out(
+        self,
+        plan: Plan,
+        sources: list[Source],
+        order: Order,
+        calls: tuple[Call, ...],
+        progress: Progress,
+        recipe: Recipe | None = None,
+        stop: asyncio.Event | None = None,
+    ) -> Created:
+        """Make the pictures. Raises a StudioError when there is none at all. Once `stop` is set nothing more is sent;
+        what was sent is still brought home.
+        """
+        total = len(calls) if recipe is None else plan.request.n
+        name = f"{plan.choice.spec.tier} ({plan.choice.spec.nickname})"
+        await progress(0, total, f"Asking {name} for {counted(total, 'picture')}")
+        try:
+            request, fresh, notes = await self._first_request(plan, sources, has_recipe=recipe is not None)
+        except StudioError as error:
+            for call in calls:
+                await self._give_up(call, error)
+            raise
+        run = Run(
+            plan=plan,
+            order=order,
+            sources=sources,
+            request=request,
+            fresh=fresh,
+            progress=progress,
+            total=total,
+            warnings=notes,
+            stop=stop or asyncio.Event(),
+        )
+        beating = asyncio.create_task(run.heartbeat())
+        try:
+            if recipe is not None:
+                return await self._follow(recipe, run, calls)
+            ended = await asyncio.gather(*(self.make_one(run, call) for call in calls), return_exceptions=True)
+        finally:
+            beating.cancel()
+        results = []
+        for call, one in zip(calls, ended, strict=True):  # only now that every call has come to its end
+            if isinstance(one, StudioError):
+                one = run.problem(call, one, type(one).__name__, call.estimate_usd)
+            if isinstance(one, Exception):
+                one = await self._bewildered(run, call, one)
+            if isinstance(one, BaseException):
+                raise one
+            results.append(one)
+        images = tuple(one for made in results if isinstance(made, Stroke) for one in (made.image, *made.others))
+        problems = [result for result in results if isinstance(result, Problem)]
+        return self._created(run, images, problems)
+
+    async def _follow(self, recipe: Recipe, run: Run, calls: tuple[Call, ...]) -> Created:
+        brush = Brush(self, run, calls)
+        try:
+            images = await recipe.make(brush)
+        except StudioError as error:
+            if not brush.painted or isinstance(error, NotPutTogether):
+                raise
+            raise NotPutTogether(f"{error} Before it, {told_of_answers(brush.painted)}.") from error
+        finally:
+            await brush.give_back()
+        images = [await self._uploaded(run, image) for image in images]
+        costs = [await asyncio.to_thread(self._journal.cost_of, r.call_id or "") for r in brush.painted]
+        costs += [problem.failure.cost_usd for problem in brush.problems]
+        created = self._created(run, tuple(images), [])
+        return replace(created, cost_usd=_sum(costs), parts=tuple(brush.painted))
+
+    async def _first_request(
+        self, plan: Plan, sources: list[Source], *, has_recipe: bool
+    ) -> tuple[ModelRequest, ModelRequest | None, list[str]]:
+        """The request as it begins, the one to fall back on when a conversation is not taken, and notes."""
+        if has_recipe:
+            return model_request(plan, ()), None, []
+        parts, notes = await self._sources.parts(sources)
+        fresh = model_request(plan, parts)
+        if plan.request.continue_from is None:
+            return fresh, None, notes
+        history, more = await asyncio.to_thread(
+            history_of,
+            plan.request.continue_from,
+            self.library,
+            self.places,
+            beside=parts[1:],
+            model_id=plan.choice.spec.id,
+        )
+        notes += more
+        if not history:
+            return fresh, None, notes
+        roles = worded_roles(plan.request.input_roles)  # the picture that goes on is in the history
+        return replace(fresh, inputs=parts[1:], history=history, roles=roles), fresh, notes
+
+    def _created(self, run: Run, images: tuple[KeptImage, ...], problems: list[Problem]) -> Created:
+        plan = run.plan
+        costs = [image.cost_usd for image in images] + [problem.failure.cost_usd for problem in problems]
+        if not images:
+            raise nothing_made(problems, sum(c or 0 for c in costs), backend=run.order.backend)
+        return Created(
+            request=plan.request,
+            mode=plan.mode,
+            choice=plan.choice,
+            sent_aspect_ratio=plan.aspect_ratio,
+            inputs=tuple(source.record for source in run.sources),
+            images=images,
+            failures=tuple(problem.failure for problem in problems),
+            warnings=tuple(dict.fromkeys((*plan.warnings, *run.warnings))),
+            cost_usd=_sum(costs),
+            request_id=run.order.id,
+        )
+
+    async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> Stroke | Problem:
+        """One call to the model and everything after it; an expected mishap comes back as a Problem.
+
+        Without a request of its own the call makes the run's, which all its calls share.
+        """
+        async with self._gate:
+            if run.stop.is_set():
+                return await self._not_sent(run, call)
+            try:
+                await asyncio.to_thread(self._take_room, run, call)
+                await self._sent(call.id)
+            except StudioError as error:
+                with suppress(StudioError):  # else a later start finds it reserved and never sent
+                    await self._give_up(call, error)
+                return run.problem(call, error, type(error).__name__, 0.0)
+            answered = False
+            try:
+                raw = await self._ask_patiently(run, call, request)
+                answered = True
+            except UnknownOutcome as error:
+                await asyncio.to_thread(self._journal.unknown, call.id, message=str(error))
+                cost = f" It may have cost ${call.estimate_usd:.3f}." if run.order.backend != "emulator" else ""
+                told = UnknownOutcome(f"{error}{cost}")
+                return run.problem(call, told, "UNKNOWN_OUTCOME", call.estimate_usd)
+            except StudioError as error:
+                await self._give_up(call, error)
+                return run.problem(call, error, type(error).__name__, 0.0)
+            finally:
+                if not answered:
+                    await asyncio.to_thread(give_room_back, call.id, self.places)
+        try:
+            kept = await self._finish(run, call, raw)
+        except NoPicture as error:
+            return run.problem(call, error, error.reason, price_of(error, run.plan, call))
+        except StudioError as error:
+            return run.problem(call, error, type(error).__name__, call.estimate_usd)
+        image, record = kept.image, kept.record
+        if image.upload is not None:
+            self._uploads.start(image.upload, kept.data)
+        run.done += 1
+        shape = f"{record.width}x{record.height}, {record.bytes / 1e6:.1f} MB"
+        what = "Picture" if run.plan.recipe is None else "Part"
+        await run.progress(min(run.done, run.total), run.total, f"{what} {run.done} is kept: {shape}")
+        return Stroke(
+            image=image, data=kept.data, others=tuple([await self._uploaded(run, one) for one in kept.others])
+        )
+
+    def _take_room(self, run: Run, call: Call) -> None:
+        """Room for the raw answer, while there is some. Raises SetupError; nothing is sent then."""
+        try:
+            take_room(call.id, ANSWER_ROOM[run.plan.choice.image_size], self.places)
+        except OSError as error:
+            raise SetupError(
+                f"The folder {self.places.spool} cannot take Gemini's answer ({error.strerror}); nothing was sent. Free "
+                "some space, or name another folder by NANOBANANA_DATABASE_URL."
+            ) from error
+
+    async def _bewildered(self, run: Run, call: Call, error: Exception) -> Problem:
+        """What nobody foresaw befell one call; the others of its request are none the worse for it."""
+        logger.error("Call %s of %s ended in an error of the program", call.id, run.order.id, exc_info=error)
+        what = f"The program stumbled ({type(error).__name__}; its log has the place)"
+        told = UnknownOutcome(
+            f"{what}. What came of this picture is not known; it may have cost ${call.estimate_usd:.3f}."
+        )
+        path = await asyncio.to_thread(spool_path, call.id, self.places)
+        if path is not None:
+            told = UnknownOutcome(
+                f"{what}. The picture's raw answer was paid for and is kept at {path}; maintenance with operation 'recover', "
+                "or the next start, makes a picture of it."
+            )
+        else:
+            with suppress(StudioError):
+                await asyncio.to_thread(self._journal.unknown, call.id, message=str(told))
+        return run.problem(call, told, "INTERNAL", call.estimate_usd)
+
+    async def _uploaded(self, run: Run, image: KeptImage) -> KeptImage:
+        """Begin the upload of a kept picture where the settings ask for it; that it fails is a warning."""
+        record = image.master or image.record
+        if not self._upload_now() or image.upload is not None or not record.mime_type.startswith("image/"):
+            return image
+        try:
+            data, mime_type = await asyncio.to_thread(sendable, record, self.places)
+            return replace(image, upload=await self._uploads.begin(record, data, mime_type, record.prompt))
+        except StudioError as error:
+            run.warnings.append(f"{record.id} is kept, but was not uploaded: {error}")
+            return image
+
+    async def _not_sent(self, run: Run, call: Call) -> Problem:
+        """Nobody waits any longer: what was not sent costs nothing and stays so."""
+        error = ServiceError("The request was cancelled before this picture was asked for; nothing was charged for it.")
+        await asyncio.to_thread(self._journal.failed, call.id, reason="CANCELLED", message=str(error), cost_usd=0.0)
+        return run.problem(call, error, "CANCELLED", 0.0)
+
+    async def give_back(self, call: Call) -> None:
+        await asyncio.to_thread(
+            self._journal.failed, call.id, reason="NOT_NEEDED", message="The call was not needed.", cost_usd=0.0
+        )
+
+    async def _ask_patiently(self, run: Run, call: Call, request: ModelRequest | None) -> bytes:
+        """Ask again, a bounded number of times, where Gemini said no before it drew anything."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await (self._ask(run) if request is None else self._generate(run, request))
+            except (RateLimited, Unavailable) as error:
+                wait = error.retry_after if isinstance(error, RateLimited) else 2.0 ** (attempt - 1)
+                if not error.retryable or wait is None or wait > LONGEST_WAIT_S or attempt == ATTEMPTS:
+                    raise
+                if run.stop.is_set():
+                    raise
+                why = "asked to wait" if isinstance(error, RateLimited) else "could not be reached or was overloaded"
+                run.warnings.append(
+                    f"Gemini {why}, so picture {call.position + 1} was asked for again after {wait:.0f} s "
+                    f"(attempt {attempt + 1} of {ATTEMPTS}; nothing was charged before)."
+                )
+                await run.progress(run.done, run.total, f"Gemini {why}; trying again in {wait:.0f} s")
+                await self._sleep(wait)
+                if run.stop.is_set():
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _ask(self, run: Run) -> bytes:
+        """Make the run's request. What Google refuses before it draws is put right once: a file that has expired is
+        uploaded again, and a conversation that is not taken begins afresh; neither is charged.
+        """
+        request = run.request
+        try:
+            return await self._generate(run, request)
+        except SourceNotFound:
+            async with run.renewing:
+                if run.request is request:
+                    run.sources = await self._sources.renewed(run.sources)
+                    parts, notes = await self._sources.parts(run.sources)
+                    run.warnings += [*notes, *(note for source in run.sources for note in source.notes)]
+                    run.request = replace(request, inputs=parts[1:] if request.history else parts)
+        except HistoryRejected:
+            if run.fresh is None:
+                raise
+            run.request = run.fresh
+            run.plan = replace(run.plan, request=replace(run.plan.request, continue_from=None))
+            run.warnings.append(
+                "Gemini did not take the conversation's history (its signatures are missing, wrong or too old), so the "
+                "edit began afresh from the picture alone."
+            )
+        return await self._generate(run, run.request)
+
+    async def _generate(self, run: Run, request: ModelRequest) -> bytes:
+        return await self._model.generate(request, setting=f"NANOBANANA_{run.plan.choice.spec.tier.upper()}_MODEL")
+
+    async def _give_up(self, call: Call, error: StudioError) -> None:
+        await asyncio.to_thread(
+            self._journal.failed, call.id, reason=type(error).__name__, message=str(error), cost_usd=0.0
+        )
+
+    async def _finish(self, run: Run, call: Call, raw: bytes) -> Settled:
+        """The raw answer goes to the disk while it is looked at; nothing is made of it before it is there."""
+        putting_aside = asyncio.create_task(self._put_aside(run, call, raw))
+        async with self._workbench:
+            reading = Reading(raw, self._readers)
+            noting = await putting_aside
+            try:
+                kept = await asyncio.to_thread(
+                    settle,
+                    reading,
+                    plan=run.plan,
+                    order=run.order,
+                    call=call,
+                    places=self.places,
+                    journal=self._journal,
+                    prepare_upload=self._uploads.prepare if self._upload_now() and run.plan.recipe is None else None,
+                )
+            finally:
+                with suppress(StudioError):  # the file itself says that it is there
+                    await noting
+        base = run.sources[0].record if run.plan.mode == "edit" and run.sources else None
+        run.warnings += kept.warnings
+        if run.plan.recipe is None:
+            run.warnings += shortfalls(kept.record, run.plan, base)
+        return kept
+
+    async def _put_aside(self, run: Run, call: Call, raw: bytes) -> asyncio.Task[None]:
+        """The raw answer to the disk; what is returned notes that in the journal."""
+        try:
+            await asyncio.to_thread(spool, call.id, raw, self.places)
+        except OSError as error:
+            run.warnings.append(f"The raw answer could not be put aside ({error.strerror}); the disk may be full.")
+            await asyncio.to_thread(give_room_back, call.id, self.places)
+        return asyncio.create_task(self._spooled(call.id))
+
+
+def model_request(plan: Plan, parts: tuple[InputPart, ...]) -> ModelRequest:
+    return ModelRequest(
+        model_id=plan.choice.spec.id,
+        prompt=plan.request.prompt,
+        negative_prompt=plan.request.negative_prompt,
+        system_instruction=plan.request.system_instruction,
+        inputs=parts,
+        aspect_ratio=plan.aspect_ratio,
+        image_size=plan.choice.image_size,
+        thinking_level=plan.choice.thinking_level,
+        grounding=plan.choice.grounding,
+        roles=worded_roles(plan.request.input_roles, first=1 if plan.request.continue_from is None else 2),
+        seed=plan.request.seed,
+        safety=plan.request.safety,
+    )
+
+
+def _sum(costs: list[float | None]) -> float | None:
+    """The total, None as soon as one of them is not known."""
+    known = [one for one in costs if one is not None]
+    return round(sum(known), 6) if len(known) == len(costs) else None

@@ -1,0 +1,1 @@
+"""Edits on pixels: regions, extensions, cutouts."""

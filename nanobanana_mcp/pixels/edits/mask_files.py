@@ -1,0 +1,139 @@
+"""Reads a mask file by what it can only mean, and refuses one that could mean two things.
+
+White on black is the convention, greys being soft. People and programs also send shapes painted in one colour on black,
+on white, on transparency or over a copy of the picture, and, as OpenAI's image editing wants it, a picture with a
+transparent hole where to edit. Taken for brightness, a red shape would edit at a quarter of its strength, and a hole
+would protect just what was to change.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nanobanana_mcp.domain.errors import NotAnImage, RequestError
+from nanobanana_mcp.pixels.files.decoding import Size, decoded
+
+_GREY = 48
+"""Levels between a pixel's channels up to which it counts as grey: what JPEG does to black and white stays below."""
+
+_ALIKE = 64
+"""Levels by which the pixels of one painted colour may differ in a channel, soft edges and JPEG included."""
+
+_WAY_OUT = "Nothing was sent. Give a mask that is white where to edit and black elsewhere, in the shape of the picture, or a box."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mask:
+    """`plane` is 8-bit grey of the picture's size, 255 where it may change fully; `notes` say how it was read."""
+
+    plane: Image.Image
+    notes: tuple[str, ...]
+
+
+def read_mask(data: bytes, source: Image.Image) -> Mask:
+    """What a mask file says about a decoded picture.
+
+    Raises RequestError for one that could mean more than one thing, NotAnImage for bytes that are no picture.
+    """
+    try:
+        image = decoded(data)
+    except NotAnImage as error:
+        raise NotAnImage(f"The mask cannot be read. {error}") from error
+    plane, how = _plane(image, source)
+    notes = [how] if how else []
+    if abs(math.log(image.width / image.height * source.height / source.width)) > 0.02:
+        notes.append(
+            f"The mask is {image.width}x{image.height} and the picture {source.width}x{source.height}: it has another shape "
+            "and was stretched."
+        )
+    return Mask(plane=_fitted(plane, source.size), notes=tuple(notes))
+
+
+def _fitted(plane: Image.Image, size: Size) -> Image.Image:
+    return plane if plane.size == size else plane.resize(size, Image.Resampling.BILINEAR)
+
+
+def _plane(image: Image.Image, source: Image.Image) -> tuple[Image.Image, str | None]:
+    """The mask as grey, white being what may change, and how it was read where that is not the convention."""
+    if image.mode == "RGBA":
+        alpha = image.getchannel("A")
+        darkest, lightest = alpha.getextrema()
+        if darkest != lightest:
+            return _by_alpha(image, alpha)
+    pixels = _small(image.convert("RGB"))
+    coloured = pixels.max(axis=2) - pixels.min(axis=2) > _GREY
+    if coloured.mean() < 0.0005:
+        return image.convert("L"), None
+    rest = pixels[~coloured]
+    if _is_one_colour(pixels[coloured]) and rest.size:
+        dark, bright = bool((rest < 64).all(axis=1).mean() > 0.98), bool((rest > 191).all(axis=1).mean() > 0.98)
+        if dark or bright:
+            ground = "black" if dark else "white"
+            return _by_colour(
+                image.convert("RGB"), dark=dark
+            ), f"The mask's colour on {ground} was read as what to edit."
+    if image.size == source.size:
+        painted = _painted_over(image.convert("RGB"), source.convert("RGB"))
+        if painted is not None:
+            return (
+                painted,
+                "The mask is the picture with one colour painted over it; that colour was read as what to edit.",
+            )
+    raise RequestError(f"The mask has many colours, so it does not say which part is to be edited. {_WAY_OUT}")
+
+
+def _by_alpha(image: Image.Image, alpha: Image.Image) -> tuple[Image.Image, str | None]:
+    """A painted shape on transparency is what to edit; a transparent hole in something that fills its frame is, too."""
+    pixels, shown = _small(image.convert("RGB")), _small(alpha) > 127
+    frame = np.concatenate([shown[0], shown[-1], shown[:, 0], shown[:, -1]]).mean()
+    one_colour = not shown.any() or _is_one_colour(pixels[shown])
+    black = one_colour and bool((pixels[shown] < 64).all())
+    hole = "The mask's transparent part was read as what to edit."
+    if not one_colour:
+        if frame > 0.1:
+            return alpha.point([255 - level for level in range(256)]), hole
+        return alpha, "The mask's visible part was read as what to edit."
+    if frame >= 0.9:
+        if black:
+            return alpha.point([255 - level for level in range(256)]), hole
+        raise RequestError(
+            "The mask is one colour with a transparent hole: the colour or the hole could be what is to be edited. "
+            f"{_WAY_OUT}"
+        )
+    if frame > 0.1 and black:
+        raise RequestError(f"The mask is black beside transparency: either could be what is to be edited. {_WAY_OUT}")
+    return alpha, None
+
+
+def _by_colour(image: Image.Image, *, dark: bool) -> Image.Image:
+    """How much of the painted colour each pixel has: its strongest channel on black, what it lacks of white on white."""
+    pixels = np.asarray(image)
+    strength = pixels.max(axis=2) if dark else 255 - pixels.min(axis=2)
+    full = max(1, int(np.percentile(strength[strength > 96], 90)) if (strength > 96).any() else 255)
+    return Image.fromarray(np.minimum(255, strength.astype(np.uint16) * 255 // full).astype(np.uint8))
+
+
+def _painted_over(image: Image.Image, source: Image.Image) -> Image.Image | None:
+    """Where a copy of the source was painted over, None where it is no copy or not painted in one colour."""
+    pixels = np.asarray(image)
+    differs = np.abs(pixels.astype(np.int16) - np.asarray(source, np.int16)).max(axis=2) > 48
+    if not 0.0005 < differs.mean() < 0.9 or not _is_one_colour(pixels[differs]):
+        return None
+    return Image.fromarray(differs.astype(np.uint8) * 255)
+
+
+def _is_one_colour(pixels: NDArray[np.uint8]) -> bool:
+    """Whether nine tenths of the pixels (n x 3) lie close around their median; the rest are soft edges and JPEG."""
+    if len(pixels) == 0:
+        return False
+    away = np.abs(pixels.astype(np.int16) - np.median(pixels, axis=0)).max(axis=1)
+    return bool((away <= _ALIKE).mean() >= 0.9)
+
+
+def _small(image: Image.Image) -> NDArray[np.uint8]:
+    """The picture's pixels, few enough to be counted at once."""
+    step = max(1, math.ceil(max(image.size) / 1024))
+    return np.asarray(image)[::step, ::step]

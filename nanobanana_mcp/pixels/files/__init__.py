@@ -1,0 +1,1 @@
+"""Reading picture files: what they are, what they hold, and their pixels."""

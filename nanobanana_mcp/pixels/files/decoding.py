@@ -1,0 +1,52 @@
+"""Turns a file's bytes into the pixels that every edit is exact about.
+
+The decoded source is 8 bits a channel and upright: RGBA where a pixel is not opaque, else RGB. It is what `clean`
+decodes (16-bit samples keep their upper byte, CMYK goes through its profile to sRGB), with grey spread over three
+channels, through its profile where it has one. RGB keeps its numbers and its ICC profile, or one made of what the file
+says of its colours, in `image.info["icc_profile"]`. "Bit-identical to the source" always means: to these numbers.
+"""
+
+from io import BytesIO
+
+from PIL import Image, ImageCms
+
+from nanobanana_mcp.pixels.files.clean import DECODES, decode, eight_bit, to_srgb, upright, whole_picture
+from nanobanana_mcp.pixels.files.header import check_bounds, read_header
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two lie just outside, as in Pillow
+Size = tuple[int, int]  # width, height
+
+
+def decoded(data: bytes) -> Image.Image:
+    """The decoded source of a file. Hold a slot of `clean.DECODES` meanwhile.
+
+    Raises NotAnImage for bytes that are no whole picture, or one beyond what is made here: a stranger's file was held
+    to its bounds where it came in.
+    """
+    header = read_header(data)
+    check_bounds(header, data, made=True)
+    whole_picture(header)
+    image = upright(eight_bit(decode(data, header), header), header)
+    return to_srgb(image).convert("RGB") if image.mode == "L" else image
+
+
+def is_flat(data: bytes) -> bool:
+    """Whether a picture is one colour all over, but for what JPEG does to such a one: 3 levels of 255 a channel."""
+    with DECODES:
+        image = decoded(data)
+        bounds = image.getextrema()
+    return all(highest - lowest <= 3 for lowest, highest in bounds)  # type: ignore[misc]  # RGB and RGBA have pairs
+
+
+def from_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """An sRGB picture in the numbers of `profile`, to be set into a source that has it; None leaves it as it is."""
+    if profile is None:
+        return image
+    try:
+        target = ImageCms.ImageCmsProfile(BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), target, outputMode=image.mode)
+    except (ImageCms.PyCMSError, OSError):  # a damaged profile: viewers read such numbers as sRGB
+        return image
+    assert converted is not None  # None comes only with inPlace
+    converted.info = {"icc_profile": profile}
+    return converted

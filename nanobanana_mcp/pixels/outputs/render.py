@@ -1,0 +1,278 @@
+"""Makes exact files of a picture: cut, turned, scaled, in a format, with its colours and its label."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageColor, PngImagePlugin
+
+from nanobanana_mcp.domain.errors import RequestError
+from nanobanana_mcp.domain.terms import MADE_PIXELS, MADE_SIDE
+from nanobanana_mcp.pixels.edits.masks import pixel_box
+from nanobanana_mcp.pixels.files.clean import to_srgb
+from nanobanana_mcp.pixels.files.decoding import Size, decoded, from_srgb
+from nanobanana_mcp.pixels.files.header import read_header
+from nanobanana_mcp.pixels.files.labels import Label, packet
+from nanobanana_mcp.pixels.files.losses import as_sentence, left_out, levelled
+
+Fit = Literal["cover", "contain", "pad", "stretch"]
+OutputFormat = Literal["png", "jpeg", "webp", "avif"]
+Profile = Literal["keep", "srgb"]
+
+_WEBP_SIDE = 16_383
+_WITH_ALPHA = re.compile(r"rgba?\(\s*(\d{1,3}%?)[\s,]+(\d{1,3}%?)[\s,]+(\d{1,3}%?)\s*[,/]\s*(\d*\.?\d+%?)\s*\)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A file of `width` x `height` px, and in words what had to be done to the picture that the caller may not expect."""
+
+    data: bytes
+    width: int
+    height: int
+    mime_type: str
+    notes: tuple[str, ...] = ()
+
+
+def render(
+    data: bytes,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    fit: Fit = "cover",
+    focus: tuple[float, float] = (0.5, 0.5),
+    crop: Sequence[float] | None = None,
+    rotate: float = 0.0,
+    output_format: OutputFormat = "png",
+    quality: int = 90,
+    background: str | None = None,
+    profile: Profile = "keep",
+    label: Label | None = None,
+) -> Rendered:
+    """Cuts to `crop`, turns by `rotate` degrees clockwise, scales to `width` x `height`, and writes the file.
+
+    `crop` is read as `masks.pixel_box` does. With one of width and height the other follows. Cover fills both and cuts
+    off at the sides away from `focus` (0 left or top, to 1); contain stays within both; pad is contain with
+    `background` around it; stretch distorts. Crop, cover and scaling are one resampling; a turn that is no multiple of
+    90 degrees is one before it. `background` is a CSS colour, which may be transparent, and without one the room is
+    transparent where the format can, else white. `quality` is 1 to 100, where 100 is lossless for WebP; PNG ignores it. Hold a slot of
+    `clean.DECODES` meanwhile. Raises RequestError for what cannot be made, NotAnImage for what cannot be read.
+    """
+    if not 1 <= quality <= 100:
+        raise RequestError(f"quality is 1 to 100; it is {quality}.")
+    if not all(0 <= part <= 1 for part in focus):
+        raise RequestError(f"focus is two numbers from 0 to 1; it is {focus}.")
+    fill = None if background is None else colour_of(background)
+    if fill is not None and fill[3] < 255 and output_format == "jpeg":
+        raise RequestError(
+            f"JPEG has no transparency, which the background {background!r} asks for; take png, webp or avif, or an "
+            "opaque colour."
+        )
+    image = decoded(data)
+    header = read_header(data)
+    notes = [as_sentence(note) for note in (*left_out(data, header), *levelled(data, header))]
+    if profile == "srgb":
+        image = to_srgb(image)
+    if crop is not None:
+        image = _keeping(image, image.crop(pixel_box(crop, size=image.size, name="crop")))
+    image = _turned(image, rotate)
+    image = _fitted(image, width, height, fit=fit, focus=focus, notes=notes)
+    behind = fill or ((255, 255, 255, 255) if output_format == "jpeg" else None)
+    if image.mode == "RGBA" and behind is not None:
+        image = laid_on(image, behind)
+        if fill is None:
+            notes.append("JPEG has no transparency: it was filled with white. Pass a background, or use PNG or WebP.")
+    return Rendered(
+        data=encoded(image, output_format, quality=quality, label=label),
+        width=image.width,
+        height=image.height,
+        mime_type=f"image/{output_format}",
+        notes=tuple(notes),
+    )
+
+
+def encoded(image: Image.Image, output_format: OutputFormat, *, quality: int = 90, label: Label | None = None) -> bytes:
+    """The picture as a file with its ICC profile and the label, and no other metadata. JPEG needs a picture without alpha."""
+    _check_size(image.size)
+    if output_format == "webp" and max(image.size) > _WEBP_SIDE:
+        raise RequestError(
+            f"WebP ends at {_WEBP_SIDE} px a side, this is {image.width}x{image.height}; use PNG or AVIF."
+        )
+    xmp = b"" if label is None else packet(label)
+    stream, icc = BytesIO(), image.info.get("icc_profile")
+    if output_format == "png":
+        text = PngImagePlugin.PngInfo()
+        if xmp:
+            text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        image.save(stream, "PNG", pnginfo=text, icc_profile=icc)
+    elif output_format == "jpeg":
+        # From 90 on, colour is kept at full resolution: red lettering is what one sees of 4:2:0.
+        subsampling = "4:4:4" if quality >= 90 else "4:2:0"
+        image.save(
+            stream,
+            "JPEG",
+            quality=quality,
+            subsampling=subsampling,
+            optimize=True,
+            progressive=True,
+            icc_profile=icc,
+            xmp=xmp,
+        )
+    elif output_format == "webp":
+        image.save(stream, "WEBP", quality=quality, lossless=quality == 100, method=4, icc_profile=icc or b"", xmp=xmp)
+    else:
+        image.save(stream, "AVIF", quality=quality, speed=8, icc_profile=icc or b"", xmp=xmp)
+    return stream.getvalue()
+
+
+def scaled(image: Image.Image, size: Size, *, box: tuple[float, float, float, float] | None = None) -> Image.Image:
+    """The part `box` of the picture in another size, by Lanczos; alpha is weighed in.
+
+    Shrinking is done in linear light (the sRGB curve), as a lens would: on the encoded values fine bright detail gets
+    darker. Enlarging stays on the encoded values, where overshoot is evenly small.
+    """
+    box = box or (0, 0, *image.size)
+    shrinks = size[0] < box[2] - box[0] and size[1] < box[3] - box[1]
+    if not shrinks:
+        return _keeping(image, image.resize(size, Image.Resampling.LANCZOS, box=box))
+    to_linear, to_bytes = _curves()
+    pixels = np.asarray(image)
+    planes = np.empty((size[1], size[0], pixels.shape[2]), np.uint8)
+    cover = small = None
+    if image.mode == "RGBA":
+        cover = np.asarray(pixels[..., 3] / np.float32(255), np.float32)
+        small = _resized(cover, size, box)
+        planes[..., 3] = np.rint(np.clip(small, 0, 1) * 255)
+    for channel in range(3):  # one by one: all three as floats would be four times the picture
+        light = np.asarray(to_linear[pixels[..., channel]], np.float32)
+        if cover is None or small is None:
+            light = _resized(light, size, box)
+        else:
+            covered = _resized(np.asarray(light * cover, np.float32), size, box)
+            light = np.asarray(covered / np.maximum(small, np.float32(1e-4)), np.float32)
+        planes[..., channel] = to_bytes[np.rint(np.clip(light, 0, 1) * 65_535).astype(np.uint16)]
+    return _keeping(image, Image.fromarray(planes))
+
+
+def _resized(plane: NDArray[np.float32], size: Size, box: tuple[float, float, float, float]) -> NDArray[np.float32]:
+    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS, box=box))
+
+
+@cache
+def _curves() -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """sRGB to light, and back from 16 bits of light (IEC 61966-2-1)."""
+    encoded_values, light = np.arange(256) / 255, np.arange(65_536) / 65_535
+    to_light = np.where(encoded_values <= 0.04045, encoded_values / 12.92, ((encoded_values + 0.055) / 1.055) ** 2.4)
+    to_bytes = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    return to_light.astype(np.float32), np.rint(to_bytes * 255).astype(np.uint8)
+
+
+def _fitted(
+    image: Image.Image,
+    width: int | None,
+    height: int | None,
+    *,
+    fit: Fit,
+    focus: tuple[float, float],
+    notes: list[str],
+) -> Image.Image:
+    if width is None and height is None:
+        return image
+    if (width is not None and width < 1) or (height is not None and height < 1):
+        raise RequestError(f"width and height are at least 1 px; they are {width} and {height}.")
+    whole = image.size
+    wide = width or max(1, round(whole[0] * (height or 1) / whole[1]))
+    high = height or max(1, round(whole[1] * wide / whole[0]))
+    _check_size((wide, high))
+    box = (0.0, 0.0, float(whole[0]), float(whole[1]))
+    inner = (wide, high)
+    if width is not None and height is not None and fit == "cover":
+        scale = max(wide / whole[0], high / whole[1])
+        across, down = min(wide / scale, whole[0]), min(high / scale, whole[1])
+        left, top = (whole[0] - across) * focus[0], (whole[1] - down) * focus[1]
+        box = (left, top, min(left + across, whole[0]), min(top + down, whole[1]))
+    elif width is not None and height is not None and fit in ("contain", "pad"):
+        scale = min(wide / whole[0], high / whole[1])
+        inner = (max(1, min(wide, round(whole[0] * scale))), max(1, min(high, round(whole[1] * scale))))
+    larger = max(inner[0] / (box[2] - box[0]), inner[1] / (box[3] - box[1]))
+    if larger > 1.05:
+        notes.append(f"It was enlarged {larger:.1f} times, which adds no detail.")
+    result = scaled(image, inner, box=box)
+    if fit != "pad" or inner == (wide, high):
+        return result
+    room = Image.new("RGBA", (wide, high))
+    room.paste(result.convert("RGBA"), ((wide - inner[0]) // 2, (high - inner[1]) // 2))
+    return _keeping(image, room)
+
+
+def _turned(image: Image.Image, degrees: float) -> Image.Image:
+    """Clockwise; the canvas grows so that nothing is cut off, and its new corners are transparent."""
+    if not math.isfinite(degrees):
+        raise RequestError("rotate is a number of degrees clockwise.")
+    quarters, rest = divmod(degrees % 360, 90)
+    if rest == 0:
+        turns = (None, Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90)
+        turn = turns[int(quarters)]
+        return image if turn is None else _keeping(image, image.transpose(turn))
+    sine, cosine = abs(math.sin(math.radians(degrees))), abs(math.cos(math.radians(degrees)))
+    width, height = image.size
+    _check_size((round(width * cosine + height * sine), round(width * sine + height * cosine)))  # not after a long turn
+    turned = image.convert("RGBA").rotate(-degrees, Image.Resampling.BICUBIC, expand=True)
+    return _keeping(image, turned)
+
+
+def laid_on(image: Image.Image, colour: tuple[int, int, int, int]) -> Image.Image:
+    """On a colour that is named in sRGB, brought into the picture's own profile; RGB when the colour is opaque."""
+    patch = from_srgb(Image.new("RGB", (1, 1), colour[:3]), image.info.get("icc_profile"))
+    patch.putalpha(colour[3])
+    whole = Image.alpha_composite(patch.resize(image.size, Image.Resampling.NEAREST), image)
+    return _keeping(image, whole.convert("RGB") if colour[3] == 255 else whole)
+
+
+def _keeping(image: Image.Image, result: Image.Image) -> Image.Image:
+    """The result with the profile of the picture that it was made from."""
+    profile = image.info.get("icc_profile")
+    result.info = {"icc_profile": profile} if profile else {}
+    return result
+
+
+def colour_of(name: str) -> tuple[int, int, int, int]:
+    """A CSS colour with its opacity, 0 to 255 each. Raises RequestError for what is none."""
+    words = name.strip().lower()
+    if words == "transparent":
+        return 0, 0, 0, 0
+    parts = _WITH_ALPHA.fullmatch(words)  # Pillow takes rgba() with an alpha of 0 to 255, CSS with one of 0 to 1
+    try:
+        if parts is None:
+            red, green, blue, alpha = (*ImageColor.getrgb(words), 255)[:4]
+        else:
+            red, green, blue = ImageColor.getrgb(f"rgb({parts[1]},{parts[2]},{parts[3]})")[:3]
+            share = float(parts[4].removesuffix("%")) / (100 if parts[4].endswith("%") else 1)
+            if share > 1:
+                raise ValueError("alpha is 0 to 1")
+            alpha = round(share * 255)
+    except ValueError as error:
+        raise RequestError(f"{name!r} is no colour; write #rrggbb, a CSS name or transparent.") from error
+    return red, green, blue, alpha
+
+
+def opaque_colour(name: str) -> tuple[int, int, int]:
+    """Raises RequestError for a colour that lets something through, too."""
+    red, green, blue, alpha = colour_of(name)
+    if alpha < 255:
+        raise RequestError(f"{name!r} is not opaque, and these files have to be; name an opaque colour.")
+    return red, green, blue
+
+
+def _check_size(size: Size) -> None:
+    if max(size) > MADE_SIDE or size[0] * size[1] > MADE_PIXELS:
+        raise RequestError(
+            f"{size[0]}x{size[1]} px is too large; at most {MADE_SIDE} px a side and "
+            f"{MADE_PIXELS // 1_000_000} megapixels are written."
+        )

@@ -1,0 +1,138 @@
+"""The MCP server: puts the tools together and opens the studio behind the list of them."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastmcp import FastMCP
+from fastmcp.exceptions import ToolError
+from fastmcp.server.middleware import Middleware, MiddlewareContext
+from fastmcp.tools import Tool
+from fastmcp.utilities.versions import VersionSpec
+from mcp.server.stdio import stdio_server
+
+from nanobanana_mcp import __version__
+from nanobanana_mcp.domain.errors import SetupError
+from nanobanana_mcp.server import resources
+from nanobanana_mcp.server.lines import Ear, Mouth
+from nanobanana_mcp.server.policy import Gate
+from nanobanana_mcp.server.session import Opening
+from nanobanana_mcp.server.tools import edit, generate
+from nanobanana_mcp.server.tools import library as upkeep
+from nanobanana_mcp.settings import Settings, load_settings, project_folder
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.studio.studio import Studio
+
+INSTRUCTIONS = """\
+Makes and edits pictures with Google's Gemini image models and keeps every one of them on this machine, with what it \
+was made from. generate_image makes new pictures and edits existing ones; every answer gives absolute paths and ids \
+(img_...) that later calls take as inputs. Pictures cost money (about $0.04 flash, $0.15-0.27 pro): ask for what is \
+wanted, and look at the preview before asking again. output_stats shows what there is and what was spent."""
+
+
+class Server(FastMCP):
+    """FastMCP whose tools are the same in every session. To look for rules that a session has of its own, it imports 450
+    modules at the first list of tools, or at the first call.
+    """
+
+    async def run_on(self, ear: Ear, mouth: Mouth) -> None:
+        """Serve over a pair of pipes until the client closes its own; run_async() has no place for them."""
+        pipes: tuple[Any, Any] = (ear, mouth)  # of an AsyncFile it uses what these have
+        async with self._lifespan_manager(), stdio_server(*pipes) as (read, write):
+            await self._mcp_server.run(read, write, self._mcp_server.create_initialization_options())
+
+    async def list_tools(self, *, run_middleware: bool = True) -> Sequence[Tool]:
+        return await (super().list_tools() if run_middleware else self.local_provider.list_tools())
+
+    async def get_tool(self, name: str, version: VersionSpec | None = None) -> Tool | None:
+        return await self.local_provider.get_tool(name, version)
+
+
+class Standing:
+    """The settings that hold: once they are right they stay, and until then whoever asks has them read again."""
+
+    def __init__(self, settings: Settings | None) -> None:
+        self.settings = settings
+        self._lock = threading.Lock()
+
+    def right(self) -> Settings:
+        """Raises SetupError with all that is wrong with them now."""
+        with self._lock:
+            if self.settings is None:
+                self.settings = load_settings()
+            return self.settings
+
+    def open(self) -> "Studio":
+        return open_from(self.right())()
+
+
+class Threshold(Middleware):
+    """Lets everything by to the policy of the settings that hold. While they are wrong the tools are listed and nothing
+    else is done, since nobody knows what the policy, the limits and the folders are: each call says what to put right.
+    """
+
+    def __init__(self, standing: Standing, furnish: Callable[[Settings], Gate]) -> None:
+        self._standing = standing
+        self._furnish = furnish
+        self._gate = None if standing.settings is None else furnish(standing.settings)
+
+    async def __call__(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
+        if self._gate is None and context.method in ("tools/call", "resources/read"):
+            try:
+                settings = await asyncio.to_thread(self._standing.right)
+            except SetupError as error:
+                if context.method == "tools/call":
+                    raise ToolError(str(error), log_level=logging.DEBUG) from error
+                return await call_next(context)  # opening the studio says the same
+            if self._gate is None:  # a call beside this one may have been first
+                self._gate = self._furnish(settings)
+        return await (call_next(context) if self._gate is None else self._gate(context, call_next))
+
+
+def build_server(settings: Settings | Standing, opening: Opening | None = None) -> Server:
+    """A server that is ready to run. `opening` makes the studio; by default it is made from the settings."""
+    standing = settings if isinstance(settings, Standing) else Standing(settings)
+    opening = opening or Opening(standing.open)
+
+    @asynccontextmanager
+    async def lifespan(_server: FastMCP) -> AsyncIterator[dict[str, object]]:
+        yield {}
+        await opening.close()
+
+    server = Server(
+        "nanobanana-mcp",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        lifespan=lifespan,
+        mask_error_details=True,
+        strict_input_validation=True,
+        on_duplicate="replace",  # when the settings have been put right, the tools that go by them take their places
+    )
+
+    def offer(by: Settings) -> None:
+        for module in (generate, edit, upkeep, resources):
+            module.add(server, opening, by)
+
+    def furnish(by: Settings) -> Gate:
+        offer(by)
+        gate = Gate(user_policy=by.policy, project=project_folder(), studio=opening.studio, listed=opening.warm_up)
+        opening.may_send = gate.may_send
+        return gate
+
+    if standing.settings is None:
+        offer(Settings.model_construct())  # only to be listed
+    server.add_middleware(Threshold(standing, furnish))
+    return server
+
+
+def open_from(settings: Settings) -> "Callable[[], Studio]":
+    def open_it() -> "Studio":
+        from nanobanana_mcp.studio.open import open_studio  # half a second of imports, behind the list of tools
+
+        return open_studio(settings)
+
+    return open_it

@@ -1,0 +1,218 @@
+"""What a client sent becomes what it says, once and before anything looks at the call: by the type each argument
+declares, and only where nothing is lost.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nanobanana_mcp.domain.errors import RequestError
+from nanobanana_mcp.storage.spelling import as_id, meant
+
+PATHS = frozenset({"image", "mask", "path", "input_image_path_1", "input_image_path_2", "input_image_path_3"})
+"""Arguments that name one input picture; input_images names several."""
+
+IDS = frozenset({"file_id", "continue_from", "lineage_of"})
+NO_WORDS = PATHS | IDS | {"output_path"}
+"""Texts in which an empty one says nothing. All others are free text, which nobody touches."""
+
+NEVER_EMPTY = {
+    "dry_run": "true or false",
+    "image_ids": "the img_... ids it is about",
+    "keep_count": "a number",
+    "max_age_hours": "a number of hours",
+}
+"""Arguments that hold a call back. To take an empty value for left out could let it do more than was meant."""
+
+SYNONYMS: dict[str, dict[str, str]] = {
+    "output_format": {"jpg": "jpeg", "jpe": "jpeg"},
+    "aspect_ratio": {"square": "1:1"},
+    "model_tier": {"nano_banana_pro": "pro", "nano_banana_2": "nb2"},
+}
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,15}(?:\.0*)?")
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})")
+_RATIO = re.compile(r"([0-9]{1,2})\s*[:x\u00d7/]\s*([0-9]{1,2})")
+_EXACT = 2**53
+"""Below it a float that is whole is that number and no other."""
+
+
+def plain(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments in the form that the tool's JSON schema declares: lists and objects that came as JSON text,
+    numbers and booleans as text, whole floats, other spellings of a word. What is empty is left out where that means
+    nothing. What says nothing of the kind, or would lose something, stays as it came, for the tool to refuse.
+
+    Raises RequestError for an empty value of an argument that holds a call back.
+    """
+    properties, required = schema.get("properties", {}), schema.get("required", ())
+    found = {}
+    for name, given in arguments.items():
+        declared = properties.get(name)
+        if declared is None:
+            found[name] = given
+            continue
+        value = _as_declared(name, given, declared)
+        if name in NEVER_EMPTY and _says_nothing(name, value, declared):
+            raise RequestError(
+                f"{name}: {kind(given)} arrived where {NEVER_EMPTY[name]} belongs; give that, or leave it out."
+            )
+        if name in required or not _says_nothing(name, value, declared):
+            found[name] = value
+    return found
+
+
+def name_inputs(arguments: dict[str, Any], base: Path) -> list[str]:
+    """Put the plain name of the one file or picture that each input means in its place; what to tell of it is returned.
+
+    Only inputs: a picture is never written to a place that was guessed. Raises RequestError.
+    """
+    notes = []
+
+    def named(given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        found, note = meant(given, base)
+        if note is not None:
+            notes.append(note)
+        return found
+
+    for name, given in arguments.items():
+        if name in PATHS:
+            arguments[name] = named(given)
+        elif name == "input_images" and isinstance(given, list):
+            arguments[name] = [named(one) for one in given]
+        elif name in IDS and isinstance(given, str):
+            arguments[name] = as_id(given)
+        elif name == "image_ids" and isinstance(given, list):
+            arguments[name] = [as_id(one) if isinstance(one, str) else one for one in given]
+    return notes
+
+
+def kind(value: object) -> str:
+    """What a JSON value is, in words, without the value."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return "a number"
+    if isinstance(value, float):
+        return "a number" if value.is_integer() else "a number with a fraction"
+    if isinstance(value, str):
+        return "text" if value else "an empty text"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return "an object" if value else "an empty object"
+
+
+def _says_nothing(name: str, value: object, declared: Mapping[str, Any]) -> bool:
+    """Whether an argument is empty; not a box of no numbers, which is a mistake, nor free text."""
+    if value is None:
+        return True
+    if value in ([], {}):
+        return not declared.get("minItems")
+    is_free = declared.get("type") == "string" and "enum" not in declared and name not in NO_WORDS
+    return value == "" and not is_free
+
+
+def _as_declared(name: str, given: object, declared: Mapping[str, Any]) -> object:
+    match declared.get("type"):
+        case "integer":
+            return _whole(given)
+        case "number":
+            return _number(given)
+        case "boolean":
+            return _truth(given)
+        case "array":
+            value = _from_text(given, list)
+            return [_as_declared(name, item, declared["items"]) for item in value] if isinstance(value, list) else value
+        case "object":
+            value = _from_text(given, dict)
+            return _chosen_in(value, declared) if isinstance(value, dict) else value
+        case "string" if "enum" in declared:
+            return _chosen(name, given, declared["enum"])
+        case _:
+            return given
+
+
+def _from_text(given: object, wanted: type) -> object:
+    """A list or an object from its JSON text, or what was given."""
+    if not isinstance(given, str) or not given.strip():
+        return given
+    try:
+        found = json.loads(given, object_pairs_hook=_without_doubles, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return given
+    return found if found is None or isinstance(found, wanted) else given
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("A key stands twice.")
+    return found
+
+
+def _no_number(word: str) -> object:
+    raise ValueError(f"{word} is no JSON.")
+
+
+def _whole(given: object) -> object:
+    if isinstance(given, float) and math.isfinite(given) and given.is_integer() and abs(given) <= _EXACT:
+        return int(given)
+    if not isinstance(given, str):
+        return given
+    text = given.strip()
+    return int(text.split(".")[0]) if _WHOLE.fullmatch(text) else _null(text, given)
+
+
+def _number(given: object) -> object:
+    """A whole number as one, whether it came as 2, 2.0 or text: so rules that compare words see one spelling."""
+    whole = _whole(given)
+    if not isinstance(whole, str):
+        return whole
+    text = whole.strip()
+    return float(text) if _DECIMAL.fullmatch(text) else given
+
+
+def _truth(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    text = given.strip().lower()
+    return text == "true" if text in ("true", "false") else _null(text, given)
+
+
+def _null(text: str, given: object) -> object:
+    return None if text.lower() == "null" else given
+
+
+def _chosen_in(given: dict[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
+    """An object whose keys and values are words of two lists, such as Google's HARM_CATEGORY_HARASSMENT, BLOCK_NONE."""
+    keys, values = declared.get("propertyNames", {}).get("enum"), declared["additionalProperties"].get("enum")
+    if keys is None or values is None:
+        return given
+    found = {}
+    for key, value in given.items():
+        bare = re.sub("^harm_category_", "", key.strip(), flags=re.IGNORECASE)
+        found[_chosen("", bare, keys) if bare.lower() in keys else key] = _chosen("", value, values)
+    return found if len(found) == len(given) else given
+
+
+def _chosen(name: str, given: object, words: list[str]) -> Any:
+    """The one of `words` that was meant: by case, spaces, hyphens for underscores, and the usual other names."""
+    if not isinstance(given, str) or given in words:
+        return given
+    text = given.strip().lower()
+    if text == "null":
+        return None
+    if name == "output_format":
+        text = text.removeprefix("image/").removeprefix(".")
+    ratio = _RATIO.fullmatch(text)
+    if name == "aspect_ratio" and ratio:
+        text = f"{ratio[1]}:{ratio[2]}"
+    text = re.sub(r"[\s-]+", "_", text)
+    text = SYNONYMS.get(name, {}).get(text, text)
+    return text if text in words else given

@@ -1,0 +1,134 @@
+"""The two pipes to a client: each line that comes is answered or passed on, and each answer is known to have gone."""
+
+import json
+import logging
+import re
+from collections.abc import AsyncIterator
+from typing import Any, BinaryIO
+
+import anyio
+from mcp.types import INVALID_REQUEST, PARSE_ERROR, jsonrpc_message_adapter
+
+from nanobanana_mcp.domain.text import shorten
+from nanobanana_mcp.server.session import OnTheirWay
+
+logger = logging.getLogger(__name__)
+
+_ID = re.compile(r'"id"\s*:\s*([0-9]{1,15}|"[\w.:-]{1,100}")\s*[,}]')
+
+
+class Mouth:
+    """What stdio_server() writes to: a message is delivered when the pipe has taken the whole of it."""
+
+    def __init__(self, file: BinaryIO, on_their_way: OnTheirWay) -> None:
+        self._file = file
+        self._on_their_way = on_their_way
+        self._lock = anyio.Lock()
+
+    async def write(self, text: str) -> None:
+        """Raises OSError when the client has gone; then what was to be delivered is not."""
+        async with self._lock:
+            await anyio.to_thread.run_sync(self._write, text.encode())
+            if self._on_their_way:
+                number = json.loads(text).get("id")
+                deliver = self._on_their_way.pop(str(number), None) if number is not None else None
+                if deliver is not None:
+                    await deliver()
+
+    async def flush(self) -> None:
+        """Each write is whole."""
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._file.flush()
+
+
+class Ear:
+    """What stdio_server() reads from: lines that are messages. Any other is answered here, since the SDK drops it."""
+
+    def __init__(self, file: BinaryIO, mouth: Mouth) -> None:
+        self._file = file
+        self._mouth = mouth
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        while line := await anyio.to_thread.run_sync(self._file.readline, abandon_on_cancel=True):
+            text = line.decode("utf-8", "replace")
+            if not text.strip():
+                continue
+            try:
+                message = jsonrpc_message_adapter.validate_json(text, by_name=False)
+                if len(getattr(message, "method", "")) > _LONGEST_NAME:
+                    raise ValueError  # the SDK would repeat it
+            except ValueError:
+                answer = refusal(text)
+                logger.warning("A line from the client was refused: %s", answer["error"]["message"])
+                await self._mouth.write(json.dumps(answer) + "\n")
+            else:
+                yield text
+
+
+def refusal(text: str) -> dict[str, Any]:
+    """The JSON-RPC error for a line that is no message, with the request's own id where there is one to be read."""
+    number: object = None
+    try:
+        message = json.loads(text, parse_int=_whole)
+    except RecursionError:
+        code, why = INVALID_REQUEST, "it is nested too deeply"
+        number = _only_id(text)
+    except _LongNumber:
+        code, why = INVALID_REQUEST, "it has a number of more digits than any argument takes"
+        number = _only_id(text)
+    except ValueError as error:
+        code, why = PARSE_ERROR, f"it is not JSON ({shorten(str(error))[1:-1]})"
+    else:
+        code, why = INVALID_REQUEST, "it is no JSON-RPC message"
+        if isinstance(message, dict):
+            given = message.get("id")
+            number = given if isinstance(given, int | str) and not isinstance(given, bool) else None
+        if _half_a_character(message):
+            why = "it has half of a character: a surrogate such as \\ud83d without its other half, as of an emoji cut in two"
+        elif isinstance(message, dict) and len(str(message.get("method"))) > _LONGEST_NAME:
+            why = "no method has so long a name"
+        elif _depth(text) > _DEEPEST:
+            why = "it is nested too deeply"
+    if isinstance(number, str) and _half_a_character(number):
+        number = None
+    told = f"This line cannot be read: {why}. Nothing was done. Send it again without that."
+    return {"jsonrpc": "2.0", "id": number, "error": {"code": code, "message": told}}
+
+
+_LONGEST_NAME = 200
+_DEEPEST = 100
+_DIGITS = 300
+"""More than the largest float has, and fewer than Python and the SDK stumble over."""
+
+
+class _LongNumber(Exception):
+    """A whole number that no argument takes."""
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise _LongNumber
+    return int(digits)
+
+
+def _only_id(text: str) -> object:
+    """The id of a request that cannot be parsed; None where more than one might be it."""
+    found = _ID.findall(text)
+    return json.loads(found[0]) if len(found) == 1 else None
+
+
+def _half_a_character(value: object) -> bool:
+    return bool(
+        re.search("[\ud800-\udfff]", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    )
+
+
+def _depth(text: str) -> int:
+    """How deep brackets go, those in texts counted as well."""
+    deepest = depth = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest

@@ -1,0 +1,63 @@
+"""Offering a tool: errors as sentences, and a schema without what a model need not read."""
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec
+
+from fastmcp import FastMCP
+from fastmcp.exceptions import ToolError
+from fastmcp.tools import FunctionTool, ToolResult
+from mcp.types import ToolAnnotations
+
+from nanobanana_mcp.domain.errors import StudioError
+
+P = ParamSpec("P")
+
+
+def offer(
+    server: FastMCP,
+    function: Callable[P, Awaitable[ToolResult]],
+    *,
+    title: str,
+    description: str,
+    annotations: ToolAnnotations,
+    meta: dict[str, Any] | None = None,
+) -> None:
+    """Add a tool under its function's name. A StudioError reaches the client in its own words; anything else is a bug,
+    and is masked.
+    """
+
+    @functools.wraps(function)
+    async def spoken(*args: P.args, **kwargs: P.kwargs) -> ToolResult:
+        try:
+            return await function(*args, **kwargs)
+        except StudioError as error:
+            raise ToolError(str(error), log_level=logging.DEBUG) from error
+
+    tool = FunctionTool.from_function(
+        spoken, title=title, description=description, annotations=annotations, meta=meta, output_schema=None
+    )
+    tool.parameters = slim(tool.parameters)
+    server.add_tool(tool)
+
+
+def slim(parameters: dict[str, Any]) -> dict[str, Any]:
+    """An input schema without generated titles and without null for what may be left out. Arguments are still judged
+    by the function's own annotations, which take null as well.
+    """
+    return {**parameters, "properties": {name: _slimmed(value) for name, value in parameters["properties"].items()}}
+
+
+def _slimmed(schema: dict[str, Any]) -> dict[str, Any]:
+    found = {key: value for key, value in schema.items() if key != "title"}
+    options = [option for option in found.pop("anyOf", []) if option != {"type": "null"}]
+    if len(options) == 1:
+        found = {**options[0], **found}
+    elif options:
+        found["anyOf"] = options
+    if found.get("default", "") is None:
+        del found["default"]
+    if found.get("minLength") == 1:  # that an empty text is none, no model need be told
+        del found["minLength"]
+    return found

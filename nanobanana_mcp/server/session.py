@@ -1,0 +1,134 @@
+"""What every tool shares: the studio when it is needed, progress, and what makes two calls the same wish."""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+from fastmcp import Context
+
+from nanobanana_mcp.domain.errors import StudioError
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.studio.studio import Studio
+
+logger = logging.getLogger(__name__)
+
+
+OnTheirWay = dict[str, Callable[[], Awaitable[None]]]
+"""What is to be noted once the answer to a request is with the client, by the request's JSON-RPC id."""
+
+on_their_way: ContextVar[OnTheirWay | None] = ContextVar("on_their_way", default=None)
+"""Set where a transport tells what it has taken; without one an answer counts as delivered when it is made."""
+
+WARM_UP_S = 0.05
+RECOVER_S = 10.0
+
+
+class Opening:
+    """Opens the studio once, at the first call that needs it: until then an idle server is half as large.
+
+    It opens by itself behind the list of tools when a file lies in `waiting`, where dead processes leave raw answers.
+    """
+
+    def __init__(self, open_it: "Callable[[], Studio]", *, waiting: Path | None = None) -> None:
+        self._open_it = open_it
+        self._waiting = waiting
+        self.may_send: Callable[[], bool] = lambda: True
+        """Whether pictures may be uploaded unasked, asked anew for each."""
+        self._lock = asyncio.Lock()
+        self._studio: Studio | None = None
+        self._warming: asyncio.Task[None] | None = None
+        self._recovering: asyncio.Task[None] | None = None
+
+    async def studio(self) -> "Studio":
+        async with self._lock:
+            if self._studio is None:
+                self._studio = await asyncio.to_thread(self._open)
+                self._studio.may_send = self.may_send
+                self._recovering = asyncio.create_task(self._recover(self._studio))
+            return self._studio
+
+    def warm_up(self) -> None:
+        if self._studio is None and self._warming is None and self._waiting is not None and _has_files(self._waiting):
+            self._warming = asyncio.create_task(self._warm())
+
+    async def close(self) -> None:
+        """Once; whoever comes second waits for the first."""
+        async with self._lock:
+            if self._warming is not None:
+                self._warming.cancel()
+            studio, self._studio = self._studio, None
+            if self._recovering is not None:  # else it would ask a library that is closed
+                await asyncio.wait([self._recovering], timeout=RECOVER_S)
+            if studio is not None:
+                await studio.close()
+
+    def _open(self) -> "Studio":
+        gc.disable()  # half a second of imports makes nothing that could be collected
+        try:
+            return self._open_it()
+        finally:
+            gc.freeze()
+            gc.enable()
+
+    async def _recover(self, studio: "Studio") -> None:
+        """Pictures that a dead process left behind come home without anybody asking."""
+        try:
+            for one in await studio.recover():
+                logger.warning("Left by a process that ended: %s: %s", one.call_id, one.outcome)
+        except StudioError as error:
+            logger.warning("What processes that ended left behind could not be looked at: %s", error)
+
+    async def _warm(self) -> None:
+        await asyncio.sleep(WARM_UP_S)  # the list is on its way first
+        try:
+            await self.studio()
+        except StudioError:
+            return  # the first call that needs the studio tries again and says why
+
+
+def _has_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def progress_to(context: Context) -> Callable[[float, float, str], Awaitable[None]]:
+    """Progress for this call's client; silent once it has gone, since the work goes on without it."""
+    gone = False
+
+    async def report(done: float, total: float, words: str) -> None:
+        nonlocal gone
+        if gone:
+            return
+        try:
+            await context.report_progress(done, total, words)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            gone = True
+
+    return report
+
+
+async def delivered(context: Context, studio: "Studio", request_id: str) -> None:
+    """Note that this answer is with its client, when the transport has taken it: a client that stopped reading and died
+    has none, and asks again for nothing.
+    """
+    waiting, request = on_their_way.get(), context.request_context
+    if waiting is None or request is None:
+        await studio.delivered(request_id)
+    else:
+        waiting[str(request.request_id)] = partial(studio.delivered, request_id)
+
+
+def request_key(context: Context, explicit: str | None) -> str | None:
+    """What makes two calls the same wish: the caller's key, or the id that Claude Code gives each use of a tool."""
+    if explicit is not None:
+        return f"key:{explicit}"
+    request = context.request_context
+    meta = request.meta if request is not None else None
+    use = meta.get("claudecode/toolUseId") if isinstance(meta, dict) else None
+    return f"claude-code:{use}" if isinstance(use, str) and use else None

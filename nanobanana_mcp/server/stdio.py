@@ -1,0 +1,119 @@
+"""Running the server over stdio: nothing but JSON-RPC on stdout, logs to stderr, and leaving when the client says so."""
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import BinaryIO
+
+import anyio
+
+from nanobanana_mcp.domain.errors import SetupError
+from nanobanana_mcp.domain.text import printable
+from nanobanana_mcp.server.app import Server, Standing, build_server
+from nanobanana_mcp.server.lines import Ear, Mouth
+from nanobanana_mcp.server.session import OnTheirWay, Opening, on_their_way
+from nanobanana_mcp.settings import load_settings, misspelt
+
+logger = logging.getLogger(__name__)
+
+LONGEST, MOST_LINES = 400, 60
+"""Of a line and of a record in the log."""
+
+THREADS = 24
+"""Python's own choice, six on two processors, is taken up by as many pictures waiting for their disk."""
+
+
+_M_ARENA_MAX = -8
+"""From glibc's malloc.h."""
+
+
+def serve(wire: int) -> int:
+    """Serve until the client closes stdin or sends a signal, with wrong settings, too: then each call says what is wrong.
+
+    `wire` is the descriptor of the real stdout; what anything prints goes to stderr.
+    """
+    try:
+        settings, warnings = load_settings(), misspelt()
+    except SetupError as error:
+        settings, warnings = None, [str(error)]
+    level = settings.log_level if settings is not None else "WARNING"
+    one_heap()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Bounded("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+    logging.getLogger("fastmcp").setLevel(level)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    if sys.stdin.isatty():
+        sys.stderr.write(
+            "This is an MCP server, which a client such as Claude Code starts and speaks to; it waits for one now. Ctrl-D "
+            "ends it, and 'nanobanana --help' says what else there is.\n"
+        )
+    standing = Standing(settings)
+    opening = Opening(standing.open, waiting=settings.state_dir / "spool" if settings is not None else None)
+    server = build_server(standing, opening)
+    anyio.run(_run, server, opening, wire)
+    return 0
+
+
+def one_heap() -> None:
+    """Have all threads share a heap. glibc would give each its own and keep what was freed there: five edits of a photo
+    of 24 megapixels then hold 830 MB, and 450 MB in one. Other C libraries have no such heaps.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+class Bounded(logging.Formatter):
+    """What came from outside stands in a log as a few printable lines, however long it is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).splitlines()
+        kept = lines if len(lines) <= MOST_LINES else [lines[0], "...", *lines[2 - MOST_LINES :]]
+        return "\n".join(printable(line if len(line) <= LONGEST else f"{line[:LONGEST]}...") for line in kept)
+
+
+async def _run(server: Server, opening: Opening, wire: int) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    async with anyio.create_task_group() as tasks:
+        if os.name == "posix":
+            tasks.start_soon(_leave_on_signal, opening)
+        waiting: OnTheirWay = {}
+        on_their_way.set(waiting)
+        mouth = Mouth(os.fdopen(wire, "wb"), waiting)
+        try:
+            await server.run_on(Ear(_own_stdin(), mouth), mouth)
+        except* OSError as group:
+            logger.warning("The client went without reading what was for it (%s).", group.exceptions[0])
+        await opening.close()
+        os._exit(0)  # worker threads that still decode or read would hold the exit up
+
+
+def _own_stdin() -> BinaryIO:
+    """The client's pipe; whatever else reads stdin finds it empty."""
+    own = os.fdopen(os.dup(0), "rb")
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    return own
+
+
+async def _leave_on_signal(opening: Opening) -> None:
+    """FastMCP does not leave on SIGINT, and SIGTERM would skip what has to be closed.
+
+    Claude Code sends the one and 100 ms later the other: the second must not cut short what the first began.
+    """
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with anyio.create_task_group() as tasks:
+            async for _ in signals:
+                tasks.start_soon(_leave, opening)
+
+
+async def _leave(opening: Opening) -> None:
+    await opening.close()
+    os._exit(0)  # the thread that reads stdin cannot be cancelled

@@ -1,0 +1,252 @@
+"""edit_region, extend_image, remove_background and convert_image: exact work on pixels, with the model or without."""
+
+from typing import Annotated, Literal
+
+from fastmcp import Context, FastMCP
+from fastmcp.tools import ToolResult
+from mcp.types import ToolAnnotations
+from pydantic import Field
+
+from nanobanana_mcp.domain.catalog import AspectRatio, ThinkingLevel
+from nanobanana_mcp.domain.terms import MAX_PROMPT, AskedTier, OutputFormat, Resolution
+from nanobanana_mcp.server.clients import result
+from nanobanana_mcp.server.schemas import offer
+from nanobanana_mcp.server.session import Opening
+from nanobanana_mcp.server.tools.generate import (
+    USUAL_QUALITY,
+    DryRun,
+    FitText,
+    FormatText,
+    Height,
+    KeyText,
+    QualityText,
+    Width,
+    answer,
+    check_fit,
+    check_quality,
+    exact_of,
+    pictures,
+)
+from nanobanana_mcp.settings import Settings
+
+Picture = Annotated[str, Field(min_length=1, description="Path or img_... id of the picture.")]
+Tier = Annotated[AskedTier, Field(description="As in generate_image.")]
+Answer = Annotated[Resolution, Field(description="Of the model's answer; high: as needed, up to 2K.")]
+Thinking = Annotated[ThinkingLevel | None, Field(description="As in generate_image.")]
+Output = Annotated[str | None, Field(description="A file or a folder; never overwrites.")]
+Margin = Annotated[int, Field(ge=0, le=8192, description="Pixels to add.")]
+
+CHANGES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
+LOCAL = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+
+
+def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
+    async def edit_region(
+        caller: Context,
+        image: Picture,
+        instruction: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT, description="What changes there.")],
+        box: Annotated[
+            list[float] | None,
+            Field(
+                min_length=4,
+                max_length=4,
+                description="[left, top, right, bottom] in pixels, or fractions if all <= 1.",
+            ),
+        ] = None,
+        mask: Annotated[
+            str | None, Field(description="Instead of box: a picture, white (or opaque) = edit; any size.")
+        ] = None,
+        feather: Annotated[int, Field(ge=0, le=500, description="Pixels of softened edge.")] = 16,
+        grow: Annotated[int, Field(ge=0, le=500, description="Pixels by which the region is widened first.")] = 16,
+        context: Annotated[
+            float, Field(ge=0.1, le=4, description="How much around it the model sees, of its size.")
+        ] = 0.5,
+        model_tier: Tier = "auto",
+        resolution: Answer = "high",
+        thinking_level: Thinking = None,
+        output_path: Output = None,
+        width: Width = None,
+        height: Height = None,
+        fit: FitText = None,
+        output_format: FormatText = None,
+        quality: QualityText = None,
+        idempotency_key: KeyText = None,
+        dry_run: DryRun = False,
+    ) -> ToolResult:
+        from nanobanana_mcp.studio.edits import Wish, region_job
+
+        studio = await opening.studio()
+        wish = Wish(
+            image=image,
+            instruction=instruction,
+            model_tier=model_tier,
+            resolution=resolution,
+            thinking_level=thinking_level,
+            output_path=output_path,
+            exact=exact_of(width, height, fit, output_format, quality, output_path),
+        )
+        corners = (box[0], box[1], box[2], box[3]) if box is not None else None
+        job = await region_job(studio, wish, box=corners, mask=mask, feather=feather, grow=grow, context=context)
+        return await answer(caller, studio, settings, job, idempotency_key, dry_run)
+
+    offer(
+        server,
+        edit_region,
+        title="Edit a region",
+        description="Change only one region of a picture; every pixel outside it stays bit-identical (lossless PNG). "
+        "One call (about $0.04 flash, $0.13 pro), a second if the first does not fit.",
+        annotations=CHANGES,
+    )
+
+    async def extend_image(
+        caller: Context,
+        image: Picture,
+        instruction: Annotated[
+            str, Field(max_length=MAX_PROMPT, description="What lies beyond the edges; empty: whatever fits.")
+        ] = "",
+        top: Margin = 0,
+        right: Margin = 0,
+        bottom: Margin = 0,
+        left: Margin = 0,
+        aspect_ratio: Annotated[AspectRatio | None, Field(description="Instead of margins.")] = None,
+        width: Annotated[int | None, Field(ge=1, le=16384, description="With height: the size to extend to.")] = None,
+        height: Annotated[int | None, Field(ge=1, le=16384, description="With width.")] = None,
+        model_tier: Tier = "auto",
+        resolution: Answer = "high",
+        output_path: Output = None,
+        output_format: FormatText = None,
+        quality: QualityText = None,
+        idempotency_key: KeyText = None,
+        dry_run: DryRun = False,
+    ) -> ToolResult:
+        from nanobanana_mcp.studio.edits import Wish, extension_job
+
+        studio = await opening.studio()
+        wish = Wish(
+            image=image,
+            instruction=instruction,
+            model_tier=model_tier,
+            resolution=resolution,
+            output_path=output_path,
+            exact=exact_of(None, None, None, output_format, quality, output_path),
+        )
+        job = await extension_job(
+            studio,
+            wish,
+            margins=(left, top, right, bottom) if top or right or bottom or left else None,
+            aspect_ratio=aspect_ratio,
+            size=(width or 0, height or 0) if width or height else None,
+        )
+        return await answer(caller, studio, settings, job, idempotency_key, dry_run)
+
+    offer(
+        server,
+        extend_image,
+        title="Extend a picture",
+        description="Outpaint: continue a picture beyond its edges, by margins, to an aspect ratio or to a size. "
+        "The picture itself stays bit-identical in its place. One call or more (about $0.04 each with flash); dry_run "
+        "tells how many.",
+        annotations=CHANGES,
+    )
+
+    async def remove_background(
+        caller: Context,
+        image: Picture,
+        subject: Annotated[
+            str | None, Field(max_length=500, description="What stays; unset: the main subject.")
+        ] = None,
+        model_tier: Tier = "auto",
+        resolution: Answer = "high",
+        output_path: Output = None,
+        width: Width = None,
+        height: Height = None,
+        fit: FitText = None,
+        output_format: FormatText = None,
+        quality: QualityText = None,
+        idempotency_key: KeyText = None,
+        dry_run: DryRun = False,
+    ) -> ToolResult:
+        from nanobanana_mcp.studio.edits import Wish, cutout_job
+
+        studio = await opening.studio()
+        wish = Wish(
+            image=image,
+            instruction=f"Cut out {subject or 'the main subject'}",
+            model_tier=model_tier,
+            resolution=resolution,
+            output_path=output_path,
+            exact=exact_of(width, height, fit, output_format, quality, output_path, usual_fit="contain"),
+        )
+        job = await cutout_job(studio, wish, subject=subject)
+        return await answer(caller, studio, settings, job, idempotency_key, dry_run)
+
+    offer(
+        server,
+        remove_background,
+        title="Remove the background",
+        description="Cut the subject out with real alpha (PNG): soft edges, hair and glass kept. "
+        "Two calls (about $0.08 flash, $0.27 pro), a third if the first two do not match.",
+        annotations=CHANGES,
+    )
+
+    async def convert_image(
+        caller: Context,
+        image: Picture,
+        width: Width = None,
+        height: Height = None,
+        fit: FitText = None,
+        output_format: Annotated[OutputFormat | None, Field(description="Unset: as the picture is.")] = None,
+        quality: QualityText = None,
+        crop: Annotated[
+            list[float] | None,
+            Field(min_length=4, max_length=4, description="[left, top, right, bottom] in pixels or fractions."),
+        ] = None,
+        rotate: Annotated[float, Field(ge=-360, le=360, description="Degrees clockwise.")] = 0,
+        background: Annotated[
+            str | None, Field(max_length=40, description="CSS colour for padding and where alpha must go; unset: none.")
+        ] = None,
+        assets: Annotated[
+            Literal["favicon", "app_icons", "social"] | None, Field(description="Make this set of files instead.")
+        ] = None,
+        output_path: Output = None,
+        dry_run: Annotated[bool, Field(description="true: only say what.")] = False,
+    ) -> ToolResult:
+        from nanobanana_mcp.studio.convert import Conversion, convert, rehearse
+        from nanobanana_mcp.studio.results.reports import (
+            converted_structure,
+            converted_text,
+            rehearsed_structure,
+            rehearsed_text,
+        )
+
+        check_fit(fit, width, height)
+        check_quality(quality, output_format, output_path)
+        studio = await opening.studio()
+        wish = Conversion(
+            image=image,
+            width=width,
+            height=height,
+            fit=fit or "cover",
+            output_format=output_format,
+            quality=quality or USUAL_QUALITY,
+            crop=tuple(crop) if crop is not None else None,
+            rotate=rotate,
+            background=background,
+            assets=assets,
+            output_path=output_path,
+        )
+        if dry_run:
+            rehearsal = await rehearse(studio, wish)
+            return result(caller, settings, rehearsed_text(rehearsal), rehearsed_structure(rehearsal))
+        made, notes = await convert(studio, wish)
+        shown = await pictures(studio, made, settings)
+        return result(caller, settings, converted_text(made, notes), converted_structure(made, notes), shown)
+
+    offer(
+        server,
+        convert_image,
+        title="Convert a picture",
+        description="Free and local: resize, crop, rotate, change the format, or make an asset set of any picture. The "
+        "original stays; every file is recorded as its child.",
+        annotations=LOCAL,
+    )

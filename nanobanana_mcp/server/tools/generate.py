@@ -1,0 +1,297 @@
+"""generate_image: new pictures, and edits of existing ones."""
+
+import base64
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Annotated
+
+from fastmcp import Context, FastMCP
+from fastmcp.tools import ToolResult
+from mcp.types import ContentBlock, ImageContent, ResourceLink, ToolAnnotations
+from pydantic import Field
+
+from nanobanana_mcp.domain.catalog import AspectRatio, ThinkingLevel
+from nanobanana_mcp.domain.errors import RequestError
+from nanobanana_mcp.domain.plan import WRITTEN
+from nanobanana_mcp.domain.requests import Exact, ImageRequest
+from nanobanana_mcp.domain.results import Created
+from nanobanana_mcp.domain.terms import (
+    MAX_INPUTS,
+    MAX_INSTRUCTION,
+    MAX_N,
+    MAX_NEGATIVE,
+    MAX_PROMPT,
+    AskedMode,
+    AskedTier,
+    Background,
+    Fit,
+    HarmCategory,
+    HarmThreshold,
+    InputRole,
+    OutputFormat,
+    Resolution,
+)
+from nanobanana_mcp.server.clients import result
+from nanobanana_mcp.server.policy import judge_again
+from nanobanana_mcp.server.schemas import offer
+from nanobanana_mcp.server.session import Opening, delivered, progress_to, request_key
+from nanobanana_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.domain.records import ImageRecord
+    from nanobanana_mcp.jobs.planner import Job
+    from nanobanana_mcp.studio.studio import Studio
+
+DESCRIPTION = """\
+Create new images or edit existing ones. Costs money: about $0.04 a picture with flash, $0.15 with pro ($0.27 at 4k). \
+The full pictures are saved on this machine; the answer has their absolute paths, ids (img_...) for later edits, \
+small previews and the cost. To edit, give exactly one input image (or file_id) and say in the prompt what changes \
+and what must stay."""
+
+Width = Annotated[int | None, Field(ge=1, le=16384, description="Exact width in pixels.")]
+Height = Annotated[int | None, Field(ge=1, le=16384, description="Exact height.")]
+FitText = Annotated[Fit | None, Field(description="How it fills width x height; unset: cover.")]
+FormatText = Annotated[
+    OutputFormat | None, Field(description="Unset: as output_path says, else as Gemini delivers it.")
+]
+QualityText = Annotated[int | None, Field(ge=1, le=100, description="For jpeg, webp, avif; unset: 90.")]
+KeyText = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=200,
+        description="Same key and request again: same pictures, no new charge.",
+    ),
+]
+DryRun = Annotated[bool, Field(description="true: only say what it would cost.")]
+USUAL_QUALITY = 90
+PathText = Annotated[str | None, Field(description="Path of an input image (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF).")]
+
+
+def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
+    async def generate_image(
+        context: Context,
+        prompt: Annotated[
+            str,
+            Field(
+                min_length=1,
+                max_length=MAX_PROMPT,
+                description="What it shows, or what an edit changes; sent as written.",
+            ),
+        ],
+        n: Annotated[int, Field(ge=1, le=MAX_N, description="How many pictures; each is paid for.")] = 1,
+        negative_prompt: Annotated[
+            str | None, Field(max_length=MAX_NEGATIVE, description="What to keep out of the picture.")
+        ] = None,
+        system_instruction: Annotated[
+            str | None, Field(max_length=MAX_INSTRUCTION, description="A standing instruction, such as a house style.")
+        ] = None,
+        input_image_path_1: PathText = None,
+        input_image_path_2: PathText = None,
+        input_image_path_3: PathText = None,
+        input_images: Annotated[
+            list[str] | None,
+            Field(
+                max_length=MAX_INPUTS,
+                description="Further inputs in order: paths, files/... ids or img_... ids.",
+            ),
+        ] = None,
+        file_id: Annotated[
+            str | None,
+            Field(description="Files API id (files/...) of the image to edit; other inputs become references to it."),
+        ] = None,
+        mode: Annotated[
+            AskedMode,
+            Field(description="auto: file_id or exactly one input means edit; none or several mean generate."),
+        ] = "auto",
+        model_tier: Annotated[
+            AskedTier,
+            Field(
+                description="flash: fast, all ratios. pro: best text, detail and composition, 4x the price. lite: 1k "
+                "only, no search. nb2 is flash. auto: chosen from the prompt's words, and the answer says why."
+            ),
+        ] = "auto",
+        resolution: Annotated[
+            Resolution,
+            Field(description="high: the most pixels at the tier's base price (flash 1K, pro 2K). 4k costs more."),
+        ] = "high",
+        thinking_level: Annotated[
+            ThinkingLevel | None,
+            Field(
+                description="How long the model plans. flash: minimal, medium, high; lite: minimal, high; pro: none."
+            ),
+        ] = None,
+        enable_grounding: Annotated[
+            bool | None, Field(description="Let the model search Google for facts. Unset: on for pro, off elsewhere.")
+        ] = None,
+        aspect_ratio: Annotated[
+            AspectRatio | None,
+            Field(description="Unset: in an edit the source's own, else the model's. pro lacks 1:4, 4:1, 1:8, 8:1."),
+        ] = None,
+        output_path: Annotated[
+            str | None,
+            Field(
+                description="A file or a folder to save to; with n > 1 a file name is numbered. Never overwrites. The "
+                "extension chooses the format."
+            ),
+        ] = None,
+        width: Width = None,
+        height: Height = None,
+        fit: FitText = None,
+        output_format: FormatText = None,
+        quality: QualityText = None,
+        background: Annotated[
+            Background,
+            Field(
+                description="transparent: real alpha, for a new picture without inputs; takes up to 3 calls a picture."
+            ),
+        ] = "opaque",
+        input_roles: Annotated[
+            list[InputRole] | None,
+            Field(max_length=MAX_INPUTS, description="What each input image is for, in the order they are sent."),
+        ] = None,
+        seed: Annotated[
+            int | None, Field(ge=0, le=2**31 - 1, description="Sent and recorded; no promise to repeat.")
+        ] = None,
+        safety: Annotated[
+            dict[HarmCategory, HarmThreshold] | None, Field(description="Gemini's safety thresholds by category.")
+        ] = None,
+        continue_from: Annotated[
+            str | None,
+            Field(
+                description="img_... id of a picture made here: the edit goes on in the same conversation with the model."
+            ),
+        ] = None,
+        idempotency_key: KeyText = None,
+        dry_run: DryRun = False,
+    ) -> ToolResult:
+        paths = (input_image_path_1, input_image_path_2, input_image_path_3)
+        request = ImageRequest(
+            prompt=prompt,
+            n=n,
+            negative_prompt=negative_prompt,
+            system_instruction=system_instruction,
+            inputs=tuple(path for path in paths if path is not None) + tuple(input_images or ()),
+            file_id=file_id,
+            mode=mode,
+            model_tier=model_tier,
+            resolution=resolution,
+            thinking_level=thinking_level,
+            enable_grounding=enable_grounding,
+            aspect_ratio=aspect_ratio,
+            output_path=output_path,
+            input_roles=tuple(input_roles or ()),
+            seed=seed,
+            safety=tuple((safety or {}).items()),
+            continue_from=continue_from,
+            exact=exact_of(width, height, fit, output_format, quality, output_path),
+        )
+        studio = await opening.studio()
+        if background == "transparent":
+            from nanobanana_mcp.studio.edits import transparent_job
+
+            return await answer(
+                context, studio, settings, await transparent_job(studio, request), idempotency_key, dry_run
+            )
+        job = await studio.job(request, offline=dry_run)
+        return await answer(context, studio, settings, job, idempotency_key, dry_run)
+
+    offer(
+        server,
+        generate_image,
+        title="Generate or edit images",
+        description=DESCRIPTION,
+        annotations=ToolAnnotations(
+            read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
+        ),
+        meta={"anthropic/alwaysLoad": True},
+    )
+
+
+def exact_of(
+    width: int | None,
+    height: int | None,
+    fit: Fit | None,
+    output_format: OutputFormat | None,
+    quality: int | None,
+    output_path: str | None,
+    *,
+    usual_fit: Fit = "cover",
+) -> Exact | None:
+    """The exact file that the arguments ask for; None when the master as delivered is wanted.
+
+    Raises RequestError for an argument that would do nothing.
+    """
+    check_fit(fit, width, height)
+    check_quality(quality, output_format, output_path)
+    if quality is not None and output_format is None:  # then the name says it
+        output_format = named_format(output_path)
+    if width is None and height is None and output_format is None:
+        return None
+    return Exact(
+        width=width, height=height, fit=fit or usual_fit, output_format=output_format, quality=quality or USUAL_QUALITY
+    )
+
+
+def check_quality(quality: int | None, output_format: OutputFormat | None, output_path: str | None) -> None:
+    """PNG has none, and what Gemini delivers comes as it is."""
+    if quality is not None and (output_format or named_format(output_path)) not in ("jpeg", "webp", "avif"):
+        raise RequestError(
+            "quality goes with output_format jpeg, webp or avif, or an output_path that ends so; give one, or leave quality out."
+        )
+
+
+def named_format(output_path: str | None) -> OutputFormat | None:
+    return WRITTEN.get(PurePath(output_path or "").suffix.lower())
+
+
+def check_fit(fit: Fit | None, width: int | None, height: int | None) -> None:
+    """With one side given the other follows, and there is nothing to fit."""
+    if fit is not None and (width is None or height is None):
+        raise RequestError("fit says how the picture fills width x height; give both of them, or leave fit out.")
+
+
+async def answer(
+    context: Context, studio: "Studio", settings: Settings, job: "Job", key: str | None, dry_run: bool
+) -> ToolResult:
+    """What every tool that makes pictures does with its job: a quote, or the pictures."""
+    judge_again(job.plan)
+    if dry_run:
+        from nanobanana_mcp.studio.results.answers import quote_structure, quote_text
+
+        quote = await studio.quote(job)
+        return result(context, settings, quote_text(quote), quote_structure(quote))
+    created = await studio.carry_out(job, key=request_key(context, key), progress=progress_to(context))
+    return await present(context, studio, created, settings)
+
+
+async def present(context: Context, studio: "Studio", created: Created, settings: Settings) -> ToolResult:
+    """An answer: text, previews, links to the full pictures, and the same facts as structure."""
+    from nanobanana_mcp.studio.results.answers import created_structure, created_text
+
+    shown = await pictures(studio, [image.record for image in created.images], settings)
+    await delivered(context, studio, created.request_id)
+    return result(context, settings, created_text(created), created_structure(created), shown)
+
+
+async def pictures(studio: "Studio", records: "list[ImageRecord]", settings: Settings) -> list[ContentBlock]:
+    """Previews, and where each full picture can be read as a resource."""
+    shown: list[ContentBlock] = []
+    if settings.preview_px:
+        shown += [
+            ImageContent(type="image", data=base64.b64encode(preview.data).decode(), mime_type=preview.mime_type)
+            for preview in await studio.previews(records, settings.preview_px)
+        ]
+    return [*shown, *links(records)]
+
+
+def links(records: "list[ImageRecord]") -> list[ContentBlock]:
+    return [
+        ResourceLink(
+            type="resource_link",
+            uri=f"image://{record.id}",
+            name=PurePath(record.path).name if record.path else record.id,
+            mime_type=record.mime_type,
+            size=record.bytes,
+        )
+        for record in records
+    ]

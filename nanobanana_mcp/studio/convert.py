@@ -1,0 +1,207 @@
+"""convert_image: another size, shape or format of a picture, or a set of asset files; free, and on this machine."""
+
+import asyncio
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from nanobanana_mcp.domain.errors import RequestError, SetupError
+from nanobanana_mcp.domain.ids import now
+from nanobanana_mcp.domain.plan import Target
+from nanobanana_mcp.domain.records import ImageRecord, Parent
+from nanobanana_mcp.domain.requests import Exact
+from nanobanana_mcp.domain.sizing import check_name
+from nanobanana_mcp.domain.terms import Fit, OutputFormat
+from nanobanana_mcp.jobs.inputs import Source
+from nanobanana_mcp.jobs.store import ICON, child_id, keep_made, kept_format, source_type
+from nanobanana_mcp.pixels.files.clean import DECODES
+from nanobanana_mcp.pixels.files.header import read_header
+from nanobanana_mcp.pixels.files.labels import Label, read_label
+from nanobanana_mcp.pixels.outputs.assets import Asset, asset_notes, asset_set
+from nanobanana_mcp.pixels.outputs.render import colour_of, render
+from nanobanana_mcp.storage.paths import slug
+from nanobanana_mcp.storage.reading import read_own
+from nanobanana_mcp.storage.writing import check_room, plan_target
+from nanobanana_mcp.studio.studio import Studio
+
+ROOM = 100_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What to make of `image`, a path or an img_... id. `crop` is left, top, right, bottom."""
+
+    image: str
+    width: int | None
+    height: int | None
+    fit: Fit
+    output_format: OutputFormat | None
+    quality: int
+    crop: tuple[float, ...] | None
+    rotate: float
+    background: str | None
+    assets: Literal["favicon", "app_icons", "social"] | None
+    output_path: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A file as it would be made: its name without the extension (None: named by day and words), its size in pixels."""
+
+    stem: str | None
+    data: bytes
+    width: int
+    height: int
+    mime_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """What a conversion would make, and where; nothing is written."""
+
+    folder: Path
+    drafts: tuple[Draft, ...]
+    notes: tuple[str, ...]
+
+
+async def rehearse(studio: Studio, wish: Conversion) -> Rehearsal:
+    """Make a conversion's files and write none of them. Raises RequestError and its kin."""
+    wish, target, source = await _prepared(studio, wish)
+    drafts, notes, _ = await asyncio.to_thread(_drafts, wish, source.record, source.original or b"")
+    return Rehearsal(folder=target.folder, drafts=tuple(drafts), notes=tuple(notes))
+
+
+async def convert(studio: Studio, wish: Conversion) -> tuple[list[ImageRecord], list[str]]:
+    """The new pictures' records, and notes. Raises RequestError and its kin."""
+    wish, target, source = await _prepared(studio, wish)
+    await asyncio.to_thread(check_room, ROOM, target.folder)
+    (source,) = await studio.sources.enter([source])
+    try:
+        return await asyncio.to_thread(_convert, studio, wish, source.record, source.original or b"", target)
+    except OSError as error:
+        raise SetupError(
+            f"{target.folder} could not take the file ({error.strerror}). Make room there, or give another output_path."
+        ) from error
+
+
+async def _prepared(studio: Studio, wish: Conversion) -> tuple[Conversion, Target, Source]:
+    """The wish with the format that its name asks for, where the files go, and the picture."""
+    target = await asyncio.to_thread(plan_target, wish.output_path, studio.places)
+    source = await studio.sources.find(wish.image, offline=True)
+    if source.original is None and source.record.path is not None:
+        source = await studio.sources.find(source.record.id)  # it is in the Files API, and here as well
+    if source.original is None:
+        raise RequestError(f"{wish.image} is only in the Files API; give a path or an img_... id.")
+    shaped = wish.width or wish.height or wish.crop or wish.rotate or wish.output_format or target.output_format
+    if wish.assets is None and not shaped and wish.background is None:
+        raise RequestError("Say what to make of it: width, height, crop, rotate, background, output_format or assets.")
+    if wish.assets is not None and target.stem is not None:
+        raise RequestError("assets makes several files with names of their own; give a folder as output_path.")
+    if wish.assets is not None and shaped:
+        raise RequestError(
+            "assets makes files of fixed sizes; leave width, height, crop, rotate and output_format out."
+        )
+    check_name(Exact(width=wish.width, height=wish.height, output_format=wish.output_format), target.output_format)
+    kept = kept_format(source.mime_type)
+    clear = wish.background is not None and colour_of(wish.background)[3] < 255
+    fitting = target.output_format or ("png" if clear and kept == "jpeg" else None)
+    if wish.output_format is None and wish.assets is None and fitting not in (None, kept):
+        wish = replace(wish, output_format=fitting)
+    return wish, target, source
+
+
+def _drafts(wish: Conversion, source: ImageRecord, data: bytes) -> tuple[list[Draft], list[str], str]:
+    """The files, notes on them, and the recipe in them."""
+    asked = {name: value for name, value in asdict(wish).items() if value is not None and name != "output_path"}
+    recipe = json.dumps({"from": source.id, **asked, "image": source.id}, ensure_ascii=False)
+    label = _label(source, data, recipe)
+    with DECODES:
+        if wish.assets is not None:
+            assets = asset_set(data, wish.assets, background=wish.background, label=label)
+            return [_asset_draft(asset) for asset in assets], asset_notes(assets, data), recipe
+        rendered = render(
+            data,
+            width=wish.width,
+            height=wish.height,
+            fit=wish.fit,
+            crop=wish.crop,
+            rotate=wish.rotate,
+            output_format=wish.output_format or kept_format(source.mime_type),
+            quality=wish.quality,
+            background=wish.background,
+            label=label,
+        )
+    header = read_header(rendered.data)
+    draft = Draft(stem=None, data=rendered.data, width=header.width, height=header.height, mime_type=header.mime_type)
+    return [draft], list(rendered.notes), recipe
+
+
+def _asset_draft(asset: Asset) -> Draft:
+    stem, _, _ = asset.name.rpartition(".")
+    return Draft(stem=stem, data=asset.data, width=asset.width, height=asset.height, mime_type=asset.mime_type)
+
+
+def _convert(
+    studio: Studio, wish: Conversion, source: ImageRecord, data: bytes, target: Target
+) -> tuple[list[ImageRecord], list[str]]:
+    drafts, notes, recipe = _drafts(wish, source, data)
+    if wish.assets is not None and wish.output_path is None:  # a set of its own for each wish: no name is numbered
+        set_id = child_id(source.id, recipe)[-6:]
+        target = Target(
+            folder=target.folder / f"{slug(_own_name(source) or source.prompt or '')}_{wish.assets}_{set_id}"
+        )
+    made = []
+    for draft in drafts:
+        file, stem = draft.data, draft.stem or target.stem
+        there = _there(file, source, target.folder, stem, studio)
+        if there is not None:
+            made.append(there)
+            continue
+        image_id = child_id(source.id, f"{recipe} {stem} {target.folder}")
+        earlier = studio.library.get(image_id)
+        if earlier is not None and read_own(Path(earlier.path or ""), studio.places) != file:
+            image_id = child_id(source.id, f"{image_id} {now().isoformat()}")  # that file is gone or was changed
+        record, warnings = keep_made(
+            file,
+            image_id=image_id,
+            origin="derived",
+            prompt=source.prompt,
+            like=replace(source, backend=source.backend or studio.backend),
+            parents=(Parent(image_id=source.id, role="base"),),
+            target=Target(
+                folder=target.folder,
+                stem=stem or _own_name(source),
+                suffix=target.suffix if wish.assets is None else "",
+            ),
+            places=studio.places,
+            library=studio.library,
+            icon=(draft.width, draft.height) if draft.mime_type == ICON else None,
+        )
+        made.append(record)
+        notes += warnings
+    return made, notes
+
+
+def _own_name(source: ImageRecord) -> str | None:
+    """The name that a caller's own picture has, which its conversions keep."""
+    return Path(source.path).stem if source.origin == "imported" and source.path is not None else None
+
+
+def _there(file: bytes, source: ImageRecord, folder: Path, stem: str | None, studio: Studio) -> ImageRecord | None:
+    """The record of the same file, made of the same picture into the same folder before and still as it was."""
+    known = studio.library.find_by_content(hashlib.sha256(file).hexdigest())
+    if known is None or known.path is None or source.id not in {parent.image_id for parent in known.parents}:
+        return None
+    path = Path(known.path)
+    named = path.parent == folder and stem in (None, path.stem)
+    return known if named and read_own(path, studio.places) == file else None
+
+
+def _label(source: ImageRecord, data: bytes, recipe: str) -> Label | None:
+    """Only what a model made is labelled as made by one: here, or elsewhere and said so in the file."""
+    if source.model_id is not None:
+        return Label(source_type=source_type(source), recipe=recipe)
+    said = read_label(data)
+    return Label(source_type=said.source_type, recipe=recipe) if said is not None else None

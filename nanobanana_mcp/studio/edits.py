@@ -1,0 +1,251 @@
+"""Jobs that take more than plain calls: a region, an extension, a cutout. Prepared here, carried out by the studio."""
+
+import asyncio
+import json
+from dataclasses import dataclass, replace
+
+from nanobanana_mcp.domain.catalog import RATIOS, AspectRatio, ImageSize, ModelSpec, ThinkingLevel
+from nanobanana_mcp.domain.errors import RequestError, UnsupportedOption
+from nanobanana_mcp.domain.plan import Plan
+from nanobanana_mcp.domain.pricing import estimate
+from nanobanana_mcp.domain.requests import Exact, ImageRequest
+from nanobanana_mcp.domain.selector import choose
+from nanobanana_mcp.domain.shapes import answer_pixels, nearest_ratio
+from nanobanana_mcp.domain.sizing import RESOLUTIONS, covering_size
+from nanobanana_mcp.domain.terms import AskedTier, OutputFormat, Resolution
+from nanobanana_mcp.domain.text import shorten
+from nanobanana_mcp.domain.wire import InputPart
+from nanobanana_mcp.jobs.inputs import Source, check_something_is_seen
+from nanobanana_mcp.jobs.planner import Job
+from nanobanana_mcp.jobs.recipes.cutout import REPLACE_PLAIN, STROKES, Cut
+from nanobanana_mcp.jobs.recipes.extend import WORDS as BEYOND
+from nanobanana_mcp.jobs.recipes.extend import Extension
+from nanobanana_mcp.jobs.recipes.region import WORDS, RegionEdit
+from nanobanana_mcp.pixels.edits.canvas import Canvas, canvas_of_ratio, canvas_of_size, canvas_with_margins
+from nanobanana_mcp.pixels.edits.extend import steps_for
+from nanobanana_mcp.pixels.edits.patch import prepare
+from nanobanana_mcp.pixels.files.decoding import is_flat
+from nanobanana_mcp.pixels.files.formats import FORMATS
+from nanobanana_mcp.studio.studio import Studio
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the edits have in common. `resolution` is that of the model's answer."""
+
+    image: str
+    instruction: str
+    model_tier: AskedTier = "auto"
+    resolution: Resolution = "high"
+    thinking_level: ThinkingLevel | None = None
+    output_path: str | None = None
+    exact: Exact | None = None
+
+    def request(self, **changes: object) -> ImageRequest:
+        fields = {
+            "prompt": self.instruction,
+            "inputs": (self.image,),
+            "mode": "edit",
+            "model_tier": self.model_tier,
+            "resolution": self.resolution,
+            "thinking_level": self.thinking_level,
+            "enable_grounding": False,
+            "output_path": self.output_path,
+            "exact": self.exact,
+        }
+        return ImageRequest(**(fields | changes))  # type: ignore[arg-type]  # names and types are the dataclass's own
+
+
+async def region_job(
+    studio: Studio,
+    wish: Wish,
+    *,
+    box: tuple[float, float, float, float] | None,
+    mask: str | None,
+    feather: int,
+    grow: int,
+    context: float,
+) -> Job:
+    """Edit a part of a picture. Raises RequestError for a region that is none, and what the inputs may raise."""
+    if (box is None) == (mask is None):
+        raise RequestError("Say which region to edit by box or by mask, by one of them.")
+    source, original = await _seen(studio, wish.image)
+    sources = [source]
+    mask_bytes = None
+    if mask is not None:
+        mask_source, mask_bytes = await _exact_source(studio, mask)
+        sources.append(replace(mask_source, role="mask"))
+    spec = choose(wish.request(), studio.models).spec
+    patch = await asyncio.to_thread(
+        prepare,
+        original,
+        box=box,
+        mask=mask_bytes,
+        grow=grow,
+        feather=feather,
+        context=context,
+        ratios={ratio: answer_pixels(ratio, "1K") for ratio in spec.ratios},
+    )
+    ratio = _ratio(patch.ratio)
+    width, height = patch.box[2] - patch.box[0], patch.box[3] - patch.box[1]
+    request = _sized(wish, spec, ratio, width, height)
+    plan, _ = await studio.plan(replace(request, inputs=()), sources=sources)
+    plan = replace(plan, warnings=(*plan.warnings, *patch.region.notes))
+    plan = _told_of_loss(plan, "outside the region")
+    # What jobs.mending needs to put the picture together again from an answer that is kept.
+    recipe = {"edit": "region", "box": box, "mask": mask is not None, "grow": grow, "feather": feather}
+    plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps(recipe | {"crop": patch.box}))
+    plan = _priced(plan, WORDS + patch.where)
+    edit = RegionEdit(source=original, patch=patch, instruction=wish.instruction)
+    return Job(plan=plan, sources=sources, calls=2, recipe=edit)
+
+
+async def extension_job(
+    studio: Studio,
+    wish: Wish,
+    *,
+    margins: tuple[int, int, int, int] | None,
+    aspect_ratio: AspectRatio | None,
+    size: tuple[int, int] | None,
+) -> Job:
+    """Widen a picture by margins (left, top, right, bottom in pixels), to a ratio, or to a size in pixels."""
+    if size is not None and not all(size):
+        raise RequestError("The size to extend to needs both width and height.")
+    if sum(given is not None for given in (margins, aspect_ratio, size)) != 1:
+        raise RequestError("Say how far to extend by one of: top/right/bottom/left, aspect_ratio, or width and height.")
+    source, original = await _seen(studio, wish.image)
+    shape = source.record.width, source.record.height
+    canvas: Canvas
+    if margins is not None:
+        left, top, right, bottom = margins
+        canvas = canvas_with_margins(shape, left=left, top=top, right=right, bottom=bottom)
+    elif size is not None:
+        canvas = canvas_of_size(shape, size)
+    else:
+        assert aspect_ratio is not None
+        across, down = aspect_ratio.split(":")
+        canvas = canvas_of_ratio(shape, (float(across), float(down)))
+    spec = choose(wish.request(), studio.models).spec
+    asked: dict[Resolution, list[ImageSize]] = {"1k": ["1K"], "2k": ["2K"], "4k": ["4K"]}
+    sizes = asked.get(wish.resolution) or [one for one in ("1K", "2K") if one in spec.sizes]
+    plans = {one: steps_for(canvas, {ratio: answer_pixels(ratio, one) for ratio in spec.ratios}) for one in sizes}
+    # The cheapest way; of two at one price, as pro's 1K and 2K are, the sharper.
+    best = min(reversed(sizes), key=lambda one: len(plans[one]) * spec.image_tokens.get(one, 0))
+    steps = plans[best]
+    if len(steps) > 12:
+        raise UnsupportedOption(
+            f"This would take {len(steps)} calls. Extend by less, or ask for a larger resolution (4k) or smaller target."
+        )
+    prompt = wish.instruction.strip() or "Extend the picture beyond its edges."
+    request = wish.request(prompt=prompt, inputs=(), resolution=RESOLUTIONS[best])
+    plan, _ = await studio.plan(request, sources=[source], shape=canvas.size)
+    plan = _told_of_loss(plan, "of the picture itself")
+    recipe = {"edit": "extension", "canvas": canvas.size, "place": canvas.place, "steps": len(steps)}
+    plan = replace(plan, aspect_ratio=_ratio(steps[0].ratio), recipe=json.dumps(recipe))
+    plan = _priced(plan, BEYOND)
+    extension = Extension(source=original, canvas=canvas, steps=steps, instruction=wish.instruction.strip())
+    return Job(plan=plan, sources=[source], calls=len(steps) + 1, recipe=extension)
+
+
+async def cutout_job(studio: Studio, wish: Wish, *, subject: str | None) -> Job:
+    """Take a picture's background away. Raises UnsupportedOption for a format without transparency, RequestError for a
+    picture of one flat colour.
+    """
+    source, original = await _seen(studio, wish.image)
+    if await asyncio.to_thread(is_flat, original):
+        raise RequestError(
+            f"{shorten(wish.image)} is one flat colour, so there is no subject to cut out; nothing was charged."
+        )
+    spec = choose(wish.request(), studio.models).spec
+    ratio = nearest_ratio(source.record.width, source.record.height, spec.ratios)
+    wanted = wish.exact if wish.exact is not None and (wish.exact.width or wish.exact.height) else None
+    if wanted is not None:
+        request = _sized(wish, spec, ratio, wanted.width or 0, wanted.height or 0, at_most="4K")
+    else:
+        request = _sized(wish, spec, ratio, source.record.width, source.record.height)
+    plan, _ = await studio.plan(replace(request, inputs=()), sources=[source])
+    _check_transparent(plan)
+    plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps({"edit": "cutout", "subject": subject or SUBJECT}))
+    plan = _priced(plan, REPLACE_PLAIN * 2)
+    assert source.data is not None
+    picture = InputPart(mime_type=source.mime_type, data=source.data)
+    size = source.record.width, source.record.height
+    cut = Cut(picture=picture, subject=subject or SUBJECT, source=original, size=size)
+    return Job(plan=plan, sources=[source], calls=STROKES, recipe=cut)
+
+
+async def transparent_job(studio: Studio, request: ImageRequest) -> Job:
+    """Generate pictures that have real transparency. Raises UnsupportedOption for a format without it."""
+    if request.inputs or request.file_id or request.continue_from:
+        raise UnsupportedOption(
+            "background 'transparent' is for new pictures without inputs; use remove_background on a finished picture."
+        )
+    plan, sources = await studio.plan(request)
+    _check_transparent(plan)
+    plan = _priced(replace(plan, recipe=json.dumps({"edit": "cutout", "subject": None})), REPLACE_PLAIN * 2)
+    return Job(plan=plan, sources=sources, calls=STROKES * request.n, recipe=Cut(picture=None, subject=SUBJECT))
+
+
+SUBJECT = "the main subject"
+_OPAQUE: frozenset[OutputFormat] = frozenset({"jpeg"})
+
+
+def _check_transparent(plan: Plan) -> None:
+    exact = plan.exact_of("image/png")
+    if exact is not None and exact.output_format in _OPAQUE:
+        raise UnsupportedOption("JPEG has no transparency; use png, webp or avif as output_format or in output_path.")
+
+
+def _told_of_loss(plan: Plan, where: str) -> Plan:
+    """With a warning where the file that is asked for cannot hold the pixels `where` as they are."""
+    exact = plan.exact_of("image/png")
+    if exact is None:
+        return plan
+    named, lossless = exact.output_format or "png", exact.output_format == "webp" and exact.quality == 100
+    if exact.width or exact.height:
+        why = "is scaled"
+    elif named != "png" and not lossless:
+        why = f"is {FORMATS[named].words}, which loses a little"
+    else:
+        return plan
+    told = f"The file {why}, so pixels {where} are not bit-identical in it. They are in the PNG that is kept beside it."
+    return replace(plan, warnings=(*plan.warnings, told))
+
+
+async def _seen(studio: Studio, given: str) -> tuple[Source, bytes]:
+    """The picture that is to be edited, with its bytes."""
+    source, original = await _exact_source(studio, given)
+    check_something_is_seen([source])
+    return source, original
+
+
+async def _exact_source(studio: Studio, given: str) -> tuple[Source, bytes]:
+    source = await studio.sources.find(given, offline=True)
+    if source.original is None and source.record.path is not None:
+        source = await studio.sources.find(source.record.id)  # it is in the Files API, and here as well
+    if source.original is None:
+        raise RequestError(
+            f"{given} is only in the Files API, and exact work on pixels needs the file; give its path or img_... id."
+        )
+    return source, source.original
+
+
+def _priced(plan: Plan, words: str) -> Plan:
+    """With the estimate of the calls that are really made: one picture each, and the recipe's own words about the prompt."""
+    characters = len(plan.request.prompt) + len(plan.request.system_instruction or "") + len(words)
+    return replace(plan, estimate_usd=estimate(plan.choice, inputs=1, prompt_characters=characters))
+
+
+def _sized(
+    wish: Wish, spec: ModelSpec, ratio: AspectRatio, width: int, height: int, *, at_most: ImageSize = "2K"
+) -> ImageRequest:
+    """The request at the smallest size that shows width x height in full, unless one is asked for."""
+    request = wish.request()
+    if wish.resolution != "high":
+        return request
+    size, _ = covering_size(spec, ratio, width, height, at_most=at_most)
+    return replace(request, resolution=RESOLUTIONS[size])
+
+
+def _ratio(name: str) -> AspectRatio:
+    return next(ratio for ratio in RATIOS if ratio == name)

@@ -1,0 +1,470 @@
+"""Tidying up: first a list of deeds, made from the library's rows; then, unless it is a dry run, the same list is done."""
+
+import asyncio
+import hashlib
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import chain, count, islice, takewhile
+from pathlib import Path
+from typing import Literal
+
+from nanobanana_mcp.domain.errors import RequestError, SetupError
+from nanobanana_mcp.domain.ids import now
+from nanobanana_mcp.domain.provider import ImageModel
+from nanobanana_mcp.domain.records import ImageRecord, Upload
+from nanobanana_mcp.domain.terms import Backend, Operation
+from nanobanana_mcp.domain.text import counted, printable, shorten
+from nanobanana_mcp.library.pictures import KeptFile, Library
+from nanobanana_mcp.storage.paths import Places, is_text
+from nanobanana_mcp.storage.reading import read_own
+from nanobanana_mcp.storage.state import tidying, write_record
+from nanobanana_mcp.storage.writing import drop_name, free_name, is_same_file, move_new
+
+UNTOUCHED_S = 60
+"""A file is written a moment before its row; a later change of its time means that somebody else wrote to it."""
+
+MAX_AGE_HOURS = 168
+KEEP_COUNT = 10
+QUOTA_BYTES = 20 * 10**9
+STALE_UPLOAD = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deed:
+    """One thing that maintenance does or would do."""
+
+    kind: Literal["forget_upload", "to_trash", "restore", "relink", "note_trash", "put_back", "drop_link"]
+    subject: str
+    """An image id or a files/... name."""
+    path: str | None
+    bytes: int
+    why: str
+    upload: Upload | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was done (or, in a dry run, what would be), what was left alone and why, and plain findings."""
+
+    operation: Operation
+    dry_run: bool
+    deeds: tuple[Deed, ...] = ()
+    left: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        return sum(deed.bytes for deed in self.deeds)
+
+
+@dataclass(kw_only=True)
+class _Survey:
+    deeds: list[Deed] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+
+
+class Maintenance:
+    """Works from rows, never from a folder's listing: a file that we have no row for is at most reported."""
+
+    def __init__(self, library: Library, model: ImageModel, places: Places, backend: Backend) -> None:
+        self._library = library
+        self._model = model
+        self._places = places
+        self._backend: Backend = backend
+
+    async def run(
+        self, operation: Operation, *, dry_run: bool, max_age_hours: float, keep_count: int, image_ids: tuple[str, ...]
+    ) -> Report:
+        """Raises RequestError, or SetupError when the output folder is not there: an unplugged disk is no reason
+        to think that the pictures were deleted.
+        """
+        survey = _Survey()
+        if operation in ("cleanup_local", "database_hygiene", "full_cleanup", "restore"):
+            self._check_reachable()
+        if operation in ("cleanup_expired", "full_cleanup"):
+            await asyncio.to_thread(self._expired_uploads, survey)
+        if operation in ("cleanup_local", "full_cleanup"):
+            await asyncio.to_thread(self._old_pictures, survey, max_age_hours, keep_count)
+        if operation in ("database_hygiene", "full_cleanup"):
+            await asyncio.to_thread(self._hygiene, survey)
+        if operation == "restore":
+            await asyncio.to_thread(self._restorable, survey, image_ids)
+        if operation == "check_quota":
+            await self._quota(survey)
+        if not dry_run:
+            await asyncio.to_thread(self._do, survey)
+        return Report(
+            operation=operation,
+            dry_run=dry_run,
+            deeds=tuple(survey.deeds),
+            left=tuple(survey.left),
+            findings=tuple(survey.findings),
+        )
+
+    def _check_reachable(self) -> None:
+        if not self._places.output.is_dir() and self._library.has_files():
+            raise SetupError(
+                f"The output folder {self._places.output} is not there although the library has pictures in it. "
+                "Mount or restore it; nothing was changed."
+            )
+
+    def _expired_uploads(self, survey: _Survey) -> None:
+        at = now()
+        for upload in self._library.expired_uploads(at, self._backend):
+            if upload.expires_at is None and at - upload.created_at < STALE_UPLOAD:
+                continue
+            why = "expired in the Files API" if upload.expires_at else "never finished"
+            survey.deeds.append(
+                Deed(kind="forget_upload", subject=upload.name, path=None, bytes=0, why=why, upload=upload)
+            )
+
+    def _old_pictures(self, survey: _Survey, max_age_hours: float, keep_count: int) -> None:
+        limit = now() - timedelta(hours=max_age_hours)
+        newest = self._library.staying_ids(keep_count, str(self._places.output))
+        staying_sources = self._library.sources_of(limit, keep_count, str(self._places.output))
+        folders: dict[str, str | None] = {}
+        for file in self._library.files():
+            if file.made_at > limit.timestamp() or file.id in newest:
+                continue
+            why_not = (
+                "a newer picture that stays was made from it"
+                if file.id in staying_sources
+                else self._why_untouchable(file, folders)
+            )
+            if why_not:
+                survey.left.append(f"{file.id} {file.path}: {why_not}")
+                continue
+            survey.deeds.append(
+                Deed(
+                    kind="to_trash",
+                    subject=file.id,
+                    path=file.path,
+                    bytes=file.bytes,
+                    why=f"older than {max_age_hours:g} h and not among the newest {keep_count}",
+                )
+            )
+
+    def _why_untouchable(self, file: KeptFile, folders: dict[str, str | None], *, thorough: bool = False) -> str | None:
+        """Why a file may not be moved although a row of ours names it; None when it is ours as we wrote it.
+
+        Without `thorough`, a file that has our size and was not written to since we made it is not read; before it is
+        moved it always is. `folders` remembers what was found of each folder.
+        """
+        folder, _, _ = file.path.rpartition(os.sep)
+        if folder not in folders:
+            folders[folder] = self._why_not_there(Path(folder))
+        if folders[folder] is not None:
+            return folders[folder]
+        try:
+            found = os.lstat(file.path)
+        except OSError:
+            return "the file is gone already"
+        if stat.S_ISLNK(found.st_mode):
+            return "is a link now"
+        if found.st_size != file.bytes:
+            return "was changed since it was made"
+        if not thorough and found.st_mtime <= file.made_at + UNTOUCHED_S:
+            return None
+        data = read_own(Path(file.path), self._places)
+        if data is None or hashlib.sha256(data).hexdigest() != file.sha256:
+            return "was changed since it was made"
+        return None
+
+    def _why_not_there(self, folder: Path) -> str | None:
+        if not folder.is_relative_to(self._places.output):
+            return "outside the output folder, where you put it yourself"
+        return "is reached through a link now" if Path(os.path.realpath(folder)) != folder else None
+
+    def _hygiene(self, survey: _Survey) -> None:
+        untracked = untracked_files(self._library, self._places)
+        loose = _Loose(lambda: untracked, self._places)
+        self._half_moved(survey, loose)
+        settled = {deed.subject for deed in survey.deeds}
+        for file in self._library.files():
+            if file.id in settled or os.path.lexists(file.path):
+                continue
+            found = loose.take(file.bytes, file.sha256)
+            if found is None:
+                survey.findings.append(f"{file.id}: its file {file.path} is missing; its record and lineage stay.")
+                continue
+            survey.deeds.append(
+                Deed(
+                    kind="relink",
+                    subject=file.id,
+                    path=file.path,
+                    bytes=0,
+                    why="the file was renamed or moved within the output folder",
+                    target=str(found),
+                )
+            )
+        relinked = {deed.target for deed in survey.deeds if deed.kind in ("relink", "put_back")}
+        others = [str(path) for path in untracked if str(path) not in relinked]
+        if others:
+            survey.findings.append(
+                f"{counted(len(others), 'file')} in the output folder not made by the studio and never touched, "
+                f"such as {printable(others[0])}."
+            )
+
+    def mend(self, *, dry_run: bool) -> list[tuple[str, str]]:
+        """Bring moves to and from the trash to an end that were cut short; each picture's id, and what became of it.
+
+        Raises SetupError when another process is tidying up for too long.
+        """
+        survey = _Survey()
+        if self._places.output.is_dir():
+            self._half_moved(survey, _Loose(lambda: untracked_files(self._library, self._places), self._places))
+        if not dry_run:
+            self._do(survey)
+        doing = {
+            "put_back": "its file is at",
+            "note_trash": "its file is in the trash at",
+            "drop_link": "left the trash:",
+        }
+        return [(deed.subject, f"{doing[deed.kind]} {deed.target or deed.path} ({deed.why})") for deed in survey.deeds]
+
+    def _half_moved(self, survey: _Survey, loose: "_Loose") -> None:
+        """Where a file and its row disagree about the trash: a kill between two steps, or somebody's own hand."""
+        gone, named = 0, set()
+        for record in (record for page in self._library.in_trash() for record in page):
+            trashed = Path(str(record.trash_path))
+            named.add(trashed)
+            back = self._back(record, trashed) or (
+                None if is_plain(trashed) else loose.take(record.bytes, record.sha256)
+            )
+            if back is not None:
+                survey.deeds.append(_put_back(record, back))
+            elif not is_plain(trashed):
+                gone += 1
+        if gone:
+            survey.findings.append(
+                f"{counted(gone, 'picture')} of the trash: no longer there; records and lineage stay."
+            )
+        taken: set[str] = set()
+        for path in sorted(set(_plain_files(self._places.trash)) - named):
+            data = read_own(path, self._places)
+            alike = self._library.with_content(hashlib.sha256(data).hexdigest()) if data is not None else []
+            for record in (record for record in alike if record.id not in taken):
+                place = Path(str(record.path))
+                twin = is_same_file(path, place)
+                if not twin and os.path.lexists(place):
+                    continue
+                taken.add(record.id)
+                why = "the cleanup that put it there was interrupted"
+                kind: Literal["drop_link", "note_trash"] = "drop_link" if twin else "note_trash"
+                deed = Deed(kind=kind, subject=record.id, path=record.path, bytes=0, why=why, target=str(path))
+                survey.deeds.append(deed)
+                break
+
+    def _back(self, record: ImageRecord, trashed: Path) -> Path | None:
+        """The place where a picture is although its row says that it is in the trash; its own, or a numbered one."""
+        place = Path(str(record.path))
+        numbered = (place.with_stem(f"{place.stem}-{number}") for number in count(2))
+        names = chain((place,), takewhile(os.path.lexists, numbered))
+        in_trash = is_plain(trashed)
+        if in_trash and trashed.lstat().st_nlink > 1:
+            return next((one for one in names if is_same_file(one, trashed)), None)
+        for one in (place,) if in_trash else names:
+            if (
+                _size(one) == record.bytes
+                and not self._library.holds(one)
+                and _has_content(one, record.sha256, self._places)
+            ):
+                return one
+        return None
+
+    def _restorable(self, survey: _Survey, image_ids: tuple[str, ...]) -> None:
+        found = [record for page in self._library.in_trash() for record in page]
+        unknown = set(image_ids) - {record.id for record in found}
+        if unknown:
+            raise RequestError(f"Not in the trash: {shorten(', '.join(sorted(unknown)), 1000)[1:-1]}.")
+        promised: set[Path] = set()
+        loose = _Loose(lambda: untracked_files(self._library, self._places), self._places)
+        for record in found:
+            if image_ids and record.id not in image_ids:
+                continue
+            trashed = Path(str(record.trash_path))
+            back = self._back(record, trashed) or (
+                None if is_plain(trashed) else loose.take(record.bytes, record.sha256)
+            )
+            if back is not None:
+                survey.deeds.append(_put_back(record, back))
+                continue
+            if not is_plain(trashed):
+                survey.left.append(f"{record.id}: {record.trash_path} is no longer in the trash")
+                continue
+            place = free_name(Path(str(record.path)), trashed, promised)
+            promised.add(place)
+            if str(place) != record.path:
+                survey.findings.append(f"{record.path} is taken, so {record.id} comes back as {place}.")
+            survey.deeds.append(
+                Deed(
+                    kind="restore",
+                    subject=record.id,
+                    path=record.path,
+                    bytes=record.bytes,
+                    why="is in the trash",
+                    target=str(place),
+                )
+            )
+
+    async def _quota(self, survey: _Survey) -> None:
+        """Count what the Files API really holds, not what we remember having sent."""
+        files = await self._model.files()
+        total = sum(file.bytes for file in files)
+        ours = sum(1 for file in files if file.name.startswith("files/nb"))
+        survey.findings.append(
+            f"The Files API holds {counted(len(files), 'file')} with {total / 1e6:.1f} MB, {100 * total / QUOTA_BYTES:.2f} % of "
+            f"20 GB; {ours} of them were uploaded by this studio. Each is deleted by Google after 48 hours."
+        )
+
+    def _do(self, survey: _Survey) -> None:
+        done = []
+        with tidying(self._places) if survey.deeds else nullcontext():
+            for deed in survey.deeds:
+                try:
+                    self._do_one(deed, survey)
+                except OSError as error:
+                    survey.left.append(f"{deed.subject} {deed.path}: {error.strerror}")
+                else:
+                    done.append(deed)
+        survey.deeds = done
+
+    def _do_one(self, deed: Deed, survey: _Survey) -> None:
+        """Files first, row last: what is cut short between the two is found by `_half_moved`."""
+        if deed.upload is not None:
+            self._library.settle_upload(deed.upload, state="deleted", error=deed.why)
+            return
+        record = self._library.get(deed.subject)
+        assert record is not None and record.path is not None
+        if (record.trash_path is not None) != (deed.kind in ("restore", "put_back")):
+            raise OSError(0, "another window was quicker")
+        place, target = Path(record.path), Path(str(deed.target))
+        if deed.kind == "to_trash":
+            changed = self._why_untouchable(_file_of(record), {}, thorough=True)
+            if changed:
+                raise OSError(0, changed)
+            self._library.move_to_trash(record, move_new(place, self._places.trash, place.name))
+        elif deed.kind == "restore":
+            back = move_new(Path(str(record.trash_path)), place.parent, place.name)
+            self._came_back(record, back)
+            if str(back) != deed.target:  # somebody took that name since the survey
+                survey.findings.append(f"{deed.target} is taken, too, so {deed.subject} came back as {back}.")
+        elif deed.kind == "put_back":
+            if self._library.holds(target) or not _has_content(target, record.sha256, self._places):
+                raise OSError(0, "was changed or moved again")
+            trashed = Path(str(record.trash_path))
+            if is_same_file(trashed, target) or _has_content(trashed, record.sha256, self._places):
+                drop_name(trashed, target)
+            self._came_back(record, target)
+        elif deed.kind == "drop_link":
+            if is_same_file(target, place):
+                drop_name(target, place)
+        elif deed.kind == "note_trash":
+            self._library.move_to_trash(record, target)
+        else:
+            self._relink(record, target)
+
+    def _came_back(self, record: ImageRecord, path: Path) -> None:
+        if str(path) != record.path:
+            write_record(replace(record, path=str(path), trash_path=None), self._places)
+        self._library.came_back(record, path)
+
+    def _relink(self, record: ImageRecord, path: Path) -> None:
+        self._library.relink(record.id, path)
+        write_record(replace(record, path=str(path), trash_path=None), self._places)
+
+
+class _Loose:
+    """Files of the output folder that no row names, by their content; each is given out once, and read only where a
+    picture of its size is sought.
+    """
+
+    def __init__(self, files: Callable[[], list[Path]], places: Places) -> None:
+        self._files, self._places = files, places
+        self._by_size: dict[int | None, list[Path]] | None = None
+
+    def take(self, size: int, sha256: str) -> Path | None:
+        if self._by_size is None:
+            self._by_size = {}
+            for path in self._files():
+                self._by_size.setdefault(_size(path), []).append(path)
+        alike = self._by_size.get(size, [])
+        for path in alike:
+            if is_text(path) and _has_content(path, sha256, self._places):
+                alike.remove(path)
+                return path
+        return None
+
+
+def _put_back(record: ImageRecord, place: Path) -> Deed:
+    why = "was taken out of the trash, by hand or by a restore that was interrupted"
+    return Deed(kind="put_back", subject=record.id, path=record.path, bytes=record.bytes, why=why, target=str(place))
+
+
+def _has_content(path: Path, sha256: str, places: Places) -> bool:
+    data = read_own(path, places)
+    return data is not None and hashlib.sha256(data).hexdigest() == sha256
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a plain file is there, and no link to one."""
+    return path.is_file() and not path.is_symlink()
+
+
+def _plain_files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if is_plain(path) and is_text(path)] if folder.is_dir() else []
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return None
+
+
+def _file_of(record: ImageRecord) -> KeptFile:
+    return KeptFile(record.id, str(record.path), record.bytes, record.sha256, record.created_at.timestamp())
+
+
+def check_options(operation: Operation, *, max_age_hours: float, keep_count: int, image_ids: tuple[str, ...]) -> None:
+    """Raise RequestError for an option that would do nothing."""
+    if image_ids and operation != "restore":
+        raise RequestError("image_ids goes with operation 'restore' only.")
+    if (max_age_hours, keep_count) != (MAX_AGE_HOURS, KEEP_COUNT) and operation not in (
+        "cleanup_local",
+        "full_cleanup",
+    ):
+        raise RequestError("max_age_hours and keep_count go with operation 'cleanup_local' or 'full_cleanup' only.")
+
+
+def untracked_files(library: Library, places: Places, *, limit: int | None = None) -> list[Path]:
+    """Files in the output folder and its folders, hidden ones aside, that no row names; at most the first `limit` files
+    are looked at.
+    """
+    paths = list(islice(_files_in(str(places.output)), limit))
+    known = library.known_paths(paths)
+    return sorted(Path(path) for path in paths if path not in known)
+
+
+def _files_in(top: str) -> Iterator[str]:
+    """Those of a folder before those of its folders; links are not followed."""
+    folders = deque([top])
+    while folders:
+        try:
+            with os.scandir(folders.popleft()) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        yield entry.path
+        except OSError:  # not there, or not for us to read
+            continue

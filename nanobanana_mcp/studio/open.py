@@ -1,0 +1,193 @@
+"""Opening the studio from the settings: the one place where the parts are chosen."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+
+from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS, ModelSpec, TierName
+from nanobanana_mcp.domain.errors import RequestError, SetupError
+from nanobanana_mcp.domain.provider import ImageModel, RemoteFile
+from nanobanana_mcp.domain.wire import ModelRequest
+from nanobanana_mcp.gemini.client import Gemini
+from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.settings import Settings, env_file, load_settings, misspelt, project_folder
+from nanobanana_mcp.storage.paths import Places, check_words
+from nanobanana_mcp.studio.studio import Studio
+
+NO_KEY = (
+    "There is no Gemini key. Set GEMINI_API_KEY in the environment of this MCP server (get one at "
+    "https://aistudio.google.com/apikey), {file}or NANOBANANA_AUTH=vertex_ai. To try everything without a key, set "
+    "NANOBANANA_BACKEND=emulator."
+)
+
+
+class Unreached:
+    """Stands where Gemini would while the way there is not open: everything that would reach Google says what to set.
+
+    Each use looks again, since the file of settings may have been put right. Whoever changed more than the key there,
+    such as a limit, is not taken at half his word: the studio that is open goes by what it was opened with.
+    """
+
+    def __init__(self, settings: Settings, problem: str) -> None:
+        self._settings = settings
+        self._problem = problem
+        self._model: ImageModel | None = None
+
+    def problem(self) -> str | None:
+        """What is to be set, None once Gemini can be reached."""
+        try:
+            self._reached()
+        except SetupError as error:
+            return str(error)
+        return None
+
+    async def generate(self, request: ModelRequest, *, setting: str = "") -> bytes:
+        return await self._reached().generate(request, setting=setting)
+
+    async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
+        return await self._reached().upload(name, data, mime_type, display_name)
+
+    async def look_up(self, name: str) -> RemoteFile | None:
+        return await self._reached().look_up(name)
+
+    async def files(self) -> list[RemoteFile]:
+        return await self._reached().files()
+
+    async def close(self) -> None:
+        if self._model is not None:
+            await self._model.close()
+
+    def _reached(self) -> ImageModel:
+        if self._model is None:
+            fresh = load_settings()
+            if _without_key(fresh) != _without_key(self._settings):
+                raise SetupError(
+                    f"{self._problem} The settings were changed in more than the key since this server began: start it "
+                    "again, so that all of them hold."
+                )
+            self._model = _reach(fresh)
+        return self._model
+
+
+def _without_key(settings: Settings) -> dict[str, object]:
+    return settings.model_dump(exclude={"gemini_api_key"})
+
+
+def open_studio(settings: Settings) -> Studio:
+    """Connect everything. Raises SetupError when the library cannot be opened, or was there once and is gone."""
+    places = open_places(settings)
+    _check_not_lost(settings.database_path, places)
+    database = Database.open(settings.database_path)
+    model = open_model(settings)
+    return Studio(
+        model=model,
+        database=database,
+        places=places,
+        backend=settings.origin,
+        models=models(settings),
+        uploading=settings.uploading,
+        limits=settings.limits,
+        max_concurrency=settings.max_concurrency,
+        setup_problem=model.problem if isinstance(model, Unreached) else lambda: None,
+    )
+
+
+def _check_not_lost(database: Path, places: Places) -> None:
+    """A new library beside the records of an old one would forget what was made and what was spent."""
+    try:
+        there = database.exists()
+        if there and database.stat().st_size:
+            return
+        has_records = places.records.is_dir() and next(places.records.glob("img_*.json"), None) is not None
+    except OSError as error:
+        raise SetupError(
+            f"The folder of {error.filename} cannot be looked into ({error.strerror}); name another in "
+            "NANOBANANA_OUTPUT_DIR or NANOBANANA_DATABASE_URL, or give this user access."
+        ) from None
+    if has_records:
+        raise SetupError(
+            f"The library {database} is {'empty' if there else 'not there'}, but {places.output} has records of "
+            "pictures that were in one; nothing was made anew. Put it back, or run 'nanobanana rebuild' to make it from "
+            "those records. For a library that shall begin afresh, name another NANOBANANA_OUTPUT_DIR."
+        )
+
+
+def open_model(settings: Settings) -> ImageModel:
+    """Who draws. What Gemini needs and has not, a key, a proxy, certificates, only its own calls have to say."""
+    try:
+        return _reach(settings)
+    except SetupError as error:
+        return Unreached(settings, str(error))
+
+
+def _reach(settings: Settings) -> ImageModel:
+    timeout = settings.timeout_s
+    if settings.backend == "emulator":
+        from nanobanana_mcp.emulator.app import Emulator  # 18 ms that a real start does not pay
+
+        transport = httpx2.ASGITransport(app=Emulator().app)
+        return Gemini(api_key="emulated", api_version="v1beta", timeout_s=timeout, transport=transport)
+    if settings.auth == "vertex_ai":
+        return Gemini(
+            vertex_project=settings.vertex_project, vertex_location=settings.vertex_location, timeout_s=timeout
+        )
+    if settings.gemini_api_key is None:
+        file = env_file()
+        within = f"or in {file}, which the next call reads, "
+        raise SetupError(" ".join([NO_KEY.format(file=within), *misspelt()]))
+    if settings.key_problem is not None:
+        raise SetupError(
+            f"{settings.key_problem}. Nothing was sent. Set it to a key (get one at https://aistudio.google.com/apikey); to "
+            "try everything without one, set NANOBANANA_BACKEND=emulator."
+        )
+    return Gemini(
+        api_key=settings.gemini_api_key.get_secret_value(),
+        key_variable=settings.variable("gemini_api_key"),
+        base_url=settings.gemini_base_url,
+        api_version=settings.api_version,
+        timeout_s=timeout,
+    )
+
+
+def open_places(settings: Settings) -> Places:
+    """Relative paths are relative to the project that the client has open. Raises SetupError for a folder whose name
+    the library cannot keep.
+    """
+    output, state = _resolved(settings.output_dir), _resolved(settings.state_dir)
+    for folder, named_by in ((output, "NANOBANANA_OUTPUT_DIR"), (state, "NANOBANANA_DATABASE_URL")):
+        try:
+            check_words(folder)
+        except RequestError as error:
+            raise SetupError(f"{named_by}: {error}") from error
+    return Places(
+        output=output,
+        state=state,
+        base=project_folder(),
+        allowed=tuple(_resolved(folder) for folder in settings.allowed_dirs),
+    )
+
+
+def models(settings: Settings) -> dict[TierName, ModelSpec]:
+    """The model of each tier. One that the table does not know is taken to do what the tier's usual one does, at a
+    price nobody knows.
+    """
+    chosen: dict[TierName, str] = {
+        "flash": settings.flash_model,
+        "pro": settings.pro_model,
+        "lite": settings.lite_model,
+    }
+    found: dict[TierName, ModelSpec] = {}
+    for tier, model_id in chosen.items():
+        known = BY_ID.get(model_id)
+        if known is not None:
+            found[tier] = replace(known, tier=tier)
+        else:
+            usual = BY_ID[DEFAULTS[tier]]
+            found[tier] = replace(usual, id=model_id, nickname=model_id, input_usd=None, text_usd=None, image_usd=None)
+    return found
+
+
+def _resolved(path: Path) -> Path:
+    """With links followed, so that a path of a caller can be compared with it."""
+    return path.resolve()

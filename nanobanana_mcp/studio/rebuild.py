@@ -1,0 +1,186 @@
+"""A new library from the pictures' own records, for when the database is lost or damaged."""
+
+import hashlib
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nanobanana_mcp.domain.errors import RequestError, SetupError
+from nanobanana_mcp.domain.ids import now
+from nanobanana_mcp.domain.records import ImageRecord
+from nanobanana_mcp.library.database import Database, copied
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.storage.paths import Places, check_writable
+from nanobanana_mcp.storage.reading import read_own
+from nanobanana_mcp.storage.state import anybody_alive, find_in_trash, read_record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebuilt:
+    """A new library: `pictures` are all that it knows, `added` those that the old one did not; `kept` says whether the
+    old one could be read, so that its spending, uploads and pictures in other folders stay. `aside` is where the old
+    file is, which is never deleted; None where there was none.
+    """
+
+    pictures: int
+    added: int
+    kept: bool
+    replaces: bool
+    """Whether there is an old file."""
+    unreadable: tuple[Path, ...]
+    aside: Path | None = None
+
+
+def agreed(_found: Rebuilt) -> bool:
+    """Ask nobody."""
+    return True
+
+
+def rebuild(database_path: Path, places: Places, *, agree: Callable[[Rebuilt], bool] = agreed) -> Rebuilt | None:
+    """Make a library of the old one, where it can be read, and of every record that it does not have, sources before
+    their edits; then put the old file aside.
+
+    `agree` is asked once the new library is whole and before it takes the old one's place; where it says no, nothing is
+    changed and None comes back. Of a library that cannot be read, spending and uploads are lost: they are in no record.
+    Answers that were paid for and wait in the spool become pictures at the next start. Raises SetupError when there is
+    nothing to make a library of, a server still runs, or the old file is a newer program's.
+
+    A kill before the new file takes the name leaves the old library; the new one replaces it in one step.
+    """
+    if anybody_alive(places):
+        raise SetupError("A server has this library open. End every window that uses it, then rebuild.")
+    records, unreadable = _read_records(places)
+    fresh = database_path.with_name(f"{database_path.name}.rebuilding")
+    leftovers = [fresh.with_name(f"{fresh.name}{suffix}") for suffix in ("", "-journal", ".upgrade")]
+    for left in leftovers:
+        left.unlink(missing_ok=True)
+    try:
+        kept = copied(database_path, fresh)
+        if not records and not kept:
+            raise SetupError(
+                f"There are no records in {places.records}, so nothing can be rebuilt and nothing was changed. "
+                "Is NANOBANANA_OUTPUT_DIR the folder your pictures are in?"
+            )
+        library = Library(Database.open(fresh))
+        try:
+            known = library.ids()
+            new = in_order({name: record for name, record in records.items() if name not in known}, known)
+            library.add_all(new)
+        finally:
+            library.database.close()
+        found = Rebuilt(
+            pictures=len(known) + len(new),
+            added=len(new),
+            kept=kept,
+            replaces=database_path.exists(),
+            unreadable=unreadable,
+        )
+        if not agree(found):
+            return None
+        aside = _put_aside(database_path, readable=kept)
+        fresh.replace(database_path)
+        return replace(found, aside=aside)
+    finally:
+        for left in leftovers:
+            left.unlink(missing_ok=True)
+
+
+def _read_records(places: Places) -> tuple[dict[str, ImageRecord], tuple[Path, ...]]:
+    """The records beside the pictures by their id, and the files that are none."""
+    records: dict[str, ImageRecord] = {}
+    unreadable = []
+    for path in sorted(places.records.glob("*.json")) if places.records.is_dir() else []:
+        record = read_record(path)
+        if record is None:
+            unreadable.append(path)
+        else:
+            record = _in_its_place(record, places)
+            records[record.id] = replace(record, trash_path=_trash_path(record, places))
+    return records, tuple(unreadable)
+
+
+def in_order(records: dict[str, ImageRecord], known: Collection[str] = ()) -> list[ImageRecord]:
+    """Parents first; a parent that is neither among them nor `known` is left out of its children's lineage."""
+    found: dict[str, ImageRecord] = {}
+    for start in records.values():
+        waiting = [start]
+        while waiting:
+            record = waiting[-1]
+            if record.id in found:
+                waiting.pop()
+                continue
+            missing = [
+                records[parent.image_id]
+                for parent in record.parents
+                if parent.image_id in records and parent.image_id not in found
+            ]
+            if missing and len(waiting) <= len(records):
+                waiting += missing
+                continue
+            kept = tuple(parent for parent in record.parents if parent.image_id in found or parent.image_id in known)
+            found[record.id] = replace(record, parents=kept)
+            waiting.pop()
+    return list(found.values())
+
+
+def _in_its_place(record: ImageRecord, places: Places) -> ImageRecord:
+    """A record with paths that it may have, since anybody can put one beside the pictures.
+
+    A caller's own picture is read by the rules for callers, wherever its path leads. One of ours is in the output folder,
+    or where a caller could have had it put and its very bytes are; else it is looked for in the output folder, by its
+    name. A thumbnail is in its one folder.
+    """
+    small = places.thumbnails / Path(record.thumbnail_path).name if record.thumbnail_path else None
+    record = replace(record, thumbnail_path=str(small) if small is not None else None)
+    if record.origin == "imported" or record.path is None:
+        return record
+    path = Path(record.path)
+    folder = Path(os.path.realpath(path.parent))
+    inside = path.parent.is_relative_to(places.output) and folder == path.parent
+    return (
+        record
+        if inside or _is_at(path, folder, record, places)
+        else replace(record, path=str(places.output / path.name))
+    )
+
+
+def _is_at(path: Path, folder: Path, record: ImageRecord, places: Places) -> bool:
+    try:
+        check_writable(folder, places)
+    except RequestError:
+        return False
+    data = read_own(path, places) if folder == path.parent else None
+    return data is not None and hashlib.sha256(data).hexdigest() == record.sha256
+
+
+def _trash_path(record: ImageRecord, places: Places) -> str | None:
+    if record.path is None or Path(record.path).exists():
+        return None
+    found = find_in_trash(record.path, record.sha256, places)
+    return str(found) if found is not None else None
+
+
+def _put_aside(path: Path, *, readable: bool) -> Path | None:
+    """Give the old file a second name; its place is taken by the new one in the next step.
+
+    What SQLite left beside a damaged file goes with it, since it would be taken for the new library's. Of one that was
+    read, its journal was rolled back then.
+    """
+    stamp = f"{now():%Y%m%d-%H%M%S}"
+    names = (f"{path.name}.aside-{stamp}", *(f"{path.name}.aside-{stamp}-{number}" for number in range(2, 1000)))
+    new = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    aside = None
+    if path.exists():
+        aside = new
+        try:
+            os.link(path, new)
+        except OSError:  # a file system without second names: for a moment there is no library, which a start tells
+            path.rename(new)
+    for suffix in ("-journal", "-wal", "-shm"):
+        old = path.with_name(f"{path.name}{suffix}")
+        if old.exists() and readable:
+            old.unlink()
+        elif old.exists():
+            old.rename(new.with_name(f"{new.name}{suffix}"))
+    return aside

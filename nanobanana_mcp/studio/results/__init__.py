@@ -1,0 +1,1 @@
+"""What every answer says, as text and as structure."""

@@ -1,0 +1,198 @@
+"""What a tool says: the same facts once as text and once as structure, each enough to go on from alone."""
+
+from typing import Any
+
+from nanobanana_mcp.domain.records import ImageRecord
+from nanobanana_mcp.domain.requests import Choice
+from nanobanana_mcp.domain.results import Created, KeptImage
+from nanobanana_mcp.domain.selector import USUAL
+from nanobanana_mcp.domain.text import counted
+from nanobanana_mcp.jobs.planner import Quote
+
+
+def created_text(created: Created) -> str:
+    """What was made and where it is, in a few lines."""
+    spec, request = created.choice.spec, created.request
+    made, asked = len(created.images), request.n
+    verb = "Edited" if created.mode == "edit" else "Made"
+    count = f"{made} of {asked} pictures" if made < asked else counted(made, "picture")
+    lines = [f"{verb} {count} with {spec.nickname} ({spec.id}){_why(created.choice)}."]
+    for number, image in enumerate(created.images, 1):
+        record = image.record
+        lines.append(
+            f"{number}. {record.id} {record.path} ({record.width}x{record.height}, {record.mime_type}, "
+            f"{size_of(record.bytes)})"
+        )
+        if image.master is not None:
+            master = image.master
+            how = "put together" if created.parts else "as delivered"
+            lines.append(f"   Made from {master.id} {master.path} ({master.width}x{master.height}, {how})")
+        if ("verdict", "good") in image.report:
+            lines.append("   The join with the rest of the picture does not show.")
+        if ("drift", "not known") in image.report:
+            lines.append("   Too little around the region tells whether the model moved or recoloured it.")
+        if image.text:
+            lines.append(f'   The model wrote: "{image.text}"')
+        if image.sources:
+            lines.append(f"   Searched: {', '.join(image.sources[:5])}")
+    lines += [f"Picture {failure.index} failed ({failure.reason}): {failure.message}" for failure in created.failures]
+    if created.parts:
+        ids = ", ".join(part.id for part in created.parts)
+        answers = f"answer {ids}, which is" if len(created.parts) == 1 else f"answers {ids}, which are"
+        lines.append(f"Put together from the model's {answers} kept.")
+    lines.append(cost_line(created))
+    lines += [f"Note: {warning}" for warning in created.warnings]
+    return "\n".join(lines)
+
+
+def _why(choice: Choice) -> str:
+    """The reason for the model where it is news: it was not asked for and is not the usual one."""
+    return f"; chosen: {choice.reason}" if choice.auto and choice.reason != USUAL else ""
+
+
+def cost_line(created: Created) -> str:
+    backend = created.images[0].record.backend
+    if created.cost_usd is None:
+        return "Cost: not known for this model."
+    if backend == "emulator":
+        return f"Emulated: not a real picture and nothing is charged (Gemini would take ${created.cost_usd:.4f})."
+    return f"Cost: ${created.cost_usd:.4f}."
+
+
+def created_structure(created: Created) -> dict[str, Any]:
+    """The facts of an answer: what was asked for, what was sent (image_size, aspect_ratio_sent), what came (images)."""
+    request, choice = created.request, created.choice
+    images = [image_structure(image) for image in created.images]
+    paths = [record.path for record in created.inputs if record.path is not None]
+    return {
+        "mode": created.mode,
+        "backend": created.images[0].record.backend,
+        "model_tier": choice.spec.tier,
+        "model_name": choice.spec.nickname,
+        "model_id": choice.spec.id,
+        "requested_tier": request.model_tier,
+        "auto_selected": choice.auto,
+        "selection_reason": choice.reason,
+        "thinking_level": choice.thinking_level,
+        "resolution": request.resolution,
+        "image_size": choice.image_size,
+        "grounding_enabled": choice.grounding,
+        "requested": request.n,
+        "returned": len(images),
+        "negative_prompt_applied": request.negative_prompt is not None,
+        "used_input_images": bool(created.inputs),
+        "input_image_paths": paths,
+        "input_image_count": len(created.inputs),
+        "aspect_ratio": request.aspect_ratio,
+        "aspect_ratio_sent": created.sent_aspect_ratio,
+        "source_file_id": request.file_id,
+        ("edit_instruction" if created.mode == "edit" else "generation_prompt"): request.prompt,
+        "images": images,
+        "file_paths": [image["path"] for image in images],
+        "files_api_ids": [image["files_api"]["name"] for image in images if image["files_api"]],
+        "parent_relationships": [
+            {"image": image.record.id, "parents": [f"{p.image_id} ({p.role})" for p in image.record.parents]}
+            for image in created.images
+            if image.record.parents
+        ],
+        "total_size_mb": megabytes(sum(image.record.bytes for image in created.images)),
+        "cost_usd": created.cost_usd,
+        **({"parts": [{"id": part.id, "path": part.path} for part in created.parts]} if created.parts else {}),
+        "warnings": list(created.warnings),
+        "failures": [
+            {"index": f.index, "reason": f.reason, "message": f.message, "cost_usd": f.cost_usd}
+            for f in created.failures
+        ],
+    }
+
+
+def quote_text(quote: Quote) -> str:
+    """What a request would be and cost."""
+    plan, choice = quote.plan, quote.plan.choice
+    spec, n = choice.spec, quote.plan.request.n
+    each = plan.estimate_usd
+    calls = "1 call" if quote.calls == 1 else f"{'up to ' if quote.calls != n else ''}{quote.calls} calls"
+    most = "at most " if quote.calls != n else "about "
+    price = (
+        f"{most}${each * quote.calls:.3f} (${each:.3f} a call)"
+        if each is not None
+        else f"an unknown amount (up to ${quote.reserved_usd:.2f} would be held against the limits)"
+    )
+    shape = f"{choice.image_size}, aspect ratio {plan.aspect_ratio or ('of the source' if quote.inputs else 'auto')}"
+    lines = [
+        f"Dry run: nothing was sent. It would {plan.mode} {counted(n, 'picture')} with {spec.nickname} "
+        f"({spec.id}) at {shape}, in {calls}, for {price}.",
+        f"{f'Chosen: {choice.reason}. ' if _why(choice) else ''}Grounding {'on' if choice.grounding else 'off'}, {counted(len(quote.inputs), 'input image')}.",
+        f"Spent today: ${quote.spending.day_usd:.3f}; in the last hour: ${quote.spending.hour_usd:.3f}.",
+    ]
+    lines += [quote.refusal] if quote.refusal else []
+    return "\n".join([*lines, *(f"Note: {warning}" for warning in plan.warnings)])
+
+
+def quote_structure(quote: Quote) -> dict[str, Any]:
+    plan, choice = quote.plan, quote.plan.choice
+    each = plan.estimate_usd
+    return {
+        "dry_run": True,
+        "mode": plan.mode,
+        "model_tier": choice.spec.tier,
+        "model_name": choice.spec.nickname,
+        "model_id": choice.spec.id,
+        "selection_reason": choice.reason,
+        "image_size": choice.image_size,
+        "aspect_ratio_sent": plan.aspect_ratio,
+        "grounding_enabled": choice.grounding,
+        "requested": plan.request.n,
+        "input_image_count": len(quote.inputs),
+        "estimated_usd_each": each,
+        "calls_at_most": quote.calls,
+        "estimated_usd": round(each * quote.calls, 6) if each is not None else None,
+        "spent_today_usd": quote.spending.day_usd,
+        "spent_last_hour_usd": quote.spending.hour_usd,
+        "would_be_refused": quote.refusal,
+        "warnings": list(plan.warnings),
+    }
+
+
+def image_structure(image: KeptImage) -> dict[str, Any]:
+    record, upload = image.record, image.upload
+    return record_structure(record) | {
+        "cost_usd": image.cost_usd,
+        "files_api": None
+        if upload is None
+        else {
+            "name": upload.name,
+            "uri": upload.uri,
+            "state": upload.state,
+            "expires_at": upload.expires_at.isoformat() if upload.expires_at else None,
+        },
+        **({"master": image.master.id, "master_path": image.master.path} if image.master else {}),
+        **({"report": dict(image.report)} if image.report else {}),
+        **({"text": image.text} if image.text else {}),
+        **({"sources": list(image.sources)} if image.sources else {}),
+    }
+
+
+def record_structure(record: ImageRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "path": record.path,
+        "thumbnail_path": record.thumbnail_path,
+        "mime_type": record.mime_type,
+        "width": record.width,
+        "height": record.height,
+        "bytes": record.bytes,
+        "sha256": record.sha256,
+        "parents": [parent.image_id for parent in record.parents],
+    }
+
+
+def size_of(count: int) -> str:
+    """Bytes in words: "512 bytes", "34 kB", "1.2 MB"."""
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{count / 1e3:.0f} kB" if count < 999_500 else f"{count / 1e6:.{1 if count < 99_950_000 else 0}f} MB"
+
+
+def megabytes(count: int) -> float:
+    return round(count / 1e6, 2)

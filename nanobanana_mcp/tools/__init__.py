@@ -1,1 +1,0 @@
-"""The tools: what an agent may ask for, and in which words."""

@@ -1,0 +1,247 @@
+"""extend_image: the picture stays bit for bit in its place, whatever the shape, the steps and the model's drift."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastmcp.exceptions import ToolError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from nanobanana_mcp.domain.budget import Limits
+from nanobanana_mcp.emulator.control import Edit, Finish, Picture
+from nanobanana_mcp.studio.studio import Studio
+from tests.conftest import Connect, Emulated
+from tests.support.easel import charged, drawing, files, recipe_of, saved, seen, shapes, use
+from tests.support.fakes import FakeModel
+from tests.support.scenes import as_bytes, photo
+
+DRIFT = Edit(shift=(0.01, -0.012), scale=1.015, gain=(0.95, 1.02, 1.04), offset=(4, -3, 2), where=(0.9, 0.9, 1, 1))
+ELSEWHERE = Picture(as_bytes(photo(1024, 1024, seed=77)))
+
+
+def _stands(source: Path, result: str, left: int, top: int) -> None:
+    """The source is in the result, bit for bit, at this place."""
+    old, new = seen(source), seen(result)
+    height, width = old.shape[:2]
+    assert (new[top : top + height, left : left + width, : old.shape[2]] == old).all()
+
+
+async def test_margins_on_every_side_leave_the_picture_bit_for_bit_in_its_place(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, photo(450, 300, seed=2), "s.jpg", quality=85)
+    before = source.read_bytes()
+    drawing(emulated, DRIFT)
+    facts = await use(emulated, "extend_image", image=str(source), top=60, right=120, bottom=40, left=80)
+    assert (facts["images"][0]["width"], facts["images"][0]["height"]) == (650, 400)
+    assert facts["images"][0]["mime_type"] == "image/png"
+    _stands(source, facts["file_paths"][0], 80, 60)
+    assert seen(facts["file_paths"][0])[:50].std() > 8
+    assert source.read_bytes() == before
+    report = facts["images"][0]["report"]
+    assert (report["source_left"], report["source_top"], report["steps"]) == (80, 60, 1)
+
+
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=6,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    size=st.tuples(st.integers(120, 400), st.integers(120, 400)),
+    margins=st.tuples(*(st.integers(0, 120) for _ in range(4))).filter(any),
+    kind=st.sampled_from(["jpg", "png", "rgba.png", "webp", "gif"]),
+    drift=st.sampled_from([Edit(), DRIFT]),
+)
+async def test_the_picture_stays_whatever_the_margins_and_the_format(
+    emulated: Emulated,
+    tmp_path: Path,
+    size: tuple[int, int],
+    margins: tuple[int, int, int, int],
+    kind: str,
+    drift: Edit,
+) -> None:
+    image = photo(*size, seed=3)
+    if kind == "rgba.png":
+        image = Image.merge("RGBA", (*image.split(), Image.linear_gradient("L").resize(size)))
+    source = saved(tmp_path, image.quantize(64) if kind == "gif" else image, f"s.{kind}")
+    left, top, right, bottom = margins
+    emulated.emulator.control.standing = drift
+    drawing(emulated)
+    facts = await use(emulated, "extend_image", image=str(source), left=left, top=top, right=right, bottom=bottom)
+    made = facts["images"][0]
+    assert (made["width"], made["height"]) == (size[0] + left + right, size[1] + top + bottom)
+    _stands(source, facts["file_paths"][0], left, top)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "tier", "size"),
+    [
+        ("16:9", "flash", (356, 200)),
+        ("9:16", "flash", (250, 444)),
+        pytest.param("1:4", "pro", (250, 1000), marks=pytest.mark.slow),
+    ],
+)
+async def test_a_ratio_is_reached_even_one_that_the_model_lacks(
+    emulated: Emulated, tmp_path: Path, ratio: str, tier: str, size: tuple[int, int]
+) -> None:
+    source = saved(tmp_path, photo(250, 200, seed=4), "s.png")
+    emulated.emulator.control.standing = DRIFT
+    drawing(emulated)
+    facts = await use(emulated, "extend_image", image=str(source), aspect_ratio=ratio, model_tier=tier)
+    made = facts["images"][0]
+    assert (made["width"], made["height"]) == size
+    place = recipe_of(facts["file_paths"][0])["place"]
+    _stands(source, facts["file_paths"][0], place[0], place[1])
+    if tier == "pro":
+        assert all(sent not in ("1:4", "4:1", "1:8", "8:1") for sent, _ in shapes(emulated))
+
+
+@pytest.mark.slow
+async def test_a_size_beyond_one_call_takes_several_steps_and_the_quote_says_so(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, photo(500, 400, seed=5), "s.png")
+    wish = {"image": str(source), "width": 2400, "height": 900, "resolution": "1k", "instruction": "a long beach"}
+    quoted = await use(emulated, "extend_image", **wish, dry_run=True)
+    assert emulated.emulator.requests == []
+    emulated.emulator.control.standing = DRIFT
+    drawing(emulated)
+    facts = await use(emulated, "extend_image", **wish)
+    made = facts["images"][0]
+    assert (made["width"], made["height"]) == (2400, 900)
+    steps = made["report"]["steps"]
+    assert steps >= 2 and len(emulated.drawn) == steps == quoted["calls_at_most"] - 1
+    _stands(source, facts["file_paths"][0], *recipe_of(facts["file_paths"][0])["place"][:2])
+    assert facts["cost_usd"] == pytest.approx(charged(emulated), abs=1e-5)
+    assert emulated.studio.journal.spending("gemini").hour_usd == pytest.approx(charged(emulated), abs=1e-5)
+    assert charged(emulated) <= quoted["estimated_usd"]
+    record = emulated.studio.library.get(made["id"])
+    assert record is not None
+    assert [parent.role for parent in record.parents] == ["base"] + steps * ["part"]
+    assert files(emulated.studio.places.output) == [Path(facts["file_paths"][0])]
+    assert all("a long beach" in request["contents"][0]["parts"][0]["text"] for request in emulated.drawn)
+
+
+async def test_of_two_sizes_at_one_price_the_sharper_is_asked_for(emulated: Emulated, tmp_path: Path) -> None:
+    source = saved(tmp_path, photo(500, 400, seed=5), "s.png")
+    drawing(emulated)
+    await use(emulated, "extend_image", image=str(source), right=100, model_tier="pro")
+    await use(emulated, "extend_image", image=str(source), right=100, model_tier="flash")
+    assert [size for _, size in shapes(emulated)] == ["2K", "1K"]
+
+
+async def test_an_answer_that_does_not_go_on_from_the_picture_is_asked_for_once_more(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, photo(450, 300, seed=2), "s.png")
+    drawing(emulated, ELSEWHERE, DRIFT)
+    facts = await use(emulated, "extend_image", image=str(source), right=200)
+    assert len(facts["parts"]) == 2
+    assert any("asked for once more" in warning for warning in facts["warnings"])
+    assert facts["cost_usd"] == pytest.approx(charged(emulated), abs=1e-5)
+    _stands(source, facts["file_paths"][0], 0, 0)
+
+
+async def test_nonsense_twice_is_refused_with_what_was_paid_and_nothing_pasted(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, photo(450, 300, seed=2), "s.png")
+    drawing(emulated, ELSEWHERE, Picture(as_bytes(photo(1024, 1024, seed=78))))
+    wish = {"image": str(source), "right": 200, "idempotency_key": "wider"}
+    with pytest.raises(ToolError, match="2 answers were paid for and are kept") as caught:
+        await use(emulated, "extend_image", **wish)
+    kept = list(emulated.studio.places.parts.iterdir())
+    assert len(kept) == 2 and all(str(path) in str(caught.value) for path in kept)
+    assert files(emulated.studio.places.output) == []
+    with pytest.raises(ToolError, match="not put together"):
+        await use(emulated, "extend_image", **wish)
+    assert len(emulated.emulator.charges) == 2
+
+
+async def test_a_refusal_in_the_second_step_tells_what_the_first_one_cost(emulated: Emulated, tmp_path: Path) -> None:
+    source = saved(tmp_path, photo(500, 400, seed=5), "s.png")
+    drawing(emulated, DRIFT, Finish("IMAGE_SAFETY"))
+    with pytest.raises(ToolError, match=r"safety filter.*paid for.*kept"):
+        await use(emulated, "extend_image", image=str(source), width=2400, height=900, resolution="1k")
+
+
+async def test_the_same_key_again_gives_the_extended_picture_and_pays_nothing(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, photo(500, 400, seed=5), "s.png")
+    drawing(emulated, DRIFT)
+    wish = {"image": str(source), "right": 100, "idempotency_key": "wider"}
+    first = await use(emulated, "extend_image", **wish)
+    again = await use(emulated, "extend_image", **wish)
+    assert again["file_paths"] == first["file_paths"] and len(emulated.drawn) == 1
+
+
+async def test_an_extension_may_be_written_as_another_format(emulated: Emulated, tmp_path: Path) -> None:
+    source = saved(tmp_path, photo(500, 400, seed=5), "s.png")
+    drawing(emulated, None)
+    facts = await use(
+        emulated,
+        "extend_image",
+        image=str(source),
+        right=100,
+        output_format="webp",
+        output_path=str(tmp_path / "w.webp"),
+    )
+    assert facts["file_paths"] == [str(tmp_path / "w.webp")]
+    with Image.open(tmp_path / "w.webp") as image:
+        assert (image.format, image.size) == ("WEBP", (600, 400))
+    _stands(source, facts["images"][0]["master_path"], 0, 0)
+
+
+async def test_the_profile_and_the_transparency_of_the_picture_stay(emulated: Emulated, tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    veil = Image.linear_gradient("L").resize((300, 200))
+    image = Image.merge("RGBA", (*photo(300, 200, seed=6).split(), veil))
+    source = saved(tmp_path, image, "s.png", icc_profile=profile)
+    drawing(emulated, None)
+    facts = await use(emulated, "extend_image", image=str(source), left=50)
+    _stands(source, facts["file_paths"][0], 50, 0)
+    assert (seen(facts["file_paths"][0])[:, :50, 3] == 255).all()
+    with Image.open(facts["file_paths"][0]) as made:
+        assert made.info["icc_profile"] == profile
+
+
+async def test_limits_count_every_step_before_the_first_is_sent(
+    make_studio: Callable[..., Studio], connect: Connect, model: FakeModel, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, photo(500, 400, seed=5), "s.png")
+    studio = make_studio(limits=Limits(per_call_usd=0.11))
+    wish = {"image": str(source), "width": 2400, "height": 900, "resolution": "1k"}
+    async with connect(open_it=lambda: studio) as client:
+        quoted = await client.call_tool("extend_image", wish | {"dry_run": True})
+        assert "limit" in quoted.structured_content["would_be_refused"]
+        with pytest.raises(ToolError, match="for one request"):
+            await client.call_tool("extend_image", wish)
+    assert model.requests == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "how far to extend"),
+        ({"right": 10, "aspect_ratio": "16:9"}, "by one of"),
+        ({"width": 900}, "both width and height"),
+        ({"width": 400, "height": 900}, "does not fit into"),
+        ({"aspect_ratio": "5:4"}, "nothing to extend"),
+        ({"right": -5}, "right"),
+        ({"width": 16384, "height": 16384}, "at most"),
+        ({"width": 9000, "height": 9000, "resolution": "1k"}, "calls. Extend by less"),
+    ],
+)
+async def test_an_extension_that_is_none_is_refused_before_anything_is_sent(
+    emulated: Emulated, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    source = saved(tmp_path, photo(500, 400, seed=5), "s.png")
+    with pytest.raises(ToolError, match=words):
+        await use(emulated, "extend_image", image=str(source), **changes)
+    assert emulated.emulator.requests == []
