@@ -103,7 +103,7 @@ def _by_alpha(image: Image.Image, alpha: Image.Image) -> tuple[Image.Image, str 
             "The mask is one colour with a transparent hole: the colour or the hole could be what is to be edited. "
             f"{_WAY_OUT}"
         )
-    if frame > 0.1 and black:
+    if frame > 0.1 and black and shown.mean() > 0.5:
         raise RequestError(f"The mask is black beside transparency: either could be what is to be edited. {_WAY_OUT}")
     return alpha, None
 
