@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Boolean, Connection, Row, bindparam, func, insert, literal_column, or_, select, update
 
@@ -45,6 +45,9 @@ _SPOOLED = (
 _DELIVERED = (
     update(calls).where(calls.c.request_id == bindparam("which"), calls.c.state == "saved").values(state="done")
 )
+_TAKEN_BACK = update(requests).where(requests.c.id == bindparam("which"), requests.c.delivered_at == bindparam("at"))
+_UNDONE = update(calls).where(calls.c.request_id == bindparam("which"), calls.c.state == "done").values(state="saved")
+_DELIVERED_AT = select(requests.c.delivered_at).where(requests.c.id == bindparam("which"))
 _OF_REQUEST = select(calls).where(calls.c.request_id == bindparam("which")).order_by(calls.c.position)
 _WITH_REQUEST = (
     select(calls, requests.c.backend, requests.c.tier, requests.c.mode)
@@ -118,6 +121,14 @@ class Call:
     image_id: str | None = None
     reason: str | None = None
     message: str | None = None
+
+
+class Delivery(NamedTuple):
+    """That an answer has gone to a client; `before` is when the same request was answered the last time."""
+
+    request_id: str
+    at: datetime
+    before: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,11 +221,22 @@ class Journal:
         with self.database.write() as connection:
             _settle(connection, call_id, state="unknown", cost_usd=None, reason="UNKNOWN_OUTCOME", message=message)
 
-    def delivered(self, request_id: str) -> None:
+    def delivered(self, request_id: str) -> Delivery:
         """The answer has gone to the client."""
+        at = now()
         with self.database.write() as connection:
-            connection.execute(_CHANGE_REQUEST, {"which": request_id, "delivered_at": now()})
+            before = connection.execute(_DELIVERED_AT, {"which": request_id}).scalar()
+            connection.execute(_CHANGE_REQUEST, {"which": request_id, "delivered_at": at})
             connection.execute(_DELIVERED, {"which": request_id})
+        return Delivery(request_id, at, before)
+
+    def taken_back(self, delivery: Delivery) -> None:
+        """The client never read that answer. One that it, or another, was given before or since still counts."""
+        which = {"which": delivery.request_id}
+        with self.database.write() as connection:
+            changed = connection.execute(_TAKEN_BACK, which | {"at": delivery.at, "delivered_at": delivery.before})
+            if changed.rowcount == 1 and delivery.before is None:
+                connection.execute(_UNDONE, which)
 
     def order(self, request_id: str) -> tuple[Order, tuple[Call, ...]]:
         with self.database.read() as connection:

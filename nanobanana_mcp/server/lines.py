@@ -1,8 +1,14 @@
 """The two pipes to a client: each line that comes is answered or passed on, and each answer is known to have gone."""
 
+import errno
 import json
 import logging
+import os
 import re
+import select
+import socket
+import stat
+import sys
 from collections.abc import AsyncIterator
 from typing import Any, BinaryIO
 
@@ -10,20 +16,33 @@ import anyio
 from mcp.types import INVALID_REQUEST, PARSE_ERROR, jsonrpc_message_adapter
 
 from nanobanana_mcp.domain.text import shorten
-from nanobanana_mcp.server.session import OnTheirWay
+from nanobanana_mcp.server.session import OnTheirWay, TakeBack
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
 
 logger = logging.getLogger(__name__)
 
 _ID = re.compile(r'"id"\s*:\s*([0-9]{1,15}|"[\w.:-]{1,100}")\s*[,}]')
 
 
-class Mouth:
-    """What stdio_server() writes to: a message is delivered when the pipe has taken the whole of it."""
+_GOING_MS = 200
+"""How long the ends of a dead process may take to close one after the other."""
 
-    def __init__(self, file: BinaryIO, on_their_way: OnTheirWay) -> None:
-        self._file = file
+
+class Mouth:
+    """What stdio_server() writes to: a message is delivered when the pipe has taken the whole of it. When the client goes
+    and leaves some of it in the pipe, it was not delivered after all.
+    """
+
+    def __init__(self, wire: int, on_their_way: OnTheirWay) -> None:
+        self._wire = wire
         self._on_their_way = on_their_way
         self._lock = anyio.Lock()
+        self._given = 0
+        self._answered: list[tuple[int, TakeBack]] = []
+        """Answers that may lie unread: where each ends, in bytes since the start, and what takes its delivery back."""
 
     async def write(self, text: str) -> None:
         """Raises OSError when the client has gone; then what was to be delivered is not."""
@@ -33,14 +52,61 @@ class Mouth:
                 number = json.loads(text).get("id")
                 deliver = self._on_their_way.pop(str(number), None) if number is not None else None
                 if deliver is not None:
-                    await deliver()
+                    read = self._given - _in_the_pipe(self._wire)
+                    self._answered = [one for one in self._answered if one[0] > read]
+                    self._answered.append((self._given, await deliver()))
 
     async def flush(self) -> None:
         """Each write is whole."""
 
+    async def take_back(self) -> None:
+        """For when the connection ends: whoever asks again for an answer that a client left unread pays nothing."""
+        read = self._given - await anyio.to_thread.run_sync(_left_unread, self._wire)
+        unread = [take_back for end, take_back in self._answered if end > read]
+        self._answered = [one for one in self._answered if one[0] <= read]
+        for take_back in reversed(unread):
+            await take_back()
+
     def _write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._file.flush()
+        left = memoryview(data)
+        self._given += len(left)  # beforehand: what is half written when the client goes is no unread answer's
+        try:
+            while left:
+                left = left[os.write(self._wire, left) :]
+        except OSError:
+            self._given -= len(left)
+            raise
+
+
+def _in_the_pipe(wire: int) -> int:
+    """Bytes that the client has not read. A socket counts more than those; 0 where the system does not say."""
+    if sys.platform != "linux":
+        return 0
+    mode = os.fstat(wire).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return 0
+    question = termios.FIONREAD if stat.S_ISFIFO(mode) else termios.TIOCOUTQ
+    return int.from_bytes(fcntl.ioctl(wire, question, bytes(4)), sys.byteorder)
+
+
+def _left_unread(wire: int) -> int:
+    """How many bytes, at least, a client that has gone never read; 0 while it is there, and where the system does not say.
+
+    Linux counts the bytes in a pipe at the end that writes, too. A Unix socket, which Node gives to its children, forgets
+    its bytes with the reader and keeps that there were some: then the last one was unread, and it is not known how many
+    more. macOS counts at the end that reads alone, and Windows not at all: there what was written stays delivered.
+    """
+    if sys.platform != "linux":
+        return 0
+    ending = select.poll()
+    ending.register(wire, 0)
+    if not ending.poll(_GOING_MS if _in_the_pipe(wire) else 0):
+        return 0  # it may still read
+    if not stat.S_ISSOCK(os.fstat(wire).st_mode):
+        return _in_the_pipe(wire)
+    with socket.socket(fileno=os.dup(wire)) as end:
+        reset = end.family == socket.AF_UNIX and end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+    return int(reset)
 
 
 class Ear:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-OnTheirWay = dict[str, Callable[[], Awaitable[None]]]
-"""What is to be noted once the answer to a request is with the client, by the request's JSON-RPC id."""
+TakeBack = Callable[[], Awaitable[None]]
+OnTheirWay = dict[str, Callable[[], Awaitable[TakeBack]]]
+"""What is to be noted once the answer to a request is with the client, by the request's JSON-RPC id; and what takes the
+note back."""
 
 on_their_way: ContextVar[OnTheirWay | None] = ContextVar("on_their_way", default=None)
 """Set where a transport tells what it has taken; without one an answer counts as delivered when it is made."""
@@ -41,6 +43,8 @@ class Opening:
         self._waiting = waiting
         self.may_send: Callable[[], bool] = lambda: True
         """Whether pictures may be uploaded unasked, asked anew for each."""
+        self.before_closing: Callable[[], Awaitable[None]] = _nothing
+        """What a transport still has to note in the library, at whatever end."""
         self._lock = asyncio.Lock()
         self._studio: Studio | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -60,6 +64,7 @@ class Opening:
 
     async def close(self) -> None:
         """Once; whoever comes second waits for the first."""
+        await self.before_closing()
         async with self._lock:
             if self._warming is not None:
                 self._warming.cancel()
@@ -91,6 +96,10 @@ class Opening:
             await self.studio()
         except StudioError:
             return  # the first call that needs the studio tries again and says why
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _has_files(folder: Path) -> bool:

@@ -81,11 +81,12 @@ class Bounded(logging.Formatter):
 async def _run(server: Server, opening: Opening, wire: int) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     async with anyio.create_task_group() as tasks:
-        if os.name == "posix":
-            tasks.start_soon(_leave_on_signal, opening)
         waiting: OnTheirWay = {}
         on_their_way.set(waiting)
-        mouth = Mouth(os.fdopen(wire, "wb"), waiting)
+        mouth = Mouth(wire, waiting)
+        opening.before_closing = mouth.take_back
+        if os.name == "posix":
+            tasks.start_soon(_leave_on_signal, opening)
         try:
             await server.run_on(Ear(_own_stdin(), mouth), mouth)
         except* OSError as group:

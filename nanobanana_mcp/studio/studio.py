@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from nanobanana_mcp.domain.budget import Limits, check
 from nanobanana_mcp.domain.catalog import ModelSpec, TierName
@@ -41,7 +41,7 @@ from nanobanana_mcp.jobs.runner import Drawing
 from nanobanana_mcp.jobs.uploads import Uploads
 from nanobanana_mcp.library.call_limits import Counts
 from nanobanana_mcp.library.database import Database
-from nanobanana_mcp.library.journal import UNSETTLED, Journal, Order, Reservation
+from nanobanana_mcp.library.journal import UNSETTLED, Delivery, Journal, Order, Reservation
 from nanobanana_mcp.library.pictures import Library, Lineage
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail
 from nanobanana_mcp.storage.paths import Places
@@ -101,7 +101,7 @@ class Studio:
         self._maintenance = Maintenance(self.library, model, places, backend)
         self._under_way = UnderWay()
         self._closing = False
-        self._noting: set[asyncio.Task[None]] = set()
+        self._noting: set[asyncio.Task[Delivery | None]] = set()
         self._counts = Counts(database=database)
         self._sleep = sleep
         self._drawing = Drawing(
@@ -211,24 +211,37 @@ class Studio:
             await self.delivered(order.id)  # a failure that is told counts as delivered
             raise
 
-    async def delivered(self, request_id: str) -> None:
+    async def delivered(self, request_id: str) -> Callable[[], Awaitable[None]]:
         """Note that an answer has gone to its client; behind the answer, which need not wait for the disk. The next
         request does: until it is noted, the same words would be taken for the same wish.
+
+        What is returned takes the note back, for an answer that turns out to have been left unread.
         """
         noting = asyncio.create_task(self._note_delivery(request_id))
         self._noting.add(noting)
         noting.add_done_callback(self._noting.discard)
+        return partial(self._take_back, noting)
 
     async def noted(self) -> None:
         """Until every delivery so far is in the journal."""
         if self._noting:
             await asyncio.wait(self._noting)
 
-    async def _note_delivery(self, request_id: str) -> None:
+    async def _note_delivery(self, request_id: str) -> Delivery | None:
         try:
-            await asyncio.to_thread(self.journal.delivered, request_id)
+            return await asyncio.to_thread(self.journal.delivered, request_id)
         except StudioError as error:  # the pictures are there and told; at worst they are told once more
             logger.warning("That %s was delivered could not be noted: %s", request_id, error)
+            return None
+
+    async def _take_back(self, noting: asyncio.Task[Delivery | None]) -> None:
+        delivery = await noting
+        if delivery is None:
+            return
+        try:
+            await asyncio.to_thread(self.journal.taken_back, delivery)
+        except StudioError as error:
+            logger.warning("That %s was not delivered could not be noted: %s", delivery.request_id, error)
 
     async def upload(self, path: str, display_name: str | None = None) -> Uploaded:
         """Put a picture into the Files API, unless the same content is alive there already."""

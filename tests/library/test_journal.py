@@ -67,6 +67,23 @@ def test_a_call_goes_through_its_states_to_done(ledger: Journal) -> None:
     )
 
 
+def test_a_delivery_is_taken_back_to_what_was_before_it_and_only_while_it_is_the_last(ledger: Journal) -> None:
+    reserved = _reserve(ledger)
+    _end(ledger, reserved)
+    first = ledger.delivered(reserved.order.id)
+    again = first._replace(at=first.at + timedelta(seconds=1), before=first.at)
+    ledger.taken_back(again)  # another answer than the last one
+    assert _states(ledger, reserved) == ["done"]
+    ledger.taken_back(first)
+    assert _states(ledger, reserved) == ["saved"]
+    assert ledger.order(reserved.order.id)[0].delivered_at is None
+    first = ledger.delivered(reserved.order.id)
+    second = ledger.delivered(reserved.order.id)
+    assert second.before is not None and second.at >= first.at
+    ledger.taken_back(second)
+    assert _states(ledger, reserved) == ["done"], "the first answer was read"
+
+
 def _to_ms(at: datetime) -> datetime:
     return at.replace(microsecond=round(at.microsecond / 1000) % 1000 * 1000)
 

@@ -114,5 +114,88 @@ def test_a_client_that_stops_reading_and_dies_is_not_charged_when_it_asks_again(
     check(at)
 
 
+CLIENT = """
+import json, os, socket, subprocess, sys
+
+def run(kind, script):
+    ours, theirs = socket.socketpair() if kind == "socket" else (None, subprocess.PIPE)
+    command = [sys.executable, "-m", "nanobanana_mcp"]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=theirs, bufsize=0)
+    if ours is not None:
+        theirs.close()
+    out = ours.makefile("rb", buffering=0) if ours is not None else server.stdout
+    for line, read in script:
+        server.stdin.write(line.encode())
+        while read and json.loads(out.readline()).get("id") != json.loads(line)["id"]:
+            pass
+    print("said all", flush=True)
+    sys.stdin.read()
+
+run(sys.argv[1], json.loads(sys.argv[2]))
+"""
+"""A client that starts a server, reads the answers it is told to and no others, and waits to be killed."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="what was left unread is known on Linux")
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+@pytest.mark.parametrize("heard", [(False,), (True,), (True, False)])
+def test_an_answer_that_a_killed_client_left_unread_is_free_and_one_that_it_read_is_not_repeated(
+    at: World, kind: str, heard: tuple[bool, ...]
+) -> None:
+    wishes = [f"a banana of number {number}" for number in range(len(heard))]
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "deaf", "version": "1"}}
+    script = [(request(1, "initialize", hello).decode(), heard[0])]
+    for number, (wish, read) in enumerate(zip(wishes, heard, strict=True), 100):
+        script.append((call(number, json.dumps(wish)).decode() + "\n", read))
+    with subprocess.Popen(
+        [sys.executable, "-c", CLIENT, kind, json.dumps(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        env=at.environment(NANOBANANA_PREVIEW_PX="0"),  # so that a pipe takes all the answers
+    ) as client:
+        assert client.stdout is not None and client.stderr is not None
+        assert client.stdout.readline() == b"said all\n"
+        wait_until(lambda: len(at.emulator.charges) == len(heard), "the pictures are paid for")
+        wait_until(lambda: at.states() == ["done"] * len(heard), "every answer is written and counts as delivered")
+        client.kill()
+        assert b"Traceback" not in client.stderr.read()  # until the server has ended, too
+    with Server(at).greet() as server:
+        for wish, read in zip(wishes, heard, strict=True):
+            charged = len(at.emulator.charges)
+            well, words = server.call("generate_image", prompt=wish)
+            assert well and ("made before" in words) is not read, words
+            assert len(at.emulator.charges) - charged == read
+    check(at)
+
+
+@pytest.mark.slow
+def test_an_answer_that_a_client_reads_after_it_has_hung_up_is_not_repeated(at: World) -> None:
+    command = [sys.executable, "-m", "nanobanana_mcp"]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        env=at.environment(NANOBANANA_PREVIEW_PX="0"),
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "slow", "version": "1"}}
+        process.stdin.write(request(1, "initialize", hello) + call(100, '"a banana"') + b"\n")
+        process.stdin.flush()
+        wait_until(lambda: at.emulator.charges, "a picture is paid for")
+        wait_until(lambda: at.states() == ["done"], "its answer is written")
+        process.stdin.close()
+        process.wait(LONGEST_S)
+        assert b"Made 1 picture" in process.stdout.read()
+    with Server(at).greet() as server:
+        well, words = server.call("generate_image", prompt="a banana")
+    assert well and "made before" not in words, words
+    assert len(at.emulator.charges) == 2
+    check(at)
+
+
 def request(number: int, method: str, params: dict[str, Any]) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).encode() + b"\n"
