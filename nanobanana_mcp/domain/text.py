@@ -6,6 +6,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def size_of(count: int) -> str:
+    """Bytes in words: "512 bytes", "34 kB", "1.2 MB"."""
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{count / 1e3:.0f} kB" if count < 999_500 else f"{count / 1e6:.{1 if count < 99_950_000 else 0}f} MB"
+
+
 def shorten(text: str, limit: int = 120) -> str:
     """Text of a caller as it may stand in a message: one line, printable, not long."""
     clean = printable(text)

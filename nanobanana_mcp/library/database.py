@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from nanobanana_mcp.domain.errors import SetupError
-from nanobanana_mcp.library.tables import HEAD
+from nanobanana_mcp.library import HEAD
 
 BUSY_S = 30
 """How long a statement waits for another process's transaction."""

@@ -26,6 +26,7 @@ from sqlalchemy import (
 from nanobanana_mcp.domain.records import ImageRecord, Parent, Upload
 from nanobanana_mcp.domain.terms import Backend, UploadState
 from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.library.glance import NEWEST, Glimpse, glimpses
 from nanobanana_mcp.library.tables import image_sources, images, uploads
 from nanobanana_mcp.library.totals import count_picture
 
@@ -131,6 +132,11 @@ class Library:
         with self.database.read() as connection:
             rows = connection.execute(query).all()
             return _records(connection, rows)
+
+    def glimpses(self, count: int, backend: Backend) -> list[Glimpse]:
+        """As glance(), over the connection that is open."""
+        with self.database.read() as connection:
+            return glimpses(connection.exec_driver_sql(NEWEST, (backend, count)).all())
 
     def files(self) -> Iterator[KeptFile]:
         """The files of every picture that we made and that is not in the trash, oldest first."""

@@ -6,9 +6,6 @@ from typing import Any
 from sqlalchemy import Column, Dialect, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.types import BigInteger, TypeDecorator
 
-HEAD = "0005"
-"""The newest migration: lets a library that is up to date open without importing alembic."""
-
 
 class Moment(TypeDecorator[datetime]):
     """An instant as whole milliseconds since 1970 UTC: sorts, subtracts and survives every time zone."""

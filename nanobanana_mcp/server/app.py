@@ -5,10 +5,12 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastmcp import FastMCP
 from fastmcp.exceptions import ToolError
+from fastmcp.resources import Resource
 from fastmcp.server.middleware import Middleware, MiddlewareContext
 from fastmcp.tools import Tool
 from fastmcp.utilities.versions import VersionSpec
@@ -48,6 +50,9 @@ class Server(FastMCP):
     async def list_tools(self, *, run_middleware: bool = True) -> Sequence[Tool]:
         return await (super().list_tools() if run_middleware else self.local_provider.list_tools())
 
+    async def list_resources(self, *, run_middleware: bool = True) -> Sequence[Resource]:
+        return await (super().list_resources() if run_middleware else self.local_provider.list_resources())
+
     async def get_tool(self, name: str, version: VersionSpec | None = None) -> Tool | None:
         return await self.local_provider.get_tool(name, version)
 
@@ -81,7 +86,7 @@ class Threshold(Middleware):
         self._gate = None if standing.settings is None else furnish(standing.settings)
 
     async def __call__(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
-        if self._gate is None and context.method in ("tools/call", "resources/read"):
+        if self._gate is None and context.method in ("tools/call", "resources/read", "resources/list"):
             try:
                 settings = await asyncio.to_thread(self._standing.right)
             except SetupError as error:
@@ -119,7 +124,13 @@ def build_server(settings: Settings | Standing, opening: Opening | None = None) 
 
     def furnish(by: Settings) -> Gate:
         offer(by)
-        gate = Gate(user_policy=by.policy, project=project_folder(), studio=opening.studio, listed=opening.warm_up)
+        gate = Gate(
+            user_policy=by.policy,
+            project=project_folder(),
+            studio=opening.studio,
+            listed=opening.warm_up,
+            newest=partial(resources.newest, opening, by),
+        )
         opening.may_send = gate.may_send
         return gate
 

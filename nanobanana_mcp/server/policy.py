@@ -143,11 +143,13 @@ class Gate(Middleware):
         project: Path,
         studio: "Callable[[], Awaitable[Studio]]",
         listed: Callable[[], None],
+        newest: Callable[[], Awaitable[Sequence[Any]]],
     ) -> None:
         self._user = user_policy
         self._project = project / PROJECT_POLICY
         self._studio = studio
         self._listed = listed
+        self._newest = newest
         self._files: dict[bool, PolicyFile] = {}
 
     async def on_list_tools(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
@@ -158,6 +160,11 @@ class Gate(Middleware):
         except PolicyError:
             return tools  # each call says what is wrong with it
         return tools if policy is None else [tool for tool in tools if not policy.hidden(tool.name)]
+
+    async def on_list_resources(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
+        """With the newest pictures, for whom output_stats would tell them."""
+        listed: Sequence[Any] = await call_next(context)
+        return listed if await self._is_closed("output_stats", context) else [*listed, *await self._newest()]
 
     async def on_read_resource(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
         uri = str(context.message.uri)
@@ -254,6 +261,21 @@ class Gate(Middleware):
             await (await self._studio()).take(verdict.limits, name)
             judging.limits = verdict.limits
         return judging
+
+    async def _is_closed(self, name: str, context: MiddlewareContext[Any]) -> bool:
+        """Whether a tool is hidden or refused as it is called without arguments, or nobody knows."""
+        try:
+            policy = self.policy()
+        except PolicyError:
+            return True
+        if policy is None:
+            return False
+        assert context.fastmcp_context is not None
+        tool = await context.fastmcp_context.fastmcp.get_tool(name)
+        if tool is None:
+            return True
+        arguments = with_inputs(with_defaults({}, tool.parameters))
+        return not policy.judge(name, arguments, required=required(tool.parameters)).allowed
 
     async def _plainly(self, context: MiddlewareContext[Any]) -> tuple[MiddlewareContext[Any], list[str]]:
         """The call as the tool's schema declares it, each input under the name of the one file it means, and what to

@@ -1,14 +1,32 @@
 """image://{id}: the full pictures and their thumbnails, for clients that read resources."""
 
+import asyncio
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 from fastmcp import FastMCP
 from fastmcp.exceptions import ResourceError
-from fastmcp.resources import ResourceContent, ResourceResult
+from fastmcp.resources import Resource, ResourceContent, ResourceResult
+from mcp.types import Resource as Listed
+from pydantic import AnyUrl
 
 from nanobanana_mcp.domain.errors import StudioError
+from nanobanana_mcp.domain.text import size_of
 from nanobanana_mcp.server.session import Opening
 from nanobanana_mcp.settings import Settings
+
+MOST = 20
+"""Of the newest pictures in the list, so that a client can offer them to be mentioned."""
+
+
+class Picture(Resource):
+    """One that is listed; it is read through the template."""
+
+    size: int
+
+    def to_mcp_resource(self, **overrides: Any) -> Listed:
+        return super().to_mcp_resource(**overrides).model_copy(update={"size": self.size})
 
 
 def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
@@ -23,6 +41,30 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
     )
     async def thumbnail(image_id: str) -> ResourceResult:
         return await _read(opening, image_id, thumbnail=True)
+
+
+async def newest(opening: Opening, settings: Settings) -> Sequence[Resource]:
+    """The newest pictures by id and size, without opening the studio; none where the library cannot be looked into."""
+    studio = opening.opened
+    try:
+        if studio is not None:
+            found = await studio.newest(MOST)
+        else:
+            from nanobanana_mcp.studio.newest import newest as glance
+
+            found = await asyncio.to_thread(glance, settings, MOST)
+    except StudioError:
+        return []
+    return [
+        Picture(
+            uri=AnyUrl(f"image://{one.id}"),
+            name=one.id,
+            description=f"{one.width} x {one.height} pixels, {size_of(one.bytes)}",
+            mime_type=one.mime_type,
+            size=one.bytes,
+        )
+        for one in found
+    ]
 
 
 async def _read(opening: Opening, image_id: str, *, thumbnail: bool) -> ResourceResult:

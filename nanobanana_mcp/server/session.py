@@ -58,6 +58,11 @@ class Opening:
                 self._recovering = asyncio.create_task(self._recover(self._studio))
             return self._studio
 
+    @property
+    def opened(self) -> "Studio | None":
+        """The studio, where something has needed it already."""
+        return self._studio
+
     def warm_up(self) -> None:
         if self._studio is None and self._warming is None and self._waiting is not None and _has_files(self._waiting):
             self._warming = asyncio.create_task(self._warm())

@@ -41,6 +41,7 @@ from nanobanana_mcp.jobs.runner import Drawing
 from nanobanana_mcp.jobs.uploads import Uploads
 from nanobanana_mcp.library.call_limits import Counts
 from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.library.glance import Glimpse
 from nanobanana_mcp.library.journal import UNSETTLED, Delivery, Journal, Order, Reservation
 from nanobanana_mcp.library.pictures import Library, Lineage
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail
@@ -332,6 +333,10 @@ class Studio:
         return await self._maintenance.run(
             operation, dry_run=dry_run, max_age_hours=max_age_hours, keep_count=keep_count, image_ids=image_ids
         )
+
+    async def newest(self, count: int) -> list[Glimpse]:
+        """The newest pictures that were made here and are not in the trash, for a list."""
+        return await asyncio.to_thread(self.library.glimpses, count, self.backend)
 
     async def picture(self, image_id: str, *, thumbnail: bool = False) -> tuple[bytes, str]:
         """The bytes and mime type of a kept picture or its thumbnail, for reading as a resource."""

@@ -14,10 +14,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from nanobanana_mcp.domain.errors import SetupError, StudioError
+from nanobanana_mcp.library import HEAD
 from nanobanana_mcp.library import database as database_module
 from nanobanana_mcp.library.database import Database, migrations_folder, upgrade
 from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.library.tables import HEAD
 from nanobanana_mcp.library.totals import totals
 from tests.support.rooms import at_once, dump, record, rows, tree
 

@@ -6,7 +6,7 @@ from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.requests import Choice
 from nanobanana_mcp.domain.results import Created, KeptImage
 from nanobanana_mcp.domain.selector import USUAL
-from nanobanana_mcp.domain.text import counted
+from nanobanana_mcp.domain.text import counted, size_of
 from nanobanana_mcp.jobs.planner import Quote
 
 
@@ -185,13 +185,6 @@ def record_structure(record: ImageRecord) -> dict[str, Any]:
         "sha256": record.sha256,
         "parents": [parent.image_id for parent in record.parents],
     }
-
-
-def size_of(count: int) -> str:
-    """Bytes in words: "512 bytes", "34 kB", "1.2 MB"."""
-    if count < 1000:
-        return f"{count} bytes"
-    return f"{count / 1e3:.0f} kB" if count < 999_500 else f"{count / 1e6:.{1 if count < 99_950_000 else 0}f} MB"
 
 
 def megabytes(count: int) -> float:

@@ -1,0 +1,60 @@
+"""The newest pictures, seen without opening the library: by SQLite alone, and only where nothing is amiss."""
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nanobanana_mcp.domain.ids import is_image_id
+from nanobanana_mcp.domain.terms import Backend
+from nanobanana_mcp.library import HEAD
+
+WAIT_S = 0.5
+"""For another process's transaction; a list that is empty once is no loss."""
+
+NEWEST = """
+SELECT id, mime_type, width, height, bytes FROM images
+WHERE origin IN ('generated', 'edited') AND path IS NOT NULL AND trash_path IS NULL AND width > 0
+AND (backend = ? OR backend IS NULL) ORDER BY created_at DESC LIMIT ?
+"""
+
+
+class Glimpse(NamedTuple):
+    """What a list tells of a picture: nothing that anybody wrote."""
+
+    id: str
+    mime_type: str
+    width: int
+    height: int
+    bytes: int
+
+
+def glance(path: Path, backend: Backend, count: int) -> list[Glimpse]:
+    """The newest pictures that one backend drew or edited and that are not in the trash; none where the file is missing,
+    locked, damaged, of another schema or not a library at all. Changes nothing, not even after a kill in mid-commit.
+    """
+    try:
+        if not path.is_file():
+            return []
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=WAIT_S)
+        try:
+            connection.execute("PRAGMA trusted_schema=OFF")
+            connection.execute("PRAGMA cell_size_check=ON")
+            if connection.execute("SELECT version_num FROM alembic_version").fetchall() != [(HEAD,)]:
+                return []
+            return glimpses(connection.execute(NEWEST, (backend, count)))
+        finally:
+            connection.close()
+    except (sqlite3.Error, OSError):
+        return []
+
+
+def glimpses(rows: Iterable[Any]) -> list[Glimpse]:
+    """Rows of NEWEST; what a damaged file may hold in their place is left out."""
+    found = (Glimpse(*row) for row in rows)
+    return [one for one in found if _is_whole(one)]
+
+
+def _is_whole(one: Glimpse) -> bool:
+    named = isinstance(one.id, str) and is_image_id(one.id) and str(one.mime_type).startswith("image/")
+    return named and all(isinstance(number, int) and number > 0 for number in one[2:])

@@ -1,0 +1,121 @@
+"""The list of resources: the newest pictures to be mentioned, told without opening the studio and to whom may see them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastmcp import Client
+
+from nanobanana_mcp.domain.records import ImageRecord
+from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.studio.studio import Studio
+from tests.conftest import Connect
+from tests.support.rooms import close_all, opened, record
+
+SECRET = "a heron of the secret project"
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    close_all()
+
+
+@pytest.fixture
+def library(settings: Settings) -> Library:
+    settings.database_path.parent.mkdir(parents=True)
+    return Library(opened(settings.database_path.parent))
+
+
+def pictures(library: Library, count: int = 1, **changes: object) -> list[ImageRecord]:
+    """Pictures of the library, newest first, whose prompts and names nobody else may see."""
+    made = [record(prompt=SECRET, path=f"/pictures/{SECRET}-{number}.png", **changes) for number in range(count)]
+    for one in made:
+        library.add(one)
+    return sorted(made, key=lambda one: one.created_at, reverse=True)
+
+
+def never() -> Studio:
+    raise AssertionError("the list of resources opens no studio")
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_the_newest_pictures_are_listed_by_id_and_size_whether_the_studio_is_open_or_not(
+    connect: Connect, library: Library, make_studio: Callable[..., Studio], is_open: bool
+) -> None:
+    made = pictures(library, 21, width=1200, height=800, bytes=1_234_567)
+    pictures(library, origin="derived")
+    pictures(library, origin="imported")
+    pictures(library, backend="emulator")
+    pictures(library, width=0, height=0)
+    library.move_to_trash(made[0], Path("/pictures/.nanobanana/trash/heron.png"))
+    async with connect(open_it=make_studio if is_open else never) as client:
+        if is_open:
+            await client.call_tool("output_stats", {"recent": 0})
+        listed = await client.list_resources()
+    assert [str(one.uri) for one in listed] == [f"image://{one.id}" for one in made[1:21]]
+    told = {(one.name, one.description, one.size, one.mime_type) for one in listed}
+    assert told == {(one.id, "1200 x 800 pixels, 1.2 MB", 1_234_567, "image/png") for one in made[1:21]}
+    assert "heron" not in str([one.model_dump() for one in listed])
+
+
+async def test_a_listed_picture_can_be_read(client: Client[Any]) -> None:
+    made = (await client.call_tool("generate_image", {"prompt": "a cat"})).structured_content["images"][0]
+    (listed,) = await client.list_resources()
+    assert (listed.name, listed.size) == (made["id"], made["bytes"])
+    (read,) = await client.read_resource(listed.uri)
+    assert read.mime_type == listed.mime_type
+
+
+@pytest.mark.parametrize(
+    ("rules", "count"),
+    [
+        ("hide: [maintenance]", 1),
+        ("hide: [output_stats]", 0),
+        ('hide: ["*"]', 0),
+        ("tools: {output_stats: {rules: [{action: deny}]}}", 0),
+        ("default: deny\ntools: {generate_image: {rules: [{action: allow}]}}", 0),
+        ("hide: [output_stats", 0),
+    ],
+)
+async def test_who_may_not_see_the_statistics_is_listed_no_pictures(
+    connect: Connect, library: Library, tmp_path: Path, rules: str, count: int
+) -> None:
+    pictures(library)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(rules)
+    async with connect(open_it=never, policy=policy) as client:
+        assert len(await client.list_resources()) == count
+
+
+def test_the_list_of_resources_imports_nothing_of_the_studio(settings: Settings, library: Library) -> None:
+    (made,) = pictures(library)
+    code = """
+import asyncio, json, sys
+from fastmcp import Client
+from nanobanana_mcp.server.app import build_server
+from nanobanana_mcp.settings import load_settings
+
+async def run():
+    async with Client(build_server(load_settings())) as client:
+        listed = [one.name for one in await client.list_resources()]
+    heavy = ("sqlalchemy", "PIL", "google.genai", "numpy", "nanobanana_mcp.studio.studio", "nanobanana_mcp.jobs")
+    print(json.dumps([listed, [name for name in heavy if name in sys.modules]]))
+
+asyncio.run(run())
+"""
+    environment = {
+        **os.environ,
+        "NANOBANANA_OUTPUT_DIR": str(settings.output_dir),
+        "NANOBANANA_DATABASE_URL": settings.database_url,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True, env=environment
+    )
+    assert json.loads(done.stdout) == [[made.id], []]
