@@ -13,7 +13,7 @@ from nanobanana_mcp.domain.selector import choose
 from nanobanana_mcp.domain.shapes import answer_pixels, nearest_ratio
 from nanobanana_mcp.domain.sizing import RESOLUTIONS, covering_size
 from nanobanana_mcp.domain.terms import AskedTier, OutputFormat, Resolution
-from nanobanana_mcp.domain.text import shorten
+from nanobanana_mcp.domain.text import printable, shorten
 from nanobanana_mcp.domain.wire import InputPart
 from nanobanana_mcp.jobs.inputs import Source, check_something_is_seen
 from nanobanana_mcp.jobs.planner import Job
@@ -26,6 +26,8 @@ from nanobanana_mcp.pixels.edits.extend import steps_for
 from nanobanana_mcp.pixels.edits.patch import prepare
 from nanobanana_mcp.pixels.files.decoding import is_flat
 from nanobanana_mcp.pixels.files.formats import FORMATS
+from nanobanana_mcp.pixels.files.header import read_header
+from nanobanana_mcp.pixels.files.losses import recoloured
 from nanobanana_mcp.studio.studio import Studio
 
 
@@ -213,10 +215,12 @@ def _told_of_loss(plan: Plan, where: str) -> Plan:
 
 
 async def _seen(studio: Studio, given: str) -> tuple[Source, bytes]:
-    """The picture that is to be edited, with its bytes."""
+    """The picture that is to be edited, with its bytes, and a note on it where its colours cannot stay as they are."""
     source, original = await _exact_source(studio, given)
     check_something_is_seen([source])
-    return source, original
+    name = given if source.path is None else printable(source.path.name)
+    changes = await asyncio.to_thread(lambda: recoloured(original, read_header(original)))
+    return replace(source, notes=(*source.notes, *(f"{name}: {change}." for change in changes))), original
 
 
 async def _exact_source(studio: Studio, given: str) -> tuple[Source, bytes]:

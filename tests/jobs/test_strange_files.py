@@ -181,6 +181,20 @@ async def test_an_edit_keeps_the_numbers_of_a_linear_png_and_says_that_they_are_
     assert np.abs(_looked_at(facts["file_paths"][0])[:60, :320] - expected).max() <= 2
 
 
+@pytest.mark.parametrize(
+    ("tool", "wish"),
+    [("edit_region", {"instruction": "a hat", "box": [100, 80, 200, 160]}), ("extend_image", {"right": 80})],
+)
+async def test_an_edit_of_an_hdr_picture_says_that_its_brightest_light_is_cut_off(
+    emulated: Emulated, tmp_path: Path, tool: str, wish: dict[str, Any]
+) -> None:
+    (tmp_path / "s.png").write_bytes(png_with(as_bytes(photo(320, 240, seed=6)), PQ))
+    drawing(emulated, None)
+    for dry_run in (True, False):
+        facts = await use(emulated, tool, image=str(tmp_path / "s.png"), dry_run=dry_run, **wish)
+        assert facts["warnings"][0].startswith("s.png: it is coded for HDR screens")
+
+
 async def test_an_avif_that_names_its_colours_by_codes_is_shown_in_them(emulated: Emulated, tmp_path: Path) -> None:
     data = as_bytes(Image.new("RGB", (40, 40), (234, 51, 35)), "AVIF", quality=100, subsampling="4:4:4")
     place = data.index(b"colrnclx") + 8
@@ -205,7 +219,10 @@ async def test_a_colour_profile_of_more_than_a_megabyte_is_applied_and_no_file_s
     path = tmp_path / "s.png"
     path.write_bytes(as_bytes(photo(320, 240, seed=6), kind, icc_profile=large_profile()))
     drawing(emulated, None)
+    rehearsed = await use(emulated, tool, image=str(path), dry_run=True, **wish)
     facts = await use(emulated, tool, image=str(path), **wish)
+    for told in (rehearsed, facts):
+        assert "colours were converted to sRGB" in " ".join(told.get("warnings") or told["notes"])
     with Image.open(facts["file_paths"][0]) as made:  # Pillow by its own bound would not
         assert "icc_profile" not in made.info
         made.load()

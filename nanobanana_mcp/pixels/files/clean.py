@@ -155,8 +155,9 @@ def eight_bit(image: Image.Image, header: Header) -> Image.Image:
     """Return the picture as L, RGB or RGBA with 8 bits a channel, and nothing but a fitting ICC profile in `info`.
 
     RGBA stays only where a pixel is not opaque. 16-bit samples keep their upper byte; CMYK goes through its profile to
-    sRGB, and so does what has a profile of over 1 MB. Grey whose light the file describes becomes RGB. Raises NotAnImage for samples without an agreed black and white (32-bit integers, floating point) and for
-    colour models that cannot be converted.
+    sRGB, and so does what has a profile of over 1 MB. Grey whose light the file describes becomes RGB. Raises
+    NotAnImage for samples without an agreed black and white (32-bit integers, floating point) and for colour models
+    that cannot be converted.
     """
     profile = image.info.get("icc_profile")
     if image.mode in ("I", "F"):

@@ -45,10 +45,14 @@ def left_out(data: bytes, header: Header) -> list[str]:
 
 def levelled(data: bytes, header: Header) -> list[str]:
     """Finer steps, brighter light and more colours than a file written here has."""
-    notes = []
     bits = _bits(data, header)
-    if bits > 8:
-        notes.append(f"its {bits} bits a channel became 8, with which all files are written")
+    notes = [f"its {bits} bits a channel became 8, with which all files are written"] if bits > 8 else []
+    return [*notes, *recoloured(data, header)]
+
+
+def recoloured(data: bytes, header: Header) -> list[str]:
+    """Where the numbers or the light of the decoded source are not those of the file, beyond its bits a channel."""
+    notes = []
     if is_hdr(data, header.format):
         notes.append("it is coded for HDR screens; light above the white of ordinary ones is cut off")
     profile = open_picture(data, header.format).info.get("icc_profile") or b""
