@@ -43,7 +43,7 @@ class UnderWay:
                 self._stop(request_id)
             raise
         finally:
-            self._callers[request_id] -= 1
+            self._leave(request_id)
 
     async def join(self, asking: str, request_id: str) -> Created:
         """Wait for a request on behalf of another one that repeats it."""
@@ -54,7 +54,7 @@ class UnderWay:
             return await asyncio.shield(task)
         finally:
             if self._joined.pop(asking, None) is not None:
-                self._callers[request_id] -= 1
+                self._leave(request_id)
 
     async def finish(self, seconds: float) -> None:
         """Send nothing more, and give what was sent some time to come home."""
@@ -67,9 +67,15 @@ class UnderWay:
         self.stop_of(request_id).set()
         joined = self._joined.pop(request_id, None)
         if joined is not None:
-            self._callers[joined] -= 1
-            if self._callers[joined] == 0:
+            self._leave(joined)
+            if joined not in self._callers:
                 self._stop(joined)
+
+    def _leave(self, request_id: str) -> None:
+        """One caller fewer; nothing stays of a request that nobody waits for."""
+        self._callers[request_id] -= 1
+        if not self._callers[request_id]:
+            del self._callers[request_id]
 
     def _ended(self, request_id: str, task: asyncio.Task[Created]) -> None:
         self._tasks.pop(request_id, None)

@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import gc
 import io
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import ImageContent, ResourceLink, TextContent
 from PIL import Image
 
+from nanobanana_mcp.domain import ids
 from nanobanana_mcp.server.app import open_from
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.studio.studio import Studio
@@ -278,3 +281,26 @@ async def test_the_same_key_gives_the_same_picture_without_paying_again(caller: 
     other = (await caller.call_tool("generate_image", arguments | {"idempotency_key": "two"})).structured_content
     assert first["file_paths"] == second["file_paths"] != other["file_paths"]
     assert len(model.requests) == 2
+
+
+async def test_nothing_of_a_call_that_is_answered_stays_in_memory(connect: Connect, model: FakeModel) -> None:
+    model.standing = reply(jpeg((64, 64)))
+    calls = 30
+
+    def ids_alive() -> int:
+        gc.collect()
+        made_there = tracemalloc.Filter(True, ids.__file__)
+        return len(tracemalloc.take_snapshot().filter_traces([made_there]).traces)
+
+    async with connect(NANOBANANA_UPLOAD="never") as client:
+        await client.call_tool("generate_image", {"prompt": "the first opens the studio"})
+        tracemalloc.start()
+        try:
+            before = ids_alive()
+            for number in range(calls):
+                await client.call_tool("generate_image", {"prompt": f"number {number}"})
+            model.uploads.clear()
+            model.remote.clear()
+            assert ids_alive() - before < calls / 2
+        finally:
+            tracemalloc.stop()
