@@ -35,7 +35,7 @@ from nanobanana_mcp.jobs.uploads import Uploads
 from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import give_room_back, spool, spool_path, take_room
+from nanobanana_mcp.storage.state import give_room_back, spool, spool_path, spooled, take_room
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,9 @@ LONGEST_WAIT_S = 60.0
 
 AT_WORK = 2
 """How many answers are worked on at once: what else is asked meanwhile finds a thread and a core."""
+
+LARGE_ANSWER = 8_000_000
+"""Bytes of a raw answer that waits for its turn on the disk alone: twenty of 58 MB (4K PNG) would fill a gigabyte."""
 
 
 class Drawing:
@@ -114,7 +117,7 @@ class Drawing:
         try:
             if recipe is not None:
                 return await self._follow(recipe, run, calls)
-            ended = await asyncio.gather(*(self.make_one(run, call) for call in calls), return_exceptions=True)
+            ended = await asyncio.gather(*(self._keep_one(run, call) for call in calls), return_exceptions=True)
         finally:
             beating.cancel()
         results = []
@@ -126,7 +129,7 @@ class Drawing:
             if isinstance(one, BaseException):
                 raise one
             results.append(one)
-        images = tuple(one for made in results if isinstance(made, Stroke) for one in (made.image, *made.others))
+        images = tuple(one for made in results if isinstance(made, tuple) for one in made)
         problems = [result for result in results if isinstance(result, Problem)]
         return self._created(run, images, problems)
 
@@ -188,6 +191,11 @@ class Drawing:
             request_id=run.order.id,
         )
 
+    async def _keep_one(self, run: Run, call: Call) -> tuple[KeptImage, ...] | Problem:
+        """One call of a request that needs no bytes once they are kept: those of the others are in memory meanwhile."""
+        made = await self.make_one(run, call)
+        return (made.image, *made.others) if isinstance(made, Stroke) else made
+
     async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> Stroke | Problem:
         """One call to the model and everything after it; an expected mishap comes back as a Problem.
 
@@ -203,10 +211,9 @@ class Drawing:
                 with suppress(StudioError):  # else a later start finds it reserved and never sent
                     await self._give_up(call, error)
                 return run.problem(call, error, type(error).__name__, 0.0)
-            answered = False
+            held: list[bytes] = []
             try:
-                raw = await self._ask_patiently(run, call, request)
-                answered = True
+                held.append(await self._ask_patiently(run, call, request))
             except UnknownOutcome as error:
                 await asyncio.to_thread(self._journal.unknown, call.id, message=str(error))
                 cost = f" It may have cost ${call.estimate_usd:.3f}." if run.order.backend != "emulator" else ""
@@ -216,10 +223,13 @@ class Drawing:
                 await self._give_up(call, error)
                 return run.problem(call, error, type(error).__name__, 0.0)
             finally:
-                if not answered:
+                if not held:
                     await asyncio.to_thread(give_room_back, call.id, self.places)
+            putting_aside = asyncio.create_task(self._put_aside(run, call, held[0], held))
+            if len(held[0]) > LARGE_ANSWER and self._workbench.locked():
+                await asyncio.wait([putting_aside])  # before the next one is asked for
         try:
-            kept = await self._finish(run, call, raw)
+            kept = await self._finish(run, call, held, putting_aside)
         except NoPicture as error:
             return run.problem(call, error, error.reason, price_of(error, run.plan, call))
         except StudioError as error:
@@ -341,11 +351,12 @@ class Drawing:
             self._journal.failed, call.id, reason=type(error).__name__, message=str(error), cost_usd=0.0
         )
 
-    async def _finish(self, run: Run, call: Call, raw: bytes) -> Settled:
+    async def _finish(
+        self, run: Run, call: Call, held: list[bytes], putting_aside: asyncio.Task[asyncio.Task[None]]
+    ) -> Settled:
         """The raw answer goes to the disk while it is looked at; nothing is made of it before it is there."""
-        putting_aside = asyncio.create_task(self._put_aside(run, call, raw))
         async with self._workbench:
-            reading = Reading(raw, self._readers)
+            reading = Reading(held.pop() if held else await self._read_again(call), self._readers)
             noting = await putting_aside
             try:
                 kept = await asyncio.to_thread(
@@ -367,14 +378,33 @@ class Drawing:
             run.warnings += shortfalls(kept.record, run.plan, base)
         return kept
 
-    async def _put_aside(self, run: Run, call: Call, raw: bytes) -> asyncio.Task[None]:
-        """The raw answer to the disk; what is returned notes that in the journal."""
+    async def _put_aside(self, run: Run, call: Call, raw: bytes, held: list[bytes]) -> asyncio.Task[None]:
+        """The raw answer to the disk; what is returned notes that in the journal. `held` is emptied where the answer is
+        large and has to wait for its turn.
+        """
         try:
             await asyncio.to_thread(spool, call.id, raw, self.places)
         except OSError as error:
             run.warnings.append(f"The raw answer could not be put aside ({error.strerror}); the disk may be full.")
             await asyncio.to_thread(give_room_back, call.id, self.places)
+        else:
+            if len(raw) > LARGE_ANSWER and self._workbench.locked():
+                held.clear()
         return asyncio.create_task(self._spooled(call.id))
+
+    async def _read_again(self, call: Call) -> bytes:
+        """A raw answer that waited on the disk. Raises UnknownOutcome where it is there no longer."""
+        try:
+            raw = await asyncio.to_thread(spooled, call.id, self.places)
+        except OSError as error:
+            why = f"cannot be read ({error.strerror})"
+        else:
+            if raw is not None:
+                return raw
+            why = "is gone"
+        told = f"The raw answer {why}, which was put aside in {self.places.spool}; it was paid for."
+        await asyncio.to_thread(self._journal.unknown, call.id, message=told)
+        raise UnknownOutcome(told)
 
 
 def model_request(plan: Plan, parts: tuple[InputPart, ...]) -> ModelRequest:

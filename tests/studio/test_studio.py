@@ -15,7 +15,9 @@ from nanobanana_mcp.domain.catalog import BY_ID
 from nanobanana_mcp.domain.errors import RateLimited, Refused, ServiceError, SetupError, Unavailable, UnknownOutcome
 from nanobanana_mcp.domain.requests import ImageRequest
 from nanobanana_mcp.emulator.control import Drop, Html502, HttpError
+from nanobanana_mcp.jobs import runner
 from nanobanana_mcp.library.journal import Journal
+from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Emulated
 from tests.support.fakes import FakeModel, jpeg, photo, refusal, reply
@@ -381,3 +383,58 @@ async def test_the_same_words_after_an_answer_are_a_new_wish_however_slow_the_li
     assert not asked.done()
     may_note.set()
     assert (await asked).images[0].record.id != first.images[0].record.id
+
+
+class _Counted(bytes):
+    """A raw answer that knows how many of its kind are in memory."""
+
+    alive = most = 0
+
+    def __new__(cls, data: bytes) -> "_Counted":
+        cls.alive += 1
+        cls.most = max(cls.most, cls.alive)
+        return super().__new__(cls, data)
+
+    def __del__(self) -> None:
+        _Counted.alive -= 1
+
+
+async def test_large_answers_that_wait_for_their_turn_wait_on_the_disk_and_not_in_memory(
+    make_studio: Callable[..., Studio], model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "LARGE_ANSWER", 100)
+    _Counted.alive = _Counted.most = 0
+    all_came, settle = threading.Event(), runner.settle
+
+    async def answer() -> bytes:
+        if len(model.requests) == 12:
+            all_came.set()
+        return _Counted(reply(jpeg(comment=str(len(model.requests)))))
+
+    def slowly(*parts: Any, **more: Any) -> Any:
+        assert all_came.wait(60)
+        return settle(*parts, **more)
+
+    monkeypatch.setattr(runner, "settle", slowly)
+    model.standing = answer
+    studio = make_studio(max_concurrency=2)
+    created = await studio.create(ImageRequest(prompt="a cat", n=12))
+    await studio.close()
+    assert len({image.record.sha256 for image in created.images}) == 12 and not created.failures
+    assert _Counted.most <= 2 + 2 * runner.AT_WORK
+
+
+async def test_a_large_answer_that_vanished_while_it_waited_is_told_with_its_price(
+    make_studio: Callable[..., Studio], model: FakeModel, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "LARGE_ANSWER", 100)
+    monkeypatch.setattr(runner, "spooled", lambda *_: None)
+    studio = make_studio(max_concurrency=2)
+    created = await studio.create(ImageRequest(prompt="a cat", n=6))
+    await studio.close()
+    assert created.images and created.failures
+    for failure in created.failures:
+        assert "is gone" in failure.message and "paid for" in failure.message
+        assert failure.cost_usd
+    states = [state for (state,) in rows(settings.database_path, "SELECT state FROM calls")]
+    assert states.count("unknown") == len(created.failures)
