@@ -301,3 +301,27 @@ async def test_the_thumbnail_of_an_edit_is_that_of_its_file(emulated: Emulated, 
     again = thumbnail(Path(made["path"]).read_bytes())
     assert shown.shape[:2] == (again.height, again.width)
     assert np.abs(shown - np.asarray(Image.open(io.BytesIO(again.data)).convert("RGB"), float)).mean() < 1
+
+
+async def test_a_mask_that_could_mean_two_things_is_asked_about_and_nothing_is_sent(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, photo(480, 360, seed=6), "s.png")
+    dark = Image.new("RGB", (480, 360), "white")
+    dark.paste((0, 0, 0), (100, 100, 200, 200))
+    red = Image.new("RGB", (480, 360))
+    red.paste((200, 0, 0), (100, 100, 200, 200))
+    arguments = {"image": str(source), "instruction": "a hat"}
+    for dry_run in (True, False):
+        with pytest.raises(ToolError, match="dark shape on white"):
+            await emulated.client.call_tool(
+                "edit_region", arguments | {"mask": str(saved(tmp_path, dark, "dark.png")), "dry_run": dry_run}
+            )
+    assert emulated.drawn == []
+    quote = await emulated.client.call_tool(
+        "edit_region", arguments | {"mask": str(saved(tmp_path, red, "red.png")), "dry_run": True}
+    )
+    assert "The mask covers 6% of the picture, fully." in quote.content[0].text
+    drawing(emulated, None)
+    facts = await use(emulated, "edit_region", **arguments, mask=str(tmp_path / "red.png"))
+    assert "The mask's colour on black was read as what to edit." in facts["warnings"]

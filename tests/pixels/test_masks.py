@@ -229,18 +229,29 @@ def _over(colour: tuple[int, int, int]) -> Image.Image:
     return made
 
 
+def _cutout_at_the_edge() -> Image.Image:
+    """A subject that stands on the lower edge, cut out of the picture."""
+    made = Image.new("RGBA", (120, 80), (0, 0, 0, 0))
+    made.paste(PICTURE.crop((10, 20, 110, 80)), (10, 20))
+    return made
+
+
 @pytest.mark.parametrize(
     "mask",
     [
-        *(_red(colour, (0, 0, 0)) for colour in ((255, 0, 0), (0, 0, 255), (0, 180, 0), (255, 255, 255))),
+        *(
+            _red(colour, (0, 0, 0))
+            for colour in ((255, 0, 0), (0, 0, 255), (0, 180, 0), (255, 255, 255), (90, 0, 0), (0, 0, 80))
+        ),
         *(_red(colour, (255, 255, 255)) for colour in ((255, 0, 0), (0, 0, 255), (250, 0, 250))),
         *(_painted(colour) for colour in ((255, 0, 0, 255), (0, 0, 0, 255), (255, 255, 255, 255))),
         _with_hole(PICTURE),
+        Image.merge("RGBA", (*_red((255, 255, 255), (0, 0, 0)).split(), Image.new("L", (120, 80), 254))),
         _with_hole(Image.new("RGB", (120, 80))),
         _over((255, 0, 255)),
         _over((255, 255, 255)),
     ],
-    ids=range(14),
+    ids=range(17),
 )
 def test_a_mask_of_any_kind_edits_what_it_means_and_fully(mask: Image.Image) -> None:
     region = region_from_mask(as_bytes(mask), source=PICTURE)
@@ -264,11 +275,21 @@ def test_a_coloured_mask_may_be_a_jpeg(colour: tuple[int, int, int]) -> None:
         (photo(120, 80, seed=9), "many colours"),
         (_with_hole(Image.new("RGB", (120, 80), (255, 0, 0))), "one colour with a transparent hole"),
         (_with_hole(Image.new("RGB", (120, 80), (255, 255, 255))), "one colour with a transparent hole"),
+        (_red((0, 0, 0), (255, 255, 255)), "dark shape on white"),
+        (Image.new("L", (120, 80), 255), "one shade all over"),
+        (Image.new("L", (120, 80), 128), "one shade all over"),
+        (Image.new("RGBA", (120, 80), (255, 255, 255, 0)), "equally transparent"),
+        (Image.new("RGBA", (120, 80), (255, 255, 255, 128)), "equally transparent"),
+        (Image.new("RGB", (120, 80), (200, 0, 0)), "colour all over"),
+        (_red((200, 0, 0), (0, 0, 200)), "colour all over"),
+        (PICTURE.convert("L"), "photograph in grey"),
+        (_red((200, 0, 0), (128, 128, 128)), "many colours"),
+        (_cutout_at_the_edge(), "shows a picture beside transparency"),
     ],
-    ids=range(3),
+    ids=range(13),
 )
 def test_a_mask_that_could_mean_two_things_is_asked_about(mask: Image.Image, seen: str) -> None:
-    with pytest.raises(RequestError, match=f"{seen}.*Nothing was sent.*white where to edit"):
+    with pytest.raises(RequestError, match=rf"{seen}.*Nothing was sent.*(white where to edit|edited white)"):
         region_from_mask(as_bytes(mask), source=PICTURE)
 
 

@@ -23,6 +23,9 @@ from nanobanana_mcp.pixels.files.decoding import Box, Size
 
 Side = Literal["left", "top", "right", "bottom"]
 
+_NARROW = 5
+"""A strip longer than this many times its width (1:8, 8:1) is not asked for: models repeat panels in one, and so little is
+known across it that one was laid 277 px beside its place."""
 _GROWTH = 4.0  # a step makes the known part at most four times as large, so that the model sees what to continue
 _WASTE = 0.6  # part of an answer, over what is needed, that may fall outside the canvas
 _GREY = 128
@@ -291,6 +294,8 @@ def _tiled(known: Box, goal: Box, ratios: Mapping[str, Size], enlarged: float) -
     length = long_end - long_start
     best: tuple[int, int, int, int, int, str] | None = None
     for name, shape in ratios.items():
+        if max(shape) > _NARROW * min(shape):
+            continue
         across, along = shape if upright else shape[::-1]
         # No larger than what is missing asks for: in a box that is mostly beyond the canvas nothing can be aligned.
         part = min(enlarged, max(length / along, (1.5 * missing[side] + 2) / across))

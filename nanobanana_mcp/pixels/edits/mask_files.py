@@ -22,6 +22,9 @@ _GREY = 48
 _ALIKE = 64
 """Levels by which the pixels of one painted colour may differ in a channel, soft edges and JPEG included."""
 
+_OPAQUE = 250
+"""An alpha from here on is what encoders leave of an opaque picture."""
+
 _WAY_OUT = "Nothing was sent. Give a mask that is white where to edit and black elsewhere, in the shape of the picture, or a box."
 
 
@@ -60,15 +63,21 @@ def _plane(image: Image.Image, source: Image.Image) -> tuple[Image.Image, str | 
     """The mask as grey, white being what may change, and how it was read where that is not the convention."""
     if image.mode == "RGBA":
         alpha = image.getchannel("A")
-        darkest, lightest = alpha.getextrema()
-        if darkest != lightest:
+        levels = np.asarray(alpha)
+        if levels.min() < _OPAQUE:
+            if levels.min() == levels.max():
+                raise _unclear("is equally transparent all over")
             return _by_alpha(image, alpha)
     pixels = _small(image.convert("RGB"))
     coloured = pixels.max(axis=2) - pixels.min(axis=2) > _GREY
     if coloured.mean() < 0.0005:
-        return image.convert("L"), None
+        grey = image.convert("L")
+        _check_grey(_small(grey))
+        return grey, None
+    if coloured.all():
+        raise _unclear("has colour all over")
     rest = pixels[~coloured]
-    if _is_one_colour(pixels[coloured]) and rest.size:
+    if _is_one_colour(pixels[coloured]):
         dark, bright = bool((rest < 64).all(axis=1).mean() > 0.98), bool((rest > 191).all(axis=1).mean() > 0.98)
         if dark or bright:
             ground = "black" if dark else "white"
@@ -82,7 +91,29 @@ def _plane(image: Image.Image, source: Image.Image) -> tuple[Image.Image, str | 
                 painted,
                 "The mask is the picture with one colour painted over it; that colour was read as what to edit.",
             )
-    raise RequestError(f"The mask has many colours, so it does not say which part is to be edited. {_WAY_OUT}")
+    raise _unclear("has many colours")
+
+
+def _unclear(seen: str) -> RequestError:
+    return RequestError(f"The mask {seen}, so it does not say which part is to be edited. {_WAY_OUT}")
+
+
+def _check_grey(grey: NDArray[np.uint8]) -> None:
+    """Raise RequestError for greys that are no white on black, soft or hard: one shade, a dark shape, a photograph."""
+    least, most = int(grey.min()), int(grey.max())
+    if most - least < 32 and most >= 16:  # black all over has a sentence of its own
+        raise _unclear("is one shade all over")
+    frame = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    if (frame > 191).mean() >= 0.9 and (grey > 191).mean() > 0.5:
+        raise RequestError(
+            "The mask is a dark shape on white: the shape or all around it could be what is to be edited. Nothing was sent. "
+            "Paint what is to be edited white, or in one colour such as red, and the rest black."
+        )
+    middle = (grey > 63) & (grey < 192)
+    if middle.mean() > 0.5 and grey.shape[1] > 2:
+        bend = np.abs(np.diff(grey.astype(np.int16), n=2, axis=1))  # nothing on a slope, much in a photograph
+        if bend.mean() > 4:
+            raise _unclear("is a photograph in grey")
 
 
 def _by_alpha(image: Image.Image, alpha: Image.Image) -> tuple[Image.Image, str | None]:
@@ -91,36 +122,37 @@ def _by_alpha(image: Image.Image, alpha: Image.Image) -> tuple[Image.Image, str 
     frame = np.concatenate([shown[0], shown[-1], shown[:, 0], shown[:, -1]]).mean()
     one_colour = not shown.any() or _is_one_colour(pixels[shown])
     black = one_colour and bool((pixels[shown] < 64).all())
-    hole = "The mask's transparent part was read as what to edit."
+    hole = alpha.point([255 - level for level in range(256)]), "The mask's transparent part was read as what to edit."
     if not one_colour:
-        if frame > 0.1:
-            return alpha.point([255 - level for level in range(256)]), hole
-        return alpha, "The mask's visible part was read as what to edit."
+        if frame >= 0.6:
+            return hole
+        if frame <= 0.1:
+            return alpha, "The mask's visible part was read as what to edit."
+        raise _unclear("shows a picture beside transparency, and either could be meant")
     if frame >= 0.9:
         if black:
-            return alpha.point([255 - level for level in range(256)]), hole
-        raise RequestError(
-            "The mask is one colour with a transparent hole: the colour or the hole could be what is to be edited. "
-            f"{_WAY_OUT}"
-        )
+            return hole
+        raise _unclear("is one colour with a transparent hole, and either could be meant")
     if frame > 0.1 and black and shown.mean() > 0.5:
-        raise RequestError(f"The mask is black beside transparency: either could be what is to be edited. {_WAY_OUT}")
+        raise _unclear("is black beside transparency, and either could be meant")
     return alpha, None
 
 
 def _by_colour(image: Image.Image, *, dark: bool) -> Image.Image:
     """How much of the painted colour each pixel has: its strongest channel on black, what it lacks of white on white."""
     pixels = np.asarray(image)
-    strength = pixels.max(axis=2) if dark else 255 - pixels.min(axis=2)
-    full = max(1, int(np.percentile(strength[strength > 96], 90)) if (strength > 96).any() else 255)
-    return Image.fromarray(np.minimum(255, strength.astype(np.uint16) * 255 // full).astype(np.uint8))
+    highest, lowest = pixels.max(axis=2), pixels.min(axis=2)
+    strength = highest if dark else 255 - lowest
+    full = float(np.median(strength[highest - lowest > _GREY]))  # a dark red edits as fully as a bright one
+    return Image.fromarray(np.minimum(255, np.rint(strength * (255 / full))).astype(np.uint8))
 
 
 def _painted_over(image: Image.Image, source: Image.Image) -> Image.Image | None:
     """Where a copy of the source was painted over, None where it is no copy or not painted in one colour."""
     pixels = np.asarray(image)
-    differs = np.abs(pixels.astype(np.int16) - np.asarray(source, np.int16)).max(axis=2) > 48
-    if not 0.0005 < differs.mean() < 0.9 or not _is_one_colour(pixels[differs]):
+    away = np.abs(pixels.astype(np.int16) - np.asarray(source, np.int16)).max(axis=2)
+    differs = away > 48
+    if not 0.0005 < differs.mean() < 0.5 or np.median(away[~differs]) > 12 or not _is_one_colour(pixels[differs]):
         return None
     return Image.fromarray(differs.astype(np.uint8) * 255)
 

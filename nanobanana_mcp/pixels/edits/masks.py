@@ -116,7 +116,9 @@ def region_from_mask(data: bytes, *, source: Image.Image, grow: int = 0, feather
     weight = np.asarray(plane.point([min(255, max(0, round((level - 15) * 255 / 224))) for level in range(256)]))
     rows, columns = np.flatnonzero(weight.any(axis=1)), np.flatnonzero(weight.any(axis=0))
     if not rows.size:
-        raise RequestError("The mask has no white in it, so nothing may change; paint the part to edit white.")
+        raise RequestError(
+            "The mask has no white in it, so nothing may change. Nothing was sent. Paint the part to edit white."
+        )
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     weight = np.ascontiguousarray(weight[box[1] : box[3], box[0] : box[2]])
     region = Region(size=size, box=box, weight=weight)
