@@ -20,7 +20,12 @@ Every message names the thing and the way out, because a model reads it and acts
 
 
 class StudioError(Exception):
-    """Anything the studio says in words to whoever called it."""
+    """Anything the studio says in words to whoever called it.
+
+    `request_id` is that of a request whose failure it is, which counts as delivered once the caller has these words.
+    """
+
+    request_id: str | None = None
 
 
 class RequestError(StudioError):

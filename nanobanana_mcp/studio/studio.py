@@ -178,7 +178,12 @@ class Studio:
 
         Raises a StudioError when there is no picture at all.
         """
-        return await self.carry_out(await self.job(request), key=key, progress=progress)
+        try:
+            return await self.carry_out(await self.job(request), key=key, progress=progress)
+        except StudioError as error:
+            if error.request_id is not None:  # who calls this has no transport on which the words could be lost
+                await self.delivered(error.request_id)
+            raise
 
     async def job(self, request: ImageRequest, *, offline: bool = False) -> Job:
         """A request as plain calls, one a picture; `offline` as in `plan`."""
@@ -186,7 +191,10 @@ class Studio:
         return Job(plan=plan, sources=sources, calls=request.n)
 
     async def carry_out(self, job: Job, *, key: str | None = None, progress: Progress = silent) -> Created:
-        """Reserve what a job may cost, do it, and answer; or answer for an earlier one that it repeats."""
+        """Reserve what a job may cost, do it, and answer; or answer for an earlier one that it repeats.
+
+        Who calls this says when the answer is with its client, by `delivered`, of an error by its `request_id`.
+        """
         self._check_setup()
         plan, sources = job.plan, job.sources
         if self._closing:
@@ -208,8 +216,8 @@ class Studio:
         self._under_way.begin(order.id, self._reserve_and_draw(job, order, plan, sources, reserved_usd, progress))
         try:
             return await self._under_way.answer(order.id)
-        except StudioError:
-            await self.delivered(order.id)  # a failure that is told counts as delivered
+        except StudioError as error:
+            error.request_id = order.id
             raise
 
     async def delivered(self, request_id: str) -> Callable[[], Awaitable[None]]:

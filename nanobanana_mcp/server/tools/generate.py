@@ -10,7 +10,7 @@ from mcp.types import ContentBlock, ImageContent, ResourceLink, ToolAnnotations
 from pydantic import Field
 
 from nanobanana_mcp.domain.catalog import AspectRatio, ThinkingLevel
-from nanobanana_mcp.domain.errors import RequestError
+from nanobanana_mcp.domain.errors import RequestError, StudioError
 from nanobanana_mcp.domain.plan import WRITTEN
 from nanobanana_mcp.domain.requests import Exact, ImageRequest
 from nanobanana_mcp.domain.results import Created
@@ -260,7 +260,12 @@ async def answer(
 
         quote = await studio.quote(job)
         return result(context, settings, quote_text(quote), quote_structure(quote))
-    created = await studio.carry_out(job, key=request_key(context, key), progress=progress_to(context))
+    try:
+        created = await studio.carry_out(job, key=request_key(context, key), progress=progress_to(context))
+    except StudioError as error:
+        if error.request_id is not None:  # else a client that dies without reading it would pay for it again
+            await delivered(context, studio, error.request_id)
+        raise
     return await present(context, studio, created, settings)
 
 
