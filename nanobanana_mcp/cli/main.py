@@ -72,9 +72,11 @@ def _rebuild(*, agreed: bool) -> int:
     from nanobanana_mcp.studio.rebuild import Rebuilt, rebuild
 
     def agree(found: Rebuilt) -> bool:
-        if agreed or not found.replaces:
+        if not found.replaces:
             return True
         sys.stderr.write(f"{_outlook(found)} The old file is put aside, not deleted.\n")
+        if agreed:
+            return True
         if not sys.stdin.isatty():
             sys.stderr.write("Nothing was changed. Say 'nanobanana rebuild --yes' to do it.\n")
             return False
@@ -87,6 +89,11 @@ def _rebuild(*, agreed: bool) -> int:
         rebuilt = rebuild(settings.database_path, open_places(settings), agree=agree)
     except SetupError as error:
         sys.stderr.write(f"nanobanana rebuild: {error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(
+            f"nanobanana rebuild: {error.filename} cannot be used ({error.strerror}); nothing was replaced.\n"
+        )
         return 2
     if rebuilt is None:
         return 2
@@ -104,8 +111,8 @@ def _outlook(found: "Rebuilt") -> str:
     """What a rebuild keeps, adds and loses."""
     if found.kept:
         return (
-            f"The library can be read: its spending, uploads and pictures stay, and {counted(found.added, 'picture')} "
-            "that only a record beside the pictures knows would be added."
+            f"The library can be read: its {counted(found.pictures - found.added, 'picture')}, its spending and its uploads "
+            f"stay, and {counted(found.added, 'picture')} that only a record beside the pictures knows would be added."
         )
     return (
         f"The library cannot be read: {counted(found.pictures, 'picture')} would come back from the records beside them. "

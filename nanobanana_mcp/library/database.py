@@ -149,12 +149,22 @@ def copied(path: Path, copy: Path) -> bool:
         finally:
             connection.close()
     except sqlite3.DatabaseError as error:
-        if "locked" in str(error).lower():
-            raise _locked(path) from error
         copy.unlink(missing_ok=True)
-        return False
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return False
+        raise _explained(path, error) from error  # a full disk is no damage: spending would be forgotten for nothing
     copy.chmod(0o600)
     return True
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Be the only process that puts another library in the place of this one. Raises SetupError where there is one."""
+    try:
+        with FileLock(f"{path}.rebuild", timeout=0, mode=0o600):
+            yield
+    except Timeout as error:
+        raise SetupError(f"Another process is rebuilding {path}. Wait for it, or end it, and try again.") from error
 
 
 def migrations_folder() -> Path:

@@ -4,15 +4,17 @@ import hashlib
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 
 from nanobanana_mcp.domain.errors import RequestError, SetupError
 from nanobanana_mcp.domain.ids import now
 from nanobanana_mcp.domain.records import ImageRecord
-from nanobanana_mcp.library.database import Database, copied
+from nanobanana_mcp.library.database import Database, alone, copied
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places, check_writable
 from nanobanana_mcp.storage.reading import read_own
+from nanobanana_mcp.storage.safe_folder import Folder
 from nanobanana_mcp.storage.state import anybody_alive, find_in_trash, read_record
 
 
@@ -46,15 +48,21 @@ def rebuild(database_path: Path, places: Places, *, agree: Callable[[Rebuilt], b
     Answers that were paid for and wait in the spool become pictures at the next start. Raises SetupError when there is
     nothing to make a library of, a server still runs, or the old file is a newer program's.
 
-    A kill before the new file takes the name leaves the old library; the new one replaces it in one step.
+    A kill before the new file takes the name leaves the old library; the new one replaces it in one step. Where a server
+    worked with the old one meanwhile, as it may while a person thinks about the question, nothing is changed.
     """
+    database_path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(database_path):
+        return _rebuild(database_path, places, agree)
+
+
+def _rebuild(database_path: Path, places: Places, agree: Callable[[Rebuilt], bool]) -> Rebuilt | None:
     if anybody_alive(places):
         raise SetupError("A server has this library open. End every window that uses it, then rebuild.")
     records, unreadable = _read_records(places)
     fresh = database_path.with_name(f"{database_path.name}.rebuilding")
-    leftovers = [fresh.with_name(f"{fresh.name}{suffix}") for suffix in ("", "-journal", ".upgrade")]
-    for left in leftovers:
-        left.unlink(missing_ok=True)
+    _drop(fresh)
+    before = _state(database_path)
     try:
         kept = copied(database_path, fresh)
         if not records and not kept:
@@ -78,12 +86,40 @@ def rebuild(database_path: Path, places: Places, *, agree: Callable[[Rebuilt], b
         )
         if not agree(found):
             return None
+        if anybody_alive(places) or _state(database_path) != before:
+            raise SetupError("A server has used this library meanwhile, so nothing was changed. Rebuild once more.")
+        _flush(fresh)
         aside = _put_aside(database_path, readable=kept)
         fresh.replace(database_path)
+        with Folder(database_path.parent.resolve()) as held:
+            held.sync()
         return replace(found, aside=aside)
     finally:
-        for left in leftovers:
-            left.unlink(missing_ok=True)
+        _drop(fresh)
+
+
+def _drop(fresh: Path) -> None:
+    """Remove what a rebuild makes beside the library, and SQLite and an upgrade beside that."""
+    for left in fresh.parent.glob(f"{escape(fresh.name)}*"):
+        left.unlink(missing_ok=True)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes whenever somebody writes a file or puts another in its place."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _flush(path: Path) -> None:
+    """SQLite does not flush what it copies; a power cut would leave half a library under the old one's name."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _read_records(places: Places) -> tuple[dict[str, ImageRecord], tuple[Path, ...]]:

@@ -276,3 +276,79 @@ async def test_a_rebuild_says_what_it_would_lose_and_does_nothing_unasked(
     assert _known(path) == {made}
     (aside,) = [one for one in path.parent.glob("*.aside-*") if not one.name.endswith("-journal")]
     assert aside.read_bytes() == bytes(data)
+
+
+async def test_a_full_disk_is_no_damage_and_forgets_no_spending(
+    make_studio: Callable[..., Studio], settings: Settings, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _filled(make_studio, "a cat")
+    before = dump(settings.database_path)
+
+    class Full:
+        """A connection whose disk is full as soon as something is copied."""
+
+        def __init__(self, *given: Any, **named: Any) -> None:
+            self._real = real(*given, **named)
+
+        def execute(self, sql: str, *more: Any) -> Any:
+            if sql.startswith("VACUUM"):
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorname = "SQLITE_FULL"
+                raise error
+            return self._real.execute(sql, *more)
+
+        def close(self) -> None:
+            self._real.close()
+
+    real = sqlite3.connect
+    with monkeypatch.context() as patch:
+        patch.setattr("nanobanana_mcp.library.database.sqlite3.connect", Full)
+        with pytest.raises(SetupError, match="is full"):
+            rebuild(settings.database_path, places)
+    assert dump(settings.database_path) == before
+    assert not list(settings.database_path.parent.glob("*.rebuilding*"))
+
+
+async def test_a_picture_that_is_made_while_a_person_thinks_is_not_lost(
+    make_studio: Callable[..., Studio], settings: Settings, places: Places
+) -> None:
+    await _filled(make_studio, "a cat")
+
+    def meanwhile(_found: Rebuilt) -> bool:
+        with closing(sqlite3.connect(settings.database_path)) as connection, connection:
+            connection.execute("UPDATE images SET prompt = 'a dog'")
+        return True
+
+    with pytest.raises(SetupError, match="meanwhile, so nothing was changed"):
+        rebuild(settings.database_path, places, agree=meanwhile)
+    assert rows(settings.database_path, "SELECT prompt FROM images") == [("a dog",)]
+
+
+async def test_two_rebuilds_at_once_are_one(
+    make_studio: Callable[..., Studio], settings: Settings, places: Places
+) -> None:
+    await _filled(make_studio, "a cat")
+
+    def another(_found: Rebuilt) -> bool:
+        with pytest.raises(SetupError, match="Another process is rebuilding"):
+            rebuild(settings.database_path, places)
+        return True
+
+    rebuilt = rebuild(settings.database_path, places, agree=another)
+    assert rebuilt is not None and rebuilt.pictures == 1
+
+
+@pytest.mark.parametrize(("said", "done"), [("y\n", True), ("n\n", False), ("", False)])
+async def test_a_person_is_asked_and_the_answer_counts(
+    said: str, done: bool, make_studio: Callable[..., Studio], settings: Settings,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    await _filled(make_studio, "a cat")
+    monkeypatch.setenv("NANOBANANA_OUTPUT_DIR", str(settings.output_dir))
+    monkeypatch.setenv("NANOBANANA_DATABASE_URL", settings.database_url)
+    terminal = io.StringIO(said)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+    assert run(["rebuild"]) == (0 if done else 2)
+    assert "its 1 picture, its spending" in capsys.readouterr().err
+    assert bool(list(settings.database_path.parent.glob("*.aside-*"))) == done
