@@ -217,7 +217,8 @@ class Studio:
         try:
             return await self._under_way.answer(order.id)
         except StudioError as error:
-            error.request_id = order.id
+            if error.request_id is None:
+                error.request_id = order.id
             raise
 
     async def delivered(self, request_id: str) -> Callable[[], Awaitable[None]]:
@@ -433,8 +434,8 @@ class Studio:
             waited += REPLAY_POLL_S
         try:
             return await asyncio.to_thread(read_back, order, calls, self.library, self.backend, self.places)
-        except StudioError:
-            await self.delivered(order.id)
+        except StudioError as error:
+            error.request_id = order.id  # the earlier request's failure is what its caller is told
             raise
 
     def _reserved_usd(self, plan: Plan, inputs: int) -> float:
