@@ -282,6 +282,25 @@ async def test_a_conversion_says_what_it_left_out(
         assert words is None or words.lower() in notes[0].lower()
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (tiff((64, 32), [COLOURS.tobytes()], channels=3, photometric=2), "from TIFF to PNG, and from 16 to 8 bits a channel"),
+        (png_with(as_bytes(photo(64, 64, seed=5)), PQ), None),
+        (as_bytes(photo(64, 64, seed=5), "TIFF", icc_profile=large_profile()), "its colour profile has 1.4 MB"),
+        (as_bytes(photo(64, 64, seed=5), "TIFF"), "from TIFF to PNG."),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+async def test_what_is_sent_of_a_picture_is_told(
+    emulated: Emulated, tmp_path: Path, data: bytes, words: str | None
+) -> None:
+    path = tmp_path / "s"
+    path.write_bytes(data)
+    facts = await use(emulated, "generate_image", prompt="at night", input_images=[str(path)])
+    assert words is None or any(words in f"{warning.rstrip('.')}." for warning in facts["warnings"]), facts["warnings"]
+
+
 async def test_a_set_says_what_was_cut_off_and_enlarged_for_it(emulated: Emulated, tmp_path: Path) -> None:
     (tmp_path / "small.png").write_bytes(as_bytes(photo(64, 64, seed=5)))
     story = await use(emulated, "convert_image", image=str(tmp_path / "small.png"), assets="social")

@@ -14,14 +14,14 @@ from nanobanana_mcp.domain.terms import MAX_PIXELS
 from nanobanana_mcp.pixels.files.containers import jpeg_frame, stripped
 from nanobanana_mcp.pixels.files.formats import FORMATS
 from nanobanana_mcp.pixels.files.header import PILLOW_ERRORS, Header, check_bounds, open_picture, read_header, reason
-from nanobanana_mcp.pixels.files.losses import left_out
+from nanobanana_mcp.pixels.files.losses import bits_a_channel, left_out, recoloured
 from nanobanana_mcp.pixels.files.profiles import MAX_PROFILE_BYTES, described, without_names
 
 SentType = Literal["image/png", "image/jpeg", "image/webp"]
 
 DECODES: Final = threading.BoundedSemaphore(2)
-"""Hold it from decoding to encoding, never twice in one thread. At the bound of 60 megapixels, a transparent picture was
-measured to peak at 0.7 GB as PNG and 0.9 GB as WebP, so that two at a time stay under 2 GB."""
+"""Hold it from decoding to encoding, never twice in one thread. At 64 megapixels (8000 x 8000) one picture was measured to
+peak at 0.4 GB as PNG, 0.7 GB as JPEG and WebP, and 1.7 GB as AVIF, so that two at a time stay under 2 GB but for AVIF."""
 PHOTOGRAPH_PIXELS: Final = 1_000_000
 """Opaque pictures in the formats of cameras that have to be converted become JPEG above this, and PNG below."""
 QUALITY: Final = 95
@@ -91,7 +91,8 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
             notes.append("turned upright")
         if mime_type is None:
             mime_type = _converted_type(picture, header)
-            notes.append(_conversion(header, bare, mime_type))
+            notes.append(_conversion(header, data, mime_type))
+            notes += recoloured(data, header)
         fitted = _fitted(picture, mime_type, notes, scale=scale, max_bytes=max_bytes, max_side=max_side)
         return replace(fitted, invisible=invisible)
 
@@ -266,12 +267,14 @@ def _converted_type(image: Image.Image, header: Header) -> SentType:
     return "image/jpeg" if large and header.format in _CAMERA_FORMATS and image.mode != "RGBA" else "image/png"
 
 
-def _conversion(header: Header, bare: bytes, mime_type: SentType) -> str:
+def _conversion(header: Header, data: bytes, mime_type: SentType) -> str:
     if header.format == "jpeg":
         return "converted from CMYK to RGB colours"
+    bits = bits_a_channel(data, header)
     if header.format == "png":
-        return f"converted from {bare[24]} to 8 bits a channel"
-    return f"converted from {FORMATS[header.format].words} to {_NAMES[mime_type]}"
+        return f"converted from {bits} to 8 bits a channel"
+    fewer = f", and from {bits} to 8 bits a channel" if bits > 8 else ""
+    return f"converted from {FORMATS[header.format].words} to {_NAMES[mime_type]}{fewer}"
 
 
 def _fitted(

@@ -45,7 +45,7 @@ def left_out(data: bytes, header: Header) -> list[str]:
 
 def levelled(data: bytes, header: Header) -> list[str]:
     """Finer steps, brighter light and more colours than a file written here has."""
-    bits = _bits(data, header)
+    bits = bits_a_channel(data, header)
     notes = [f"its {bits} bits a channel became 8, with which all files are written"] if bits > 8 else []
     return [*notes, *recoloured(data, header)]
 
@@ -67,7 +67,8 @@ def as_sentence(note: str) -> str:
     return f"{note[0].upper()}{note[1:]}."
 
 
-def _bits(data: bytes, header: Header) -> int:
+def bits_a_channel(data: bytes, header: Header) -> int:
+    """As the file says it; 8 where it does not."""
     if header.format == "png":
         return data[24]
     if header.format in ("avif", "heic"):  # pixi: version and flags, the number of channels, and the bits of each
