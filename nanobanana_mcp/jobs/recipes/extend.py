@@ -57,7 +57,10 @@ class Extension:
             seams.append(done.seam)
             parents.append(Parent(image_id=part.id, role="part"))
             if done.verdict == "poor":
-                brush.run.warnings.append(f"The join of step {number} shows (seam {done.seam:.2f}).")
+                which = "The join" if len(self.steps) == 1 else f"The join of step {number} of {len(self.steps)}"
+                brush.run.warnings.append(
+                    f"{which} shows; say in the instruction what lies beyond the edge, or try again."
+                )
         made = await asyncio.to_thread(finished, canvas, label=made_label(part, brush.run.plan))
         report: tuple[tuple[str, float | str], ...] = (
             ("steps", len(self.steps)),

@@ -51,12 +51,11 @@ class RegionEdit:
                 )
             brush.run.warnings.append(f"{told}; it was asked for once more.")
         if joined.verdict == "poor":
-            shows = f"The join shows (seam {joined.seam.score:.2f}, 1 is as much as the picture's own texture)"
             brush.run.warnings.append(
-                f"{shows}: the change reaches the region's edge. A larger region (grow) or a wider feather helps."
+                "The join shows: the change reaches the region's edge. A larger region (grow) or a wider feather helps."
                 if joined.drift.known
-                else f"{shows}, and the answer could not be aligned: too little around the region tells how the model "
-                "moved or recoloured it. More surroundings, or a region whose edge lies in an even part, helps."
+                else "The join shows, and the answer could not be aligned: too little around the region tells how the "
+                "model moved or recoloured it. More surroundings, or a region whose edge lies in an even part, helps."
             )
         parents = (*brush.run.plan.parents, Parent(image_id=part.id, role="part"))
         report = measured(joined)
