@@ -114,7 +114,7 @@ def spool_path(call_id: str, places: Places) -> Path | None:
 
 def drop_unfinished(places: Places, *, before: float) -> None:
     """Remove the temporary files of writes that were cut short before a time in seconds since 1970, in our own folders and
-    beside the pictures in the output folder.
+    beside the pictures in the output folder and in every folder of `note_folder`.
 
     Only for a time after which every process that wrote then has ended.
     """
@@ -123,10 +123,31 @@ def drop_unfinished(places: Places, *, before: float) -> None:
     for folder, inner, names in os.walk(places.output):
         inner[:] = [name for name in inner if not name.startswith(".")]
         left += [Path(folder, name) for name in names if _UNFINISHED_PICTURE.fullmatch(name)]
+    for note in _entries(_noted_folders(places)):
+        with suppress(OSError):  # a folder that is gone has nothing, and one that is closed keeps it
+            folder = os.fsdecode(note.read_bytes())
+            left += [path for path in Path(folder).iterdir() if _UNFINISHED_PICTURE.fullmatch(path.name)]
     for path in left:
         with suppress(OSError):
             if path.lstat().st_mtime < before:
                 path.unlink()
+
+
+def note_folder(folder: Path, places: Places) -> None:
+    """Remember that something is about to be written into a folder that is not ours. Raises OSError.
+
+    A kill may leave a temporary file there, beside the user's own files, and nothing else would ever look for it.
+    """
+    if folder.is_relative_to(places.output):
+        return
+    note = _noted_folders(places) / hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    if not note.exists():
+        make_private(note.parent)
+        replace_durably(note, os.fsencode(folder))
+
+
+def _noted_folders(places: Places) -> Path:
+    return places.state / "folders"
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -336,11 +336,16 @@ async def test_a_start_that_cannot_look_at_what_was_left_goes_on_and_says_so(
     assert not any("never retrieved" in line for line in caplog.messages)
 
 
+@pytest.mark.parametrize("outside", [False, True], ids=["in the output folder", "in a folder of the caller's"])
 async def test_what_a_killed_write_left_beside_pictures_is_swept_and_nothing_else(
-    make_studio: Callable[..., Studio], places: Places
+    make_studio: Callable[..., Studio], places: Places, connect: Connect, tmp_path: Path, outside: bool
 ) -> None:
-    folder = places.output / "e5k2-web"
+    folder = tmp_path / "site" if outside else places.output / "e5k2-web"
     folder.mkdir(parents=True)
+    if outside:
+        async with connect() as client:
+            wish = {"image": str(photo(tmp_path / "a.jpg")), "width": 50, "output_path": str(folder / "a.png")}
+            await client.call_tool("convert_image", wish)
     ours, theirs = folder / f".{new_image_id()}.tmp", folder / ".img_mine.tmp"
     for path in (ours, theirs):
         path.write_bytes(b"half")
@@ -348,7 +353,7 @@ async def test_what_a_killed_write_left_beside_pictures_is_swept_and_nothing_els
     Presence(places)._lock.release()  # what the kernel does when a process is killed
     studio = make_studio()
     await studio.recover()
-    assert list(folder.iterdir()) == [theirs]
+    assert not ours.exists() and theirs.exists()
     await studio.close()
     assert list((places.state / "processes").iterdir()) == []
 
