@@ -27,6 +27,8 @@ class KeptImage:
     cost_usd: float | None
     text: str = ""
     sources: tuple[str, ...] = ()
+    emulated: bool = False
+    """Whether our own emulator drew it, in this process or where GEMINI_BASE_URL points."""
     master: ImageRecord | None = None
     """For an exact file, the picture as Gemini delivered it."""
     report: tuple[tuple[str, float | str], ...] = ()

@@ -50,6 +50,8 @@ class ModelReply:
     """The model's own turn, without its thoughts, as a conversation has to repeat it."""
     others: tuple[bytes, ...] = ()
     """Further pictures that the answer has beside its last one, and that are no thoughts."""
+    emulated: bool = False
+    """Whether the answer says that our own emulator gave it."""
     thought: bool = False
     """Whether the picture was marked as a draft, and there was no other."""
 

@@ -224,7 +224,7 @@ def envelope(ask: Ask, usage: dict[str, Any], *, serial: int) -> dict[str, Any]:
     return {
         "usageMetadata": usage,
         "modelVersion": ask.model.id,
-        "responseId": response_id,
+        "responseId": f"emulated-{response_id}",  # so that whoever is pointed here by a base URL can tell
         "modelStatus": {"modelStage": "STABLE"},
     }
 

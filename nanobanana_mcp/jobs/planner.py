@@ -11,7 +11,7 @@ from nanobanana_mcp.domain.pricing import estimate
 from nanobanana_mcp.domain.records import ImageRecord, Parent, Upload
 from nanobanana_mcp.domain.requests import Choice, ImageRequest
 from nanobanana_mcp.domain.shapes import nearest_ratio
-from nanobanana_mcp.domain.terms import MAX_INPUTS, Mode
+from nanobanana_mcp.domain.terms import MAX_INPUTS, Backend, Mode
 from nanobanana_mcp.domain.text import counted
 from nanobanana_mcp.domain.wire import Turn
 from nanobanana_mcp.jobs.inputs import Source
@@ -31,11 +31,18 @@ class Job:
     sources: list[Source]
     calls: int
     recipe: Recipe | None = None
+    made: tuple[int, int] = (0, 0)
+    """Width x height of the picture that the recipe puts together, where it is another than the model's."""
 
     @property
     def room(self) -> int:
-        """Bytes that must be free before it is begun."""
-        return ROOM + self.calls * PICTURE_ROOM[self.plan.choice.image_size]
+        """Bytes that must be free before it is begun: a file in pixels that nothing compresses has 4 bytes each."""
+        exact = self.plan.request.exact
+        width, height = (
+            (0, 0) if exact is None else (exact.width or exact.height or 0, exact.height or exact.width or 0)
+        )
+        finished = 4 * (self.made[0] * self.made[1] + self.plan.request.n * width * height)
+        return ROOM + self.calls * PICTURE_ROOM[self.plan.choice.image_size] + finished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,7 @@ class Quote:
     """What a request would be; `calls` at most are paid for; `refusal` when the limits would not let it pass now."""
 
     plan: Plan
+    backend: Backend
     calls: int
     inputs: tuple[ImageRecord, ...]
     spending: Spending

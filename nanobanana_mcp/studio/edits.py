@@ -99,7 +99,8 @@ async def region_job(
     plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps(recipe | {"crop": patch.box}))
     plan = _priced(plan, WORDS + patch.where)
     edit = RegionEdit(source=original, patch=patch, instruction=wish.instruction)
-    return Job(plan=plan, sources=sources, calls=2, recipe=edit)
+    shape = source.record.width, source.record.height
+    return Job(plan=plan, sources=sources, calls=2, recipe=edit, made=shape)
 
 
 async def extension_job(
@@ -146,7 +147,7 @@ async def extension_job(
     plan = replace(plan, aspect_ratio=_ratio(steps[0].ratio), recipe=json.dumps(recipe))
     plan = _priced(plan, BEYOND)
     extension = Extension(source=original, canvas=canvas, steps=steps, instruction=wish.instruction.strip())
-    return Job(plan=plan, sources=[source], calls=len(steps) + 1, recipe=extension)
+    return Job(plan=plan, sources=[source], calls=len(steps) + 1, recipe=extension, made=canvas.size)
 
 
 async def cutout_job(studio: Studio, wish: Wish, *, subject: str | None) -> Job:
@@ -173,7 +174,7 @@ async def cutout_job(studio: Studio, wish: Wish, *, subject: str | None) -> Job:
     picture = InputPart(mime_type=source.mime_type, data=source.data)
     size = source.record.width, source.record.height
     cut = Cut(picture=picture, subject=subject or SUBJECT, source=original, size=size)
-    return Job(plan=plan, sources=[source], calls=STROKES, recipe=cut)
+    return Job(plan=plan, sources=[source], calls=STROKES, recipe=cut, made=size)
 
 
 async def transparent_job(studio: Studio, request: ImageRequest) -> Job:

@@ -271,9 +271,13 @@ class Studio:
 
     async def stats(self, recent: int = 10) -> Stats:
         await self.noted()
-        return await asyncio.to_thread(
+        stats = await asyncio.to_thread(
             collect, self.library, self.journal, self.places, self.backend, self.limits, recent
         )
+        if self.backend != "emulator":
+            return stats
+        files = await self.model.files()  # those of the emulator end with its process, whatever the rows say
+        return replace(stats, live_uploads=len(files), live_upload_bytes=sum(file.bytes for file in files))
 
     async def recover(self, *, asked: bool = False) -> list[Recovered]:
         """Finish or report what dead processes left behind; at every start, and when asked."""
@@ -303,6 +307,7 @@ class Studio:
             refusal = str(error)
         return Quote(
             plan=plan,
+            backend=self.backend,
             calls=job.calls,
             inputs=tuple(source.record for source in sources),
             spending=spending,

@@ -13,7 +13,7 @@ from fastmcp.exceptions import ToolError
 
 from nanobanana_mcp.domain.catalog import BY_ID
 from nanobanana_mcp.domain.errors import RateLimited, Refused, ServiceError, SetupError, Unavailable, UnknownOutcome
-from nanobanana_mcp.domain.requests import ImageRequest
+from nanobanana_mcp.domain.requests import Exact, ImageRequest
 from nanobanana_mcp.emulator.control import Drop, Html502, HttpError
 from nanobanana_mcp.jobs import runner
 from nanobanana_mcp.library.journal import Journal
@@ -363,6 +363,9 @@ async def test_room_is_wanted_for_every_picture_before_the_first_is_paid_for(
     one = max(wanted)
     await studio.create(ImageRequest(prompt="a dog", resolution="4k", n=4))
     assert max(wanted) - one > 200_000_000
+    wanted.clear()
+    await studio.create(ImageRequest(prompt="a fox", resolution="1k", exact=Exact(width=6000, height=6000)))
+    assert max(wanted) - one == 4 * 6000 * 6000
 
 
 async def test_the_same_words_after_an_answer_are_a_new_wish_however_slow_the_library_is(
@@ -434,7 +437,7 @@ async def test_a_large_answer_that_vanished_while_it_waited_is_told_with_its_pri
     await studio.close()
     assert created.images and created.failures
     for failure in created.failures:
-        assert "is gone" in failure.message and "paid for" in failure.message
+        assert "is gone" in failure.message and failure.cost_usd
         assert failure.cost_usd
     states = [state for (state,) in rows(settings.database_path, "SELECT state FROM calls")]
     assert states.count("unknown") == len(created.failures)

@@ -51,12 +51,18 @@ def _why(choice: Choice) -> str:
 
 
 def cost_line(created: Created) -> str:
-    backend = created.images[0].record.backend
     if created.cost_usd is None:
         return "Cost: not known for this model."
-    if backend == "emulator":
-        return f"Emulated: not a real picture and nothing is charged (Gemini would take ${created.cost_usd:.4f})."
+    if _is_emulated(created):
+        served = "" if created.images[0].record.backend == "emulator" else " by what answers at GEMINI_BASE_URL"
+        return (
+            f"Emulated{served}: not a real picture and nothing is charged (Gemini would take ${created.cost_usd:.4f})."
+        )
     return f"Cost: ${created.cost_usd:.4f}."
+
+
+def _is_emulated(created: Created) -> bool:
+    return any(image.emulated or image.record.backend == "emulator" for image in created.images)
 
 
 def created_structure(created: Created) -> dict[str, Any]:
@@ -67,6 +73,7 @@ def created_structure(created: Created) -> dict[str, Any]:
     return {
         "mode": created.mode,
         "backend": created.images[0].record.backend,
+        "emulated": _is_emulated(created),
         "model_tier": choice.spec.tier,
         "model_name": choice.spec.nickname,
         "model_id": choice.spec.id,
@@ -113,8 +120,11 @@ def quote_text(quote: Quote) -> str:
     each = plan.estimate_usd
     calls = "1 call" if quote.calls == 1 else f"{'up to ' if quote.calls != n else ''}{quote.calls} calls"
     most = "at most " if quote.calls != n else "about "
+    emulated = quote.backend == "emulator"
     price = (
-        f"{most}${each * quote.calls:.3f} (${each:.3f} a call)"
+        "nothing, since it would be emulated"
+        if emulated
+        else f"{most}${each * quote.calls:.3f} (${each:.3f} a call)"
         if each is not None
         else f"an unknown amount (up to ${quote.reserved_usd:.2f} would be held against the limits)"
     )
@@ -123,8 +133,12 @@ def quote_text(quote: Quote) -> str:
         f"Dry run: nothing was sent. It would {plan.mode} {counted(n, 'picture')} with {spec.nickname} "
         f"({spec.id}) at {shape}, in {calls}, for {price}.",
         f"{f'Chosen: {choice.reason}. ' if _why(choice) else ''}Grounding {'on' if choice.grounding else 'off'}, {counted(len(quote.inputs), 'input image')}.",
-        f"Spent today: ${quote.spending.day_usd:.3f}; in the last hour: ${quote.spending.hour_usd:.3f}.",
     ]
+    if not emulated:
+        spent = quote.spending
+        lines.append(f"Spent today: ${spent.day_usd:.3f}; in the last hour: ${spent.hour_usd:.3f}.")
+    elif each is not None:
+        lines.append(f"Gemini would take {most}${each * quote.calls:.3f} (${each:.3f} a call).")
     lines += [quote.refusal] if quote.refusal else []
     return "\n".join([*lines, *(f"Note: {warning}" for warning in plan.warnings)])
 
@@ -134,6 +148,7 @@ def quote_structure(quote: Quote) -> dict[str, Any]:
     each = plan.estimate_usd
     return {
         "dry_run": True,
+        "backend": quote.backend,
         "mode": plan.mode,
         "model_tier": choice.spec.tier,
         "model_name": choice.spec.nickname,

@@ -99,15 +99,15 @@ def stats_text(stats: Stats) -> str:
     if stats.untracked:
         lines.append(f"{counted(len(stats.untracked), 'file')} in the output folder not made by the studio.")
     if stats.undelivered:
-        lines.append(f"Paid for and never delivered, but kept: {', '.join(stats.undelivered)}.")
+        paid = "Drawn" if stats.backend == "emulator" else "Paid for"
+        lines.append(f"{paid} and never delivered, but kept: {', '.join(stats.undelivered)}.")
     if stats.unknown_outcomes:
         possible = sum(call.estimate_usd for call in stats.unknown_outcomes)
-        lines.append(
-            f"{counted(len(stats.unknown_outcomes), 'call')} with an unknown outcome, which may have cost ${possible:.3f}."
-        )
+        cost = "" if stats.backend == "emulator" else f", which may have cost ${possible:.3f}"
+        lines.append(f"{counted(len(stats.unknown_outcomes), 'call')} with an unknown outcome{cost}.")
     lines += ["Newest:"] if stats.recent else [] if stats.total.pictures else ["Nothing was made yet."]
     lines += [
-        f"- {record.id} {record.created_at:%Y-%m-%d %H:%M} {record.tier or record.origin} {record.width}x{record.height} "
+        f"- {record.id} {record.created_at:%Y-%m-%d %H:%M} {record.tier or record.origin} {_shape(record)} "
         f"{record.trash_path or record.path}: {_short(record.prompt)}"
         for record in stats.recent
     ]
@@ -157,6 +157,10 @@ def lineage_structure(lineage: Lineage) -> dict[str, Any]:
         "ancestor_count": len(lineage.ancestors),
         "child_count": len(lineage.children),
     }
+
+
+def _shape(record: ImageRecord) -> str:
+    return f"{record.width}x{record.height}" if record.width else "(no picture: its bytes do not decode)"
 
 
 def _where(record: ImageRecord) -> str:
