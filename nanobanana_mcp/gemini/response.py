@@ -21,6 +21,12 @@ MAX_TOKENS = 2_000_000
 
 MAX_SEARCHES = 100
 
+MAX_REFUSAL = 100_000
+"""Bytes of an answer in which a finish reason without a picture stands."""
+
+EMULATED_ID = "emulated-"
+"""How our own emulator's responseId begins, so that nobody takes its pictures for Gemini's or its prices for money."""
+
 _REPHRASE = "Say it differently and try again."
 _NO_USE = "The same prompt will be refused again; change what it asks for."
 
@@ -76,9 +82,10 @@ class Unreadable(ServiceError):
 class NoPicture(Refused):
     """An answer without a picture, with the tokens that it is charged for."""
 
-    def __init__(self, message: str, *, reason: str, usage: Usage) -> None:
+    def __init__(self, message: str, *, reason: str, usage: Usage, emulated: bool = False) -> None:
         super().__init__(message, reason=reason)
         self.usage = usage
+        self.emulated = emulated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +124,7 @@ def read_reply(raw: bytes) -> ModelReply:
         model_version=words(str(body.get("modelVersion") or ""), MAX_NAME) or None,
         sources=_sources(candidate),
         others=tuple({part.image: None for part in (*beside, *drawn) if part.image and part.image != final.image}),
+        emulated=_is_emulated(body),
         thought=final.thought,
         turn=tuple(
             TurnPart(text=part.text or None, data=part.image, mime_type=part.mime_type, signature=part.signature)
@@ -169,7 +177,25 @@ def _no_picture(body: dict[str, Any], candidate: dict[str, Any], parts: list[_Pa
     details = [quoted("Gemini says", candidate.get("finishMessage") or feedback.get("blockReasonMessage"))]
     details.append(quoted("The model wrote", " ".join(part.text for part in parts if part.text and not part.thought)))
     said = "".join(f" {detail}" for detail in details if detail)
-    return NoPicture(f"No picture: {what} ({reason}). {way_out}{said}", reason=reason, usage=usage)
+    emulated = _is_emulated(body)
+    return NoPicture(f"No picture: {what} ({reason}). {way_out}{said}", reason=reason, usage=usage, emulated=emulated)
+
+
+def unsigned(raw: bytes) -> NoPicture | None:
+    """Gemini's answer that a conversation's signatures are missing, where `raw` is that; None for any other."""
+    if b"MISSING_THOUGHT_SIGNATURE" not in raw[:MAX_REFUSAL]:
+        return None
+    try:
+        read_reply(raw)
+    except NoPicture as error:
+        return error if error.reason == "MISSING_THOUGHT_SIGNATURE" else None
+    except Unreadable:
+        pass
+    return None
+
+
+def _is_emulated(body: dict[str, Any]) -> bool:
+    return str(body.get("responseId") or "").startswith(EMULATED_ID)
 
 
 def quoted(who: str, text: object) -> str:

@@ -50,9 +50,9 @@ def keep_finished(
     except OSError as error:
         raise SetupError(
             f"The finished picture could not be written to {plan.target.folder} ({error.strerror}). The model's answer is "
-            f"kept at {part.record.path} and was paid for. Make room there and ask once more."
+            f"kept at {part.record.path}. Make room there and ask once more."
         ) from error
-    image = KeptImage(record=record, upload=None, cost_usd=part.cost_usd, report=report)
+    image = KeptImage(record=record, upload=None, cost_usd=part.cost_usd, report=report, emulated=part.emulated)
     if exact is None:
         return image, notes
     image, more = exact_file(image, data, exact, plan.target, places, library, number=number)

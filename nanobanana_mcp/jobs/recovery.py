@@ -15,7 +15,7 @@ from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.gemini.response import NoPicture, Unreadable
 from nanobanana_mcp.jobs.mending import exact_again, found_again, put_together
-from nanobanana_mcp.jobs.settle import Reading, settle
+from nanobanana_mcp.jobs.settle import Reading, settle, undecodable
 from nanobanana_mcp.jobs.store import child_id, keep_orphan
 from nanobanana_mcp.library.journal import UNSETTLED, Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
@@ -209,7 +209,9 @@ class Recovery:
                 )
         except (NoPicture, Unreadable) as error:
             return Recovered(call_id=call.id, outcome=str(error))
-        return Recovered(call_id=call.id, outcome=f"kept as {kept.record.id} at {kept.record.path}", record=kept.record)
+        record = kept.record
+        told = f"kept as {record.id} at {record.path}" if record.width else str(undecodable(record))
+        return Recovered(call_id=call.id, outcome=told, record=record)
 
     def _put_together(self, order_id: str) -> Recovered | None:
         """The picture that an order's parts were meant for, where it can be made now; None where there is nothing to do."""

@@ -9,7 +9,7 @@ from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.results import Created, Failure, KeptImage
 from nanobanana_mcp.domain.terms import Backend
 from nanobanana_mcp.jobs.mending import exact_again, found_again, put_together
-from nanobanana_mcp.jobs.settle import Problem, nothing_made, other_id
+from nanobanana_mcp.jobs.settle import Problem, nothing_made, other_id, undecodable
 from nanobanana_mcp.library.journal import Call, Order
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places
@@ -26,8 +26,10 @@ def read_back(
     kept, problems = [], []
     for call in calls:
         record = library.get(call.image_id) if call.image_id is not None else None
-        if record is not None:
+        if record is not None and (record.width or _has_others(call, library)):
             kept.append((call, record))
+        elif record is not None:
+            problems.append(_undecodable(call, record))
         elif call.reason != "NOT_NEEDED":
             problems.append(_problem(call, order))
     notes: list[str] = []
@@ -76,12 +78,16 @@ def _plain(
         number = call.position + 1 if plan.request.n > 1 else None
         image, more = exact_again(plan, image, library, places, number=number)
         notes += more
-    yield image
+    if record.width:
+        yield image
+    else:
+        notes.append(str(undecodable(record)))
     for number in count(2):
         other = library.get(other_id(call.id, number))
         if other is None:
             return
-        yield KeptImage(record=other, upload=library.newest_upload(other.id, backend), cost_usd=0.0)
+        cost = 0.0 if record.width or number > 2 else call.cost_usd
+        yield KeptImage(record=other, upload=library.newest_upload(other.id, backend), cost_usd=cost)
 
 
 def _made(
@@ -104,10 +110,20 @@ def _made(
     answers = ", ".join(f"{record.id} at {record.path}" for _, record in kept)
     why = " ".join(dict.fromkeys(problem.failure.message for problem in problems))
     raise ServiceError(
-        f"This request was made before, and its picture was not put together; nothing was charged again. The answers that "
-        f"were paid for then are kept: {answers}. {why + ' ' if why else ''}Ask again with a new idempotency_key to begin "
+        f"This request was made before, and its picture was not put together; nothing was charged again. The answers of "
+        f"then are kept: {answers}. {why + ' ' if why else ''}Ask again with a new idempotency_key to begin "
         "anew."
     )
+
+
+def _has_others(call: Call, library: Library) -> bool:
+    return library.get(other_id(call.id, 2)) is not None
+
+
+def _undecodable(call: Call, record: ImageRecord) -> Problem:
+    error = undecodable(record)
+    failure = Failure(index=call.position + 1, reason=error.reason, message=str(error), cost_usd=call.cost_usd)
+    return Problem(failure=failure, error=error)
 
 
 def _problem(call: Call, order: Order) -> Problem:
@@ -117,6 +133,7 @@ def _problem(call: Call, order: Order) -> Problem:
     if call.state == "unknown":
         keyed = order.idempotency_key is not None and order.idempotency_key.startswith("key:")
         again = "Call again with a new idempotency_key" if keyed else "Call again"
-        text = f"{message} It may have cost ${call.estimate_usd:.3f}. {again} to pay for a new attempt."
+        charged = f" It may have cost ${call.estimate_usd:.3f}. {again} to pay for a new attempt."
+        text = f"{message} {again} for a new attempt." if order.backend == "emulator" else f"{message}{charged}"
         return Problem(failure=failure, error=UnknownOutcome(text))
     return Problem(failure=failure, error=ServiceError(message))

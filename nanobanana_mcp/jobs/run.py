@@ -40,6 +40,8 @@ class Run:
     progress: Progress
     total: int
     done: int = 0
+    spent_usd: dict[str, float] = field(default_factory=dict)
+    """By call, what an attempt cost that Gemini answered without drawing, before it was made afresh."""
     warnings: list[str] = field(default_factory=list)
     renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
     stop: asyncio.Event = field(default_factory=asyncio.Event)

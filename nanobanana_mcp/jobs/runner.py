@@ -24,13 +24,22 @@ from nanobanana_mcp.domain.provider import ImageModel
 from nanobanana_mcp.domain.results import Created, KeptImage
 from nanobanana_mcp.domain.text import counted
 from nanobanana_mcp.domain.wire import InputPart, ModelRequest
-from nanobanana_mcp.gemini.response import NoPicture
+from nanobanana_mcp.gemini.response import NoPicture, unsigned
 from nanobanana_mcp.jobs.conversation import history_of
 from nanobanana_mcp.jobs.files import sendable
 from nanobanana_mcp.jobs.group_commit import Together
 from nanobanana_mcp.jobs.inputs import Source, Sources
 from nanobanana_mcp.jobs.run import Brush, Progress, Recipe, Run, Sleep, Stroke, told_of_answers
-from nanobanana_mcp.jobs.settle import Problem, Reading, Settled, nothing_made, price_of, settle, shortfalls
+from nanobanana_mcp.jobs.settle import (
+    Problem,
+    Reading,
+    Settled,
+    nothing_made,
+    price_of,
+    settle,
+    shortfalls,
+    undecodable,
+)
 from nanobanana_mcp.jobs.uploads import Uploads
 from nanobanana_mcp.library.journal import Call, Journal, Order
 from nanobanana_mcp.library.pictures import Library
@@ -231,19 +240,24 @@ class Drawing:
         try:
             kept = await self._finish(run, call, held, putting_aside)
         except NoPicture as error:
-            return run.problem(call, error, error.reason, price_of(error, run.plan, call))
+            costs = [price_of(error, run.plan, call), run.spent_usd.get(call.id, 0.0)]
+            return run.problem(call, error, error.reason, _sum(costs))
         except StudioError as error:
             return run.problem(call, error, type(error).__name__, call.estimate_usd)
-        image, record = kept.image, kept.record
+        image, record, others = kept.image, kept.record, kept.others
+        if not record.width:
+            broken = undecodable(record)
+            if not others or run.plan.recipe is not None:
+                return run.problem(call, broken, broken.reason, image.cost_usd)
+            run.warnings.append(str(broken))  # another picture of the same answer stands for it
+            image, others = replace(others[0], cost_usd=image.cost_usd), others[1:]
         if image.upload is not None:
             self._uploads.start(image.upload, kept.data)
         run.done += 1
         shape = f"{record.width}x{record.height}, {record.bytes / 1e6:.1f} MB"
         what = "Picture" if run.plan.recipe is None else "Part"
         await run.progress(min(run.done, run.total), run.total, f"{what} {run.done} is kept: {shape}")
-        return Stroke(
-            image=image, data=kept.data, others=tuple([await self._uploaded(run, one) for one in kept.others])
-        )
+        return Stroke(image=image, data=kept.data, others=tuple([await self._uploaded(run, one) for one in others]))
 
     def _take_room(self, run: Run, call: Call) -> None:
         """Room for the raw answer, while there is some. Raises SetupError; nothing is sent then."""
@@ -259,14 +273,14 @@ class Drawing:
         """What nobody foresaw befell one call; the others of its request are none the worse for it."""
         logger.error("Call %s of %s ended in an error of the program", call.id, run.order.id, exc_info=error)
         what = f"The program stumbled ({type(error).__name__}; its log has the place)"
-        told = UnknownOutcome(
-            f"{what}. What came of this picture is not known; it may have cost ${call.estimate_usd:.3f}."
-        )
+        emulated = run.order.backend == "emulator"
+        cost = "" if emulated else f"; it may have cost ${call.estimate_usd:.3f}"
+        told = UnknownOutcome(f"{what}. What came of this picture is not known{cost}.")
         path = await asyncio.to_thread(spool_path, call.id, self.places)
         if path is not None:
             told = UnknownOutcome(
-                f"{what}. The picture's raw answer was paid for and is kept at {path}; maintenance with operation 'recover', "
-                "or the next start, makes a picture of it."
+                f"{what}. The picture's raw answer {'is' if emulated else 'was paid for and is'} kept at {path}; maintenance "
+                "with operation 'recover', or the next start, makes a picture of it."
             )
         else:
             with suppress(StudioError):
@@ -300,7 +314,7 @@ class Drawing:
         """Ask again, a bounded number of times, where Gemini said no before it drew anything."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await (self._ask(run) if request is None else self._generate(run, request))
+                return await (self._ask(run, call) if request is None else self._generate(run, request))
             except (RateLimited, Unavailable) as error:
                 wait = error.retry_after if isinstance(error, RateLimited) else 2.0 ** (attempt - 1)
                 if not error.retryable or wait is None or wait > LONGEST_WAIT_S or attempt == ATTEMPTS:
@@ -318,13 +332,19 @@ class Drawing:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
-    async def _ask(self, run: Run) -> bytes:
+    async def _ask(self, run: Run, call: Call) -> bytes:
         """Make the run's request. What Google refuses before it draws is put right once: a file that has expired is
-        uploaded again, and a conversation that is not taken begins afresh; neither is charged.
+        uploaded again, and a conversation that is not taken begins afresh. The first is not charged, nor is the second
+        where Google refuses it with an error; where it answers that a signature is missing, the call costs that, too.
         """
         request = run.request
         try:
-            return await self._generate(run, request)
+            raw = await self._generate(run, request)
+            refusal = unsigned(raw) if request.history and run.fresh is not None else None
+            if refusal is None:
+                return raw
+            run.spent_usd[call.id] = price_of(refusal, run.plan, call) or 0.0
+            self._begin_afresh(run)
         except SourceNotFound:
             async with run.renewing:
                 if run.request is request:
@@ -335,13 +355,17 @@ class Drawing:
         except HistoryRejected:
             if run.fresh is None:
                 raise
-            run.request = run.fresh
-            run.plan = replace(run.plan, request=replace(run.plan.request, continue_from=None))
-            run.warnings.append(
-                "Gemini did not take the conversation's history (its signatures are missing, wrong or too old), so the "
-                "edit began afresh from the picture alone."
-            )
+            self._begin_afresh(run)
         return await self._generate(run, run.request)
+
+    def _begin_afresh(self, run: Run) -> None:
+        assert run.fresh is not None
+        run.request = run.fresh
+        run.plan = replace(run.plan, request=replace(run.plan.request, continue_from=None))
+        run.warnings.append(
+            "Gemini did not take the conversation's history (its signatures are missing, wrong or too old), so the "
+            "edit began afresh from the picture alone."
+        )
 
     async def _generate(self, run: Run, request: ModelRequest) -> bytes:
         return await self._model.generate(request, setting=f"NANOBANANA_{run.plan.choice.spec.tier.upper()}_MODEL")
@@ -367,6 +391,7 @@ class Drawing:
                     call=call,
                     places=self.places,
                     journal=self._journal,
+                    spent_usd=run.spent_usd.get(call.id, 0.0),
                     prepare_upload=self._uploads.prepare if self._upload_now() and run.plan.recipe is None else None,
                 )
             finally:
@@ -402,7 +427,7 @@ class Drawing:
             if raw is not None:
                 return raw
             why = "is gone"
-        told = f"The raw answer {why}, which was put aside in {self.places.spool}; it was paid for."
+        told = f"The raw answer {why}, which was put aside in {self.places.spool}."
         await asyncio.to_thread(self._journal.unknown, call.id, message=told)
         raise UnknownOutcome(told)
 

@@ -10,6 +10,7 @@ from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.results import Failure, KeptImage
 from nanobanana_mcp.domain.shapes import differences
 from nanobanana_mcp.domain.terms import Backend
+from nanobanana_mcp.domain.text import size_of
 from nanobanana_mcp.domain.wire import ModelReply
 from nanobanana_mcp.gemini.response import NoPicture, Unreadable, read_reply
 from nanobanana_mcp.jobs.store import PrepareUpload, Shared, child_id, exact_file, keep, keep_made, rescued
@@ -47,7 +48,7 @@ class Reading:
 
     def __init__(self, raw: bytes, threads: Executor) -> None:
         self.reply = threads.submit(read_reply, raw)
-        self.examined = threads.submit(lambda: examine(self.reply.result().image))
+        self.examined = threads.submit(lambda: examine(self.reply.result().image, made=True))
 
 
 def settle(
@@ -59,16 +60,17 @@ def settle(
     places: Places,
     journal: Journal,
     again: bool = False,
+    spent_usd: float = 0.0,
     prepare_upload: PrepareUpload | None = None,
 ) -> Settled:
     """Keep the picture of a raw answer that is in the spool; the journal has the outcome when this returns.
 
-    Raises NoPicture with Gemini's reason, or Unreadable, whose raw answer stays in the spool.
+    `spent_usd` is what the call cost before this answer. Raises NoPicture with Gemini's reason, or Unreadable, whose raw answer stays in the spool.
     """
     try:
         reply = reading.reply.result()
     except NoPicture as error:
-        price = price_of(error, plan, call)
+        price = _with(spent_usd, price_of(error, plan, call))
         journal.failed(call.id, reason=error.reason, message=str(error), cost_usd=price)
         drop_spool(call.id, places)
         raise
@@ -86,10 +88,16 @@ def settle(
         places=places,
         journal=journal,
         again=again,
+        spent_usd=spent_usd,
         prepare_upload=prepare_upload,
     )
     image = KeptImage(
-        record=kept.record, upload=kept.upload, cost_usd=kept.cost_usd, text=reply.text, sources=reply.sources
+        record=kept.record,
+        upload=kept.upload,
+        cost_usd=kept.cost_usd,
+        text=reply.text,
+        sources=reply.sources,
+        emulated=reply.emulated,
     )
     warnings += kept.warnings
     if reply.thought:
@@ -112,9 +120,22 @@ def settle(
     return Settled(image=image, record=kept.record, data=reply.image, warnings=tuple(warnings), others=others)
 
 
+def undecodable(record: ImageRecord) -> Refused:
+    """The failure of a call whose bytes are kept as delivered and are no picture."""
+    return Refused(
+        f"What Gemini delivered does not decode as a picture; its {size_of(record.bytes)} are kept as delivered at "
+        f"{record.path}. Try once more.",
+        reason="UNDECODABLE",
+    )
+
+
 def price_of(refusal: NoPicture, plan: Plan, call: Call) -> float | None:
     """USD for an answer without a picture, None when the price is not known."""
     return bill(plan.choice, refusal.usage, estimate_usd=call.estimate_usd, drew=False).usd
+
+
+def _with(spent_usd: float, usd: float | None) -> float | None:
+    return usd if usd is None else round(spent_usd + usd, 9)
 
 
 def other_id(call_id: str, number: int) -> str:
@@ -188,6 +209,8 @@ def nothing_made(problems: list[Problem], spent: float, *, backend: Backend) -> 
 def _with_its_price(problem: Problem) -> StudioError:
     """The error itself, which says what was paid for no picture."""
     paid = problem.failure.cost_usd or 0.0
+    if isinstance(problem.error, NoPicture) and problem.error.emulated:
+        return problem.error
     if paid >= 0.00005 and isinstance(problem.error, Refused):
         problem.error.args = (f"{problem.error} It cost ${paid:.4f}.", *problem.error.args[1:])
     return problem.error

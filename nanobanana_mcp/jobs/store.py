@@ -27,7 +27,7 @@ from nanobanana_mcp.pixels.files.header import Header, read_header
 from nanobanana_mcp.pixels.files.labels import Label, SourceType
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail, examine
 from nanobanana_mcp.storage.paths import Places, picture_stem
-from nanobanana_mcp.storage.state import drop_spool, spool_path, write_record, write_thumbnail
+from nanobanana_mcp.storage.state import drop_spool, note_folder, spool_path, write_record, write_thumbnail
 from nanobanana_mcp.storage.writing import write_new
 
 ICON = "image/vnd.microsoft.icon"
@@ -68,13 +68,14 @@ def keep(
     places: Places,
     journal: Journal,
     again: bool = False,
+    spent_usd: float = 0.0,
     prepare_upload: PrepareUpload | None = None,
 ) -> Kept:
     """Bytes first, row second: what is cut short here is repeated from the raw answer, with the same outcome.
 
     `examined` is the picture's header and thumbnail, which another thread makes meanwhile. `prepare_upload` makes the
     row of the upload that is to follow. `again` says that this is a repetition, so that files of the first attempt are
-    taken up and not doubled.
+    taken up and not doubled. `spent_usd` is what the call cost before this answer.
     Raises SetupError when no disk takes the picture; its raw answer is then still in the spool.
     """
     image_id = f"img_{call.id}"
@@ -86,10 +87,8 @@ def keep(
     try:
         header, preview = examined.result()
         width, height = header.width, header.height
-    except NotAnImage as error:
+    except NotAnImage:  # a row of 0 x 0 pixels says so, and whoever asked is told
         preview, width, height = None, 0, 0
-        why = str(error).partition(". ")[0].rstrip(".")  # the way out is for a caller's own file
-        warnings.append(f"The bytes Gemini delivered are kept as they are but do not decode as a picture: {why}.")
     record = ImageRecord(
         id=image_id,
         created_at=now(),
@@ -110,7 +109,7 @@ def keep(
         parents=plan.parents,
     )
     billed = bill(plan.choice, reply.usage, estimate_usd=call.estimate_usd, drew=True)
-    price = billed.usd
+    price = None if billed.usd is None else round(spent_usd + billed.usd, 9)
     warnings += [billed.note] if billed.note else []
     try:
         if preview is not None:
@@ -177,6 +176,7 @@ def keep_made(
     if number is not None and target.stem is not None:
         stem = f"{stem}-{number}"
     since = like.created_at.timestamp() - 1  # a repetition after a death takes up what the first attempt wrote
+    note_folder(target.folder, places)
     path = write_new(target.folder, stem, extension, data, key=image_id, written_after=since)
     warnings = []
     if target.stem is not None and path.stem != stem:

@@ -381,7 +381,8 @@ def insert_image(connection: Connection, record: ImageRecord) -> None:
             ],
         )
     if _is_drawn(record):
-        count_picture(connection, record, pictures=1 if record.origin in ("generated", "edited") else 0)
+        is_picture = record.origin in ("generated", "edited") and record.width > 0  # 0: kept bytes that do not decode
+        count_picture(connection, record, pictures=int(is_picture))
 
 
 def _is_drawn(record: ImageRecord) -> bool:

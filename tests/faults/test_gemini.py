@@ -154,15 +154,18 @@ async def test_words_in_place_of_a_picture_cost_what_gemini_says_and_are_quoted(
 
 
 @pytest.mark.parametrize("fault", [Truncated(), Junk()], ids=["cut off", "no picture at all"])
-async def test_a_picture_that_does_not_decode_is_kept_as_delivered_and_said(
+async def test_a_picture_that_does_not_decode_is_a_failure_with_its_bytes_kept(
     emulated: Emulated, fault: Behaviour
 ) -> None:
     emulated.emulator.control.queue.append(fault)
-    said = words(await emulated.call(prompt="a banana"))
-    assert "kept as they are but do not decode" in said
-    assert states(emulated.studio) == ["done"]
+    with pytest.raises(ToolError) as failed:
+        await emulated.call(prompt="a banana")
     record = emulated.studio.library.recent(1, emulated.studio.backend)[0]
+    assert "does not decode as a picture" in str(failed.value) and str(record.path) in str(failed.value)
+    assert states(emulated.studio) == ["done"]
     assert Path(str(record.path)).stat().st_size == record.bytes
+    stats = await emulated.studio.stats()
+    assert stats.total.pictures == 0 and stats.total.usd > 0
     with pytest.raises(ToolError):
         await emulated.call(prompt="make it blue", input_images=[record.id])
 

@@ -128,10 +128,26 @@ async def test_a_lie_about_the_type_changes_nothing(emulated: Emulated) -> None:
 
 async def test_bytes_that_do_not_decode_are_kept_and_said(studio: Studio, model: FakeModel) -> None:
     model.answers.append(reply(b"no picture at all"))
-    created = await studio.create(ImageRequest(prompt="a cat"))
-    path = Path(str(created.images[0].record.path))
+    with pytest.raises(Refused, match="does not decode"):
+        await studio.create(ImageRequest(prompt="a cat"))
+    path = Path(str(studio.library.recent(1, "gemini")[0].path))
     assert path.read_bytes() == b"no picture at all" and path.suffix == ".bin"
-    assert "do not decode" in created.warnings[0]
+
+
+async def test_of_two_pictures_the_one_that_decodes_stands_for_the_answer_also_when_it_is_told_again(
+    studio: Studio, model: FakeModel
+) -> None:
+    body = json.loads(reply(picture((64, 64))))
+    broken = base64.b64encode(b"no picture at all").decode()
+    body["candidates"][0]["content"]["parts"].append({"inlineData": {"mimeType": "image/png", "data": broken}})
+    model.answers += [json.dumps(body).encode(), reply(b"no picture at all")]
+    first = await studio.create(ImageRequest(prompt="a cat", n=2), key="key:one")
+    again = await studio.create(ImageRequest(prompt="a cat", n=2), key="key:one")
+    for created in (first, again):
+        assert [image.record.width for image in created.images] == [64]
+        assert [failure.reason for failure in created.failures] == ["UNDECODABLE"]
+        assert sum("does not decode" in warning for warning in created.warnings) == 1
+        assert created.cost_usd == pytest.approx(2 * (created.images[0].cost_usd or 0))
 
 
 async def test_a_picture_among_the_thoughts_is_not_the_result(emulated: Emulated) -> None:

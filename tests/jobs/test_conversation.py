@@ -13,7 +13,7 @@ from fastmcp.exceptions import ToolError
 
 from nanobanana_mcp.emulator import signatures
 from nanobanana_mcp.emulator.app import Emulator
-from nanobanana_mcp.emulator.control import HttpError
+from nanobanana_mcp.emulator.control import Finish, HttpError
 from nanobanana_mcp.gemini.client import Gemini
 from nanobanana_mcp.jobs import conversation
 from nanobanana_mcp.studio.studio import Studio
@@ -129,6 +129,18 @@ async def test_a_signature_that_google_calls_corrupted_means_beginning_afresh_an
     emulated.emulator.control.queue.append(HttpError(400, "INVALID_ARGUMENT", "Corrupted thought signature."))
     second = await _said(emulated, "at night", continue_from=first["id"])
     assert _began_afresh(second, emulated) and len(emulated.emulator.charges) == 2
+
+
+async def test_a_missing_signature_means_beginning_afresh_and_the_price_of_both_answers(emulated: Emulated) -> None:
+    first = await _said(emulated, "a heron")
+    emulated.emulator.control.queue.append(Finish("MISSING_THOUGHT_SIGNATURE"))
+    second = await _said(emulated, "at night", continue_from=first["id"])
+    assert _began_afresh(second, emulated) and len(emulated.emulator.charges) == 2
+    drawn = emulated.emulator.charges[-1].usd  # the tokens of the first prompt come to it
+    assert drawn + 0.0002 < second["cost_usd"] < drawn + 0.005
+    await emulated.studio.noted()
+    spent = emulated.studio.journal.spending("gemini").hour_usd
+    assert spent == pytest.approx(emulated.emulator.charges[0].usd + second["cost_usd"], abs=1e-5)
 
 
 async def test_after_an_expired_signature_the_conversation_goes_on_from_the_fresh_turn(emulated: Emulated) -> None:

@@ -12,6 +12,7 @@ from fastmcp.exceptions import ToolError
 from nanobanana_mcp.domain.budget import Limits
 from nanobanana_mcp.domain.catalog import PRICES_DATE
 from nanobanana_mcp.domain.ids import now
+from nanobanana_mcp.library.tables import days
 from nanobanana_mcp.library.totals import Total
 from nanobanana_mcp.studio.results.reports import stats_text
 from nanobanana_mcp.studio.studio import Studio
@@ -50,6 +51,17 @@ async def test_pictures_are_counted_by_tier_mode_and_day(studio: Studio) -> None
     assert {mode: total.pictures for mode, total in stats.by_mode.items()} == {"edit": 1, "generate": 1}
     assert list(stats.by_day) == sorted(stats.by_day, reverse=True)
     assert len(stats.by_day) == 2
+
+
+async def test_rows_without_a_tier_that_an_older_version_left_are_no_pictures(studio: Studio) -> None:
+    hang(studio.library, studio.places.output / "a.png", data=b"12345", tier="flash")
+    with studio.library.database.write() as connection:  # what moving a converted photo to the trash once left
+        row = {"day": now().date().isoformat(), "backend": "gemini", "tier": "", "mode": "", "usd": 0.0}
+        connection.execute(days.insert().values(pictures=0, bytes=-20_000, **row))
+    stats = await studio.stats()
+    assert stats.total == Total(pictures=1, bytes=5, usd=0.0)
+    assert list(stats.by_tier) == ["flash"] and list(stats.by_mode) == ["generate"]
+    assert [total.bytes for total in stats.by_day.values()] == [5]
 
 
 async def test_a_month_of_days_is_listed_the_newest_first(studio: Studio) -> None:
