@@ -24,7 +24,7 @@ from nanobanana_mcp.domain.wire import ModelRequest
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.server.stdio import one_heap
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.studio.edits import Wish, region_job
+from nanobanana_mcp.studio.edits import EditRequest, region_job
 from nanobanana_mcp.studio.studio import Studio
 
 SIZE = (6000, 4000)
@@ -128,7 +128,7 @@ async def _measure(photo: Path, name: str) -> None:
 
 async def _edit(studio: Studio, photo: Path, name: str) -> float:
     """One edit; the seconds of processor time that the model took."""
-    wish = Wish(image=str(photo), instruction="Make it red.")
+    wish = EditRequest(image=str(photo), instruction="Make it red.")
     job = await region_job(studio, wish, box=REGIONS[name], mask=None, feather=16, grow=16, context=0.5)
     created = await studio.carry_out(job)
     await studio.delivered(created.request_id)

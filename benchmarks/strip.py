@@ -19,7 +19,7 @@ from nanobanana_mcp.jobs.recipes.extend import Extension
 from nanobanana_mcp.jobs.recipes.region import RegionEdit
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.studio.edits import Wish, cutout_job, extension_job, region_job
+from nanobanana_mcp.studio.edits import EditRequest, cutout_job, extension_job, region_job
 from nanobanana_mcp.studio.studio import Studio
 from tests.support.scenes import as_bytes, cutout, on_background, photo, redrawn
 
@@ -92,10 +92,10 @@ async def _cut(studio: Studio, emulator: Emulator, root: Path) -> tuple[str, Ima
     )
 
 
-def _wish(root: Path, image: Image.Image) -> Wish:
+def _wish(root: Path, image: Image.Image) -> EditRequest:
     path = root / "source.png"
     path.write_bytes(as_bytes(image))
-    return Wish(image=str(path), instruction="An edit.")
+    return EditRequest(image=str(path), instruction="An edit.")
 
 
 async def _made(studio: Studio, emulator: Emulator, job: Job, *answers: Image.Image) -> Image.Image:

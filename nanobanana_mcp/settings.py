@@ -357,7 +357,7 @@ def load_settings() -> Settings:
     told = [f"{read_from[field]} {words}" for field, words in wrong.items()]
     try:
         settings = Settings(
-            _env_file=None,  # type: ignore[call-arg]  # pydantic-settings takes it at run time
+            _env_file=None,
             **{_key_of(field): one.text for field, one in given.items() if field not in wrong},  # type: ignore[arg-type]
         )
     except ValidationError as error:

@@ -18,7 +18,7 @@ from nanobanana_mcp.gemini.client import Gemini
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.pixels.files.formats import heic_is_readable
 from nanobanana_mcp.server.app import build_server
-from nanobanana_mcp.server.session import Opening
+from nanobanana_mcp.server.session import LazyStudio
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio.open import models
@@ -166,7 +166,7 @@ def connect(settings: Settings, make_studio: Callable[..., Studio]) -> Connect:
         name: str = "a test",
         **changes: Any,
     ) -> Client[Any]:
-        server = build_server(settings.model_copy(update=changes), Opening(open_it or make_studio))
+        server = build_server(settings.model_copy(update=changes), LazyStudio(open_it or make_studio))
         return Client(server, mode=mode, client_info=mcp.types.Implementation(name=name, version="1"))
 
     return open_client

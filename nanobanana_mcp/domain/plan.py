@@ -9,7 +9,7 @@ from typing import Any
 from nanobanana_mcp.domain.catalog import AspectRatio, ImageSize, ModelSpec
 from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.domain.records import Parent
-from nanobanana_mcp.domain.requests import Choice, Exact, ImageRequest
+from nanobanana_mcp.domain.requests import Choice, ImageRequest, OutputSpec
 from nanobanana_mcp.domain.terms import Mode, Origin, OutputFormat
 
 WRITTEN: dict[str, OutputFormat] = {
@@ -73,7 +73,7 @@ class Plan:
         """What the model's own answers are to the library."""
         return "part" if self.recipe is not None else "edited" if self.mode == "edit" else "generated"
 
-    def exact_of(self, mime_type: str) -> Exact | None:
+    def exact_of(self, mime_type: str) -> OutputSpec | None:
         """The file to make of a picture that came as `mime_type`: the name asked for says the format where nothing else
         does. It is no part of the request, whose fingerprint stays the same.
         """
@@ -81,7 +81,7 @@ class Plan:
         if named is None or (asked is not None and asked.output_format is not None):
             return asked
         if asked is None:
-            return Exact(output_format=named) if mime_type != f"image/{named}" else None
+            return OutputSpec(output_format=named) if mime_type != f"image/{named}" else None
         return replace(asked, output_format=named)
 
     def dump(self) -> str:
@@ -117,7 +117,7 @@ def _load(text: str) -> Plan:
     request = body["request"]
     request |= {name: tuple(request[name]) for name in ("inputs", "input_roles")}
     request["safety"] = tuple(request["safety"].items())
-    request["exact"] = Exact(**request["exact"]) if request["exact"] is not None else None
+    request["exact"] = OutputSpec(**request["exact"]) if request["exact"] is not None else None
     spec = body["choice"]["spec"]
     spec |= {name: tuple(spec[name]) for name in ("sizes", "ratios", "thinking_levels")}
     return Plan(

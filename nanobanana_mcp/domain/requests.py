@@ -16,7 +16,7 @@ from nanobanana_mcp.domain.terms import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exact:
+class OutputSpec:
     """The exact file a caller wants beside the master: width x height in pixels, one of them None to follow."""
 
     width: int | None = None
@@ -49,7 +49,7 @@ class ImageRequest:
     safety: tuple[tuple[HarmCategory, HarmThreshold], ...] = ()
     continue_from: str | None = None
     """The picture (img_...) whose conversation with the model goes on."""
-    exact: Exact | None = None
+    exact: OutputSpec | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

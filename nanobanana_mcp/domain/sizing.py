@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from nanobanana_mcp.domain.catalog import AspectRatio, ImageSize, ModelSpec, TierName
 from nanobanana_mcp.domain.errors import RequestError, UnsupportedOption
-from nanobanana_mcp.domain.requests import Exact, ImageRequest
+from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
 from nanobanana_mcp.domain.selector import choose
 from nanobanana_mcp.domain.shapes import answer_pixels, nearest_ratio
 from nanobanana_mcp.domain.terms import MADE_PIXELS, MADE_SIDE, OutputFormat, Resolution
@@ -40,7 +40,7 @@ def shape_request(
     return request, [f"The largest picture this model makes is about {width}x{height}; the file is enlarged from it."]
 
 
-def check_name(exact: Exact | None, named: OutputFormat | None) -> None:
+def check_name(exact: OutputSpec | None, named: OutputFormat | None) -> None:
     """Raise RequestError where output_format is another one than output_path has `named`."""
     if exact is None or named is None:
         return
@@ -51,7 +51,7 @@ def check_name(exact: Exact | None, named: OutputFormat | None) -> None:
         )
 
 
-def check_size(exact: Exact | None, shape: tuple[float, float], named: OutputFormat | None = None) -> None:
+def check_size(exact: OutputSpec | None, shape: tuple[float, float], named: OutputFormat | None = None) -> None:
     """Refuse a file too large to be made, or for the format that output_path has `named`. Of one side alone the other
     follows from the `shape` of the picture, its width and height in any measure. Raises RequestError.
     """

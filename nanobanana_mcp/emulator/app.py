@@ -22,7 +22,6 @@ from nanobanana_mcp.emulator.control import Control
 from nanobanana_mcp.emulator.delivery import Dropped
 from nanobanana_mcp.emulator.desk import Desk
 from nanobanana_mcp.emulator.files import Files, page_of, paging
-from nanobanana_mcp.emulator.interactions import Interactions
 from nanobanana_mcp.emulator.keys import key_of
 from nanobanana_mcp.emulator.models import METHODS, MODELS, Model
 from nanobanana_mcp.emulator.recording import RecordedRequest, recorded
@@ -45,7 +44,6 @@ class Emulator:
         self._files = Files(clock=clock, control=self.control)
         self._desk = Desk(clock=clock, control=self.control, files=self._files, charges=self.charges)
         self._batches = Batches(clock=clock, control=self.control, files=self._files, desk=self._desk)
-        self._interactions = Interactions(clock=clock, control=self.control, desk=self._desk)
         self._counts: Counter[str] = Counter()
         self._router = Router(self._routes(), default=_not_found, redirect_slashes=False)
 
@@ -89,7 +87,6 @@ class Emulator:
                 Route(f"/{version}/files/{{file}}:download", self._download),
                 Route(f"/{version}/files/{{file}}", self._one_file, methods=["GET", "DELETE"]),
                 *self._batches.routes(version),
-                *self._interactions.routes(version),
             ]
         return routes
 
@@ -233,11 +230,10 @@ class Emulator:
         return JSONResponse({})
 
     def reset(self) -> None:
-        """As new: no requests, charges, files, batches, interactions or counts, every switch as at the start."""
+        """As new: no requests, charges, files, batches or counts, every switch as at the start."""
         self.control.reset()
         self._files.clear()
         self._batches.clear()
-        self._interactions.clear()
         self._desk.clear()
         in_flight = self._counts["in_flight"]
         self._counts.clear()

@@ -8,7 +8,7 @@ from typing import Any
 from nanobanana_mcp.domain.results import Created
 
 
-class UnderWay:
+class ActiveRequests:
     """Each request is a task that no caller owns: when its last caller goes away, what was sent is still brought home,
     and nothing more is sent.
     """

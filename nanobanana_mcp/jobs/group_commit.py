@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class Together:
+class GroupCommit:
     """Passes ids on to `note`, in a thread; those that come while it is at work are the next it gets, all at once."""
 
     def __init__(self, note: Callable[..., None]) -> None:

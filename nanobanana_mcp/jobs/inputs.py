@@ -80,7 +80,7 @@ class Sources:
         self._uploading = uploading
         self._max_bytes = VERTEX_BYTES if backend == "vertex_ai" else UPLOAD_BYTES if uploading else INLINE_BYTES
 
-    async def find(self, given: str, *, offline: bool = False) -> Source:
+    async def resolve(self, given: str, *, offline: bool = False) -> Source:
         """What a caller's string names. Nothing is written, uploaded or paid for here; `offline` does not even look
         an unknown Files API id up.
 
@@ -92,9 +92,9 @@ class Sources:
             return await asyncio.to_thread(self._by_image_id, given)
         return await asyncio.to_thread(self._by_path, given)
 
-    async def enter(self, sources: list[Source]) -> list[Source]:
+    async def import_(self, sources: list[Source]) -> list[Source]:
         """Give the callers' own pictures their rows, one for each content however often or at once it is given."""
-        return [await asyncio.to_thread(self._enter, source) for source in sources]
+        return [await asyncio.to_thread(self._import, source) for source in sources]
 
     async def parts(self, sources: list[Source]) -> tuple[tuple[InputPart, ...], list[str]]:
         """The sources as a request carries them, and what to tell the caller: inline while they fit together, by the
@@ -186,7 +186,7 @@ class Sources:
         )
         return Source(given=given, record=record, new=found is None, upload=upload, upload_is_new=True)
 
-    def _enter(self, source: Source) -> Source:
+    def _import(self, source: Source) -> Source:
         if source.new:
             record = self._library.add_import(source.record)
             self._write_record(record)

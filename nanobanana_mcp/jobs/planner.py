@@ -14,8 +14,8 @@ from nanobanana_mcp.domain.shapes import nearest_ratio
 from nanobanana_mcp.domain.terms import MAX_INPUTS, Backend, Mode
 from nanobanana_mcp.domain.text import counted
 from nanobanana_mcp.domain.wire import Turn
+from nanobanana_mcp.jobs.calls import Recipe
 from nanobanana_mcp.jobs.inputs import Source
-from nanobanana_mcp.jobs.run import Recipe
 
 ROOM = 150_000_000
 """Bytes a disk must have free before anything is paid for, and for each picture on top, its raw answer included."""

@@ -17,11 +17,11 @@ from nanobanana_mcp.gemini.response import NoPicture, Unreadable
 from nanobanana_mcp.jobs.mending import exact_again, found_again, put_together
 from nanobanana_mcp.jobs.settle import Reading, settle, undecodable
 from nanobanana_mcp.jobs.store import child_id, keep_orphan
-from nanobanana_mcp.library.journal import UNSETTLED, Call, Journal, Order
+from nanobanana_mcp.library.journal import UNSETTLED, Call, Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import (
-    Presence,
+    ProcessLock,
     count_try,
     drop_spool,
     drop_unfinished,
@@ -69,7 +69,7 @@ class Recovery:
         self,
         journal: Journal,
         places: Places,
-        presence: Callable[[], Presence],
+        presence: Callable[[], ProcessLock],
         *,
         running: Container[str],
         mend: Callable[[], list[tuple[str, str]]],
@@ -80,21 +80,21 @@ class Recovery:
         self._mend = mend
         self._journal = journal
         self._places = places
-        self._presence = presence
+        self._process_lock = presence
         self._running = running
         self._one_at_a_time = threading.Lock()
 
-    def left_behind(self, own: str | None) -> list[tuple[Order, Call]]:
+    def left_behind(self, own: str | None) -> list[tuple[RequestRow, Call]]:
         """Open calls of processes that no longer run, and of this one, `own`, where it could not finish them."""
         alive: dict[str, bool] = {}
         found = []
-        for order, call in self._journal.unfinished():
-            if order.id in self._running:
+        for request_row, call in self._journal.unfinished():
+            if request_row.id in self._running:
                 continue
-            if order.process not in alive:
-                alive[order.process] = order.process != own and is_alive(order.process, self._places)
-            if not alive[order.process]:
-                found.append((order, call))
+            if request_row.process not in alive:
+                alive[request_row.process] = request_row.process != own and is_alive(request_row.process, self._places)
+            if not alive[request_row.process]:
+                found.append((request_row, call))
         return found
 
     def recover(self, *, asked: bool = False) -> list[Recovered]:
@@ -104,26 +104,29 @@ class Recovery:
         `asked`, by a person and not by a start, tries again what was set aside.
         """
         with self._one_at_a_time:
-            presence = self._presence()
+            presence = self._process_lock()
             owned: set[str] = set()
             found = []
-            for order, _ in self.left_behind(presence.name):
-                if order.id in owned:
+            for request_row, _ in self.left_behind(presence.name):
+                if request_row.id in owned:
                     continue
-                taken = self._journal.take_over(order.id, dead=order.process, process=presence.name)
+                taken = self._journal.take_over(request_row.id, dead=request_row.process, process=presence.name)
                 if taken is None:
                     continue
-                owned.add(order.id)
+                owned.add(request_row.id)
                 found += [self._end(taken[0], call, asked=asked) for call in taken[1]]
             if asked:
-                for order, call in self._aside(presence.name):
-                    if self._journal.take_over(order.id, dead=order.process, process=presence.name) is not None:
-                        owned.add(order.id)
-                        found.append(self._end(order, call, asked=True))
-            for order_id in owned:
-                found += _some(self._by_itself(order_id, partial(self._put_together, order_id)))
-            for order, call in self._undelivered(presence.name):
-                found += _some(self._by_itself(call.id, partial(self._exact_file, order, call)))
+                for request_row, call in self._aside(presence.name):
+                    if (
+                        self._journal.take_over(request_row.id, dead=request_row.process, process=presence.name)
+                        is not None
+                    ):
+                        owned.add(request_row.id)
+                        found.append(self._end(request_row, call, asked=True))
+            for request_id in owned:
+                found += _some(self._by_itself(request_id, partial(self._put_together, request_id)))
+            for request_row, call in self._undelivered(presence.name):
+                found += _some(self._by_itself(call.id, partial(self._exact_file, request_row, call)))
             found += self._adopt(asked=asked)
             return found + self._sweep(presence, asked=asked)
 
@@ -132,7 +135,7 @@ class Recovery:
         left = [*self.left_behind(own), *self._aside(own)]
         return [Recovered(call_id=call.id, outcome=self._foreseen(call)) for _, call in left]
 
-    def _aside(self, own: str | None) -> list[tuple[Order, Call]]:
+    def _aside(self, own: str | None) -> list[tuple[RequestRow, Call]]:
         """Calls that could not be finished and whose raw answers are kept, of processes that no longer run or our own."""
         found = []
         for call_id in spooled_calls(self._places):
@@ -163,11 +166,11 @@ class Recovery:
             outcome = f"could not be finished: the program stumbled ({type(error).__name__}; its log has the place)"
             return Recovered(call_id=call_id, outcome=outcome, stumbled=True)
 
-    def _end(self, order: Order, call: Call, *, asked: bool) -> Recovered:
+    def _end(self, request_row: RequestRow, call: Call, *, asked: bool) -> Recovered:
         """Settle one call. After TRIES attempts that stumbled, or that ended their process, it is set aside."""
         tried = count_try(call.id, self._places)  # beforehand, since it may be this process's end
         if tried <= TRIES or asked:
-            found = self._by_itself(call.id, partial(self._settle, order, call))
+            found = self._by_itself(call.id, partial(self._settle, request_row, call))
             assert found is not None
             if not found.stumbled:
                 forget_tries(call.id, self._places)
@@ -188,7 +191,7 @@ class Recovery:
         self._journal.unknown(call.id, message=message)
         return Recovered(call_id=call.id, outcome=message, stumbled=True)
 
-    def _settle(self, order: Order, call: Call) -> Recovered:
+    def _settle(self, request_row: RequestRow, call: Call) -> Recovered:
         raw = spooled(call.id, self._places)
         if raw is None and call.state == "reserved":
             self._journal.failed(call.id, reason="NEVER_SENT", message=NEVER_SENT, cost_usd=0.0)
@@ -200,8 +203,8 @@ class Recovery:
             with ThreadPoolExecutor(2, "read") as readers:
                 kept = settle(
                     Reading(raw, readers),
-                    plan=load_plan(order.plan),
-                    order=order,
+                    plan=load_plan(request_row.plan),
+                    request_row=request_row,
                     call=call,
                     places=self._places,
                     journal=self._journal,
@@ -213,11 +216,11 @@ class Recovery:
         told = f"kept as {record.id} at {record.path}" if record.width else str(undecodable(record))
         return Recovered(call_id=call.id, outcome=told, record=record)
 
-    def _put_together(self, order_id: str) -> Recovered | None:
-        """The picture that an order's parts were meant for, where it can be made now; None where there is nothing to do."""
-        order, calls = self._journal.order(order_id)
+    def _put_together(self, request_id: str) -> Recovered | None:
+        """The picture that a request's parts were meant for, where it can be made now; None where there is nothing to do."""
+        request_row, calls = self._journal.request(request_id)
         try:
-            plan = load_plan(order.plan)
+            plan = load_plan(request_row.plan)
         except SetupError:
             return None  # its calls have said so
         library = Library(self._journal.database)
@@ -237,20 +240,22 @@ class Recovery:
             call_id=parts[-1][0].id, outcome=f"its picture was not put together; its parts are kept: {kept}"
         )
 
-    def _undelivered(self, own: str) -> list[tuple[Order, Call]]:
+    def _undelivered(self, own: str) -> list[tuple[RequestRow, Call]]:
         """Kept pictures of processes that ended before they answered."""
         return [
-            (order, call)
-            for order, call in self._journal.undelivered_requests()
-            if order.id not in self._running and order.process != own and not is_alive(order.process, self._places)
+            (request_row, call)
+            for request_row, call in self._journal.undelivered_requests()
+            if request_row.id not in self._running
+            and request_row.process != own
+            and not is_alive(request_row.process, self._places)
         ]
 
-    def _exact_file(self, order: Order, call: Call) -> Recovered | None:
+    def _exact_file(self, request_row: RequestRow, call: Call) -> Recovered | None:
         """The exact file beside a picture, where a kill came between the two: written perhaps, and not recorded."""
         library = Library(self._journal.database)
         record = library.get(call.image_id) if call.image_id is not None else None
         try:
-            plan = load_plan(order.plan)
+            plan = load_plan(request_row.plan)
         except SetupError:
             return None
         wanted = record is not None and plan.recipe is None and record.width and plan.exact_of(record.mime_type)
@@ -288,7 +293,7 @@ class Recovery:
         drop_spool(call_id, self._places)
         return Recovered(call_id=call_id, outcome=f"kept as {record.id} at {record.path}", record=record)
 
-    def _sweep(self, presence: Presence, *, asked: bool) -> list[Recovered]:
+    def _sweep(self, presence: ProcessLock, *, asked: bool) -> list[Recovered]:
         """Drop raw answers whose picture is kept, since a process may end between the two, and writes cut short."""
         for call_id in spooled_calls(self._places):
             state = self._journal.state_of(call_id)

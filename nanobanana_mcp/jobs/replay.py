@@ -10,19 +10,19 @@ from nanobanana_mcp.domain.results import Created, Failure, KeptImage
 from nanobanana_mcp.domain.terms import Backend
 from nanobanana_mcp.jobs.mending import exact_again, found_again, put_together
 from nanobanana_mcp.jobs.settle import Problem, nothing_made, other_id, undecodable
-from nanobanana_mcp.library.journal import Call, Order
+from nanobanana_mcp.library.journal import Call, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places
 
 
 def read_back(
-    order: Order, calls: tuple[Call, ...], library: Library, backend: Backend, places: Places | None = None
+    request_row: RequestRow, calls: tuple[Call, ...], library: Library, backend: Backend, places: Places | None = None
 ) -> Created:
-    """The pictures of an order whose calls have all ended. Raises a StudioError when there is none.
+    """The pictures of a request whose calls have all ended. Raises a StudioError when there is none.
 
     With `places`, an edit of a region is finished that has its answer and not yet its picture.
     """
-    plan = load_plan(order.plan)
+    plan = load_plan(request_row.plan)
     kept, problems = [], []
     for call in calls:
         record = library.get(call.image_id) if call.image_id is not None else None
@@ -31,7 +31,7 @@ def read_back(
         elif record is not None:
             problems.append(_undecodable(call, record))
         elif call.reason != "NOT_NEEDED":
-            problems.append(_problem(call, order))
+            problems.append(_problem(call, request_row))
     notes: list[str] = []
     if plan.recipe is None:
         images = [
@@ -40,7 +40,9 @@ def read_back(
     else:
         images = _made(plan, kept, problems, library, places)
     if not images:
-        raise nothing_made(problems, sum(problem.failure.cost_usd or 0 for problem in problems), backend=order.backend)
+        raise nothing_made(
+            problems, sum(problem.failure.cost_usd or 0 for problem in problems), backend=request_row.backend
+        )
     parents = [library.get(parent.image_id) for parent in plan.parents]
     costs = [call.cost_usd for call, _ in kept] + [problem.failure.cost_usd for problem in problems]
     return Created(
@@ -54,11 +56,11 @@ def read_back(
         warnings=(
             *plan.warnings,
             *notes,
-            f"This request was made before, at {order.created_at:%Y-%m-%d %H:%M:%S} UTC, and its answer may not have "
+            f"This request was made before, at {request_row.created_at:%Y-%m-%d %H:%M:%S} UTC, and its answer may not have "
             "arrived: these are its pictures, and nothing was charged again.",
         ),
         cost_usd=None if None in costs else round(sum(c or 0 for c in costs), 6),
-        request_id=order.id,
+        request_id=request_row.id,
         parts=tuple(record for _, record in kept) if plan.recipe is not None else (),
     )
 
@@ -126,14 +128,14 @@ def _undecodable(call: Call, record: ImageRecord) -> Problem:
     return Problem(failure=failure, error=error)
 
 
-def _problem(call: Call, order: Order) -> Problem:
+def _problem(call: Call, request_row: RequestRow) -> Problem:
     message = call.message or "The picture was not made."
     cost = call.estimate_usd if call.state == "unknown" else call.cost_usd
     failure = Failure(index=call.position + 1, reason=call.reason or "", message=message, cost_usd=cost)
     if call.state == "unknown":
-        keyed = order.idempotency_key is not None and order.idempotency_key.startswith("key:")
+        keyed = request_row.idempotency_key is not None and request_row.idempotency_key.startswith("key:")
         again = "Call again with a new idempotency_key" if keyed else "Call again"
         charged = f" It may have cost ${call.estimate_usd:.3f}. {again} to pay for a new attempt."
-        text = f"{message} {again} for a new attempt." if order.backend == "emulator" else f"{message}{charged}"
+        text = f"{message} {again} for a new attempt." if request_row.backend == "emulator" else f"{message}{charged}"
         return Problem(failure=failure, error=UnknownOutcome(text))
     return Problem(failure=failure, error=ServiceError(message))

@@ -25,11 +25,11 @@ from nanobanana_mcp.domain.results import Created, KeptImage
 from nanobanana_mcp.domain.text import counted
 from nanobanana_mcp.domain.wire import InputPart, ModelRequest
 from nanobanana_mcp.gemini.response import NoPicture, unsigned
+from nanobanana_mcp.jobs.calls import Answer, ModelCalls, Progress, Recipe, Run, Sleep, told_of_answers
 from nanobanana_mcp.jobs.conversation import history_of
 from nanobanana_mcp.jobs.files import sendable
-from nanobanana_mcp.jobs.group_commit import Together
+from nanobanana_mcp.jobs.group_commit import GroupCommit
 from nanobanana_mcp.jobs.inputs import Source, Sources
-from nanobanana_mcp.jobs.run import Brush, Progress, Recipe, Run, Sleep, Stroke, told_of_answers
 from nanobanana_mcp.jobs.settle import (
     Problem,
     Reading,
@@ -41,7 +41,7 @@ from nanobanana_mcp.jobs.settle import (
     undecodable,
 )
 from nanobanana_mcp.jobs.uploads import Uploads
-from nanobanana_mcp.library.journal import Call, Journal, Order
+from nanobanana_mcp.library.journal import Call, Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import give_room_back, spool, spool_path, spooled, take_room
@@ -59,7 +59,7 @@ LARGE_ANSWER = 8_000_000
 """Bytes of a raw answer that waits for its turn on the disk alone: twenty of 58 MB (4K PNG) would fill a gigabyte."""
 
 
-class Drawing:
+class Runner:
     """Turns reserved calls into kept pictures. Each step is in the journal before the next begins."""
 
     def __init__(
@@ -86,14 +86,14 @@ class Drawing:
         self._workbench = asyncio.Semaphore(AT_WORK)
         self._readers = ThreadPoolExecutor(2 * AT_WORK, "read")
         self._sleep = sleep
-        self._sent = Together(lambda *call_ids: journal.sent(*call_ids))
-        self._spooled = Together(lambda *call_ids: journal.spooled(*call_ids))
+        self._sent = GroupCommit(lambda *call_ids: journal.sent(*call_ids))
+        self._spooled = GroupCommit(lambda *call_ids: journal.spooled(*call_ids))
 
     async def carry_out(
         self,
         plan: Plan,
         sources: list[Source],
-        order: Order,
+        request_row: RequestRow,
         calls: tuple[Call, ...],
         progress: Progress,
         recipe: Recipe | None = None,
@@ -113,7 +113,7 @@ class Drawing:
             raise
         run = Run(
             plan=plan,
-            order=order,
+            request_row=request_row,
             sources=sources,
             request=request,
             fresh=fresh,
@@ -143,20 +143,20 @@ class Drawing:
         return self._created(run, images, problems)
 
     async def _follow(self, recipe: Recipe, run: Run, calls: tuple[Call, ...]) -> Created:
-        brush = Brush(self, run, calls)
+        model_calls = ModelCalls(self, run, calls)
         try:
-            images = await recipe.make(brush)
+            images = await recipe.make(model_calls)
         except StudioError as error:
-            if not brush.painted or isinstance(error, NotPutTogether):
+            if not model_calls.answered or isinstance(error, NotPutTogether):
                 raise
-            raise NotPutTogether(f"{error} Before it, {told_of_answers(brush.painted)}.") from error
+            raise NotPutTogether(f"{error} Before it, {told_of_answers(model_calls.answered)}.") from error
         finally:
-            await brush.give_back()
+            await model_calls.give_back()
         images = [await self._uploaded(run, image) for image in images]
-        costs = [await asyncio.to_thread(self._journal.cost_of, r.call_id or "") for r in brush.painted]
-        costs += [problem.failure.cost_usd for problem in brush.problems]
+        costs = [await asyncio.to_thread(self._journal.cost_of, r.call_id or "") for r in model_calls.answered]
+        costs += [problem.failure.cost_usd for problem in model_calls.problems]
         created = self._created(run, tuple(images), [])
-        return replace(created, cost_usd=_sum(costs), parts=tuple(brush.painted))
+        return replace(created, cost_usd=_sum(costs), parts=tuple(model_calls.answered))
 
     async def _first_request(
         self, plan: Plan, sources: list[Source], *, has_recipe: bool
@@ -186,7 +186,7 @@ class Drawing:
         plan = run.plan
         costs = [image.cost_usd for image in images] + [problem.failure.cost_usd for problem in problems]
         if not images:
-            raise nothing_made(problems, sum(c or 0 for c in costs), backend=run.order.backend)
+            raise nothing_made(problems, sum(c or 0 for c in costs), backend=run.request_row.backend)
         return Created(
             request=plan.request,
             mode=plan.mode,
@@ -197,15 +197,15 @@ class Drawing:
             failures=tuple(problem.failure for problem in problems),
             warnings=tuple(dict.fromkeys((*plan.warnings, *run.warnings))),
             cost_usd=_sum(costs),
-            request_id=run.order.id,
+            request_id=run.request_row.id,
         )
 
     async def _keep_one(self, run: Run, call: Call) -> tuple[KeptImage, ...] | Problem:
         """One call of a request that needs no bytes once they are kept: those of the others are in memory meanwhile."""
         made = await self.make_one(run, call)
-        return (made.image, *made.others) if isinstance(made, Stroke) else made
+        return (made.image, *made.others) if isinstance(made, Answer) else made
 
-    async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> Stroke | Problem:
+    async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> Answer | Problem:
         """One call to the model and everything after it; an expected mishap comes back as a Problem.
 
         Without a request of its own the call makes the run's, which all its calls share.
@@ -225,7 +225,7 @@ class Drawing:
                 held.append(await self._ask_patiently(run, call, request))
             except UnknownOutcome as error:
                 await asyncio.to_thread(self._journal.unknown, call.id, message=str(error))
-                cost = f" It may have cost ${call.estimate_usd:.3f}." if run.order.backend != "emulator" else ""
+                cost = f" It may have cost ${call.estimate_usd:.3f}." if run.request_row.backend != "emulator" else ""
                 told = UnknownOutcome(f"{error}{cost}")
                 return run.problem(call, told, "UNKNOWN_OUTCOME", call.estimate_usd)
             except StudioError as error:
@@ -257,7 +257,7 @@ class Drawing:
         shape = f"{record.width}x{record.height}, {record.bytes / 1e6:.1f} MB"
         what = "Picture" if run.plan.recipe is None else "Part"
         await run.progress(min(run.done, run.total), run.total, f"{what} {run.done} is kept: {shape}")
-        return Stroke(image=image, data=kept.data, others=tuple([await self._uploaded(run, one) for one in others]))
+        return Answer(image=image, data=kept.data, others=tuple([await self._uploaded(run, one) for one in others]))
 
     def _take_room(self, run: Run, call: Call) -> None:
         """Room for the raw answer, while there is some. Raises SetupError; nothing is sent then."""
@@ -271,9 +271,9 @@ class Drawing:
 
     async def _bewildered(self, run: Run, call: Call, error: Exception) -> Problem:
         """What nobody foresaw befell one call; the others of its request are none the worse for it."""
-        logger.error("Call %s of %s ended in an error of the program", call.id, run.order.id, exc_info=error)
+        logger.error("Call %s of %s ended in an error of the program", call.id, run.request_row.id, exc_info=error)
         what = f"The program stumbled ({type(error).__name__}; its log has the place)"
-        emulated = run.order.backend == "emulator"
+        emulated = run.request_row.backend == "emulator"
         cost = "" if emulated else f"; it may have cost ${call.estimate_usd:.3f}"
         told = UnknownOutcome(f"{what}. What came of this picture is not known{cost}.")
         path = await asyncio.to_thread(spool_path, call.id, self.places)
@@ -387,7 +387,7 @@ class Drawing:
                     settle,
                     reading,
                     plan=run.plan,
-                    order=run.order,
+                    request_row=run.request_row,
                     call=call,
                     places=self.places,
                     journal=self._journal,

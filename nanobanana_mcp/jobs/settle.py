@@ -14,7 +14,7 @@ from nanobanana_mcp.domain.text import size_of
 from nanobanana_mcp.domain.wire import ModelReply
 from nanobanana_mcp.gemini.response import NoPicture, Unreadable, read_reply
 from nanobanana_mcp.jobs.store import PrepareUpload, Shared, child_id, exact_file, keep, keep_made, rescued
-from nanobanana_mcp.library.journal import Call, Journal, Order
+from nanobanana_mcp.library.journal import Call, Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.outputs.thumbnails import examine
 from nanobanana_mcp.storage.paths import Places
@@ -55,7 +55,7 @@ def settle(
     reading: Reading,
     *,
     plan: Plan,
-    order: Order,
+    request_row: RequestRow,
     call: Call,
     places: Places,
     journal: Journal,
@@ -78,12 +78,12 @@ def settle(
         journal.unknown(call.id, message=str(error))
         raise
     library = Library(journal.database)
-    others, warnings = _keep_others(reply, plan, order, call, places, library)
+    others, warnings = _keep_others(reply, plan, request_row, call, places, library)
     kept = keep(
         reply,
         reading.examined,
         plan=plan,
-        order=order,
+        request_row=request_row,
         call=call,
         places=places,
         journal=journal,
@@ -144,7 +144,7 @@ def other_id(call_id: str, number: int) -> str:
 
 
 def _keep_others(
-    reply: ModelReply, plan: Plan, order: Order, call: Call, places: Places, library: Library
+    reply: ModelReply, plan: Plan, request_row: RequestRow, call: Call, places: Places, library: Library
 ) -> tuple[tuple[KeptImage, ...], list[str]]:
     """Keep what Gemini drew beside the picture that stands for the answer: it is paid for, too."""
     shared = Shared(
@@ -153,7 +153,7 @@ def _keep_others(
         mode=plan.mode,
         tier=plan.choice.spec.tier,
         model_id=plan.choice.spec.id,
-        backend=order.backend,
+        backend=request_row.backend,
     )
     target = Target(folder=plan.target.folder if plan.recipe is None else places.parts)
     kept, warnings = [], []

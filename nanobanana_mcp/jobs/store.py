@@ -13,13 +13,13 @@ from nanobanana_mcp.domain.ids import ALPHABET, now
 from nanobanana_mcp.domain.plan import Plan, Target
 from nanobanana_mcp.domain.pricing import bill
 from nanobanana_mcp.domain.records import ImageRecord, Parent, Upload, made_here
-from nanobanana_mcp.domain.requests import Exact
+from nanobanana_mcp.domain.requests import OutputSpec
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.domain.terms import Backend, Mode, Origin, OutputFormat
 from nanobanana_mcp.domain.wire import ModelReply
 from nanobanana_mcp.gemini.response import read_reply
 from nanobanana_mcp.jobs.conversation import remember
-from nanobanana_mcp.library.journal import Call, Journal, Order
+from nanobanana_mcp.library.journal import Call, Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.files.clean import DECODES
 from nanobanana_mcp.pixels.files.formats import FORMATS, format_of
@@ -63,7 +63,7 @@ def keep(
     examined: Future[tuple[Header, Thumbnail]],
     *,
     plan: Plan,
-    order: Order,
+    request_row: RequestRow,
     call: Call,
     places: Places,
     journal: Journal,
@@ -104,7 +104,7 @@ def keep(
         mode=plan.mode,
         tier=plan.choice.spec.tier,
         model_id=plan.choice.spec.id,
-        backend=order.backend,
+        backend=request_row.backend,
         call_id=call.id,
         parents=plan.parents,
     )
@@ -210,7 +210,7 @@ def keep_made(
 def exact_file(
     image: KeptImage,
     data: bytes,
-    exact: Exact,
+    exact: OutputSpec,
     target: Target,
     places: Places,
     library: Library,
@@ -230,7 +230,13 @@ def exact_file(
 
 
 def _exact_file(
-    image: KeptImage, data: bytes, exact: Exact, target: Target, places: Places, library: Library, number: int | None
+    image: KeptImage,
+    data: bytes,
+    exact: OutputSpec,
+    target: Target,
+    places: Places,
+    library: Library,
+    number: int | None,
 ) -> tuple[KeptImage, list[str]]:
     from nanobanana_mcp.pixels.outputs.render import render  # numpy: 40 ms and 12 MB that only exact files pay
 

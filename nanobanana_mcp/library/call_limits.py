@@ -41,7 +41,7 @@ class Counts:
 
     database: Database
 
-    def take(self, limits: Sequence[Limit], tool: str) -> None:
+    def consume(self, limits: Sequence[Limit], tool: str) -> None:
         """Use each limit once, or none of them. Raises PolicyViolation with the numbers and when it resets."""
         refusal: PolicyViolation | None = None
         with self.database.write() as connection:
@@ -60,7 +60,7 @@ class Counts:
         if refusal is not None:
             raise refusal
 
-    def give_back(self, limits: Sequence[Limit]) -> None:
+    def refund(self, limits: Sequence[Limit]) -> None:
         """Undo the latest use of each limit."""
         with self.database.write() as connection:
             for limit in limits:

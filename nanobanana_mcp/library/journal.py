@@ -89,7 +89,7 @@ _SEEN_AHEAD = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class RequestRow:
     """One request as the journal keeps it; `plan` is JSON that suffices to finish it from a raw answer."""
 
     id: str
@@ -133,9 +133,9 @@ class Delivery(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Reservation:
-    """What reserve() came to: calls to make, or an earlier order whose answer this request is entitled to."""
+    """What reserve() came to: calls to make, or an earlier request whose answer this request is entitled to."""
 
-    order: Order
+    request_row: RequestRow
     calls: tuple[Call, ...]
     replay: bool
     warnings: tuple[str, ...] = ()
@@ -147,19 +147,19 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def reserve(self, order: Order, *, n: int, estimate_usd: float, limits: Limits) -> Reservation:
+    def reserve(self, request_row: RequestRow, *, n: int, estimate_usd: float, limits: Limits) -> Reservation:
         """Enter a request and the most it may cost, unless an earlier one already stands for it.
 
         Raises BudgetExceeded, or RequestError for an idempotency key that was used for something else.
         """
         refusal: BudgetExceeded | None = None
         with self.database.write() as connection:
-            at = _clock(connection, order.backend)
-            earlier = _earlier(connection, order)
+            at = _clock(connection, request_row.backend)
+            earlier = _earlier(connection, request_row)
             if earlier is not None:
                 found = connection.execute(_OF_REQUEST, {"which": earlier.id})
-                return Reservation(order=earlier, calls=tuple(_call(row) for row in found), replay=True)
-            spending = _spending(connection, order.backend, at)
+                return Reservation(request_row=earlier, calls=tuple(_call(row) for row in found), replay=True)
+            spending = _spending(connection, request_row.backend, at)
             rows: list[dict[str, Any]] = []
             warnings: list[str] = []
             try:
@@ -167,11 +167,11 @@ class Journal:
             except BudgetExceeded as error:
                 refusal = error  # raised behind the transaction: what was seen ahead of the clock stays so
             else:
-                connection.execute(_ADD_REQUEST, {name: getattr(order, name) for name in _REQUEST_COLUMNS})
+                connection.execute(_ADD_REQUEST, {name: getattr(request_row, name) for name in _REQUEST_COLUMNS})
                 rows = [
                     {
                         "id": new_id(),  # the picture's own id will be this with "img_" before it
-                        "request_id": order.id,
+                        "request_id": request_row.id,
                         "position": position,
                         "state": "reserved",
                         "estimate_usd": estimate_usd,
@@ -183,7 +183,7 @@ class Journal:
         if refusal is not None:
             raise refusal
         made = tuple(Call(**row, cost_usd=None) for row in rows)
-        return Reservation(order=order, calls=made, replay=False, warnings=tuple(warnings))
+        return Reservation(request_row=request_row, calls=made, replay=False, warnings=tuple(warnings))
 
     def knows(self, key: str) -> bool:
         """Whether a request with this idempotency key was made, and not all for nothing."""
@@ -238,13 +238,13 @@ class Journal:
             if changed.rowcount == 1 and delivery.before is None:
                 connection.execute(_UNDONE, which)
 
-    def order(self, request_id: str) -> tuple[Order, tuple[Call, ...]]:
+    def request(self, request_id: str) -> tuple[RequestRow, tuple[Call, ...]]:
         with self.database.read() as connection:
             row = connection.execute(select(requests).where(requests.c.id == request_id)).one()
             found = connection.execute(_OF_REQUEST, {"which": request_id})
-            return _order(row), tuple(_call(call) for call in found)
+            return _request_row(row), tuple(_call(call) for call in found)
 
-    def unfinished(self) -> list[tuple[Order, Call]]:
+    def unfinished(self) -> list[tuple[RequestRow, Call]]:
         """Calls that some process has begun and not brought to an end."""
         with self.database.read() as connection:
             rows = connection.execute(
@@ -252,28 +252,31 @@ class Journal:
             ).all()
             found = []
             for row in rows:
-                order = connection.execute(select(requests).where(requests.c.id == row.request_id)).one()
-                found.append((_order(order), _call(row)))
+                request_row = connection.execute(select(requests).where(requests.c.id == row.request_id)).one()
+                found.append((_request_row(request_row), _call(row)))
             return found
 
-    def undelivered_requests(self) -> list[tuple[Order, Call]]:
+    def undelivered_requests(self) -> list[tuple[RequestRow, Call]]:
         """Calls whose picture is kept and whose request nobody has been answered."""
         with self.database.read() as connection:
             rows = connection.execute(select(calls).where(_IS_OPEN, calls.c.state == "saved")).all()
             return [
-                (_order(connection.execute(select(requests).where(requests.c.id == row.request_id)).one()), _call(row))
+                (
+                    _request_row(connection.execute(select(requests).where(requests.c.id == row.request_id)).one()),
+                    _call(row),
+                )
                 for row in rows
             ]
 
-    def with_call(self, call_id: str) -> tuple[Order, Call] | None:
+    def with_call(self, call_id: str) -> tuple[RequestRow, Call] | None:
         with self.database.read() as connection:
             row = connection.execute(select(calls).where(calls.c.id == call_id)).first()
             if row is None:
                 return None
-            order = connection.execute(select(requests).where(requests.c.id == row.request_id)).one()
-            return _order(order), _call(row)
+            request_row = connection.execute(select(requests).where(requests.c.id == row.request_id)).one()
+            return _request_row(request_row), _call(row)
 
-    def take_over(self, request_id: str, *, dead: str, process: str) -> tuple[Order, tuple[Call, ...]] | None:
+    def take_over(self, request_id: str, *, dead: str, process: str) -> tuple[RequestRow, tuple[Call, ...]] | None:
         """Make a dead process's request ours: it and its calls that are still open, as they are at this moment.
 
         None when another process was quicker.
@@ -284,13 +287,13 @@ class Journal:
             )
             if changed.rowcount != 1:
                 return None
-            order = connection.execute(select(requests).where(requests.c.id == request_id)).one()
+            request_row = connection.execute(select(requests).where(requests.c.id == request_id)).one()
             left = connection.execute(
                 select(calls)
                 .where(calls.c.request_id == request_id, calls.c.state.in_(UNSETTLED))
                 .order_by(calls.c.position)
             )
-            return _order(order), tuple(_call(row) for row in left)
+            return _request_row(request_row), tuple(_call(row) for row in left)
 
     def state_of(self, call_id: str) -> CallState | None:
         with self.database.read() as connection:
@@ -359,29 +362,29 @@ def _settle(
         count_cost(connection, day=row.reserved_at, backend=row.backend, tier=row.tier, mode=row.mode, usd=counted)
 
 
-def _earlier(connection: Connection, order: Order) -> Order | None:
-    """The order that this one repeats: the same key, or, without a key, the same wish whose answer never arrived.
+def _earlier(connection: Connection, request_row: RequestRow) -> RequestRow | None:
+    """The request that this one repeats: the same key, or, without a key, the same wish whose answer never arrived.
 
-    An order of which every call failed for nothing stands for nothing: the wish may be tried again.
+    A request of which every call failed for nothing stands for nothing: the wish may be tried again.
     """
-    if order.idempotency_key is not None:
-        key = {"key": order.idempotency_key}
+    if request_row.idempotency_key is not None:
+        key = {"key": request_row.idempotency_key}
         row = connection.execute(_WITH_KEY, key).first()
         if row is None:
             return None
-        if row.fingerprint != order.fingerprint:
-            if order.idempotency_key.startswith("key:"):
+        if row.fingerprint != request_row.fingerprint:
+            if request_row.idempotency_key.startswith("key:"):
                 raise RequestError(
                     "This idempotency_key was used before for a different request. Use a new key for a new wish."
                 )
             raise RequestError("This very tool use was answered before, with other arguments. Make a new call.")
         if connection.execute(_WITH_COSTLY_KEY, key).first() is not None:
-            return _order(row)
+            return _request_row(row)
         connection.execute(_CHANGE_REQUEST, {"which": row.id, "idempotency_key": None})
         return None
-    wish = {"fingerprint": order.fingerprint, "since": order.created_at - REPLAY_FOR}
+    wish = {"fingerprint": request_row.fingerprint, "since": request_row.created_at - REPLAY_FOR}
     row = connection.execute(_UNANSWERED, wish).first()
-    return _order(row) if row is not None else None
+    return _request_row(row) if row is not None else None
 
 
 def _clock(connection: Connection, backend: Backend) -> datetime:
@@ -426,8 +429,8 @@ def _milliseconds(span: timedelta) -> int:
     return round(span.total_seconds() * 1000)
 
 
-def _order(row: Row[Any]) -> Order:
-    return Order(**{name: getattr(row, name) for name in _REQUEST_COLUMNS})
+def _request_row(row: Row[Any]) -> RequestRow:
+    return RequestRow(**{name: getattr(row, name) for name in _REQUEST_COLUMNS})
 
 
 def _call(row: Row[Any]) -> Call:

@@ -19,9 +19,9 @@ from mcp.server.stdio import stdio_server
 from nanobanana_mcp import __version__
 from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.server import resources
-from nanobanana_mcp.server.lines import Ear, Mouth
+from nanobanana_mcp.server.lines import LineReader, LineWriter
 from nanobanana_mcp.server.policy import Gate
-from nanobanana_mcp.server.session import Opening
+from nanobanana_mcp.server.session import LazyStudio
 from nanobanana_mcp.server.tools import edit, generate
 from nanobanana_mcp.server.tools import library as upkeep
 from nanobanana_mcp.settings import Settings, load_settings, project_folder
@@ -41,7 +41,7 @@ class Server(FastMCP):
     modules at the first list of tools, or at the first call.
     """
 
-    async def run_on(self, ear: Ear, mouth: Mouth) -> None:
+    async def run_on(self, ear: LineReader, mouth: LineWriter) -> None:
         """Serve over a pair of pipes until the client closes its own; run_async() has no place for them."""
         pipes: tuple[Any, Any] = (ear, mouth)  # of an AsyncFile it uses what these have
         async with self._lifespan_manager(), stdio_server(*pipes) as (read, write):
@@ -57,7 +57,7 @@ class Server(FastMCP):
         return await self.local_provider.get_tool(name, version)
 
 
-class Standing:
+class CurrentSettings:
     """The settings that hold: once they are right they stay, and until then whoever asks has them read again."""
 
     def __init__(self, settings: Settings | None) -> None:
@@ -75,12 +75,12 @@ class Standing:
         return open_from(self.right())()
 
 
-class Threshold(Middleware):
+class SettingsGate(Middleware):
     """Lets everything by to the policy of the settings that hold. While they are wrong the tools are listed and nothing
     else is done, since nobody knows what the policy, the limits and the folders are: each call says what to put right.
     """
 
-    def __init__(self, standing: Standing, furnish: Callable[[Settings], Gate]) -> None:
+    def __init__(self, standing: CurrentSettings, furnish: Callable[[Settings], Gate]) -> None:
         self._standing = standing
         self._furnish = furnish
         self._gate = None if standing.settings is None else furnish(standing.settings)
@@ -98,10 +98,10 @@ class Threshold(Middleware):
         return await (call_next(context) if self._gate is None else self._gate(context, call_next))
 
 
-def build_server(settings: Settings | Standing, opening: Opening | None = None) -> Server:
+def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | None = None) -> Server:
     """A server that is ready to run. `opening` makes the studio; by default it is made from the settings."""
-    standing = settings if isinstance(settings, Standing) else Standing(settings)
-    opening = opening or Opening(standing.open)
+    standing = settings if isinstance(settings, CurrentSettings) else CurrentSettings(settings)
+    opening = opening or LazyStudio(standing.open)
 
     @asynccontextmanager
     async def lifespan(_server: FastMCP) -> AsyncIterator[dict[str, object]]:
@@ -136,7 +136,7 @@ def build_server(settings: Settings | Standing, opening: Opening | None = None) 
 
     if standing.settings is None:
         offer(Settings.model_construct())  # only to be listed
-    server.add_middleware(Threshold(standing, furnish))
+    server.add_middleware(SettingsGate(standing, furnish))
     return server
 
 

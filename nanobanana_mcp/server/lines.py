@@ -31,7 +31,7 @@ _GOING_MS = 200
 """How long the ends of a dead process may take to close one after the other."""
 
 
-class Mouth:
+class LineWriter:
     """What stdio_server() writes to: a message is delivered when the pipe has taken the whole of it. When the client goes
     and leaves some of it in the pipe, it was not delivered after all.
     """
@@ -109,10 +109,10 @@ def _left_unread(wire: int) -> int:
     return int(reset)
 
 
-class Ear:
+class LineReader:
     """What stdio_server() reads from: lines that are messages. Any other is answered here, since the SDK drops it."""
 
-    def __init__(self, file: BinaryIO, mouth: Mouth) -> None:
+    def __init__(self, file: BinaryIO, mouth: LineWriter) -> None:
         self._file = file
         self._mouth = mouth
 

@@ -89,11 +89,11 @@ NOTHING_LIKE_IT = dict.fromkeys(
 )  # fmt: skip
 
 
-_judging: "ContextVar[Judging | None]" = ContextVar("judging", default=None)
+_judging: "ContextVar[PolicyCheck | None]" = ContextVar("judging", default=None)
 
 
 @dataclass(kw_only=True)
-class Judging:
+class PolicyCheck:
     """One call under judgement: what it was judged by, for when it is known what its arguments come to."""
 
     policy: "Policy"
@@ -184,7 +184,7 @@ class Gate(Middleware):
                 f"{shorten(context.message.name)} is no tool here: there are {', '.join(sorted(TOOLS))}.",
                 log_level=logging.DEBUG,
             )
-        judging: Judging | None = None
+        judging: PolicyCheck | None = None
         try:
             context, notes = await self._plainly(context)
             judging = await self._judge(context.message.name, context)
@@ -192,10 +192,10 @@ class Gate(Middleware):
             return _told(await call_next(context), notes)
         except ToolError:
             if judging is not None and judging.refused:
-                await self._give_back(judging)
+                await self._refund(judging)
             raise
         except ValidationError as error:
-            await self._give_back(judging)
+            await self._refund(judging)
             if not isinstance(error.__cause__, PydanticError):
                 raise
             found = error.__cause__.errors(include_url=False, include_input=False, include_context=False)
@@ -235,7 +235,7 @@ class Gate(Middleware):
             return False
         return True
 
-    async def _judge(self, name: str, context: MiddlewareContext[Any]) -> Judging | None:
+    async def _judge(self, name: str, context: MiddlewareContext[Any]) -> PolicyCheck | None:
         """The call and the limits it has used. Raises PolicyViolation, or PolicyError for a tool that sends, moves or
         writes.
         """
@@ -253,12 +253,12 @@ class Gate(Middleware):
             return None
         given, schema = context.message.arguments or {}, tool.parameters
         arguments = with_inputs(with_defaults(given, schema))
-        judging = Judging(policy=policy, tool=name, arguments=arguments, required=required(schema))
+        judging = PolicyCheck(policy=policy, tool=name, arguments=arguments, required=required(schema))
         verdict = policy.judge(name, judging.arguments, required=judging.required)
         if not verdict.allowed:
             raise PolicyViolation(verdict.message)
         if verdict.limits and given.get("dry_run") is not True and not await self._is_repeated(name, context, given):
-            await (await self._studio()).take(verdict.limits, name)
+            await (await self._studio()).consume(verdict.limits, name)
             judging.limits = verdict.limits
         return judging
 
@@ -304,10 +304,10 @@ class Gate(Middleware):
         key = request_key(context.fastmcp_context, explicit if isinstance(explicit, str) else None)
         return key is not None and await (await self._studio()).knows(key)
 
-    async def _give_back(self, judging: Judging | None) -> None:
+    async def _refund(self, judging: PolicyCheck | None) -> None:
         """The call was never made."""
         if judging is not None and judging.limits:
-            await (await self._studio()).give_back(judging.limits)
+            await (await self._studio()).refund(judging.limits)
 
 
 def _told(result: Any, notes: Sequence[str]) -> Any:

@@ -13,7 +13,7 @@ from pydantic import AnyUrl
 
 from nanobanana_mcp.domain.errors import StudioError
 from nanobanana_mcp.domain.text import size_of
-from nanobanana_mcp.server.session import Opening
+from nanobanana_mcp.server.session import LazyStudio
 from nanobanana_mcp.settings import Settings
 
 MOST = 20
@@ -29,7 +29,7 @@ class Picture(Resource):
         return super().to_mcp_resource(**overrides).model_copy(update={"size": self.size})
 
 
-def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
+def add(server: FastMCP, opening: LazyStudio, settings: Settings) -> None:
     @server.resource(
         "image://{image_id}", name="picture", description="A full picture, as Gemini delivered it.", mime_type="image/*"
     )
@@ -43,7 +43,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         return await _read(opening, image_id, thumbnail=True)
 
 
-async def newest(opening: Opening, settings: Settings) -> Sequence[Resource]:
+async def newest(opening: LazyStudio, settings: Settings) -> Sequence[Resource]:
     """The newest pictures by id and size, without opening the studio; none where the library cannot be looked into."""
     studio = opening.opened
     try:
@@ -67,7 +67,7 @@ async def newest(opening: Opening, settings: Settings) -> Sequence[Resource]:
     ]
 
 
-async def _read(opening: Opening, image_id: str, *, thumbnail: bool) -> ResourceResult:
+async def _read(opening: LazyStudio, image_id: str, *, thumbnail: bool) -> ResourceResult:
     try:
         data, mime_type = await (await opening.studio()).picture(image_id, thumbnail=thumbnail)
     except StudioError as error:

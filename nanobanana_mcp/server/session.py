@@ -32,7 +32,7 @@ WARM_UP_S = 0.05
 RECOVER_S = 10.0
 
 
-class Opening:
+class LazyStudio:
     """Opens the studio once, at the first call that needs it: until then an idle server is half as large.
 
     It opens by itself behind the list of tools when a file lies in `waiting`, where dead processes leave raw answers.

@@ -14,9 +14,9 @@ import anyio
 
 from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.domain.text import printable
-from nanobanana_mcp.server.app import Server, Standing, build_server
-from nanobanana_mcp.server.lines import Ear, Mouth
-from nanobanana_mcp.server.session import OnTheirWay, Opening, on_their_way
+from nanobanana_mcp.server.app import CurrentSettings, Server, build_server
+from nanobanana_mcp.server.lines import LineReader, LineWriter
+from nanobanana_mcp.server.session import LazyStudio, OnTheirWay, on_their_way
 from nanobanana_mcp.settings import load_settings, misspelt
 
 logger = logging.getLogger(__name__)
@@ -54,8 +54,8 @@ def serve(wire: int) -> int:
             "This is an MCP server, which a client such as Claude Code starts and speaks to; it waits for one now. Ctrl-D "
             "ends it, and 'nanobanana --help' says what else there is.\n"
         )
-    standing = Standing(settings)
-    opening = Opening(standing.open, waiting=settings.state_dir / "spool" if settings is not None else None)
+    standing = CurrentSettings(settings)
+    opening = LazyStudio(standing.open, waiting=settings.state_dir / "spool" if settings is not None else None)
     server = build_server(standing, opening)
     anyio.run(_run, server, opening, wire)
     return 0
@@ -78,17 +78,17 @@ class Bounded(logging.Formatter):
         return "\n".join(printable(line if len(line) <= LONGEST else f"{line[:LONGEST]}...") for line in kept)
 
 
-async def _run(server: Server, opening: Opening, wire: int) -> None:
+async def _run(server: Server, opening: LazyStudio, wire: int) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     async with anyio.create_task_group() as tasks:
         waiting: OnTheirWay = {}
         on_their_way.set(waiting)
-        mouth = Mouth(wire, waiting)
+        mouth = LineWriter(wire, waiting)
         opening.before_closing = mouth.take_back
         if os.name == "posix":
             tasks.start_soon(_leave_on_signal, opening)
         try:
-            await server.run_on(Ear(_own_stdin(), mouth), mouth)
+            await server.run_on(LineReader(_own_stdin(), mouth), mouth)
         except* OSError as group:
             logger.warning("The client went without reading what was for it (%s).", group.exceptions[0])
         await opening.close()
@@ -104,7 +104,7 @@ def _own_stdin() -> BinaryIO:
     return own
 
 
-async def _leave_on_signal(opening: Opening) -> None:
+async def _leave_on_signal(opening: LazyStudio) -> None:
     """FastMCP does not leave on SIGINT, and SIGTERM would skip what has to be closed.
 
     Claude Code sends the one and 100 ms later the other: the second must not cut short what the first began.
@@ -115,6 +115,6 @@ async def _leave_on_signal(opening: Opening) -> None:
                 tasks.start_soon(_leave, opening)
 
 
-async def _leave(opening: Opening) -> None:
+async def _leave(opening: LazyStudio) -> None:
     await opening.close()
     os._exit(0)  # the thread that reads stdin cannot be cancelled

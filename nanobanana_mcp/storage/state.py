@@ -336,7 +336,7 @@ def _remove_dead(sign: Path) -> None:
             sign.unlink()
 
 
-class Presence:
+class ProcessLock:
     """This process's sign of life: a lock that the kernel frees however the process ends.
 
     `since` is when it began, by the clock of its disk. Raises SetupError where nothing can be written.

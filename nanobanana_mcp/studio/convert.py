@@ -11,7 +11,7 @@ from nanobanana_mcp.domain.errors import RequestError, SetupError
 from nanobanana_mcp.domain.ids import now
 from nanobanana_mcp.domain.plan import Target
 from nanobanana_mcp.domain.records import ImageRecord, Parent
-from nanobanana_mcp.domain.requests import Exact
+from nanobanana_mcp.domain.requests import OutputSpec
 from nanobanana_mcp.domain.sizing import check_name
 from nanobanana_mcp.domain.terms import Fit, OutputFormat
 from nanobanana_mcp.jobs.inputs import Source
@@ -30,7 +30,7 @@ ROOM = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conversion:
+class ConvertRequest:
     """What to make of `image`, a path or an img_... id. `crop` is left, top, right, bottom."""
 
     image: str
@@ -66,71 +66,81 @@ class Rehearsal:
     notes: tuple[str, ...]
 
 
-async def rehearse(studio: Studio, wish: Conversion) -> Rehearsal:
+async def rehearse(studio: Studio, request: ConvertRequest) -> Rehearsal:
     """Make a conversion's files and write none of them. Raises RequestError and its kin."""
-    wish, target, source = await _prepared(studio, wish)
-    drafts, notes, _ = await asyncio.to_thread(_drafts, wish, source.record, source.original or b"")
+    request, target, source = await _prepared(studio, request)
+    drafts, notes, _ = await asyncio.to_thread(_drafts, request, source.record, source.original or b"")
     return Rehearsal(folder=target.folder, drafts=tuple(drafts), notes=tuple(notes))
 
 
-async def convert(studio: Studio, wish: Conversion) -> tuple[list[ImageRecord], list[str]]:
+async def convert(studio: Studio, request: ConvertRequest) -> tuple[list[ImageRecord], list[str]]:
     """The new pictures' records, and notes. Raises RequestError and its kin."""
-    wish, target, source = await _prepared(studio, wish)
+    request, target, source = await _prepared(studio, request)
     await asyncio.to_thread(check_room, ROOM, target.folder)
-    (source,) = await studio.sources.enter([source])
+    (source,) = await studio.sources.import_([source])
     try:
-        return await asyncio.to_thread(_convert, studio, wish, source.record, source.original or b"", target)
+        return await asyncio.to_thread(_convert, studio, request, source.record, source.original or b"", target)
     except OSError as error:
         raise SetupError(
             f"{target.folder} could not take the file ({error.strerror}). Make room there, or give another output_path."
         ) from error
 
 
-async def _prepared(studio: Studio, wish: Conversion) -> tuple[Conversion, Target, Source]:
+async def _prepared(studio: Studio, request: ConvertRequest) -> tuple[ConvertRequest, Target, Source]:
     """The wish with the format that its name asks for, where the files go, and the picture."""
-    target = await asyncio.to_thread(plan_target, wish.output_path, studio.places)
-    source = await studio.sources.find(wish.image, offline=True)
+    target = await asyncio.to_thread(plan_target, request.output_path, studio.places)
+    source = await studio.sources.resolve(request.image, offline=True)
     if source.original is None and source.record.path is not None:
-        source = await studio.sources.find(source.record.id)  # it is in the Files API, and here as well
+        source = await studio.sources.resolve(source.record.id)  # it is in the Files API, and here as well
     if source.original is None:
-        raise RequestError(f"{wish.image} is only in the Files API; give a path or an img_... id.")
-    shaped = wish.width or wish.height or wish.crop or wish.rotate or wish.output_format or target.output_format
-    if wish.assets is None and not shaped and wish.background is None:
+        raise RequestError(f"{request.image} is only in the Files API; give a path or an img_... id.")
+    shaped = (
+        request.width
+        or request.height
+        or request.crop
+        or request.rotate
+        or request.output_format
+        or target.output_format
+    )
+    if request.assets is None and not shaped and request.background is None:
         raise RequestError("Say what to make of it: width, height, crop, rotate, background, output_format or assets.")
-    if wish.assets is not None and target.stem is not None:
+    if request.assets is not None and target.stem is not None:
         raise RequestError("assets makes several files with names of their own; give a folder as output_path.")
-    if wish.assets is not None and shaped:
+    if request.assets is not None and shaped:
         raise RequestError(
             "assets makes files of fixed sizes; leave width, height, crop, rotate and output_format out."
         )
-    check_name(Exact(width=wish.width, height=wish.height, output_format=wish.output_format), target.output_format)
+    check_name(
+        OutputSpec(width=request.width, height=request.height, output_format=request.output_format),
+        target.output_format,
+    )
     kept = kept_format(source.mime_type)
-    clear = wish.background is not None and colour_of(wish.background)[3] < 255
+    clear = request.background is not None and colour_of(request.background)[3] < 255
     fitting = target.output_format or ("png" if clear and kept == "jpeg" else None)
-    if wish.output_format is None and wish.assets is None and fitting not in (None, kept):
-        wish = replace(wish, output_format=fitting)
-    return wish, target, source
+    if request.output_format is None and request.assets is None and fitting not in (None, kept):
+        request = replace(request, output_format=fitting)
+    return request, target, source
 
 
-def _drafts(wish: Conversion, source: ImageRecord, data: bytes) -> tuple[list[Draft], list[str], str]:
+def _drafts(request: ConvertRequest, source: ImageRecord, data: bytes) -> tuple[list[Draft], list[str], str]:
     """The files, notes on them, and the recipe in them."""
-    asked = {name: value for name, value in asdict(wish).items() if value is not None and name != "output_path"}
+    asked = {name: value for name, value in asdict(request).items() if value is not None and name != "output_path"}
     recipe = json.dumps({"from": source.id, **asked, "image": source.id}, ensure_ascii=False)
     label = _label(source, data, recipe)
     with DECODES:
-        if wish.assets is not None:
-            assets = asset_set(data, wish.assets, background=wish.background, label=label)
+        if request.assets is not None:
+            assets = asset_set(data, request.assets, background=request.background, label=label)
             return [_asset_draft(asset) for asset in assets], asset_notes(assets, data), recipe
         rendered = render(
             data,
-            width=wish.width,
-            height=wish.height,
-            fit=wish.fit,
-            crop=wish.crop,
-            rotate=wish.rotate,
-            output_format=wish.output_format or kept_format(source.mime_type),
-            quality=wish.quality,
-            background=wish.background,
+            width=request.width,
+            height=request.height,
+            fit=request.fit,
+            crop=request.crop,
+            rotate=request.rotate,
+            output_format=request.output_format or kept_format(source.mime_type),
+            quality=request.quality,
+            background=request.background,
             label=label,
         )
     header = read_header(rendered.data)
@@ -144,13 +154,15 @@ def _asset_draft(asset: Asset) -> Draft:
 
 
 def _convert(
-    studio: Studio, wish: Conversion, source: ImageRecord, data: bytes, target: Target
+    studio: Studio, request: ConvertRequest, source: ImageRecord, data: bytes, target: Target
 ) -> tuple[list[ImageRecord], list[str]]:
-    drafts, notes, recipe = _drafts(wish, source, data)
-    if wish.assets is not None and wish.output_path is None:  # a set of its own for each wish: no name is numbered
+    drafts, notes, recipe = _drafts(request, source, data)
+    if (
+        request.assets is not None and request.output_path is None
+    ):  # a set of its own for each request: no name is numbered
         set_id = child_id(source.id, recipe)[-6:]
         target = Target(
-            folder=target.folder / f"{slug(_own_name(source) or source.prompt or '')}_{wish.assets}_{set_id}"
+            folder=target.folder / f"{slug(_own_name(source) or source.prompt or '')}_{request.assets}_{set_id}"
         )
     made = []
     for draft in drafts:
@@ -173,7 +185,7 @@ def _convert(
             target=Target(
                 folder=target.folder,
                 stem=stem or _own_name(source),
-                suffix=target.suffix if wish.assets is None else "",
+                suffix=target.suffix if request.assets is None else "",
             ),
             places=studio.places,
             library=studio.library,

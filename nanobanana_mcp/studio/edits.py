@@ -8,7 +8,7 @@ from nanobanana_mcp.domain.catalog import RATIOS, AspectRatio, ImageSize, ModelS
 from nanobanana_mcp.domain.errors import RequestError, UnsupportedOption
 from nanobanana_mcp.domain.plan import Plan
 from nanobanana_mcp.domain.pricing import estimate
-from nanobanana_mcp.domain.requests import Exact, ImageRequest
+from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
 from nanobanana_mcp.domain.selector import choose
 from nanobanana_mcp.domain.shapes import answer_pixels, nearest_ratio
 from nanobanana_mcp.domain.sizing import RESOLUTIONS, covering_size
@@ -17,7 +17,7 @@ from nanobanana_mcp.domain.text import printable, shorten
 from nanobanana_mcp.domain.wire import InputPart
 from nanobanana_mcp.jobs.inputs import Source, check_something_is_seen
 from nanobanana_mcp.jobs.planner import Job
-from nanobanana_mcp.jobs.recipes.cutout import REPLACE_PLAIN, STROKES, Cut
+from nanobanana_mcp.jobs.recipes.cutout import CALLS, REPLACE_PLAIN, Cut
 from nanobanana_mcp.jobs.recipes.extend import WORDS as BEYOND
 from nanobanana_mcp.jobs.recipes.extend import Extension
 from nanobanana_mcp.jobs.recipes.region import WORDS, RegionEdit
@@ -32,7 +32,7 @@ from nanobanana_mcp.studio.studio import Studio
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class EditRequest:
     """What the edits have in common. `resolution` is that of the model's answer."""
 
     image: str
@@ -41,7 +41,7 @@ class Wish:
     resolution: Resolution = "high"
     thinking_level: ThinkingLevel | None = None
     output_path: str | None = None
-    exact: Exact | None = None
+    exact: OutputSpec | None = None
 
     def request(self, **changes: object) -> ImageRequest:
         fields = {
@@ -60,7 +60,7 @@ class Wish:
 
 async def region_job(
     studio: Studio,
-    wish: Wish,
+    edit_request: EditRequest,
     *,
     box: tuple[float, float, float, float] | None,
     mask: str | None,
@@ -71,13 +71,13 @@ async def region_job(
     """Edit a part of a picture. Raises RequestError for a region that is none, and what the inputs may raise."""
     if (box is None) == (mask is None):
         raise RequestError("Say which region to edit by box or by mask, by one of them.")
-    source, original = await _seen(studio, wish.image)
+    source, original = await _seen(studio, edit_request.image)
     sources = [source]
     mask_bytes = None
     if mask is not None:
         mask_source, mask_bytes = await _exact_source(studio, mask)
         sources.append(replace(mask_source, role="mask"))
-    spec = choose(wish.request(), studio.models).spec
+    spec = choose(edit_request.request(), studio.models).spec
     patch = await asyncio.to_thread(
         prepare,
         original,
@@ -90,7 +90,7 @@ async def region_job(
     )
     ratio = _ratio(patch.ratio)
     width, height = patch.box[2] - patch.box[0], patch.box[3] - patch.box[1]
-    request = _sized(wish, spec, ratio, width, height)
+    request = _sized(edit_request, spec, ratio, width, height)
     plan, _ = await studio.plan(replace(request, inputs=()), sources=sources)
     plan = replace(plan, warnings=(*plan.warnings, *patch.region.notes))
     plan = _told_of_loss(plan, "outside the region")
@@ -98,14 +98,14 @@ async def region_job(
     recipe = {"edit": "region", "box": box, "mask": mask is not None, "grow": grow, "feather": feather}
     plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps(recipe | {"crop": patch.box}))
     plan = _priced(plan, WORDS + patch.where)
-    edit = RegionEdit(source=original, patch=patch, instruction=wish.instruction)
+    edit = RegionEdit(source=original, patch=patch, instruction=edit_request.instruction)
     shape = source.record.width, source.record.height
     return Job(plan=plan, sources=sources, calls=2, recipe=edit, made=shape)
 
 
 async def extension_job(
     studio: Studio,
-    wish: Wish,
+    edit_request: EditRequest,
     *,
     margins: tuple[int, int, int, int] | None,
     aspect_ratio: AspectRatio | None,
@@ -116,7 +116,7 @@ async def extension_job(
         raise RequestError("The size to extend to needs both width and height.")
     if sum(given is not None for given in (margins, aspect_ratio, size)) != 1:
         raise RequestError("Say how far to extend by one of: top/right/bottom/left, aspect_ratio, or width and height.")
-    source, original = await _seen(studio, wish.image)
+    source, original = await _seen(studio, edit_request.image)
     shape = source.record.width, source.record.height
     canvas: Canvas
     if margins is not None:
@@ -128,9 +128,9 @@ async def extension_job(
         assert aspect_ratio is not None
         across, down = aspect_ratio.split(":")
         canvas = canvas_of_ratio(shape, (float(across), float(down)))
-    spec = choose(wish.request(), studio.models).spec
+    spec = choose(edit_request.request(), studio.models).spec
     asked: dict[Resolution, list[ImageSize]] = {"1k": ["1K"], "2k": ["2K"], "4k": ["4K"]}
-    sizes = asked.get(wish.resolution) or [one for one in ("1K", "2K") if one in spec.sizes]
+    sizes = asked.get(edit_request.resolution) or [one for one in ("1K", "2K") if one in spec.sizes]
     plans = {one: steps_for(canvas, {ratio: answer_pixels(ratio, one) for ratio in spec.ratios}) for one in sizes}
     # The cheapest way; of two at one price, as pro's 1K and 2K are, the sharper.
     best = min(reversed(sizes), key=lambda one: len(plans[one]) * spec.image_tokens.get(one, 0))
@@ -139,33 +139,37 @@ async def extension_job(
         raise UnsupportedOption(
             f"This would take {len(steps)} calls. Extend by less, or ask for a larger resolution (4k) or smaller target."
         )
-    prompt = wish.instruction.strip() or "Extend the picture beyond its edges."
-    request = wish.request(prompt=prompt, inputs=(), resolution=RESOLUTIONS[best])
+    prompt = edit_request.instruction.strip() or "Extend the picture beyond its edges."
+    request = edit_request.request(prompt=prompt, inputs=(), resolution=RESOLUTIONS[best])
     plan, _ = await studio.plan(request, sources=[source], shape=canvas.size)
     plan = _told_of_loss(plan, "of the picture itself")
     recipe = {"edit": "extension", "canvas": canvas.size, "place": canvas.place, "steps": len(steps)}
     plan = replace(plan, aspect_ratio=_ratio(steps[0].ratio), recipe=json.dumps(recipe))
     plan = _priced(plan, BEYOND)
-    extension = Extension(source=original, canvas=canvas, steps=steps, instruction=wish.instruction.strip())
+    extension = Extension(source=original, canvas=canvas, steps=steps, instruction=edit_request.instruction.strip())
     return Job(plan=plan, sources=[source], calls=len(steps) + 1, recipe=extension, made=canvas.size)
 
 
-async def cutout_job(studio: Studio, wish: Wish, *, subject: str | None) -> Job:
+async def cutout_job(studio: Studio, edit_request: EditRequest, *, subject: str | None) -> Job:
     """Take a picture's background away. Raises UnsupportedOption for a format without transparency, RequestError for a
     picture of one flat colour.
     """
-    source, original = await _seen(studio, wish.image)
+    source, original = await _seen(studio, edit_request.image)
     if await asyncio.to_thread(is_flat, original):
         raise RequestError(
-            f"{shorten(wish.image)} is one flat colour, so there is no subject to cut out; nothing was charged."
+            f"{shorten(edit_request.image)} is one flat colour, so there is no subject to cut out; nothing was charged."
         )
-    spec = choose(wish.request(), studio.models).spec
+    spec = choose(edit_request.request(), studio.models).spec
     ratio = nearest_ratio(source.record.width, source.record.height, spec.ratios)
-    wanted = wish.exact if wish.exact is not None and (wish.exact.width or wish.exact.height) else None
+    wanted = (
+        edit_request.exact
+        if edit_request.exact is not None and (edit_request.exact.width or edit_request.exact.height)
+        else None
+    )
     if wanted is not None:
-        request = _sized(wish, spec, ratio, wanted.width or 0, wanted.height or 0, at_most="4K")
+        request = _sized(edit_request, spec, ratio, wanted.width or 0, wanted.height or 0, at_most="4K")
     else:
-        request = _sized(wish, spec, ratio, source.record.width, source.record.height)
+        request = _sized(edit_request, spec, ratio, source.record.width, source.record.height)
     plan, _ = await studio.plan(replace(request, inputs=()), sources=[source])
     _check_transparent(plan)
     plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps({"edit": "cutout", "subject": subject or SUBJECT}))
@@ -174,7 +178,7 @@ async def cutout_job(studio: Studio, wish: Wish, *, subject: str | None) -> Job:
     picture = InputPart(mime_type=source.mime_type, data=source.data)
     size = source.record.width, source.record.height
     cut = Cut(picture=picture, subject=subject or SUBJECT, source=original, size=size)
-    return Job(plan=plan, sources=[source], calls=STROKES, recipe=cut, made=size)
+    return Job(plan=plan, sources=[source], calls=CALLS, recipe=cut, made=size)
 
 
 async def transparent_job(studio: Studio, request: ImageRequest) -> Job:
@@ -186,7 +190,7 @@ async def transparent_job(studio: Studio, request: ImageRequest) -> Job:
     plan, sources = await studio.plan(request)
     _check_transparent(plan)
     plan = _priced(replace(plan, recipe=json.dumps({"edit": "cutout", "subject": None})), REPLACE_PLAIN * 2)
-    return Job(plan=plan, sources=sources, calls=STROKES * request.n, recipe=Cut(picture=None, subject=SUBJECT))
+    return Job(plan=plan, sources=sources, calls=CALLS * request.n, recipe=Cut(picture=None, subject=SUBJECT))
 
 
 SUBJECT = "the main subject"
@@ -225,9 +229,9 @@ async def _seen(studio: Studio, given: str) -> tuple[Source, bytes]:
 
 
 async def _exact_source(studio: Studio, given: str) -> tuple[Source, bytes]:
-    source = await studio.sources.find(given, offline=True)
+    source = await studio.sources.resolve(given, offline=True)
     if source.original is None and source.record.path is not None:
-        source = await studio.sources.find(source.record.id)  # it is in the Files API, and here as well
+        source = await studio.sources.resolve(source.record.id)  # it is in the Files API, and here as well
     if source.original is None:
         raise RequestError(
             f"{given} is only in the Files API, and exact work on pixels needs the file; give its path or img_... id."
@@ -242,11 +246,17 @@ def _priced(plan: Plan, words: str) -> Plan:
 
 
 def _sized(
-    wish: Wish, spec: ModelSpec, ratio: AspectRatio, width: int, height: int, *, at_most: ImageSize = "2K"
+    edit_request: EditRequest,
+    spec: ModelSpec,
+    ratio: AspectRatio,
+    width: int,
+    height: int,
+    *,
+    at_most: ImageSize = "2K",
 ) -> ImageRequest:
     """The request at the smallest size that shows width x height in full, unless one is asked for."""
-    request = wish.request()
-    if wish.resolution != "high":
+    request = edit_request.request()
+    if edit_request.resolution != "high":
         return request
     size, _ = covering_size(spec, ratio, width, height, at_most=at_most)
     return replace(request, resolution=RESOLUTIONS[size])

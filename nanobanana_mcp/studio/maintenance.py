@@ -35,7 +35,7 @@ STALE_UPLOAD = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deed:
+class Action:
     """One thing that maintenance does or would do."""
 
     kind: Literal["forget_upload", "to_trash", "restore", "relink", "note_trash", "put_back", "drop_link"]
@@ -54,7 +54,7 @@ class Report:
 
     operation: Operation
     dry_run: bool
-    deeds: tuple[Deed, ...] = ()
+    deeds: tuple[Action, ...] = ()
     left: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
 
@@ -64,8 +64,8 @@ class Report:
 
 
 @dataclass(kw_only=True)
-class _Survey:
-    deeds: list[Deed] = field(default_factory=list)
+class _Findings:
+    deeds: list[Action] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
 
@@ -85,7 +85,7 @@ class Maintenance:
         """Raises RequestError, or SetupError when the output folder is not there: an unplugged disk is no reason
         to think that the pictures were deleted.
         """
-        survey = _Survey()
+        survey = _Findings()
         if operation in ("cleanup_local", "database_hygiene", "full_cleanup", "restore"):
             self._check_reachable()
         if operation in ("cleanup_expired", "full_cleanup"):
@@ -115,17 +115,17 @@ class Maintenance:
                 "Mount or restore it; nothing was changed."
             )
 
-    def _expired_uploads(self, survey: _Survey) -> None:
+    def _expired_uploads(self, survey: _Findings) -> None:
         at = now()
         for upload in self._library.expired_uploads(at, self._backend):
             if upload.expires_at is None and at - upload.created_at < STALE_UPLOAD:
                 continue
             why = "expired in the Files API" if upload.expires_at else "never finished"
             survey.deeds.append(
-                Deed(kind="forget_upload", subject=upload.name, path=None, bytes=0, why=why, upload=upload)
+                Action(kind="forget_upload", subject=upload.name, path=None, bytes=0, why=why, upload=upload)
             )
 
-    def _old_pictures(self, survey: _Survey, max_age_hours: float, keep_count: int) -> None:
+    def _old_pictures(self, survey: _Findings, max_age_hours: float, keep_count: int) -> None:
         limit = now() - timedelta(hours=max_age_hours)
         newest = self._library.staying_ids(keep_count, str(self._places.output))
         staying_sources = self._library.sources_of(limit, keep_count, str(self._places.output))
@@ -142,7 +142,7 @@ class Maintenance:
                 survey.left.append(f"{file.id} {file.path}: {why_not}")
                 continue
             survey.deeds.append(
-                Deed(
+                Action(
                     kind="to_trash",
                     subject=file.id,
                     path=file.path,
@@ -182,7 +182,7 @@ class Maintenance:
             return "outside the output folder, where you put it yourself"
         return "is reached through a link now" if Path(os.path.realpath(folder)) != folder else None
 
-    def _hygiene(self, survey: _Survey) -> None:
+    def _hygiene(self, survey: _Findings) -> None:
         untracked = untracked_files(self._library, self._places)
         loose = _Loose(lambda: untracked, self._places)
         self._half_moved(survey, loose)
@@ -195,7 +195,7 @@ class Maintenance:
                 survey.findings.append(f"{file.id}: its file {file.path} is missing; its record and lineage stay.")
                 continue
             survey.deeds.append(
-                Deed(
+                Action(
                     kind="relink",
                     subject=file.id,
                     path=file.path,
@@ -217,7 +217,7 @@ class Maintenance:
 
         Raises SetupError when another process is tidying up for too long.
         """
-        survey = _Survey()
+        survey = _Findings()
         if self._places.output.is_dir():
             self._half_moved(survey, _Loose(lambda: untracked_files(self._library, self._places), self._places))
         if not dry_run:
@@ -229,7 +229,7 @@ class Maintenance:
         }
         return [(deed.subject, f"{doing[deed.kind]} {deed.target or deed.path} ({deed.why})") for deed in survey.deeds]
 
-    def _half_moved(self, survey: _Survey, loose: "_Loose") -> None:
+    def _half_moved(self, survey: _Findings, loose: "_Loose") -> None:
         """Where a file and its row disagree about the trash: a kill between two steps, or somebody's own hand."""
         gone, named = 0, set()
         for record in (record for page in self._library.in_trash() for record in page):
@@ -258,7 +258,7 @@ class Maintenance:
                 taken.add(record.id)
                 why = "the cleanup that put it there was interrupted"
                 kind: Literal["drop_link", "note_trash"] = "drop_link" if twin else "note_trash"
-                deed = Deed(kind=kind, subject=record.id, path=record.path, bytes=0, why=why, target=str(path))
+                deed = Action(kind=kind, subject=record.id, path=record.path, bytes=0, why=why, target=str(path))
                 survey.deeds.append(deed)
                 break
 
@@ -279,7 +279,7 @@ class Maintenance:
                 return one
         return None
 
-    def _restorable(self, survey: _Survey, image_ids: tuple[str, ...]) -> None:
+    def _restorable(self, survey: _Findings, image_ids: tuple[str, ...]) -> None:
         found = [record for page in self._library.in_trash() for record in page]
         unknown = set(image_ids) - {record.id for record in found}
         if unknown:
@@ -304,7 +304,7 @@ class Maintenance:
             if str(place) != record.path:
                 survey.findings.append(f"{record.path} is taken, so {record.id} comes back as {place}.")
             survey.deeds.append(
-                Deed(
+                Action(
                     kind="restore",
                     subject=record.id,
                     path=record.path,
@@ -314,7 +314,7 @@ class Maintenance:
                 )
             )
 
-    async def _quota(self, survey: _Survey) -> None:
+    async def _quota(self, survey: _Findings) -> None:
         """Count what the Files API really holds, not what we remember having sent."""
         files = await self._model.files()
         total = sum(file.bytes for file in files)
@@ -324,7 +324,7 @@ class Maintenance:
             f"20 GB; {ours} of them were uploaded by this studio. Each is deleted by Google after 48 hours."
         )
 
-    def _do(self, survey: _Survey) -> None:
+    def _do(self, survey: _Findings) -> None:
         done = []
         with tidying(self._places) if survey.deeds else nullcontext():
             for deed in survey.deeds:
@@ -336,7 +336,7 @@ class Maintenance:
                     done.append(deed)
         survey.deeds = done
 
-    def _do_one(self, deed: Deed, survey: _Survey) -> None:
+    def _do_one(self, deed: Action, survey: _Findings) -> None:
         """Files first, row last: what is cut short between the two is found by `_half_moved`."""
         if deed.upload is not None:
             self._library.settle_upload(deed.upload, state="deleted", error=deed.why)
@@ -403,9 +403,9 @@ class _Loose:
         return None
 
 
-def _put_back(record: ImageRecord, place: Path) -> Deed:
+def _put_back(record: ImageRecord, place: Path) -> Action:
     why = "was taken out of the trash, by hand or by a restore that was interrupted"
-    return Deed(kind="put_back", subject=record.id, path=record.path, bytes=record.bytes, why=why, target=str(place))
+    return Action(kind="put_back", subject=record.id, path=record.path, bytes=record.bytes, why=why, target=str(place))
 
 
 def _has_content(path: Path, sha256: str, places: Places) -> bool:

@@ -29,24 +29,24 @@ from nanobanana_mcp.domain.sizing import check_name, check_size, shape_request
 from nanobanana_mcp.domain.terms import Backend, Operation
 from nanobanana_mcp.domain.text import shorten
 from nanobanana_mcp.domain.wire import Turn
-from nanobanana_mcp.jobs.active import UnderWay
+from nanobanana_mcp.jobs.active import ActiveRequests
+from nanobanana_mcp.jobs.calls import Progress, Sleep, silent
 from nanobanana_mcp.jobs.conversation import history_of, speaker
 from nanobanana_mcp.jobs.files import no_such_picture, stored_bytes
 from nanobanana_mcp.jobs.inputs import Source, Sources, check_something_is_seen
 from nanobanana_mcp.jobs.planner import Job, Quote, Uploaded, expected_shape, make_plan, named_inputs, parents_of
 from nanobanana_mcp.jobs.recovery import Recovered, Recovery
 from nanobanana_mcp.jobs.replay import read_back
-from nanobanana_mcp.jobs.run import Progress, Sleep, silent
-from nanobanana_mcp.jobs.runner import Drawing
+from nanobanana_mcp.jobs.runner import Runner
 from nanobanana_mcp.jobs.uploads import Uploads
 from nanobanana_mcp.library.call_limits import Counts
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.glance import Glimpse
-from nanobanana_mcp.library.journal import UNSETTLED, Delivery, Journal, Order, Reservation
+from nanobanana_mcp.library.journal import UNSETTLED, Delivery, Journal, RequestRow, Reservation
 from nanobanana_mcp.library.pictures import Library, Lineage
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import Presence
+from nanobanana_mcp.storage.state import ProcessLock
 from nanobanana_mcp.storage.writing import check_room, plan_target
 from nanobanana_mcp.studio.maintenance import KEEP_COUNT, MAX_AGE_HOURS, Maintenance, Report, check_options
 from nanobanana_mcp.studio.previews import make_previews
@@ -100,12 +100,12 @@ class Studio:
         self.uploads = Uploads(model, self.library, places, backend)
         self.sources = Sources(model, self.library, self.uploads, places, backend, uploading=uploading != "never")
         self._maintenance = Maintenance(self.library, model, places, backend)
-        self._under_way = UnderWay()
+        self._active = ActiveRequests()
         self._closing = False
         self._noting: set[asyncio.Task[Delivery | None]] = set()
         self._counts = Counts(database=database)
         self._sleep = sleep
-        self._drawing = Drawing(
+        self._runner = Runner(
             model=model,
             journal=self.journal,
             library=self.library,
@@ -118,17 +118,17 @@ class Studio:
         )
 
     @cached_property
-    def _presence(self) -> Presence:
+    def _process_lock(self) -> ProcessLock:
         """Made with the first thing that writes: on a read-only disk what only reads goes on working."""
-        return Presence(self.places)
+        return ProcessLock(self.places)
 
     @cached_property
     def _recovery(self) -> Recovery:
         return Recovery(
             self.journal,
             self.places,
-            lambda: self._presence,
-            running=self._under_way,
+            lambda: self._process_lock,
+            running=self._active,
             mend=lambda: self._maintenance.mend(dry_run=False),
         )
 
@@ -155,7 +155,7 @@ class Studio:
         target = await asyncio.to_thread(plan_target, request.output_path, self.places)
         check_name(request.exact, target.output_format)
         if sources is None:
-            sources = [await self.sources.find(one, offline=offline) for one in given]
+            sources = [await self.sources.resolve(one, offline=offline) for one in given]
         check_something_is_seen(sources)
         check_size(request.exact, shape or expected_shape(request, mode, sources), target.output_format)
         history: tuple[Turn, ...] = ()
@@ -201,10 +201,10 @@ class Studio:
             raise SetupError("The server is ending; nothing was sent. Call again when it is back.")
         await self.noted()
         reserved_usd = self._reserved_usd(plan, len(sources))
-        order = Order(
+        request_row = RequestRow(
             id=new_id(),
             created_at=now(),
-            process=await asyncio.to_thread(self._presence.renew),
+            process=await asyncio.to_thread(self._process_lock.renew),
             mode=plan.mode,
             tier=plan.choice.spec.tier,
             model_id=plan.choice.spec.id,
@@ -213,12 +213,14 @@ class Studio:
             fingerprint=plan.fingerprint(tuple(s.record.sha256 or s.record.id for s in sources)),
             idempotency_key=key,
         )
-        self._under_way.begin(order.id, self._reserve_and_draw(job, order, plan, sources, reserved_usd, progress))
+        self._active.begin(
+            request_row.id, self._reserve_and_draw(job, request_row, plan, sources, reserved_usd, progress)
+        )
         try:
-            return await self._under_way.answer(order.id)
+            return await self._active.answer(request_row.id)
         except StudioError as error:
             if error.request_id is None:
-                error.request_id = order.id
+                error.request_id = request_row.id
             raise
 
     async def delivered(self, request_id: str) -> Callable[[], Awaitable[None]]:
@@ -261,8 +263,8 @@ class Studio:
                 "Uploading is switched off (NANOBANANA_UPLOAD=never, or Vertex AI, which has no Files API). "
                 "generate_image takes the path itself."
             )
-        source = await self.sources.find(path)
-        (source,) = await self.sources.enter([source])
+        source = await self.sources.resolve(path)
+        (source,) = await self.sources.import_([source])
         upload, reused = await self.uploads.put(source.record, source.data, source.mime_type, display_name)
         notes = source.notes
         if reused and display_name not in (None, upload.display_name):
@@ -287,13 +289,13 @@ class Studio:
         """Whether a request with this key was made before."""
         return await asyncio.to_thread(self.journal.knows, key)
 
-    async def take(self, limits: Sequence[Limit], tool: str) -> None:
+    async def consume(self, limits: Sequence[Limit], tool: str) -> None:
         """Use a policy's limits once. Raises PolicyViolation when one of them is used up."""
-        await asyncio.to_thread(self._counts.take, limits, tool)
+        await asyncio.to_thread(self._counts.consume, limits, tool)
 
-    async def give_back(self, limits: Sequence[Limit]) -> None:
-        """Undo take() for a call that was not made after all."""
-        await asyncio.to_thread(self._counts.give_back, limits)
+    async def refund(self, limits: Sequence[Limit]) -> None:
+        """Undo consume() for a call that was not made after all."""
+        await asyncio.to_thread(self._counts.refund, limits)
 
     async def quote(self, job: Job) -> Quote:
         """What a job would be and cost. Sends nothing, writes nothing."""
@@ -333,7 +335,7 @@ class Studio:
         """Tidy up; a dry run lists the very deeds that the real run does."""
         check_options(operation, max_age_hours=max_age_hours, keep_count=keep_count, image_ids=image_ids)
         if operation == "recover":
-            own = self._presence.name if "_presence" in self.__dict__ else None
+            own = self._process_lock.name if "_process_lock" in self.__dict__ else None
             found = await (asyncio.to_thread(self._recovery.preview, own) if dry_run else self.recover(asked=True))
             said = [(one.call_id, one.outcome) for one in found]
             said += await asyncio.to_thread(self._maintenance.mend, dry_run=True) if dry_run else []
@@ -343,7 +345,7 @@ class Studio:
                 findings=tuple(f"{'' if is_image_id(one) else 'Call '}{one}: {outcome}" for one, outcome in said),
             )
         if not dry_run:
-            await asyncio.to_thread(self._presence.renew)  # a start after its death looks for what is half moved
+            await asyncio.to_thread(self._process_lock.renew)  # a start after its death looks for what is half moved
         return await self._maintenance.run(
             operation, dry_run=dry_run, max_age_hours=max_age_hours, keep_count=keep_count, image_ids=image_ids
         )
@@ -373,27 +375,33 @@ class Studio:
         the rest.
         """
         self._closing = True
-        await self._under_way.finish(DRAIN_S)
+        await self._active.finish(DRAIN_S)
         await self.noted()
         await self.uploads.drain(UPLOAD_DRAIN_S)
         await self.model.close()
         await asyncio.to_thread(self.library.database.close)
-        if "_presence" in self.__dict__:
-            self._presence.close()
+        if "_process_lock" in self.__dict__:
+            self._process_lock.close()
 
     async def _reserve_and_draw(
-        self, job: Job, order: Order, plan: Plan, sources: list[Source], reserved_usd: float, progress: Progress
+        self,
+        job: Job,
+        request_row: RequestRow,
+        plan: Plan,
+        sources: list[Source],
+        reserved_usd: float,
+        progress: Progress,
     ) -> Created:
         """Everything from the first row on, which no caller's leaving can break off."""
         reservation = await asyncio.to_thread(
-            self.journal.reserve, order, n=job.calls, estimate_usd=reserved_usd, limits=self.limits
+            self.journal.reserve, request_row, n=job.calls, estimate_usd=reserved_usd, limits=self.limits
         )
         if reservation.replay:
-            return await self._replay(order.id, reservation, progress)
+            return await self._replay(request_row.id, reservation, progress)
         plan = replace(plan, warnings=(*plan.warnings, *reservation.warnings))
         try:
             await asyncio.to_thread(check_room, job.room, plan.target.folder, self.places.state)
-            sources = await self.sources.enter(sources)
+            sources = await self.sources.import_(sources)
         except StudioError as error:
             why = str(error)
             for call in reservation.calls:
@@ -402,26 +410,26 @@ class Studio:
         parents = parents_of(plan.mode, sources)
         if parents != plan.parents:  # another request was quicker to enter one of them
             plan = replace(plan, parents=parents)
-            await asyncio.to_thread(self.journal.replan, order.id, plan.dump())
-        stop = self._under_way.stop_of(order.id)
-        return await self._drawing.carry_out(plan, sources, order, reservation.calls, progress, job.recipe, stop)
+            await asyncio.to_thread(self.journal.replan, request_row.id, plan.dump())
+        stop = self._active.stop_of(request_row.id)
+        return await self._runner.carry_out(plan, sources, request_row, reservation.calls, progress, job.recipe, stop)
 
     async def _replay(self, asking: str, reservation: Reservation, progress: Progress) -> Created:
         """The answer to a request that was made before: waited for, recovered or read back; never paid twice."""
-        order = reservation.order
+        request_row = reservation.request_row
         await progress(0, len(reservation.calls), "This request was made before; waiting for its pictures")
-        if order.id in self._under_way:
-            created = await self._under_way.join(asking, order.id)
+        if request_row.id in self._active:
+            created = await self._active.join(asking, request_row.id)
             return replace(created, warnings=(*created.warnings, SAME_REQUEST))
         waited = 0.0
         while True:
-            order, calls = await asyncio.to_thread(self.journal.order, order.id)
+            request_row, calls = await asyncio.to_thread(self.journal.request, request_row.id)
             if not any(call.state in UNSETTLED for call in calls):
                 break
-            ours = order.process == self._presence.name
-            if ours or not await asyncio.to_thread(self._presence.is_alive, order.process):
+            ours = request_row.process == self._process_lock.name
+            if ours or not await asyncio.to_thread(self._process_lock.is_alive, request_row.process):
                 outcomes = await asyncio.to_thread(self._recovery.recover)
-                order, calls = await asyncio.to_thread(self.journal.order, order.id)
+                request_row, calls = await asyncio.to_thread(self.journal.request, request_row.id)
                 if any(call.state in UNSETTLED for call in calls):
                     ids = {call.id for call in calls}
                     why = (
@@ -438,9 +446,9 @@ class Studio:
             await self._sleep(REPLAY_POLL_S)
             waited += REPLAY_POLL_S
         try:
-            return await asyncio.to_thread(read_back, order, calls, self.library, self.backend, self.places)
+            return await asyncio.to_thread(read_back, request_row, calls, self.library, self.backend, self.places)
         except StudioError as error:
-            error.request_id = order.id  # the earlier request's failure is what its caller is told
+            error.request_id = request_row.id  # the earlier request's failure is what its caller is told
             raise
 
     def _reserved_usd(self, plan: Plan, inputs: int) -> float:

@@ -112,7 +112,7 @@ async def test_more_thinking_reserves_more(studio: Studio, model: FakeModel) -> 
     reserved = []
     for level in ("minimal", "medium", "high"):
         created = await studio.create(ImageRequest(prompt="a cat", model_tier="flash", thinking_level=level))
-        _, (call,) = studio.journal.order(created.request_id)
+        _, (call,) = studio.journal.request(created.request_id)
         quote = await studio.quote(
             await studio.job(ImageRequest(prompt="a cat", model_tier="flash", thinking_level=level), offline=True)
         )
@@ -126,7 +126,7 @@ async def test_an_answer_that_was_thought_about_for_long_costs_no_more_than_was_
 ) -> None:
     model.answers.append(reply(jpeg(), thought_tokens=5500))
     created = await studio.create(ImageRequest(prompt="a cat", model_tier="flash", thinking_level="high"))
-    _, (call,) = studio.journal.order(created.request_id)
+    _, (call,) = studio.journal.request(created.request_id)
     assert created.cost_usd is not None and created.cost_usd <= call.estimate_usd
 
 

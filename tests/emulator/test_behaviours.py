@@ -96,7 +96,7 @@ async def test_a_used_up_quota_is_told_in_google_s_details(details: Any, quota: 
     assert by_type["RetryInfo"]["retryDelay"] == "1.5s"
     (violation,) = by_type["QuotaFailure"]["violations"]
     assert (violation["quotaId"], violation["quotaValue"]) == (quota, limit)
-    assert ("limit: 0" in caught.value.message) == (details == "quota_zero")
+    assert ("limit: 0" in str(caught.value.message)) == (details == "quota_zero")
 
 
 async def test_an_error_without_details_has_none_and_costs_nothing() -> None:

@@ -156,8 +156,7 @@ async def test_no_key_is_403_and_a_wrong_one_400() -> None:
 async def test_what_is_not_emulated_says_so() -> None:
     emulator = Emulator()
     client = browser(emulator)
-    cancelled = await client.post("/v1beta/interactions/v1_any/cancel", json={})
-    assert (cancelled.status_code, cancelled.json()["error"]["code"]) == (501, "unimplemented")
+    assert (await client.post("/v1beta/interactions", json={})).status_code == 404
     assert (await client.post(f"/v1beta/models/{BANANA}:embedContent", json={})).status_code == 404
     assert (await client.get("/v2/models")).json()["error"]["status"] == "NOT_FOUND"
     assert (await client.post(f"/v1/models/{BANANA}:predict", json={})).status_code == 404

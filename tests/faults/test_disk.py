@@ -13,7 +13,6 @@ import pytest
 
 from nanobanana_mcp.domain.errors import Refused, SetupError, StudioError
 from nanobanana_mcp.domain.requests import ImageRequest
-from nanobanana_mcp.storage import writing
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import spool, spooled
 from nanobanana_mcp.studio.studio import Studio
@@ -37,9 +36,7 @@ async def test_a_full_disk_is_noticed_before_anything_is_paid(
 ) -> None:
     usage = shutil.disk_usage("/")
     places.output.mkdir(parents=True)
-    monkeypatch.setattr(
-        writing.shutil, "disk_usage", lambda path: usage._replace(free=10**6 if full in str(path) else 10**12)
-    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**6 if full in str(path) else 10**12))
     with pytest.raises(SetupError, match=f"1 MB left.*{setting}"):
         await studio.create(ImageRequest(prompt="a banana"))
     assert model.requests == []

@@ -176,7 +176,7 @@ async def test_ten_thousand_parts_and_base64_that_is_none_are_answered_in_words(
     parts = [{"text": "word "}] * 10_000
     broken = [{"inlineData": {"mimeType": "image/png", "data": "####"}}, {"inlineData": {"data": 7}}]
     strange: list[Any] = [parts, broken, ["text"], None, [{"inlineData": "x"}], {"a": 1}]
-    bodies = [{"candidates": [{"content": {"parts": each}}]} for each in strange]
+    bodies: list[Any] = [{"candidates": [{"content": {"parts": each}}]} for each in strange]
     bodies += [{"candidates": "none"}, {"candidates": [None]}, {"usageMetadata": []}, {}]
     raws = [json.dumps(body).encode() for body in bodies] + [b"", b"null", b"[" * 100_000, b"\xff\xfe", b'{"a": NaN}']
     studio = make_studio()

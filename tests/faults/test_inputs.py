@@ -158,7 +158,7 @@ def opened(places: Places, model: FakeModel) -> Iterator[Client[Any]]:
     from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS
     from nanobanana_mcp.library.database import Database
     from nanobanana_mcp.server.app import build_server
-    from nanobanana_mcp.server.session import Opening
+    from nanobanana_mcp.server.session import LazyStudio
     from nanobanana_mcp.settings import Settings
 
     studio = Studio(
@@ -169,7 +169,7 @@ def opened(places: Places, model: FakeModel) -> Iterator[Client[Any]]:
         models={tier: BY_ID[model_id] for tier, model_id in DEFAULTS.items()},
         uploading="never",
     )
-    yield Client(build_server(Settings(NANOBANANA_OUTPUT_DIR=places.output), Opening(lambda: studio)))
+    yield Client(build_server(Settings(NANOBANANA_OUTPUT_DIR=places.output), LazyStudio(lambda: studio)))
 
 
 @contextmanager

@@ -260,9 +260,9 @@ async def test_no_door_opens_the_library_under_another_name_and_drops_its_locks(
                     with pytest.raises(ToolError, match="studio's own records"):
                         await client.call_tool(tool, arguments(str(link)))
             elif way == "mask":
-                arguments = {"image": str(mine), "instruction": "a hat", "mask": str(link)}
+                edit = {"image": str(mine), "instruction": "a hat", "mask": str(link)}
                 with pytest.raises(ToolError, match="studio's own records"):
-                    await client.call_tool("edit_region", arguments)
+                    await client.call_tool("edit_region", edit)
             else:
                 await client.call_tool("maintenance", {"operation": "database_hygiene", "dry_run": True})
         other = subprocess.run([sys.executable, "-c", lock, str(database)], capture_output=True, text=True)

@@ -62,13 +62,13 @@ async def test_a_clock_set_back_keeps_the_window_shut_for_an_hour_and_no_longer(
 async def test_a_clock_set_back_gives_no_rate_limit_back(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [Limit(key="generate_image#1", maximum=2, window_s=60, rolling=True)]
     for _ in range(2):
-        await studio.take(limits, "generate_image")
+        await studio.consume(limits, "generate_image")
     for since in (timedelta(0), timedelta(seconds=55)):
         monkeypatch.setattr(counts, "now", lambda since=since: now() - timedelta(days=5) + since)
         with pytest.raises(PolicyViolation, match="resets in"):
-            await studio.take(limits, "generate_image")
+            await studio.consume(limits, "generate_image")
     monkeypatch.setattr(counts, "now", lambda: now() - timedelta(days=5) + timedelta(seconds=65))
-    await studio.take(limits, "generate_image")
+    await studio.consume(limits, "generate_image")
 
 
 @pytest.mark.parametrize("window", [(3600, True), (86_400, False)], ids=["rolling", "calendar"])
@@ -79,14 +79,14 @@ async def test_a_clock_that_goes_back_or_ahead_and_returns_gives_no_rate_limit_b
     noon = now().replace(hour=12)
     monkeypatch.setattr(counts, "now", lambda: noon)
     for _ in range(2):
-        await studio.take(limits, "generate_image")
+        await studio.consume(limits, "generate_image")
     monkeypatch.setattr(counts, "now", lambda: noon + timedelta(days=5))
     for _ in range(2):
-        await studio.take(limits, "generate_image")
+        await studio.consume(limits, "generate_image")
     for away in (-1, 5, -5, 5, 0, -400, 0):
         monkeypatch.setattr(counts, "now", lambda away=away: noon + timedelta(days=away))
         with pytest.raises(PolicyViolation, match="resets in"):
-            await studio.take(limits, "generate_image")
+            await studio.consume(limits, "generate_image")
 
 
 @pytest.mark.slow

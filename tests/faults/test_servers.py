@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ def at(tmp_path: Path) -> Iterator[World]:
 
 def requests_to(world: World) -> int:
     return sum(request.path.endswith(":generateContent") for request in world.emulator.requests)
+
+
+def _reached(world: World, count: int) -> bool:
+    return requests_to(world) == count
+
+
+def _charged(world: World, count: int) -> bool:
+    return len(world.emulator.charges) == count
 
 
 def test_servers_killed_at_random_lose_no_picture_that_was_paid_for(at: World) -> None:
@@ -105,10 +114,10 @@ def test_a_client_that_cancels_at_any_moment_finds_its_picture_and_asking_again_
     with Server(at).greet() as server:
         for turn, after_s in enumerate((0.0, 0.3, 0.58)):
             number = server.begin("generate_image", prompt=f"banana {turn}")
-            wait_until(lambda turn=turn: requests_to(at) == turn + 1, "the request reached Gemini")
+            wait_until(partial(_reached, at, turn + 1), "the request reached Gemini")
             time.sleep(after_s)
             server.tell("notifications/cancelled", {"requestId": number})
-            wait_until(lambda turn=turn: len(at.emulator.charges) == turn + 1, "Gemini has drawn it")
+            wait_until(partial(_charged, at, turn + 1), "Gemini has drawn it")
             well, words = server.call("generate_image", prompt=f"banana {turn}")
             assert well, words
             assert server.call("output_stats")[0]

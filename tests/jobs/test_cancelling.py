@@ -162,7 +162,7 @@ async def test_when_the_last_of_several_callers_has_left_nothing_more_is_sent(
         await _gone(first)
         await _gone(second)
         easel.gate.set()
-        await asyncio.gather(*studio._under_way._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*studio._active._tasks.values(), return_exceptions=True)
     sent = len(model.requests)
     await studio.close()
     assert sent == 1
@@ -203,7 +203,8 @@ async def test_one_call_that_the_journal_does_not_take_leaves_the_others_their_p
     make_studio: Callable[..., Studio], model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     studio = make_studio(max_concurrency=1)
-    real, taken = Journal.sent, []
+    real = Journal.sent
+    taken: list[str] = []
 
     def sent(self: Journal, *call_ids: str) -> None:
         taken.extend(call_ids)

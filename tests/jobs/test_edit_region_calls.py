@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from nanobanana_mcp.domain.budget import Limits
 from nanobanana_mcp.emulator.control import Edit, Finish, Picture
 from nanobanana_mcp.jobs.recipes import region as patching
-from nanobanana_mcp.studio.edits import Wish, region_job
+from nanobanana_mcp.studio.edits import EditRequest, region_job
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect, Emulated
 from tests.support.easel import beyond, charged, drawing, files, same, saved, seen, use
@@ -150,7 +150,7 @@ async def test_an_edit_whose_process_died_after_its_answer_came_is_finished_with
     white.paste(255, (20, 15, 40, 35))
     mask = saved(tmp_path, white, "mask.png")
     drawing(emulated, DRIFT)
-    wish = Wish(image=str(source), instruction="a hat")
+    wish = EditRequest(image=str(source), instruction="a hat")
     died, over = asyncio.Event(), threading.Event()
     here = asyncio.get_running_loop()
 
@@ -167,7 +167,7 @@ async def test_an_edit_whose_process_died_after_its_answer_came_is_finished_with
     first = make_studio(model=emulated.gemini)
     lost = asyncio.create_task(ask(first))
     await died.wait()
-    first._presence.close()
+    first._process_lock.close()
     monkeypatch.undo()
     second = make_studio(model=emulated.gemini)
     try:

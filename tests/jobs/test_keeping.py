@@ -17,7 +17,7 @@ from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.requests import Choice, ImageRequest
 from nanobanana_mcp.domain.wire import ModelReply, Usage
 from nanobanana_mcp.jobs.store import Kept, keep
-from nanobanana_mcp.library.journal import Call, Journal, Order
+from nanobanana_mcp.library.journal import Call, Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.outputs.thumbnails import examine
 from nanobanana_mcp.storage.paths import Places
@@ -38,7 +38,7 @@ class Delivery:
     """One answer on its way into the library."""
 
     plan: Plan
-    order: Order
+    request_row: RequestRow
     calls: tuple[Call, ...]
     places: Places
     journal: Journal
@@ -51,7 +51,7 @@ class Delivery:
                 reply,
                 threads.submit(examine, reply.image),
                 plan=self.plan,
-                order=self.order,
+                request_row=self.request_row,
                 call=self.calls[index],
                 places=self.places,
                 journal=self.journal,
@@ -84,7 +84,7 @@ def _delivery(
     )
     ledger = journal(places.state)
     reserved = ledger.reserve(order(plan=plan.dump(), **changes), n=n, estimate_usd=0.04, limits=Limits())
-    return Delivery(plan=plan, order=reserved.order, calls=reserved.calls, places=places, journal=ledger)
+    return Delivery(plan=plan, request_row=reserved.request_row, calls=reserved.calls, places=places, journal=ledger)
 
 
 def test_a_delivered_picture_is_on_the_disk_byte_for_byte_with_thumbnail_record_and_row(delivery: Delivery) -> None:

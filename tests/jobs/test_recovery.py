@@ -13,12 +13,13 @@ import pytest
 
 from nanobanana_mcp.domain.errors import ServiceError, SetupError, StudioError
 from nanobanana_mcp.domain.ids import new_id, new_image_id
-from nanobanana_mcp.domain.requests import Exact, ImageRequest
+from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
 from nanobanana_mcp.jobs import recovery
+from nanobanana_mcp.jobs import settle as settling
 from nanobanana_mcp.jobs import store as keeping
 from nanobanana_mcp.library.journal import Journal
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import Presence, spool, spooled_calls
+from nanobanana_mcp.storage.state import ProcessLock, spool, spooled_calls
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect
 from tests.support.fakes import Died, FakeModel, jpeg, photo, refusal, reply
@@ -98,7 +99,7 @@ async def test_a_request_that_found_no_disk_comes_home_when_it_is_repeated_with_
 
 def _stumble(monkeypatch: pytest.MonkeyPatch, error: BaseException, *over: str) -> None:
     """Whatever is done with the answers of these calls ends in an error that nobody foresaw."""
-    real = recovery.settle
+    real = settling.settle
 
     def settle(*given: Any, **named: Any) -> Any:
         if named["call"].id in over:
@@ -176,7 +177,7 @@ async def test_an_answer_without_a_row_that_stumbles_keeps_no_other_from_coming_
     bad, good = sorted((new_id(), new_id()))
     for call_id in (bad, good):
         spool(call_id, reply(jpeg(comment=call_id)), studio.places)
-    real = recovery.keep_orphan
+    real = keeping.keep_orphan
 
     def keep(call_id: str, *given: Any) -> Any:
         if call_id == bad:
@@ -198,7 +199,7 @@ async def test_a_request_of_another_window_is_not_waited_for_without_end(
 ) -> None:
     monkeypatch.setattr("nanobanana_mcp.studio.studio.REPLAY_S", 10.0)
     studio = make_studio()
-    other, slept = Presence(studio.places), []
+    other, slept = ProcessLock(studio.places), []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
@@ -350,7 +351,7 @@ async def test_what_a_killed_write_left_beside_pictures_is_swept_and_nothing_els
     for path in (ours, theirs):
         path.write_bytes(b"half")
         os.utime(path, (1_700_000_000, 1_700_000_000))
-    Presence(places)._lock.release()  # what the kernel does when a process is killed
+    ProcessLock(places)._lock.release()  # what the kernel does when a process is killed
     studio = make_studio()
     await studio.recover()
     assert not ours.exists() and theirs.exists()
@@ -365,7 +366,7 @@ async def test_a_wish_that_was_cut_short_behind_its_master_gets_its_exact_file_o
     def died(*_given: Any, **_named: Any) -> None:
         raise Died
 
-    request = ImageRequest(prompt="a cat", exact=Exact(width=300, height=200, output_format="png"))
+    request = ImageRequest(prompt="a cat", exact=OutputSpec(width=300, height=200, output_format="png"))
     with monkeypatch.context() as patch:
         patch.setattr("nanobanana_mcp.jobs.settle.exact_file", died)
         with pytest.raises(Died):
@@ -395,7 +396,7 @@ async def test_an_exact_file_that_a_kill_kept_from_its_row_is_recorded_by_the_ne
         patch.setattr("nanobanana_mcp.jobs.store.Library.add", died)
         with pytest.raises((Died, StudioError)):
             await studio.create(
-                ImageRequest(prompt="a cat", exact=Exact(width=300, height=200, output_format="png")), key="one"
+                ImageRequest(prompt="a cat", exact=OutputSpec(width=300, height=200, output_format="png")), key="one"
             )
     await studio.close()
     before = sorted(path.name for path in places.output.iterdir() if path.is_file())

@@ -139,7 +139,7 @@ async def test_an_argument_of_another_server_is_answered_with_what_to_use_here(
     emulated: Emulated, tmp_path: Path, tool: str, argument: str, value: Any, instead: str
 ) -> None:
     source = saved(tmp_path, photo(60, 40), "s.png")
-    own = {"prompt": "a heron"} if tool == "generate_image" else {"image": str(source)}
+    own: dict[str, Any] = {"prompt": "a heron"} if tool == "generate_image" else {"image": str(source)}
     own |= {"instruction": "a hat", "box": [1, 1, 9, 9]} if tool == "edit_region" else {}
     with pytest.raises(ToolError, match=f"{argument} is not an argument of this tool: .*({instead})"):
         await use(emulated, tool, **own, **{argument: value})

@@ -33,7 +33,7 @@ async def test_the_address_of_a_photo_that_was_changed_gives_no_other_bytes(conn
         answer = await client.call_tool("generate_image", {"prompt": "a hat", "input_image_path_1": str(path)})
         (image_id,) = answer.structured_content["images"][0]["parents"]
         (shown,) = await client.read_resource(f"image://{image_id}")
-        assert base64.b64decode(shown.blob) == before  # type: ignore[union-attr]
+        assert base64.b64decode(shown.blob) == before
         path.write_text("SECRET")
         with pytest.raises(MCPError, match="has changed since") as caught:
             await client.read_resource(f"image://{image_id}")

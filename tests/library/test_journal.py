@@ -41,7 +41,7 @@ def _end(ledger: Journal, reservation: Reservation, *, cost: float = 0.1) -> Non
 
 
 def _states(ledger: Journal, reservation: Reservation) -> list[str]:
-    return [call.state for call in ledger.order(reservation.order.id)[1]]
+    return [call.state for call in ledger.request(reservation.request_row.id)[1]]
 
 
 def test_a_call_goes_through_its_states_to_done(ledger: Journal) -> None:
@@ -54,10 +54,10 @@ def test_a_call_goes_through_its_states_to_done(ledger: Journal) -> None:
     kept = record(call_id=call.id)
     ledger.saved(call.id, kept, 0.08)
     states.append(_states(ledger, reserved))
-    ledger.delivered(reserved.order.id)
+    ledger.delivered(reserved.request_row.id)
     states.append(_states(ledger, reserved))
     assert states == [["reserved"], ["sent"], ["spooled"], ["saved"], ["done"]]
-    found, (ended,) = ledger.order(reserved.order.id)
+    found, (ended,) = ledger.request(reserved.request_row.id)
     assert found.delivered_at is not None
     assert (ended.cost_usd, ended.image_id) == (0.08, kept.id)
     assert ended.sent_at is not None
@@ -70,15 +70,15 @@ def test_a_call_goes_through_its_states_to_done(ledger: Journal) -> None:
 def test_a_delivery_is_taken_back_to_what_was_before_it_and_only_while_it_is_the_last(ledger: Journal) -> None:
     reserved = _reserve(ledger)
     _end(ledger, reserved)
-    first = ledger.delivered(reserved.order.id)
+    first = ledger.delivered(reserved.request_row.id)
     again = first._replace(at=first.at + timedelta(seconds=1), before=first.at)
     ledger.taken_back(again)  # another answer than the last one
     assert _states(ledger, reserved) == ["done"]
     ledger.taken_back(first)
     assert _states(ledger, reserved) == ["saved"]
-    assert ledger.order(reserved.order.id)[0].delivered_at is None
-    first = ledger.delivered(reserved.order.id)
-    second = ledger.delivered(reserved.order.id)
+    assert ledger.request(reserved.request_row.id)[0].delivered_at is None
+    first = ledger.delivered(reserved.request_row.id)
+    second = ledger.delivered(reserved.request_row.id)
     assert second.before is not None and second.at >= first.at
     ledger.taken_back(second)
     assert _states(ledger, reserved) == ["done"], "the first answer was read"
@@ -92,7 +92,7 @@ def test_n_pictures_are_n_calls_in_order(ledger: Journal) -> None:
     reserved = _reserve(ledger, n=4)
     assert [call.position for call in reserved.calls] == [0, 1, 2, 3]
     assert len({call.id for call in reserved.calls}) == 4
-    assert ledger.order(reserved.order.id)[1] == tuple(
+    assert ledger.request(reserved.request_row.id)[1] == tuple(
         call.__class__(**(vars(call) | {"reserved_at": _to_ms(call.reserved_at)})) for call in reserved.calls
     )
 
@@ -111,7 +111,7 @@ def test_a_failure_keeps_its_reason_and_an_unknown_outcome_its_estimate(ledger: 
     reserved = _reserve(ledger, n=2, usd=0.2)
     ledger.failed(reserved.calls[0].id, reason="SAFETY", message="held back", cost_usd=0.01)
     ledger.unknown(reserved.calls[1].id, message="no answer")
-    failed, lost = ledger.order(reserved.order.id)[1]
+    failed, lost = ledger.request(reserved.request_row.id)[1]
     assert (failed.state, failed.reason, failed.message, failed.cost_usd) == ("failed", "SAFETY", "held back", 0.01)
     assert (lost.state, lost.cost_usd, lost.estimate_usd) == ("unknown", None, 0.2)
     assert ledger.spending("gemini").hour_usd == pytest.approx(0.21)
@@ -137,11 +137,11 @@ def test_what_is_begun_and_not_ended_is_found_with_its_request(ledger: Journal) 
 
 def test_a_dead_processs_request_is_taken_over_by_one_heir_only(ledger: Journal) -> None:
     reserved = _reserve(ledger, process="1-dead")
-    taken = ledger.take_over(reserved.order.id, dead="1-dead", process="2-heir")
+    taken = ledger.take_over(reserved.request_row.id, dead="1-dead", process="2-heir")
     assert taken is not None and taken[0].process == "2-heir"
     assert [call.id for call in taken[1]] == [reserved.calls[0].id]
-    assert ledger.take_over(reserved.order.id, dead="1-dead", process="3-late") is None
-    assert ledger.order(reserved.order.id)[0].process == "2-heir"
+    assert ledger.take_over(reserved.request_row.id, dead="1-dead", process="3-late") is None
+    assert ledger.request(reserved.request_row.id)[0].process == "2-heir"
 
 
 def test_only_what_is_open_at_that_moment_is_taken_over(ledger: Journal) -> None:
@@ -151,7 +151,7 @@ def test_only_what_is_open_at_that_moment_is_taken_over(ledger: Journal) -> None
     ledger.failed(ended.id, reason="SAFETY", message="no", cost_usd=0.0)
     ledger.sent(sent.id)
     ledger.saved(kept.id, record(), 0.1)
-    taken = ledger.take_over(reserved.order.id, dead="1-dead", process="2-heir")
+    taken = ledger.take_over(reserved.request_row.id, dead="1-dead", process="2-heir")
     assert taken is not None and [(call.id, call.state) for call in taken[1]] == [(sent.id, "sent")]
 
 
@@ -203,7 +203,7 @@ def test_pictures_that_never_reached_anybody_are_listed_until_they_do(
     ledger.failed(reserved.calls[1].id, reason="SAFETY", message="no", cost_usd=0.0)
     assert ledger.undelivered("gemini") == [kept.id]
     assert ledger.undelivered("emulator") == []
-    ledger.delivered(reserved.order.id)
+    ledger.delivered(reserved.request_row.id)
     assert ledger.undelivered("gemini") == []
 
 
@@ -216,10 +216,10 @@ def test_the_same_key_is_the_same_wish_delivered_or_not(ledger: Journal) -> None
     first = _reserve(ledger, fingerprint="cat", idempotency_key="k", n=2)
     again = _reserve(ledger, fingerprint="cat", idempotency_key="k", n=2)
     assert again.replay
-    assert again.order.id == first.order.id
+    assert again.request_row.id == first.request_row.id
     assert [call.id for call in again.calls] == [call.id for call in first.calls]
     _end(ledger, first)
-    ledger.delivered(first.order.id)
+    ledger.delivered(first.request_row.id)
     assert _reserve(ledger, fingerprint="cat", idempotency_key="k").replay
     assert rows(ledger.database.path, "SELECT count(*) FROM calls") == [(2,)]
 
@@ -248,7 +248,7 @@ def test_a_request_without_key_whose_answer_never_arrived_is_replayed(ledger: Jo
     first = _reserve(ledger, fingerprint="cat")
     in_flight = _reserve(ledger, fingerprint="cat")
     assert in_flight.replay
-    assert in_flight.order.id == first.order.id
+    assert in_flight.request_row.id == first.request_row.id
     _end(ledger, first)
     assert _reserve(ledger, fingerprint="cat").replay
     assert not _reserve(ledger, fingerprint="dog").replay
@@ -257,10 +257,10 @@ def test_a_request_without_key_whose_answer_never_arrived_is_replayed(ledger: Jo
 def test_after_a_delivered_answer_the_same_words_are_a_new_wish(ledger: Journal) -> None:
     first = _reserve(ledger, fingerprint="cat")
     _end(ledger, first)
-    ledger.delivered(first.order.id)
+    ledger.delivered(first.request_row.id)
     second = _reserve(ledger, fingerprint="cat")
     assert not second.replay
-    assert second.order.id != first.order.id
+    assert second.request_row.id != first.request_row.id
 
 
 def test_an_undelivered_answer_waits_for_a_day(ledger: Journal) -> None:
@@ -278,7 +278,7 @@ def test_a_request_that_failed_for_nothing_may_be_tried_again(key: str | None, l
         ledger.failed(call.id, reason="UNAVAILABLE", message="503", cost_usd=0.0)
     second = _reserve(ledger, fingerprint="cat", idempotency_key=key)
     assert not second.replay
-    assert _reserve(ledger, fingerprint="cat", idempotency_key=key).order.id == second.order.id
+    assert _reserve(ledger, fingerprint="cat", idempotency_key=key).request_row.id == second.request_row.id
 
 
 @pytest.mark.parametrize("key", [None, "k"])

@@ -55,7 +55,10 @@ def opened(result: Thumbnail) -> Image.Image:
 
 def _box(plane: np.ndarray, side: int = 7) -> np.ndarray:
     total = np.pad(plane, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    return (total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]) / side**2
+    mean: np.ndarray = (
+        total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
+    ) / side**2
+    return mean
 
 
 def similarity(one: Image.Image, other: Image.Image) -> float:

@@ -66,7 +66,7 @@ async def test_a_library_that_is_locked_is_no_violation_of_a_policy(
     async def locked(*_given: Any) -> None:
         raise SetupError("The library is locked.")
 
-    monkeypatch.setattr(Studio, "take", locked)
+    monkeypatch.setattr(Studio, "consume", locked)
     async with connect(policy=policy) as client:
         assert await _refusal(client) == "The library is locked."
     assert model.requests == []

@@ -73,7 +73,9 @@ async def test_an_edit_says_what_it_was_made_from(caller: Client[Any], tmp_path:
     path = str(photo(tmp_path / "heron.png"))
     arguments = {"prompt": "a hat on it", "input_image_path_1": path, "negative_prompt": "rain"}
     facts = (await caller.call_tool("generate_image", arguments)).structured_content
-    assert (facts["mode"], facts["edit_instruction"]) == ("edit", "a hat on it") and "generation_prompt" not in facts
+    assert (facts["mode"], facts["edit_instruction"]) == ("edit", "a hat on it") and "generation_prompt" not in set(
+        facts
+    )
     assert (facts["used_input_images"], facts["input_image_count"]) == (True, 1)
     assert facts["input_image_paths"] == [path] and facts["negative_prompt_applied"]
     (edge,) = facts["parent_relationships"]
@@ -193,7 +195,7 @@ async def test_progress_arrives_in_words(client: Client[Any], model: FakeModel) 
 async def test_a_long_wait_is_not_a_silent_one(
     caller: Client[Any], model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nanobanana_mcp.jobs.run.HEARTBEAT_S", 0.01)
+    monkeypatch.setattr("nanobanana_mcp.jobs.calls.HEARTBEAT_S", 0.01)
     heard = asyncio.Event()
 
     async def hear(_done: float, _total: float | None, words: str | None) -> None:

@@ -13,7 +13,7 @@ from fastmcp.client.transports import StdioTransport
 from fastmcp.exceptions import ToolError
 
 from nanobanana_mcp.domain.errors import SetupError
-from nanobanana_mcp.server.app import Standing, build_server
+from nanobanana_mcp.server.app import CurrentSettings, build_server
 from nanobanana_mcp.settings import load_settings, misspelt
 from tests.gemini.test_network import listening
 from tests.support.fakes import photo
@@ -46,9 +46,9 @@ def env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 async def served() -> AsyncIterator[Client[Any]]:
     """A client of a server that has read its settings as they are now, wrong or right."""
     try:
-        standing = Standing(load_settings())
+        standing = CurrentSettings(load_settings())
     except SetupError:
-        standing = Standing(None)
+        standing = CurrentSettings(None)
     async with Client(build_server(standing)) as client:
         yield client
 

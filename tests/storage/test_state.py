@@ -12,7 +12,7 @@ import pytest
 from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import (
-    Presence,
+    ProcessLock,
     anybody_alive,
     drop_spool,
     is_alive,
@@ -78,7 +78,7 @@ def test_a_file_that_is_no_record_is_none(junk: bytes, tmp_path: Path) -> None:
 
 
 def test_a_living_process_is_told_from_one_that_is_gone(rooms: Places) -> None:
-    one, two = Presence(rooms), Presence(rooms)
+    one, two = ProcessLock(rooms), ProcessLock(rooms)
     assert one.is_alive(one.name)
     assert one.is_alive(two.name)
     two.close()
@@ -92,15 +92,15 @@ def test_a_living_process_is_told_from_one_that_is_gone(rooms: Places) -> None:
 def test_a_killed_process_is_known_to_be_dead_and_its_sign_is_swept(rooms: Places) -> None:
     code = """
 import os, signal
-from nanobanana_mcp.storage.state import Presence
+from nanobanana_mcp.storage.state import ProcessLock
 from tests.support.rooms import folders
-Presence(folders(Path(sys.argv[2])))
+ProcessLock(folders(Path(sys.argv[2])))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     with pytest.raises(AssertionError):
         at_once(1, code, rooms.state.parent)
     (left,) = (rooms.state / "processes").iterdir()
-    mine = Presence(rooms)
+    mine = ProcessLock(rooms)
     assert not mine.is_alive(left.stem)
     assert mine.others() == (False, [left])
     mine.sweep([left])
@@ -112,8 +112,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell when a process began")
 def test_a_process_whose_sign_was_cleaned_away_is_still_alive_until_it_ends(rooms: Places) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom nanobanana_mcp.storage.state import Presence\n"
-        "from tests.support.rooms import folders\nhere = Presence(folders(Path(sys.argv[1])))\n"
+        "import sys\nfrom pathlib import Path\nfrom nanobanana_mcp.storage.state import ProcessLock\n"
+        "from tests.support.rooms import folders\nhere = ProcessLock(folders(Path(sys.argv[1])))\n"
         "print(here.name, flush=True)\nsys.stdin.readline()\nprint(here.renew(), flush=True)\nsys.stdin.readline()\n"
     )
     with subprocess.Popen(

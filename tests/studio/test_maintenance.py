@@ -14,9 +14,10 @@ from nanobanana_mcp.domain.errors import RequestError, SetupError, StudioError
 from nanobanana_mcp.domain.ids import now
 from nanobanana_mcp.domain.provider import RemoteFile
 from nanobanana_mcp.domain.records import ImageRecord, Parent
+from nanobanana_mcp.domain.terms import Operation
 from nanobanana_mcp.library.tables import images
 from nanobanana_mcp.library.totals import totals
-from nanobanana_mcp.studio.maintenance import Maintenance, Operation, Report
+from nanobanana_mcp.studio.maintenance import Maintenance, Report
 from nanobanana_mcp.studio.studio import Studio
 from tests.support.rooms import clutter, dump, hang, holiday, png, record, tree, upload
 
@@ -419,7 +420,8 @@ async def test_a_picture_that_vanishes_meanwhile_does_not_stop_the_rest(
     """Another process's maintenance, or the user, may be quicker between the list and the deed."""
     for name in ("a.png", "b.png", "c.png"):
         _old(studio, name)
-    real, first = os.link, []
+    real = os.link
+    first: list[object] = []
 
     def link(source: Any, target: Any, **how: Any) -> None:
         if not first:

@@ -18,7 +18,7 @@ from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import Presence, spool, spooled_calls
+from nanobanana_mcp.storage.state import ProcessLock, spool, spooled_calls
 from nanobanana_mcp.studio.rebuild import Rebuilt, rebuild
 from nanobanana_mcp.studio.studio import Studio
 from tests.support.fakes import Died, FakeModel, jpeg, refusal, reply
@@ -50,7 +50,7 @@ async def test_a_library_that_a_server_has_open_is_not_rebuilt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     await _filled(make_studio, "a cat")
-    before, server = dump(settings.database_path), Presence(places)
+    before, server = dump(settings.database_path), ProcessLock(places)
     monkeypatch.setenv("NANOBANANA_OUTPUT_DIR", str(settings.output_dir))
     monkeypatch.setenv("NANOBANANA_DATABASE_URL", settings.database_url)
     assert run(["rebuild"]) == 2

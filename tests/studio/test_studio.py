@@ -13,9 +13,10 @@ from fastmcp.exceptions import ToolError
 
 from nanobanana_mcp.domain.catalog import BY_ID
 from nanobanana_mcp.domain.errors import RateLimited, Refused, ServiceError, SetupError, Unavailable, UnknownOutcome
-from nanobanana_mcp.domain.requests import Exact, ImageRequest
+from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
 from nanobanana_mcp.emulator.control import Drop, Html502, HttpError
 from nanobanana_mcp.jobs import runner
+from nanobanana_mcp.jobs import settle as settling
 from nanobanana_mcp.library.journal import Journal
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.studio.studio import Studio
@@ -364,7 +365,7 @@ async def test_room_is_wanted_for_every_picture_before_the_first_is_paid_for(
     await studio.create(ImageRequest(prompt="a dog", resolution="4k", n=4))
     assert max(wanted) - one > 200_000_000
     wanted.clear()
-    await studio.create(ImageRequest(prompt="a fox", resolution="1k", exact=Exact(width=6000, height=6000)))
+    await studio.create(ImageRequest(prompt="a fox", resolution="1k", exact=OutputSpec(width=6000, height=6000)))
     assert max(wanted) - one == 4 * 6000 * 6000
 
 
@@ -407,7 +408,7 @@ async def test_large_answers_that_wait_for_their_turn_wait_on_the_disk_and_not_i
 ) -> None:
     monkeypatch.setattr(runner, "LARGE_ANSWER", 100)
     _Counted.alive = _Counted.most = 0
-    all_came, settle = threading.Event(), runner.settle
+    all_came, settle = threading.Event(), settling.settle
 
     async def answer() -> bytes:
         if len(model.requests) == 12:

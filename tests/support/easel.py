@@ -27,7 +27,8 @@ def drawing(emulated: Emulated, *behaviours: Behaviour | None) -> Emulated:
 async def use(emulated: Emulated, tool: str, **arguments: Any) -> dict[str, Any]:
     """The structured answer of a tool; an error is raised as ToolError."""
     result = await emulated.client.call_tool(tool, arguments)
-    facts: dict[str, Any] = result.structured_content
+    facts = result.structured_content
+    assert facts is not None
     return facts
 
 

@@ -162,9 +162,11 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 def arguments(project: Path) -> Iterator[dict[str, Any]]:
     """Arguments of generate_image that are wrong or reach for what they may not."""
-    for n in (0, -1, 21, 1000, 10**30, "4", "many", 1.5, float("nan"), None, True, [], {}):
+    numbers: tuple[Any, ...] = (0, -1, 21, 1000, 10**30, "4", "many", 1.5, float("nan"), None, True, [], {})
+    for n in numbers:
         yield {"prompt": "a", "n": n}
-    for prompt in ("", "   ", None, 5, [], {}, "x" * 10_000, "\0", "x" * 8192, "\u202e", "{{7*7}}"):
+    prompts: tuple[Any, ...] = ("", "   ", None, 5, [], {}, "x" * 10_000, "\0", "x" * 8192, "\u202e", "{{7*7}}")
+    for prompt in prompts:
         yield {"prompt": prompt}
     for name, value in (
         *(("negative_prompt", "x" * 1025), ("system_instruction", "x" * 513), ("mode", "delete"), ("mode", "edit")),

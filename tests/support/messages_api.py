@@ -60,11 +60,11 @@ class MessagesAPI:
     def turn(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         with self._lock:
             for message in request["messages"]:
-                for block in message["content"] if isinstance(message["content"], list) else []:
-                    use = block.get("tool_use_id", "")
-                    if block["type"] == "tool_result" and use.startswith("toolu_script") and use not in self._seen:
+                for part in message["content"] if isinstance(message["content"], list) else []:
+                    use = part.get("tool_use_id", "")
+                    if part["type"] == "tool_result" and use.startswith("toolu_script") and use not in self._seen:
                         self._seen.add(use)
-                        self.results.append(block["content"])
+                        self.results.append(part["content"])
             ours = any(tool.get("name", "").startswith(SERVER) for tool in request.get("tools", []))
             step = len(self.results)
             block: dict[str, Any] = {"type": "text", "text": ""}

@@ -20,7 +20,7 @@ from PIL import Image
 from nanobanana_mcp.domain.ids import new_id, new_image_id, now
 from nanobanana_mcp.domain.records import ImageRecord, Upload
 from nanobanana_mcp.library.database import Database
-from nanobanana_mcp.library.journal import Journal, Order
+from nanobanana_mcp.library.journal import Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places
 
@@ -123,7 +123,7 @@ def upload(image_id: str, **changes: Any) -> Upload:
     return Upload(**(values | changes))
 
 
-def order(**changes: Any) -> Order:
+def order(**changes: Any) -> RequestRow:
     """A request for the journal; each has a wish of its own unless `fingerprint` is given."""
     made = new_id()
     values: dict[str, Any] = {
@@ -137,7 +137,7 @@ def order(**changes: Any) -> Order:
         "plan": "{}",
         "fingerprint": made,
     }
-    return Order(**(values | changes))
+    return RequestRow(**(values | changes))
 
 
 _opened: list[Database] = []

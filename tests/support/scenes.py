@@ -1,5 +1,6 @@
 """Renders pictures with the structure of photographs, and answers as a model would give them."""
 
+from collections.abc import Callable
 from io import BytesIO
 
 import numpy as np
@@ -84,10 +85,10 @@ def cutout(width: int = 640, height: int = 512, *, seed: int = 1) -> tuple[NDArr
     random = np.random.default_rng(seed)
     wide = (width * 3, height * 3)
 
-    def drawn(paint: object) -> NDArray[np.float32]:
+    def drawn(paint: Callable[[ImageDraw.ImageDraw], None]) -> NDArray[np.float32]:
         plane = Image.new("L", wide)
-        paint(ImageDraw.Draw(plane))  # type: ignore[operator]
-        return np.asarray(plane.resize((width, height), Image.Resampling.BOX), np.float32) / 255
+        paint(ImageDraw.Draw(plane))
+        return np.asarray(plane.resize((width, height), Image.Resampling.BOX), np.float32) / np.float32(255)
 
     def hair(draw: ImageDraw.ImageDraw) -> None:
         for angle in random.uniform(0, 2 * np.pi, 260):
@@ -99,11 +100,11 @@ def cutout(width: int = 640, height: int = 512, *, seed: int = 1) -> tuple[NDArr
             ]  # fmt: skip
             draw.line(points, fill=255, width=int(random.integers(2, 5)))
 
-    body = drawn(lambda draw: draw.ellipse([wide[0] * 0.24, wide[1] * 0.22, wide[0] * 0.6, wide[1] * 0.72], fill=255))  # type: ignore[attr-defined]
+    body = drawn(lambda draw: draw.ellipse([wide[0] * 0.24, wide[1] * 0.22, wide[0] * 0.6, wide[1] * 0.72], fill=255))
     strands = drawn(hair)
     glass = 0.4 * drawn(
         lambda draw: draw.rectangle([wide[0] * 0.7, wide[1] * 0.2, wide[0] * 0.86, wide[1] * 0.6], fill=255)
-    )  # type: ignore[attr-defined]
+    )
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     shadow = 0.5 * np.exp(-(((columns / width - 0.45) / 0.16) ** 2) - ((rows / height - 0.82) / 0.05) ** 2)
     texture = np.asarray(photo(width, height, seed=seed), np.float32)
@@ -117,7 +118,7 @@ def cutout(width: int = 640, height: int = 512, *, seed: int = 1) -> tuple[NDArr
     ):
         lit = lit * (1 - cover[..., None]) + colour * cover[..., None]
         alpha = alpha * (1 - cover) + cover
-    return alpha, lit / np.maximum(alpha, 1e-6)[..., None]
+    return alpha.astype(np.float32), (lit / np.maximum(alpha, 1e-6)[..., None]).astype(np.float32)
 
 
 def on_background(

@@ -4,14 +4,14 @@ import asyncio
 
 from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.results import KeptImage
+from nanobanana_mcp.jobs.calls import Answer, ModelCalls
 from nanobanana_mcp.jobs.mending import keep_finished
-from nanobanana_mcp.jobs.run import Brush, Stroke
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail
 
 
 async def finish(
-    brush: Brush,
-    stroke: Stroke,
+    model_calls: ModelCalls,
+    answer: Answer,
     data: bytes,
     *,
     parents: tuple[Parent, ...],
@@ -19,21 +19,21 @@ async def finish(
     number: int | None,
     preview: Thumbnail | None = None,
 ) -> KeptImage:
-    """Keep a picture that was made from `stroke` and others. `number` counts the pictures of one request from 1.
+    """Keep a picture that was made from `answer` and others. `number` counts the pictures of one request from 1.
 
     Raises SetupError when no disk takes it; the answers that it was made from are kept then.
     """
     image, notes = await asyncio.to_thread(
         keep_finished,
-        brush.run.plan,
-        stroke.image,
+        model_calls.run.plan,
+        answer.image,
         data,
         parents=parents,
         report=report,
         number=number,
-        places=brush.places,
-        library=brush.library,
+        places=model_calls.places,
+        library=model_calls.library,
         preview=preview,
     )
-    brush.run.warnings += notes
+    model_calls.run.warnings += notes
     return image

@@ -7,13 +7,13 @@ from nanobanana_mcp.domain.errors import NotPutTogether, StudioError
 from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.domain.wire import InputPart, ModelRequest
+from nanobanana_mcp.jobs.calls import Answer, ModelCalls, told_of_answers
 from nanobanana_mcp.jobs.recipes.common import finish
-from nanobanana_mcp.jobs.run import Brush, Stroke, told_of_answers
 from nanobanana_mcp.jobs.store import made_label
 from nanobanana_mcp.pixels.edits.cutout import CHEQUERBOARD, Cutout, from_key, from_plates, painted_chequerboard
 from nanobanana_mcp.pixels.edits.key import key_colour
 
-STROKES = 3
+CALLS = 3
 """At most: the white plate, the black one, and one on a key colour where those two do not match."""
 
 PLAIN = (
@@ -43,57 +43,59 @@ class Cut:
     source: bytes | None = None
     size: tuple[int, int] = (0, 0)
 
-    async def make(self, brush: Brush) -> list[KeptImage]:
+    async def make(self, model_calls: ModelCalls) -> list[KeptImage]:
         """Raises a StudioError when no picture has real transparency: a painted chequerboard is never delivered."""
-        n = brush.run.plan.request.n
+        n = model_calls.run.plan.request.n
         if n == 1:
-            return [await self._cut(brush, None)]
+            return [await self._cut(model_calls, None)]
         results = await asyncio.gather(
-            *(self._cut(brush, number) for number in range(1, n + 1)), return_exceptions=True
+            *(self._cut(model_calls, number) for number in range(1, n + 1)), return_exceptions=True
         )
         found = [result for result in results if isinstance(result, KeptImage)]
         failed = [result for result in results if isinstance(result, BaseException)]
         for error in failed:
             if not isinstance(error, StudioError):
                 raise error
-            brush.run.warnings.append(f"One of {n} pictures did not come: {error}")
+            model_calls.run.warnings.append(f"One of {n} pictures did not come: {error}")
         if not found:
             raise failed[0]
         return found
 
-    async def _cut(self, brush: Brush, number: int | None) -> KeptImage:
-        base = brush.run.request
+    async def _cut(self, model_calls: ModelCalls, number: int | None) -> KeptImage:
+        base = model_calls.run.request
         plain = PLAIN.format(name="pure white", colour="#FFFFFF")
         if self.picture is None:
             first = replace(base, prompt=f"{base.prompt}\n\nThe subject stands alone on {plain}.")
         else:
             first = replace(base, prompt=TAKE_OUT.format(subject=self.subject, plain=plain), inputs=(self.picture,))
-        white = await brush.paint(first)
-        strokes = [white]
-        label = made_label(white.image.record, brush.run.plan)
+        white = await model_calls.ask(first)
+        answers = [white]
+        label = made_label(white.image.record, model_calls.run.plan)
         problem = CHEQUERBOARD
         if not await asyncio.to_thread(painted_chequerboard, white.data):
-            black = await brush.paint(_on(base, white, "pure black", "#000000"))
-            strokes.append(black)
+            black = await model_calls.ask(_on(base, white, "pure black", "#000000"))
+            answers.append(black)
             cut = await asyncio.to_thread(from_plates, white.data, black.data, source=self.source, label=label)
             if cut.data is not None:
-                return await self._finished(brush, [white, black], cut, cut.data, "white and black plates", number)
+                return await self._finished(
+                    model_calls, [white, black], cut, cut.data, "white and black plates", number
+                )
             problem = _clause(cut.problem)
         colour = await asyncio.to_thread(key_colour, white.data)
-        plate = await brush.paint(_on(base, white, "flat", colour))
-        strokes.append(plate)
+        plate = await model_calls.ask(_on(base, white, "flat", colour))
+        answers.append(plate)
         if await asyncio.to_thread(painted_chequerboard, plate.data):
-            raise self._refusal(CHEQUERBOARD, strokes)
+            raise self._refusal(CHEQUERBOARD, answers)
         cut = await asyncio.to_thread(from_key, plate.data, colour, source=self.source, label=label)
         if cut.data is None:
-            raise self._refusal(f"{problem}; and on a key colour, {_clause(cut.problem)}", strokes)
-        brush.run.warnings.append(
+            raise self._refusal(f"{problem}; and on a key colour, {_clause(cut.problem)}", answers)
+        model_calls.run.warnings.append(
             f"Alpha comes from a key colour ({colour}) because {problem}: soft and see-through parts are less exact."
         )
-        return await self._finished(brush, [white, plate], cut, cut.data, f"key colour {colour}", number)
+        return await self._finished(model_calls, [white, plate], cut, cut.data, f"key colour {colour}", number)
 
     async def _finished(
-        self, brush: Brush, strokes: list[Stroke], cut: Cutout, data: bytes, method: str, number: int | None
+        self, model_calls: ModelCalls, answers: list[Answer], cut: Cutout, data: bytes, method: str, number: int | None
     ) -> KeptImage:
         quality = cut.quality
         assert quality is not None
@@ -108,22 +110,22 @@ class Cut:
         if self.source is not None:
             report += (("overlays_source", "yes" if cut.overlays else "no"),)
             if not cut.overlays:
-                brush.run.warnings.append(
+                model_calls.run.warnings.append(
                     f"The cutout is {cut.size[0]}x{cut.size[1]} and its source {self.size[0]}x{self.size[1]}, and it does "
                     "not lie on it: the model framed the subject in another way, or too little of it tells where it was."
                 )
         parents = (
-            *brush.run.plan.parents,
-            *(Parent(image_id=stroke.image.record.id, role="part") for stroke in strokes),
+            *model_calls.run.plan.parents,
+            *(Parent(image_id=answer.image.record.id, role="part") for answer in answers),
         )
-        return await finish(brush, strokes[0], data, parents=parents, report=report, number=number)
+        return await finish(model_calls, answers[0], data, parents=parents, report=report, number=number)
 
-    def _refusal(self, why: str, strokes: list[Stroke]) -> NotPutTogether:
-        costs = [stroke.image.cost_usd for stroke in strokes]
+    def _refusal(self, why: str, answers: list[Answer]) -> NotPutTogether:
+        costs = [answer.image.cost_usd for answer in answers]
         usd = None if None in costs else sum(cost or 0 for cost in costs)
-        answers = told_of_answers([stroke.image.record for stroke in strokes], usd)
+        told = told_of_answers([answer.image.record for answer in answers], usd)
         return NotPutTogether(
-            f"No real transparency came of it: {why}. {answers}. Name the subject, or ask for a plainer picture, and try again."
+            f"No real transparency came of it: {why}. {told}. Name the subject, or ask for a plainer picture, and try again."
         )
 
 
@@ -132,7 +134,7 @@ def _clause(sentence: str | None) -> str:
     return f"{(sentence or '')[:1].lower()}{(sentence or '')[1:]}".rstrip(".")
 
 
-def _on(base: ModelRequest, white: Stroke, name: str, colour: str) -> ModelRequest:
+def _on(base: ModelRequest, white: Answer, name: str, colour: str) -> ModelRequest:
     """The white plate's subject on another background, with nothing else asked for."""
     picture = InputPart(mime_type=white.image.record.mime_type, data=white.data)
     prompt = REPLACE_PLAIN.format(plain=PLAIN.format(name=name, colour=colour))

@@ -8,8 +8,8 @@ from nanobanana_mcp.domain.errors import NotPutTogether
 from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.domain.wire import InputPart
+from nanobanana_mcp.jobs.calls import ModelCalls, told_of_answers
 from nanobanana_mcp.jobs.recipes.common import finish
-from nanobanana_mcp.jobs.run import Brush, told_of_answers
 from nanobanana_mcp.jobs.store import made_label
 from nanobanana_mcp.pixels.edits.canvas import Canvas, Step
 from nanobanana_mcp.pixels.edits.extend import begin, finished, set_in, to_send
@@ -30,42 +30,42 @@ class Extension:
     steps: tuple[Step, ...]
     instruction: str
 
-    async def make(self, brush: Brush) -> list[KeptImage]:
+    async def make(self, model_calls: ModelCalls) -> list[KeptImage]:
         """Raises NotPutTogether when an answer does not fit and no spare call is left: nonsense is never pasted."""
         prompt = WORDS.format(instruction=f"\n\n{self.instruction}" if self.instruction else "")
         canvas = await asyncio.to_thread(begin, self.source, self.canvas)
-        seams, parents = [], list(brush.run.plan.parents)
+        seams, parents = [], list(model_calls.run.plan.parents)
         for number, step in enumerate(self.steps, 1):
             data, mime_type = await asyncio.to_thread(to_send, canvas, step)
             picture = InputPart(mime_type=mime_type, data=data)
             ratio = next(ratio for ratio in RATIOS if ratio == step.ratio)
-            request = replace(brush.run.request, prompt=prompt, inputs=(picture,), aspect_ratio=ratio)
+            request = replace(model_calls.run.request, prompt=prompt, inputs=(picture,), aspect_ratio=ratio)
             while True:
-                stroke = await brush.paint(request)
-                part = stroke.image.record
-                done = await asyncio.to_thread(set_in, canvas, stroke.data, step)
+                answer = await model_calls.ask(request)
+                part = answer.image.record
+                done = await asyncio.to_thread(set_in, canvas, answer.data, step)
                 if done.verdict != "nonsense":
                     break
                 told = f"Answer {part.id} does not go on from the picture, so it was not used"
-                if brush.strokes_left <= len(self.steps) - number:
+                if model_calls.calls_left <= len(self.steps) - number:
                     raise NotPutTogether(
-                        f"{told}. {told_of_answers(brush.painted)}. Describe what lies "
+                        f"{told}. {told_of_answers(model_calls.answered)}. Describe what lies "
                         "beyond the edges, extend by less, or try again."
                     )
-                brush.run.warnings.append(f"{told}; it was asked for once more.")
+                model_calls.run.warnings.append(f"{told}; it was asked for once more.")
             canvas = done.canvas
             seams.append(done.seam)
             parents.append(Parent(image_id=part.id, role="part"))
             if done.verdict == "poor":
                 which = "The join" if len(self.steps) == 1 else f"The join of step {number} of {len(self.steps)}"
-                brush.run.warnings.append(
+                model_calls.run.warnings.append(
                     f"{which} shows; say in the instruction what lies beyond the edge, or try again."
                 )
-        made = await asyncio.to_thread(finished, canvas, label=made_label(part, brush.run.plan))
+        made = await asyncio.to_thread(finished, canvas, label=made_label(part, model_calls.run.plan))
         report: tuple[tuple[str, float | str], ...] = (
             ("steps", len(self.steps)),
             ("seam_worst_step", round(max(seams), 3)),
             ("source_left", self.canvas.place[0]),
             ("source_top", self.canvas.place[1]),
         )
-        return [await finish(brush, stroke, made, parents=tuple(parents), report=report, number=None)]
+        return [await finish(model_calls, answer, made, parents=tuple(parents), report=report, number=None)]

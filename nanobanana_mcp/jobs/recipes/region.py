@@ -7,8 +7,8 @@ from nanobanana_mcp.domain.errors import NotPutTogether
 from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.domain.wire import InputPart
+from nanobanana_mcp.jobs.calls import Answer, ModelCalls, told_of_answers
 from nanobanana_mcp.jobs.recipes.common import finish
-from nanobanana_mcp.jobs.run import Brush, Stroke, told_of_answers
 from nanobanana_mcp.jobs.store import made_label
 from nanobanana_mcp.pixels.edits.patch import Joined, Patch, join
 
@@ -26,42 +26,42 @@ class RegionEdit:
     patch: Patch
     instruction: str
 
-    async def make(self, brush: Brush) -> list[KeptImage]:
+    async def make(self, model_calls: ModelCalls) -> list[KeptImage]:
         """Raises NotPutTogether when no answer fits: nonsense is never pasted."""
         prompt = WORDS.format(instruction=self.instruction, where=self.patch.where)
         picture = InputPart(mime_type=self.patch.mime_type, data=self.patch.crop)
-        request = replace(brush.run.request, prompt=prompt, inputs=(picture,))
-        strokes: list[Stroke] = []
+        request = replace(model_calls.run.request, prompt=prompt, inputs=(picture,))
+        answers: list[Answer] = []
         while True:
-            stroke = await brush.paint(request)
-            strokes.append(stroke)
-            part = stroke.image.record
-            label = made_label(part, brush.run.plan)
-            joined = await asyncio.to_thread(join, self.source, stroke.data, self.patch, label=label)
+            answer = await model_calls.ask(request)
+            answers.append(answer)
+            part = answer.image.record
+            label = made_label(part, model_calls.run.plan)
+            joined = await asyncio.to_thread(join, self.source, answer.data, self.patch, label=label)
             if joined.data is not None:
                 break
             told = (
                 f"Answer {part.id} shows something else than the picture around the region, or the same at another size "
                 "or place, so it was not pasted"
             )
-            if not brush.strokes_left:
+            if not model_calls.calls_left:
                 raise NotPutTogether(
-                    f"{told}. {told_of_answers([stroke.image.record for stroke in strokes])}. Describe the change more plainly, "
+                    f"{told}. {told_of_answers([answer.image.record for answer in answers])}. Describe the change more plainly, "
                     "give a larger region or more context, or edit the whole picture with generate_image."
                 )
-            brush.run.warnings.append(f"{told}; it was asked for once more.")
+            model_calls.run.warnings.append(f"{told}; it was asked for once more.")
         if joined.verdict == "poor":
-            brush.run.warnings.append(
+            model_calls.run.warnings.append(
                 "The join shows: the change reaches the region's edge. A larger region (grow) or a wider feather helps."
                 if joined.drift.known
                 else "The join shows, and the answer could not be aligned: too little around the region tells how the "
                 "model moved or recoloured it. More surroundings, or a region whose edge lies in an even part, helps."
             )
-        parents = (*brush.run.plan.parents, Parent(image_id=part.id, role="part"))
+        parents = (*model_calls.run.plan.parents, Parent(image_id=part.id, role="part"))
         report = measured(joined)
         return [
             await finish(
-                brush, stroke, joined.data, parents=parents, report=report, number=None, preview=joined.preview
+                model_calls, answer, joined.data, parents=parents, report=report, number=None, preview=joined.preview
             )
         ]
 

@@ -11,7 +11,7 @@ from nanobanana_mcp.domain.catalog import AspectRatio, ThinkingLevel
 from nanobanana_mcp.domain.terms import MAX_PROMPT, AskedTier, OutputFormat, Resolution
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.schemas import offer
-from nanobanana_mcp.server.session import Opening
+from nanobanana_mcp.server.session import LazyStudio
 from nanobanana_mcp.server.tools.generate import (
     USUAL_QUALITY,
     DryRun,
@@ -40,7 +40,7 @@ CHANGES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempote
 LOCAL = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
 
-def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
+def add(server: FastMCP, opening: LazyStudio, settings: Settings) -> None:
     async def edit_region(
         caller: Context,
         image: Picture,
@@ -73,10 +73,10 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         idempotency_key: KeyText = None,
         dry_run: DryRun = False,
     ) -> ToolResult:
-        from nanobanana_mcp.studio.edits import Wish, region_job
+        from nanobanana_mcp.studio.edits import EditRequest, region_job
 
         studio = await opening.studio()
-        wish = Wish(
+        request = EditRequest(
             image=image,
             instruction=instruction,
             model_tier=model_tier,
@@ -86,7 +86,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             exact=exact_of(width, height, fit, output_format, quality, output_path),
         )
         corners = (box[0], box[1], box[2], box[3]) if box is not None else None
-        job = await region_job(studio, wish, box=corners, mask=mask, feather=feather, grow=grow, context=context)
+        job = await region_job(studio, request, box=corners, mask=mask, feather=feather, grow=grow, context=context)
         return await answer(caller, studio, settings, job, idempotency_key, dry_run)
 
     offer(
@@ -119,10 +119,10 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         idempotency_key: KeyText = None,
         dry_run: DryRun = False,
     ) -> ToolResult:
-        from nanobanana_mcp.studio.edits import Wish, extension_job
+        from nanobanana_mcp.studio.edits import EditRequest, extension_job
 
         studio = await opening.studio()
-        wish = Wish(
+        request = EditRequest(
             image=image,
             instruction=instruction,
             model_tier=model_tier,
@@ -132,7 +132,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         )
         job = await extension_job(
             studio,
-            wish,
+            request,
             margins=(left, top, right, bottom) if top or right or bottom or left else None,
             aspect_ratio=aspect_ratio,
             size=(width or 0, height or 0) if width or height else None,
@@ -166,10 +166,10 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         idempotency_key: KeyText = None,
         dry_run: DryRun = False,
     ) -> ToolResult:
-        from nanobanana_mcp.studio.edits import Wish, cutout_job
+        from nanobanana_mcp.studio.edits import EditRequest, cutout_job
 
         studio = await opening.studio()
-        wish = Wish(
+        request = EditRequest(
             image=image,
             instruction=f"Cut out {subject or 'the main subject'}",
             model_tier=model_tier,
@@ -177,7 +177,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             output_path=output_path,
             exact=exact_of(width, height, fit, output_format, quality, output_path, usual_fit="contain"),
         )
-        job = await cutout_job(studio, wish, subject=subject)
+        job = await cutout_job(studio, request, subject=subject)
         return await answer(caller, studio, settings, job, idempotency_key, dry_run)
 
     offer(
@@ -211,7 +211,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         output_path: Output = None,
         dry_run: Annotated[bool, Field(description="true: only say what.")] = False,
     ) -> ToolResult:
-        from nanobanana_mcp.studio.convert import Conversion, convert, rehearse
+        from nanobanana_mcp.studio.convert import ConvertRequest, convert, rehearse
         from nanobanana_mcp.studio.results.reports import (
             converted_structure,
             converted_text,
@@ -222,7 +222,7 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
         check_fit(fit, width, height)
         check_quality(quality, output_format, output_path)
         studio = await opening.studio()
-        wish = Conversion(
+        request = ConvertRequest(
             image=image,
             width=width,
             height=height,
@@ -236,9 +236,9 @@ def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
             output_path=output_path,
         )
         if dry_run:
-            rehearsal = await rehearse(studio, wish)
+            rehearsal = await rehearse(studio, request)
             return result(caller, settings, rehearsed_text(rehearsal), rehearsed_structure(rehearsal))
-        made, notes = await convert(studio, wish)
+        made, notes = await convert(studio, request)
         shown = await pictures(studio, made, settings)
         return result(caller, settings, converted_text(made, notes), converted_structure(made, notes), shown)
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from nanobanana_mcp.domain.catalog import AspectRatio, ThinkingLevel
 from nanobanana_mcp.domain.errors import RequestError, StudioError
 from nanobanana_mcp.domain.plan import WRITTEN
-from nanobanana_mcp.domain.requests import Exact, ImageRequest
+from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
 from nanobanana_mcp.domain.results import Created
 from nanobanana_mcp.domain.terms import (
     MAX_INPUTS,
@@ -33,7 +33,7 @@ from nanobanana_mcp.domain.terms import (
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.policy import judge_again
 from nanobanana_mcp.server.schemas import offer
-from nanobanana_mcp.server.session import Opening, delivered, progress_to, request_key
+from nanobanana_mcp.server.session import LazyStudio, delivered, progress_to, request_key
 from nanobanana_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ USUAL_QUALITY = 90
 PathText = Annotated[str | None, Field(description="Path of an input image (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF).")]
 
 
-def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
+def add(server: FastMCP, opening: LazyStudio, settings: Settings) -> None:
     async def generate_image(
         context: Context,
         prompt: Annotated[
@@ -216,7 +216,7 @@ def exact_of(
     output_path: str | None,
     *,
     usual_fit: Fit = "cover",
-) -> Exact | None:
+) -> OutputSpec | None:
     """The exact file that the arguments ask for; None when the master as delivered is wanted.
 
     Raises RequestError for an argument that would do nothing.
@@ -227,7 +227,7 @@ def exact_of(
         output_format = named_format(output_path)
     if width is None and height is None and output_format is None:
         return None
-    return Exact(
+    return OutputSpec(
         width=width, height=height, fit=fit or usual_fit, output_format=output_format, quality=quality or USUAL_QUALITY
     )
 

@@ -10,11 +10,11 @@ from pydantic import Field
 from nanobanana_mcp.domain.terms import Operation
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.schemas import offer
-from nanobanana_mcp.server.session import Opening
+from nanobanana_mcp.server.session import LazyStudio
 from nanobanana_mcp.settings import Settings
 
 
-def add(server: FastMCP, opening: Opening, settings: Settings) -> None:
+def add(server: FastMCP, opening: LazyStudio, settings: Settings) -> None:
     async def upload_file(
         caller: Context,
         path: Annotated[

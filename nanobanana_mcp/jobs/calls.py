@@ -13,7 +13,7 @@ from nanobanana_mcp.domain.text import counted
 from nanobanana_mcp.domain.wire import ModelRequest
 from nanobanana_mcp.jobs.inputs import Source
 from nanobanana_mcp.jobs.settle import Problem
-from nanobanana_mcp.library.journal import Call, Order
+from nanobanana_mcp.library.journal import Call, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places
 
@@ -32,7 +32,7 @@ class Run:
     """One request under way: what its n calls share."""
 
     plan: Plan
-    order: Order
+    request_row: RequestRow
     sources: list[Source]
     request: ModelRequest
     fresh: ModelRequest | None
@@ -66,13 +66,13 @@ class Run:
 class Recipe(Protocol):
     """Makes a picture out of one or several answers of the model."""
 
-    async def make(self, brush: "Brush") -> list[KeptImage]:
+    async def make(self, model_calls: "ModelCalls") -> list[KeptImage]:
         """Paint what is needed and put it together. Raises a StudioError when there is no picture."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stroke:
+class Answer:
     """One answer of the model: kept, with its bytes at hand."""
 
     image: KeptImage
@@ -81,13 +81,13 @@ class Stroke:
     """Further pictures of the same answer."""
 
 
-class Painter(Protocol):
+class Caller(Protocol):
     """What makes the calls of a run."""
 
     places: Places
     library: Library
 
-    async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> Stroke | Problem: ...
+    async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> Answer | Problem: ...
 
     async def give_back(self, call: Call) -> None: ...
 
@@ -104,36 +104,36 @@ def told_of_answers(records: list[ImageRecord], usd: float | None = None) -> str
     return f"{count} {was} paid for{price} and {are} kept ({kept})"
 
 
-class Brush:
-    """What a recipe has of the studio: the calls that were reserved for it, one stroke each."""
+class ModelCalls:
+    """What a recipe has of the studio: the calls that were reserved for it, one answer each."""
 
-    def __init__(self, painter: Painter, run: Run, calls: tuple[Call, ...]) -> None:
+    def __init__(self, caller: Caller, run: Run, calls: tuple[Call, ...]) -> None:
         self.run = run
-        self.places = painter.places
-        self.library = painter.library
-        self._painter = painter
+        self.places = caller.places
+        self.library = caller.library
+        self._caller = caller
         self._calls = list(calls)
-        self.painted: list[ImageRecord] = []
+        self.answered: list[ImageRecord] = []
         self.problems: list[Problem] = []
 
     @property
-    def strokes_left(self) -> int:
+    def calls_left(self) -> int:
         return len(self._calls)
 
-    async def paint(self, request: ModelRequest) -> Stroke:
+    async def ask(self, request: ModelRequest) -> Answer:
         """Ask the model once more; its answer is kept before this returns. Raises what went wrong."""
         if self.run.stop.is_set():
             raise ServiceError("The request was cancelled, so nothing more was asked for.")
         call = self._calls.pop(0)
-        made = await self._painter.make_one(self.run, call, request)
+        made = await self._caller.make_one(self.run, call, request)
         if isinstance(made, Problem):
             self.problems.append(made)
             raise made.error
-        self.painted.append(made.image.record)
+        self.answered.append(made.image.record)
         return made
 
     async def give_back(self) -> None:
         """Calls that were not needed are not paid for."""
         for call in self._calls:
-            await self._painter.give_back(call)
+            await self._caller.give_back(call)
         self._calls.clear()
