@@ -28,12 +28,13 @@ from nanobanana_mcp.domain import addresses as address
 from nanobanana_mcp.domain.budget import Limits
 from nanobanana_mcp.domain.catalog import DEFAULTS
 from nanobanana_mcp.domain.errors import SetupError
+from nanobanana_mcp.domain.problems import in_words
 from nanobanana_mcp.domain.terms import Backend
 
 APP = "nanobanana-mcp"
 
 
-_UNREPLACED = re.compile(r"\$\{.*\}|\$\w+|%\w+%|\{\{.*\}\}")
+_UNREPLACED = re.compile(r"\$\{.*\}|\$[A-Za-z_]\w*|%\w+%|\{\{.*\}\}")
 """A variable's name as a client passes it on that does not replace it."""
 
 _PLACEHOLDER = re.compile(
@@ -67,6 +68,16 @@ def _off(value: object) -> object:
 def _bare_id(value: object) -> object:
     """Google writes models/... as often as not; the price table knows the id alone."""
     return value.strip().removeprefix("models/") if isinstance(value, str) else value
+
+
+def _word(value: object) -> object:
+    """A word of a list as people write it: in any case, with blanks around, with a hyphen."""
+    return value.strip().lower().replace("-", "_") if isinstance(value, str) else value
+
+
+def _level(value: object) -> object:
+    words = {"WARN": "WARNING", "FATAL": "ERROR", "CRITICAL": "ERROR"}
+    return words.get(value.strip().upper(), value.strip().upper()) if isinstance(value, str) else value
 
 
 ModelId = Annotated[
@@ -106,10 +117,10 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default_factory=_default_database, description="The library: an SQLite URL such as sqlite:////path/library.db."
     )
-    backend: Literal["gemini", "emulator"] = Field(
+    backend: Annotated[Literal["gemini", "emulator"], BeforeValidator(_word)] = Field(
         default="gemini", description="Who draws: gemini, or the built-in emulator (free, offline, not real pictures)."
     )
-    upload: Literal["always", "on_demand", "never"] | None = Field(
+    upload: Annotated[Literal["always", "on_demand", "never"] | None, BeforeValidator(_word)] = Field(
         default=None,
         description="When pictures go to the Files API: always, on_demand (when a request needs it) or never; unset: "
         "always, with Vertex AI never.",
@@ -126,7 +137,7 @@ class Settings(BaseSettings):
     preview_px: Annotated[int, Field(ge=0, le=1024)] = Field(
         default=512, description="The long side of the previews in an answer, in pixels; 0 leaves them out."
     )
-    structured: Literal["auto", "always", "never"] = Field(
+    structured: Annotated[Literal["auto", "always", "never"], BeforeValidator(_word)] = Field(
         default="auto",
         description="Whether answers carry structured content: auto leaves it out for clients that would show "
         "their model nothing else.",
@@ -152,10 +163,10 @@ class Settings(BaseSettings):
     max_calls_per_minute: Annotated[int | None, Field(ge=1), BeforeValidator(_off)] = Field(
         default=40, description="The most calls to Gemini that may be asked for in any minute; off for no limit."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_level)] = Field(
         default="WARNING", description="What is logged to stderr: DEBUG, INFO, WARNING or ERROR."
     )
-    auth: Literal["api_key", "vertex_ai"] = Field(
+    auth: Annotated[Literal["api_key", "vertex_ai"], BeforeValidator(_word)] = Field(
         default="api_key",
         description="How Gemini is reached: api_key, or vertex_ai by application default credentials.",
     )
@@ -361,10 +372,11 @@ def load_settings() -> Settings:
             **{_key_of(field): one.text for field, one in given.items() if field not in wrong},  # type: ignore[arg-type]
         )
     except ValidationError as error:
-        for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        for problem in error.errors(include_url=False, include_input=False):
             field = _field_of(problem["loc"])
-            words = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
-            words = words.replace("String should match pattern", "must match", 1)
+            if field in wrong:  # it is told already, and pydantic-settings reads the environment again
+                continue
+            words = in_words(problem)
             told.append(f"{read_from.get(field) or _names(field)[0]} {words}" if field else words)
             wrong[field] = words
     else:

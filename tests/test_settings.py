@@ -85,6 +85,23 @@ def test_every_variable_is_tried_here() -> None:
 
 
 @posix
+@pytest.mark.parametrize(
+    ("variable", "given", "meant"),
+    [
+        ("NANOBANANA_BACKEND", " Emulator ", "emulator"),
+        ("NANOBANANA_UPLOAD", "on-demand", "on_demand"),
+        ("NANOBANANA_STRUCTURED", "NEVER", "never"),
+        ("NANOBANANA_LOG_LEVEL", "warn", "WARNING"),
+        ("NANOBANANA_AUTH", "API_KEY", "api_key"),
+    ],
+)
+def test_a_word_may_be_written_as_people_write_it(
+    monkeypatch: pytest.MonkeyPatch, variable: str, given: str, meant: str
+) -> None:
+    monkeypatch.setenv(variable, given)
+    assert getattr(load_settings(), variable.removeprefix("NANOBANANA_").lower()) == meant
+
+
 @pytest.mark.parametrize("variable", GOOD)
 def test_each_variable_is_read(variable: str, set_: pytest.MonkeyPatch) -> None:
     text, field, value = GOOD[variable]

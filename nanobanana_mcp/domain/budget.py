@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 
 from nanobanana_mcp.domain.errors import BudgetExceeded
+from nanobanana_mcp.domain.text import counted, waiting
 
 WARN_FROM = 0.8
 HOUR = timedelta(hours=1)
@@ -81,16 +82,16 @@ def check(limits: Limits, spending: Spending, *, wanted_usd: float, calls: int, 
             continue
         if wanted_usd > limit + 1e-9:
             raise BudgetExceeded(
-                f"This request may cost ${wanted_usd:.3f}, which is more than the limit of ${limit:.2f} for one {name} "
+                f"This request may cost ${wanted_usd:.3f}, which is more than the limit of {_usd(limit)} for one {name} "
                 f"({setting}). Ask for fewer or smaller pictures, or a cheaper tier. Nothing was sent."
             )
         if spent + wanted_usd > limit + 1e-9:
             raise BudgetExceeded(
-                f"The {name}'s limit of ${limit:.2f} ({setting}) would be passed: ${spent:.3f} is spent or reserved and "
+                f"The {name}'s limit of {_usd(limit)} ({setting}) would be passed: ${spent:.3f} is spent or reserved and "
                 f"this may cost ${wanted_usd:.3f}. It resets {_when(resets, at)}. Nothing was sent."
             )
         if name != "request" and spent + wanted_usd >= WARN_FROM * limit:
-            warnings.append(f"${spent + wanted_usd:.2f} of the {name}'s ${limit:.2f} are spent or reserved.")
+            warnings.append(f"${spent + wanted_usd:.2f} of the {name}'s {_usd(limit)} are spent or reserved.")
     return warnings + _check_minute(limits.calls_per_minute, spending, calls=calls, at=at)
 
 
@@ -109,10 +110,15 @@ def _check_minute(limit: int | None, spending: Spending, *, calls: int, at: date
         gone = accumulate(number for _, number in spending.minute)
         resets = next(m for (m, _), left in zip(spending.minute, gone, strict=True) if left >= leaving) + MINUTE
         raise BudgetExceeded(
-            f"{made} calls to Gemini were asked for in the last minute and this asks for {calls} more; the limit is {limit} "
+            f"{counted(made, 'call')} to Gemini {'was' if made == 1 else 'were'} made in the last minute and this asks for {calls} "
+            f"more; the limit is {limit} a minute "
             f"({setting}). It resets {_when(resets, at)}. Nothing was sent."
         )
-    return [f"{made + calls} of {limit} calls a minute are used."] if made + calls >= WARN_FROM * limit else []
+    return (
+        [f"{made + calls} of {counted(limit, 'call')} a minute {'is' if made + calls == 1 else 'are'} used."]
+        if made + calls >= WARN_FROM * limit
+        else []
+    )
 
 
 def _hour_resets(limit: float | None, spending: Spending, wanted_usd: float, at: datetime) -> datetime:
@@ -125,7 +131,10 @@ def _hour_resets(limit: float | None, spending: Spending, wanted_usd: float, at:
     return at + HOUR
 
 
+def _usd(limit: float) -> str:
+    return f"${limit:.2f}" if limit >= 0.01 else f"${limit:g}"
+
+
 def _when(resets: datetime, at: datetime) -> str:
-    seconds = max(1, round((resets - at).total_seconds()))
-    wait = f"{seconds} s" if seconds < 120 else f"{seconds // 60} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    wait = waiting((resets - at).total_seconds())
     return f"in {wait}, at {resets.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,5 +1,6 @@
 """Ids of pictures and files, and the clock."""
 
+import hashlib
 import secrets
 import time
 from datetime import UTC, datetime
@@ -31,3 +32,9 @@ def is_file_id(text: str) -> bool:
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def child_id(image_id: str, what: str) -> str:
+    """The id of what is made out of a picture: the same whenever it is made again, and sorted with the picture."""
+    digest = hashlib.sha256(f"{image_id} {what}".encode()).digest()
+    return image_id[:13] + "".join(ALPHABET[byte % 32] for byte in digest[:7])

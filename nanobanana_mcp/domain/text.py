@@ -1,5 +1,7 @@
 """Text as people and models may see it."""
 
+import math
+
 
 def counted(number: int, noun: str) -> str:
     """A number with its noun, "1 file" or "3 files"."""
@@ -11,6 +13,12 @@ def size_of(count: int) -> str:
     if count < 1000:
         return f"{count} bytes"
     return f"{count / 1e3:.0f} kB" if count < 999_500 else f"{count / 1e6:.{1 if count < 99_950_000 else 0}f} MB"
+
+
+def waiting(seconds: float) -> str:
+    """A time to wait, rounded up: "45 s", "12 min", "3.5 h"."""
+    whole = max(1, math.ceil(seconds))
+    return f"{whole} s" if whole < 120 else f"{math.ceil(whole / 60)} min" if whole < 7200 else f"{whole / 3600:.1f} h"
 
 
 def shorten(text: str, limit: int = 120) -> str:

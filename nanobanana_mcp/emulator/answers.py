@@ -47,6 +47,10 @@ class Answer:
     charge: Charge
 
 
+_PLAIN = re.compile(r"\b(?:plain|flat|uniform|solid)\b[^.]{0,40}\bbackground\b[^.]{0,20}#[0-9a-fA-F]{6}\b")
+"""Words that ask for a subject alone on one colour, which is then drawn as it should be: it is the way to transparency."""
+
+
 class Artist:
     """Makes answers; remembers the subjects of plates, so that a second plate can show the same one."""
 
@@ -138,6 +142,8 @@ class Artist:
         declared = self._control.declared_mime or mime
         if isinstance(behaviour, Plate):
             return self._plate(ask, behaviour), declared
+        if behaviour is None and not self._control.cheap and _PLAIN.search(ask.prompt):
+            return self._plate(ask, Plate()), declared
         if self._control.cheap:
             data = pictures.numbered(pictures.stock(ask.pixels, mime), seed)
         else:
@@ -176,6 +182,8 @@ class Artist:
         known = self._subjects.get(pictures.pixel_hash(ask.sources[-1])) if ask.sources else None
         if known is None and self._subjects:
             known = next(reversed(self._subjects.values()))
+        if known is None and ask.sources:
+            return pictures.middle_of(ask.sources[-1], ask.pixels)
         return known if known is not None else pictures.built_in_subject(ask.pixels)
 
     def _thoughts(self, ask: Ask, images: list[tuple[bytes, str]]) -> list[dict[str, Any]]:

@@ -122,6 +122,16 @@ def built_in_subject(size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(pixels, "RGBA")
 
 
+def middle_of(source: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """An oval in the middle of a picture, with a soft edge: what is taken for its subject."""
+    width, height = size
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    radius = np.hypot((x - width / 2) / width, (y - height / 2) / height)
+    image = _rgb(source).resize(size, Image.Resampling.BICUBIC)
+    image.putalpha(Image.fromarray((255 * np.clip((0.36 - radius) / 0.01 + 0.5, 0, 1)).round().astype(np.uint8)))
+    return image
+
+
 def pixel_hash(image: Image.Image) -> str:
     """Names a picture by what it shows: SHA-256 of its size and RGB bytes, the same after lossless re-encoding."""
     rgb = _rgb(image)

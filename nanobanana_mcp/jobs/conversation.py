@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanobanana_mcp.domain.errors import StudioError
+from nanobanana_mcp.domain.ids import child_id
 from nanobanana_mcp.domain.plan import Plan
 from nanobanana_mcp.domain.prompts import worded_roles
 from nanobanana_mcp.domain.records import ImageRecord
@@ -42,12 +43,15 @@ class _Exchange:
 
 
 def speaker(image_id: str, library: Library) -> str:
-    """The picture whose turn goes on: for a file derived from another, the one that Gemini delivered."""
-    for _ in range(10):
-        record = library.get(image_id)
-        if record is None or record.origin != "derived" or not record.parents:
-            break
-        image_id = record.parents[0].image_id
+    """The picture whose turn goes on: for the exact file of a picture, the one that Gemini delivered.
+
+    Not for other files made of it: a crop goes on as the crop that it is.
+    """
+    record = library.get(image_id)
+    if record is not None and record.origin == "derived" and record.parents:
+        master = record.parents[0].image_id
+        if image_id == child_id(master, "exact"):
+            return master
     return image_id
 
 
@@ -110,7 +114,7 @@ def history_of(
         exchanges.insert(0, found)
         following = found.previous
     if not exchanges:
-        return (), [f"{image_id} has no turn of the model that could go on, so the edit began from the picture alone."]
+        return (), [f"No conversation with the model belongs to {image_id}, so the edit began from the picture alone."]
     left_out = [f"The turns up to {following} are no longer there and were left out."] if following is not None else []
     return _turns(exchanges), left_out
 

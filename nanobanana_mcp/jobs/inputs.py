@@ -289,13 +289,17 @@ SMALLEST_SIDE = 8
 """Pixels of the longer side below which a picture shows a model nothing: an icon of the smallest kind has 16."""
 
 
+LEAST_SIDE = 4
+"""Pixels of the shorter side: a line of pixels is no picture."""
+
+
 def check_something_is_seen(sources: list[Source]) -> None:
     """Raises RequestError for an input that no model could see anything in, before it is paid for."""
     for source in sources:
         width, height = source.record.width, source.record.height
         if source.role == "mask" or not width:  # a Files API id that nobody looked up has no size
             continue
-        if max(width, height) < SMALLEST_SIDE:
+        if max(width, height) < SMALLEST_SIDE or min(width, height) < LEAST_SIDE:
             raise RequestError(
                 f"{shorten(source.given)} has {width} x {height} pixels, in which a model sees nothing; nothing was "
                 "charged. Give a larger picture."

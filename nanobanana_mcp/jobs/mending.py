@@ -6,10 +6,11 @@ from hashlib import sha256
 from pathlib import Path
 
 from nanobanana_mcp.domain.errors import RequestError, SetupError
+from nanobanana_mcp.domain.ids import child_id
 from nanobanana_mcp.domain.plan import Plan
 from nanobanana_mcp.domain.records import ImageRecord, Parent
 from nanobanana_mcp.domain.results import KeptImage
-from nanobanana_mcp.jobs.store import child_id, exact_file, keep_made, made_label
+from nanobanana_mcp.jobs.store import exact_file, keep_made, made_label
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail
 from nanobanana_mcp.storage.paths import Places

@@ -80,7 +80,9 @@ def named_inputs(request: ImageRequest) -> tuple[str, ...]:
         raise RequestError(f"{counted(len(given), 'input image')} given; at most {MAX_INPUTS} are taken.")
     new = len(given) - (request.continue_from is not None)
     if len(request.input_roles) > new:
-        raise RequestError(f"input_roles names {len(request.input_roles)} roles for {new} input images.")
+        raise RequestError(
+            f"input_roles names {counted(len(request.input_roles), 'role')} for {counted(new, 'input image')}."
+        )
     if request.continue_from is not None and not is_image_id(request.continue_from):
         raise RequestError("continue_from takes the img_... id of a picture made here; others can only be inputs.")
     return given

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from nanobanana_mcp.domain.errors import SetupError, StudioError
-from nanobanana_mcp.domain.ids import is_image_id
+from nanobanana_mcp.domain.ids import child_id, is_image_id
 from nanobanana_mcp.domain.plan import load_plan
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.gemini.response import NoPicture, Unreadable
 from nanobanana_mcp.jobs.mending import exact_again, found_again, put_together
 from nanobanana_mcp.jobs.settle import Reading, settle, undecodable
-from nanobanana_mcp.jobs.store import child_id, keep_orphan
+from nanobanana_mcp.jobs.store import keep_orphan
 from nanobanana_mcp.library.journal import UNSETTLED, Call, Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places

@@ -4,6 +4,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from nanobanana_mcp.domain.errors import NotAnImage, Refused, ServiceError, StudioError
+from nanobanana_mcp.domain.ids import child_id
 from nanobanana_mcp.domain.plan import Plan, Target
 from nanobanana_mcp.domain.pricing import bill
 from nanobanana_mcp.domain.records import ImageRecord
@@ -13,7 +14,7 @@ from nanobanana_mcp.domain.terms import Backend
 from nanobanana_mcp.domain.text import size_of
 from nanobanana_mcp.domain.wire import ModelReply
 from nanobanana_mcp.gemini.response import NoPicture, Unreadable, read_reply
-from nanobanana_mcp.jobs.store import PrepareUpload, Shared, child_id, exact_file, keep, keep_made, rescued
+from nanobanana_mcp.jobs.store import PrepareUpload, Shared, exact_file, keep, keep_made, rescued
 from nanobanana_mcp.library.journal import Call, Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.outputs.thumbnails import examine

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nanobanana_mcp.domain.errors import NotAnImage, RequestError, SetupError
-from nanobanana_mcp.domain.ids import ALPHABET, now
+from nanobanana_mcp.domain.ids import child_id, now
 from nanobanana_mcp.domain.plan import Plan, Target
 from nanobanana_mcp.domain.pricing import bill
 from nanobanana_mcp.domain.records import ImageRecord, Parent, Upload, made_here
@@ -182,7 +182,7 @@ def keep_made(
     if target.stem is not None and path.stem != stem:
         warnings.append(f"{stem}{extension} was there already and was left alone; the new picture is {path.name}.")
     if target.suffix and target.output_format is None:
-        warnings.append(_not_written(target, path, extension))
+        warnings.append(not_written(target, path))
     record = ImageRecord(
         id=image_id,
         created_at=now(),
@@ -303,12 +303,6 @@ def source_type(record: ImageRecord) -> SourceType:
     return "trainedAlgorithmicMedia" if made_whole else "compositeWithTrainedAlgorithmicMedia"
 
 
-def child_id(image_id: str, what: str) -> str:
-    """The id of what is made out of a picture: the same whenever it is made again, and sorted with the picture."""
-    digest = hashlib.sha256(f"{image_id} {what}".encode()).digest()
-    return image_id[:13] + "".join(ALPHABET[byte % 32] for byte in digest[:7])
-
-
 def kept_format(mime_type: str) -> OutputFormat:
     """The format of a file made of a picture when none is asked for: the picture's own where it can be written."""
     formats: dict[str, OutputFormat] = {"image/jpeg": "jpeg", "image/webp": "webp", "image/avif": "avif"}
@@ -336,7 +330,7 @@ def _write_master(
     if target.stem is not None and path.stem != stem:
         warnings.append(f"{stem}{extension} was there already and was left alone; the new picture is {path.name}.")
     if target.suffix and target.output_format is None:
-        warnings.append(_not_written(target, path, extension))
+        warnings.append(not_written(target, path))
     return path, warnings
 
 
@@ -393,8 +387,9 @@ def _rescued(
     return None
 
 
-def _not_written(target: Target, path: Path, extension: str) -> str:
-    kind = extension.lstrip(".").upper()
+def not_written(target: Target, path: Path) -> str:
+    """What to tell of a file whose name asked for a format that is only read here."""
+    kind = path.suffix.lstrip(".").upper()
     return (
         f"The file is {path.name}, in {kind}: {target.suffix} is no format that is written here (png, jpg, webp, avif)."
     )

@@ -115,6 +115,11 @@ def upgrade(path: Path, *, target: str = HEAD) -> None:
         current = _revision(path)
         if current == target:
             return
+        if not os.access(path.parent, os.W_OK | os.X_OK):  # a lock that cannot be made looks like one that is held
+            raise SetupError(
+                f"The folder of the library, {path.parent}, cannot be written. Set "
+                "NANOBANANA_DATABASE_URL to a place that can be written."
+            )
         lock = FileLock(f"{path}.upgrade", timeout=BUSY_S, mode=0o600)
         with _upgrading, lock:
             current = _revision(path)

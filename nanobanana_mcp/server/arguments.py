@@ -21,7 +21,7 @@ NO_WORDS = PATHS | IDS | {"output_path"}
 
 NEVER_EMPTY = {
     "dry_run": "true or false",
-    "image_ids": "the img_... ids it is about",
+    "image_ids": "a list of img_... ids",
     "keep_count": "a number",
     "max_age_hours": "a number of hours",
 }

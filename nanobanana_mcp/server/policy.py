@@ -18,6 +18,7 @@ from pydantic import ValidationError as PydanticError
 
 from nanobanana_mcp.domain.errors import PolicyError, PolicyViolation, StudioError
 from nanobanana_mcp.domain.ids import is_image_id
+from nanobanana_mcp.domain.problems import in_words
 from nanobanana_mcp.domain.text import shorten
 from nanobanana_mcp.server.arguments import kind, name_inputs, plain
 from nanobanana_mcp.server.session import request_key
@@ -45,6 +46,7 @@ TOOLS = PAID | {"convert_image", "upload_file", "output_stats", "maintenance"}
 _SAY_IT = "Gemini has no such control; say it in words"
 
 SAME: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("file", "file_path", "filepath"), ("path", "image", "input_images")),
     **dict.fromkeys(("size", "image_size", "dimensions"), ("resolution", "width")),
     **dict.fromkeys(("model", "model_id", "tier"), ("model_tier",)),
     **dict.fromkeys(("lora", "loras", "lycoris", "embeddings", "controlnet", "ip_adapter"), ("input_images",)),
@@ -198,7 +200,7 @@ class Gate(Middleware):
             await self._refund(judging)
             if not isinstance(error.__cause__, PydanticError):
                 raise
-            found = error.__cause__.errors(include_url=False, include_input=False, include_context=False)
+            found = error.__cause__.errors(include_url=False, include_input=False)
             known = await self._arguments(context)
             given = context.message.arguments or {}
             told = (_argument_error(problem, context.message.name, known, given) for problem in found)
@@ -359,8 +361,9 @@ def _argument_error(problem: Any, tool: str, known: Mapping[str, Collection[str]
         given: Any = arguments
         for part in problem["loc"]:
             given = given[part]
-        return f"{name}: {kind(given)} arrived where {_WANTED[problem['type']]} belongs"
-    return f"{name}: {problem['msg'].removeprefix('Input ')}"
+        what = "a number that is too large" if isinstance(given, float) and given.is_integer() else kind(given)
+        return f"{name}: {what} arrived where {_WANTED[problem['type']]} belongs"
+    return f"{name}: {in_words(problem)}"
 
 
 def instead(given: str, tool: str, known: Mapping[str, Collection[str]]) -> str:

@@ -93,9 +93,11 @@ def absolute(text: str, base: Path) -> Path:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
         raise RequestError(f"The path {shown} is longer than {MAX_PATH_BYTES} bytes.")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-        raise RequestError(f"The path {shown} has control characters in it.")
+        raise RequestError(f"The path {shown} has control characters in it, which no call can name; rename the file.")
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", text):
-        raise RequestError(f"{shown} is an address; give the path of a file on this machine (download it first).")
+        way = "give the path itself" if text.lower().startswith("file:") else "give the path of a file on this machine"
+        fetch = " (download it first)" if re.match("https?:", text, re.IGNORECASE) else ""
+        raise RequestError(f"{shown} is an address; {way}{fetch}.")
     if text.startswith(("\\\\", "//")):
         raise RequestError(f"{shown} is a network path; copy the file to this machine first.")
     if os.name == "nt" and ":" in text[2:]:

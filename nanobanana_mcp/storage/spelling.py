@@ -90,6 +90,8 @@ def _spellings(bare: str) -> Iterator[str]:
         yield path[1:] if re.match(r"/[A-Za-z]:[/\\]", path) else path
         return
     yield bare
+    if bare.startswith("@"):  # how clients write the mention of a file
+        yield bare[1:]
     unescaped = re.sub(r"\\([^A-Za-z0-9\\/])", r"\1", bare) if os.name != "nt" else bare
     yield unescaped
     if re.search("%[0-9A-Fa-f]{2}", bare):

@@ -266,16 +266,29 @@ def _is_sound(record: ImageRecord) -> bool:
 
 
 @contextmanager
+def making(places: Places) -> Iterator[None]:
+    """Be the only one, in all processes, that puts files made of other pictures in their place. Raises SetupError."""
+    with _only(places, "making.lock", "converting pictures"):
+        yield
+
+
+@contextmanager
 def tidying(places: Places) -> Iterator[None]:
     """Held while files move between their places and the trash, by one process at a time: a move half done by another
     looks like one that was cut short. Raises SetupError when another takes too long, or nothing can be written.
     """
+    with _only(places, "tidying.lock", "tidying up"):
+        yield
+
+
+@contextmanager
+def _only(places: Places, name: str, doing: str) -> Iterator[None]:
     try:
         make_private(places.state)
-        lock = FileLock(places.state / "tidying.lock", timeout=TIDY_S, mode=0o600)
+        lock = FileLock(places.state / name, timeout=TIDY_S, mode=0o600)
         lock.acquire()
     except Timeout as error:
-        raise SetupError("Another window is tidying up; nothing was changed. Try again when it is done.") from error
+        raise SetupError(f"Another window is {doing}; nothing was changed. Try again when it is done.") from error
     except OSError as error:
         raise SetupError(
             f"The library's folder {places.state} cannot be written ({error.strerror}); nothing was changed."

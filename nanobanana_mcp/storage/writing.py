@@ -36,6 +36,8 @@ def plan_target(output_path: str | None, places: Places) -> Target:
     if output_path is None:
         return Target(folder=places.output)
     path = named_path(output_path, places)
+    if output_path != output_path.strip() or output_path[:1] in ("'", '"', "`"):
+        raise RequestError(f"output_path {shorten(output_path)} has quotes or blanks around it; give the path alone.")
     if os.name != "nt" and "\\" in output_path:  # else a folder or file of that very name would be made
         raise RequestError(f"output_path {shorten(output_path)} has backslashes; write / between folders.")
     if _MISLEADING.search(output_path):

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from nanobanana_mcp.domain.errors import RequestError, SetupError
-from nanobanana_mcp.domain.ids import now
+from nanobanana_mcp.domain.ids import child_id, now
 from nanobanana_mcp.domain.plan import Target
 from nanobanana_mcp.domain.records import ImageRecord, Parent
 from nanobanana_mcp.domain.requests import OutputSpec
 from nanobanana_mcp.domain.sizing import check_name
 from nanobanana_mcp.domain.terms import Fit, OutputFormat
 from nanobanana_mcp.jobs.inputs import Source
-from nanobanana_mcp.jobs.store import ICON, child_id, keep_made, kept_format, source_type
+from nanobanana_mcp.jobs.store import ICON, keep_made, kept_format, not_written, source_type
 from nanobanana_mcp.pixels.files.clean import DECODES
 from nanobanana_mcp.pixels.files.header import read_header
 from nanobanana_mcp.pixels.files.labels import Label, read_label
@@ -23,6 +23,7 @@ from nanobanana_mcp.pixels.outputs.assets import Asset, asset_notes, asset_set
 from nanobanana_mcp.pixels.outputs.render import colour_of, render
 from nanobanana_mcp.storage.paths import slug
 from nanobanana_mcp.storage.reading import read_own
+from nanobanana_mcp.storage.state import making
 from nanobanana_mcp.storage.writing import check_room, plan_target
 from nanobanana_mcp.studio.studio import Studio
 
@@ -77,9 +78,10 @@ async def convert(studio: Studio, request: ConvertRequest) -> tuple[list[ImageRe
     """The new pictures' records, and notes. Raises RequestError and its kin."""
     request, target, source = await _prepared(studio, request)
     await asyncio.to_thread(check_room, ROOM, target.folder)
+    name = _own_name(source)
     (source,) = await studio.sources.import_([source])
     try:
-        return await asyncio.to_thread(_convert, studio, request, source.record, source.original or b"", target)
+        return await asyncio.to_thread(_convert, studio, request, source.record, source.original or b"", target, name)
     except OSError as error:
         raise SetupError(
             f"{target.folder} could not take the file ({error.strerror}). Make room there, or give another output_path."
@@ -154,22 +156,36 @@ def _asset_draft(asset: Asset) -> Draft:
 
 
 def _convert(
-    studio: Studio, request: ConvertRequest, source: ImageRecord, data: bytes, target: Target
+    studio: Studio, request: ConvertRequest, source: ImageRecord, data: bytes, target: Target, name: str | None
 ) -> tuple[list[ImageRecord], list[str]]:
     drafts, notes, recipe = _drafts(request, source, data)
-    if (
-        request.assets is not None and request.output_path is None
-    ):  # a set of its own for each request: no name is numbered
+    if request.assets is not None and request.output_path is None:
+        # A set has a folder of its own for each request, so that no name is numbered.
         set_id = child_id(source.id, recipe)[-6:]
-        target = Target(
-            folder=target.folder / f"{slug(_own_name(source) or source.prompt or '')}_{request.assets}_{set_id}"
-        )
+        target = Target(folder=target.folder / f"{slug(name or source.prompt or '')}_{request.assets}_{set_id}")
+    with making(studio.places):  # else two that ask for the same at once would write one file and add one row twice
+        made = _kept(studio, request, source, drafts, target, recipe, name, notes)
+    return made, notes
+
+
+def _kept(
+    studio: Studio,
+    request: ConvertRequest,
+    source: ImageRecord,
+    drafts: list[Draft],
+    target: Target,
+    recipe: str,
+    name: str | None,
+    notes: list[str],
+) -> list[ImageRecord]:
     made = []
     for draft in drafts:
         file, stem = draft.data, draft.stem or target.stem
         there = _there(file, source, target.folder, stem, studio)
         if there is not None:
             made.append(there)
+            if target.suffix and target.output_format is None and there.path is not None:
+                notes.append(not_written(target, Path(there.path)))
             continue
         image_id = child_id(source.id, f"{recipe} {stem} {target.folder}")
         earlier = studio.library.get(image_id)
@@ -184,7 +200,7 @@ def _convert(
             parents=(Parent(image_id=source.id, role="base"),),
             target=Target(
                 folder=target.folder,
-                stem=stem or _own_name(source),
+                stem=stem or name,
                 suffix=target.suffix if request.assets is None else "",
             ),
             places=studio.places,
@@ -193,12 +209,13 @@ def _convert(
         )
         made.append(record)
         notes += warnings
-    return made, notes
+    return made
 
 
-def _own_name(source: ImageRecord) -> str | None:
-    """The name that a caller's own picture has, which its conversions keep."""
-    return Path(source.path).stem if source.origin == "imported" and source.path is not None else None
+def _own_name(source: Source) -> str | None:
+    """The name that a caller's own picture has, which its conversions and theirs keep; None for what a model drew."""
+    path = source.path or (Path(source.record.path) if source.record.path is not None else None)
+    return path.stem if path is not None and source.record.model_id is None else None
 
 
 def _there(file: bytes, source: ImageRecord, folder: Path, stem: str | None, studio: Studio) -> ImageRecord | None:

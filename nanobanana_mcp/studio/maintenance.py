@@ -147,7 +147,8 @@ class Maintenance:
                     subject=file.id,
                     path=file.path,
                     bytes=file.bytes,
-                    why=f"older than {max_age_hours:g} h and not among the newest {keep_count}",
+                    why=f"older than {max_age_hours:g} h"
+                    + (f" and not among the newest {keep_count}" if keep_count else ""),
                 )
             )
 
@@ -320,7 +321,7 @@ class Maintenance:
         total = sum(file.bytes for file in files)
         ours = sum(1 for file in files if file.name.startswith("files/nb"))
         survey.findings.append(
-            f"The Files API holds {counted(len(files), 'file')} with {total / 1e6:.1f} MB, {100 * total / QUOTA_BYTES:.2f} % of "
+            f"The Files API holds {counted(len(files), 'file')} with {total / 1e6:.1f} MB, {_share(total)} of "
             f"20 GB; {ours} of them were uploaded by this studio. Each is deleted by Google after 48 hours."
         )
 
@@ -468,3 +469,8 @@ def _files_in(top: str) -> Iterator[str]:
                         yield entry.path
         except OSError:  # not there, or not for us to read
             continue
+
+
+def _share(total: int) -> str:
+    share = total / QUOTA_BYTES
+    return f"{share:.0%}" if share >= 0.01 else "less than 1%"

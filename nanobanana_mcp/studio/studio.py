@@ -268,7 +268,9 @@ class Studio:
         upload, reused = await self.uploads.put(source.record, source.data, source.mime_type, display_name)
         notes = source.notes
         if reused and display_name not in (None, upload.display_name):
-            notes += (f"its display name stays {shorten(upload.display_name or '')}; the Files API renames nothing",)
+            notes += (
+                f"It keeps the display name {shorten(upload.display_name or '')}, since the Files API renames nothing.",
+            )
         return Uploaded(record=source.record, upload=upload, reused=reused, notes=notes)
 
     async def stats(self, recent: int = 10) -> Stats:

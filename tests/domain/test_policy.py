@@ -285,7 +285,7 @@ def test_a_used_up_limit_says_the_numbers_and_when_it_resets() -> None:
     rolling = Limit(key="*#1", maximum=1, window_s=90.5, rolling=True, rule="rule 1 for every tool of policy.yaml")
     assert limit_message(rolling, "edit_image", 1, NOON, NOON + 43_200.2, "") == (
         "edit_image and all other tools together are limited to 1 call in any 90.5 seconds by rule 1 for every tool "
-        "of policy.yaml; 1 was made; it resets in 43201 s at 00:00:01 UTC on 2023-11-16."
+        "of policy.yaml; 1 was made; it resets in 12.0 h at 00:00:01 UTC on 2023-11-16."
     )
 
 

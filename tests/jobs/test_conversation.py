@@ -200,6 +200,14 @@ async def test_a_picture_put_together_here_has_no_turn_and_is_edited_afresh(emul
     assert _began_afresh(facts, emulated)
 
 
+async def test_a_crop_goes_on_as_the_crop_that_it_is(emulated: Emulated) -> None:
+    first = await _said(emulated, "a heron")
+    crop = (await use(emulated, "convert_image", image=first["id"], crop=[0, 0, 400, 300]))["images"][0]
+    facts = await _said(emulated, "at night", continue_from=crop["id"])
+    assert _began_afresh(facts, emulated) and any(crop["id"] in warning for warning in facts["warnings"])
+    assert facts["images"][0]["parents"] == [crop["id"]]
+
+
 async def test_a_long_conversation_loses_its_first_turns_with_a_note(
     emulated: Emulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,7 +284,7 @@ async def test_roles_are_counted_from_the_new_inputs_and_not_from_the_picture_th
     last = _last(emulated)[-1]
     assert last["parts"][1]["text"].startswith("Image 1 gives only the style")
     assert len(_images(last)) == 1
-    with pytest.raises(ToolError, match="names 2 roles for 1 input images"):
+    with pytest.raises(ToolError, match="names 2 roles for 1 input image"):
         wish = {"continue_from": first["id"], "input_image_path_1": str(style), "input_roles": ["subject", "style"]}
         await _said(emulated, "like this", **wish)
 

@@ -56,7 +56,7 @@ async def test_fourteen_inputs_with_their_roles_are_taken(emulated: Emulated, tm
     ("inputs", "roles", "words"),
     [
         (1, ["subject", "style"], "2 roles for 1 input"),
-        (0, ["subject"], "1 roles for 0 input"),
+        (0, ["subject"], "1 role for 0 input"),
         (15, [], "at most 14"),
         (1, ["muse"], "input_roles"),
         (14, ["style"] * 15, "input_roles"),

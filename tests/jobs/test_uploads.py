@@ -86,7 +86,7 @@ async def test_a_display_name_that_cannot_be_given_any_more_is_said(emulated: Em
     path = photo(tmp_path / "a heron.png")
     await emulated.client.call_tool("upload_file", {"path": str(path), "display_name": "one"})
     again = await emulated.client.call_tool("upload_file", {"path": str(path), "display_name": "two"})
-    assert "display name stays 'one'" in again.content[0].text
+    assert "keeps the display name 'one'" in again.content[0].text
     assert again.structured_content["display_name"] == "one"
 
 

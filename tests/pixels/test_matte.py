@@ -77,7 +77,7 @@ def test_plates_of_two_different_objects_are_reported_as_not_matching() -> None:
 
 def test_two_plates_on_the_same_background_are_refused() -> None:
     plate = on_background(*cutout(seed=1), WHITE)
-    with pytest.raises(RequestError, match="white and one on black"):
+    with pytest.raises(RequestError, match="on plain black"):
         matte(plate, plate)
 
 

@@ -270,7 +270,7 @@ async def test_an_empty_list_of_ids_restores_nothing(given: Any, connect: Connec
         cleanup = {"operation": "cleanup_local", "dry_run": False, "max_age_hours": 0, "keep_count": 0}
         assert (await client.call_tool("maintenance", cleanup)).structured_content["deeds"]
         restore = {"operation": "restore", "dry_run": False}
-        with pytest.raises(ToolError, match=r"image_ids: .* arrived where the img_\.\.\. ids"):
+        with pytest.raises(ToolError, match=r"image_ids: .* arrived where a list of img_\.\.\. ids"):
             await client.call_tool("maintenance", restore | {"image_ids": given})
         assert (await client.call_tool("maintenance", restore)).structured_content["deeds"]
 

@@ -1,5 +1,6 @@
 """convert_image: any size, shape, format and asset set of any picture, for nothing and with the truth about it."""
 
+import asyncio
 import json
 from io import BytesIO
 from pathlib import Path
@@ -190,6 +191,48 @@ async def test_transparency_and_profile_are_kept_where_the_format_can(
     made = _opened(facts["file_paths"][0])
     assert made.mode == "RGBA" and made.info["icc_profile"] == profile
     assert np.abs(np.asarray(made)[..., 3].astype(int) - np.asarray(veil)).mean() < 2
+
+
+async def test_the_same_conversion_at_once_is_one_file(emulated: Emulated, tmp_path: Path) -> None:
+    source = saved(tmp_path, photo(300, 200), "s.png")
+    for wish in ({"assets": "favicon"}, {"width": 100}, {"output_format": "webp"}):
+        told = await asyncio.gather(*(use(emulated, "convert_image", image=str(source), **wish) for _ in range(4)))
+        assert len({tuple(facts["file_paths"]) for facts in told}) == 1
+        assert all(Path(path).is_file() for path in told[0]["file_paths"])
+    assert not list(tmp_path.rglob("*-2.*"))
+
+
+async def test_conversions_of_conversions_keep_the_name_of_the_photo(emulated: Emulated, tmp_path: Path) -> None:
+    source = saved(tmp_path, photo(300, 200), "Anna.png")
+    image = str(source)
+    for wish in ({"width": 100}, {"output_format": "webp"}, {"rotate": 90}):
+        facts = await use(emulated, "convert_image", image=image, **wish)
+        assert Path(facts["file_paths"][0]).stem.startswith("Anna")
+        image = facts["images"][0]["id"]
+
+
+async def test_what_is_cut_off_to_fill_a_shape_is_told(emulated: Emulated, tmp_path: Path) -> None:
+    source = str(saved(tmp_path, photo(300, 200), "s.png"))
+    cut = await use(emulated, "convert_image", image=source, width=20, height=200)
+    assert any("93% of the picture was cut off" in note for note in cut["notes"])
+    for wish in ({"width": 20, "height": 200, "fit": "pad"}, {"width": 150, "height": 99}):
+        whole = await use(emulated, "convert_image", image=source, **wish)
+        assert not any("cut off" in note for note in whole["notes"])
+
+
+async def test_a_format_that_is_not_written_is_told_each_time(emulated: Emulated, tmp_path: Path) -> None:
+    wish = {"image": str(saved(tmp_path, photo(30, 20), "s.png")), "output_path": str(tmp_path / "x.tiff"), "width": 10}
+    for _ in range(2):
+        facts = await use(emulated, "convert_image", **wish)
+        assert sum(".tiff is no format" in note for note in facts["notes"]) == 1
+
+
+@pytest.mark.parametrize("name", ['"q.png"', "'q.png'", " q.png", "q.png ", '"sub/q.png"'])
+async def test_a_place_in_quotes_or_blanks_is_refused(emulated: Emulated, tmp_path: Path, name: str) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ToolError, match="quotes or blanks around it"):
+        await use(emulated, "convert_image", image="img_0123456789abcdef", width=10, output_path=name)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 async def test_a_picture_of_16_bits_is_written_with_8_and_the_answer_says_so(

@@ -411,7 +411,7 @@ async def test_the_quota_is_what_the_files_api_really_holds(studio: Studio, mode
     report = await studio.maintain("check_quota")
     assert report.deeds == ()
     (said,) = report.findings
-    assert "2 files with 4.0 MB, 0.02 % of 20 GB; 1 of them" in said
+    assert "2 files with 4.0 MB, less than 1% of 20 GB; 1 of them" in said
 
 
 async def test_a_picture_that_vanishes_meanwhile_does_not_stop_the_rest(

@@ -49,6 +49,7 @@ from typing import Literal, get_args
 from nanobanana_mcp.domain.errors import PolicyError
 from nanobanana_mcp.domain.policy.conditions import Condition
 from nanobanana_mcp.domain.policy.parse import LARGEST_FILE, Entry
+from nanobanana_mcp.domain.text import waiting
 
 Action = Literal["allow", "deny"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -241,7 +242,7 @@ def limit_message(limit: Limit, tool: str, made: int, now: float, resets_at: flo
     return (
         f"{limited} limited to {calls} {window} by {limit.rule or limit.key}; "
         f"{made} {'was' if made == 1 else 'were'} made; "
-        f"it resets in {max(0, math.ceil(resets_at - now))} s at {moment:%H:%M:%S} UTC{day}. {on_deny}"
+        f"it resets in {waiting(resets_at - now)} at {moment:%H:%M:%S} UTC{day}. {on_deny}"
     ).rstrip()
 
 

@@ -88,7 +88,10 @@ class Cut:
             raise self._refusal(CHEQUERBOARD, answers)
         cut = await asyncio.to_thread(from_key, plate.data, colour, source=self.source, label=label)
         if cut.data is None:
-            raise self._refusal(f"{problem}; and on a key colour, {_clause(cut.problem)}", answers)
+            second = _clause(cut.problem)
+            raise self._refusal(
+                problem if second == problem else f"{problem}, and when asked once more, {second}", answers
+            )
         model_calls.run.warnings.append(
             f"Alpha comes from a key colour ({colour}) because {problem}: soft and see-through parts are less exact."
         )
@@ -111,8 +114,9 @@ class Cut:
             report += (("overlays_source", "yes" if cut.overlays else "no"),)
             if not cut.overlays:
                 model_calls.run.warnings.append(
-                    f"The cutout is {cut.size[0]}x{cut.size[1]} and its source {self.size[0]}x{self.size[1]}, and it does "
-                    "not lie on it: the model framed the subject in another way, or too little of it tells where it was."
+                    f"The cutout ({cut.size[0]}x{cut.size[1]}) could not be placed exactly over its source "
+                    f"({self.size[0]}x{self.size[1]}): the model framed the subject in another way, or too little of it tells "
+                    "where it was."
                 )
         parents = (
             *model_calls.run.plan.parents,
@@ -125,7 +129,8 @@ class Cut:
         usd = None if None in costs else sum(cost or 0 for cost in costs)
         told = told_of_answers([answer.image.record for answer in answers], usd)
         return NotPutTogether(
-            f"No real transparency came of it: {why}. {told}. Name the subject, or ask for a plainer picture, and try again."
+            f"The background could not be taken away: {why}. {told}. Name the subject, or ask for a plainer picture, and try "
+            "again."
         )
 
 

@@ -18,6 +18,7 @@ from nanobanana_mcp.pixels.outputs.render import opaque_colour
 CHEQUERBOARD = "the model painted a chequerboard instead of a background"
 
 
+_OTHER_COLOUR = 0.2  # of 1: a background this far from the key colour is another one, or was left as it was
 _LOOKED_AT = 1024  # px of the longer side at which a cutout is laid upon its source
 
 
@@ -50,7 +51,7 @@ def from_plates(white: bytes, black: bytes, *, source: bytes | None = None, labe
         except RequestError as error:
             return Cutout(data=None, problem=str(error))
         if not found.quality.matching:
-            words = f"the two plates do not show the same picture (mismatch {found.quality.mismatch:.3f})"
+            words = "the model changed the subject between its picture on white and the one on black"
             return Cutout(data=None, quality=found.quality, problem=words)
         return _finished(found, plate, source, label)
 
@@ -63,6 +64,10 @@ def from_key(plate: bytes, colour: str, *, source: bytes | None = None, label: L
             found = key(keyed, opaque_colour(colour))
         except RequestError as error:
             return Cutout(data=None, problem=str(error))
+        if found.quality.mismatch > _OTHER_COLOUR:
+            return Cutout(
+                data=None, quality=found.quality, problem="the model did not put the subject on the key colour"
+            )
         return _finished(found, keyed, source, label)
 
 
@@ -71,8 +76,8 @@ def _finished(found: Matte, plate: Image.Image, source: bytes | None, label: Lab
     if quality.chequered:
         return Cutout(data=None, quality=quality, problem=CHEQUERBOARD)
     if quality.transparent < 0.005 or quality.opaque + quality.semi < 0.001:
-        empty = "nothing but background" if quality.opaque + quality.semi < 0.001 else "no background"
-        return Cutout(data=None, quality=quality, problem=f"there is {empty} in the plates")
+        left = "nothing but background" if quality.opaque + quality.semi < 0.001 else "no background to take away"
+        return Cutout(data=None, quality=quality, problem=f"the model left {left}")
     placed = None if source is None else _upon(source, found.image, plate)
     image = placed or found.image
     return Cutout(data=png(image, label=label), quality=quality, size=image.size, overlays=placed is not None)

@@ -77,12 +77,12 @@ def pixel_box(box: Sequence[float], *, size: Size, name: str = "box") -> Box:
     if len(box) != 4:
         raise RequestError(f"{name} needs four numbers, left, top, right, bottom; it has {len(box)}.")
     if not all(math.isfinite(value) for value in box):
-        raise RequestError(f"{name} {list(box)} has a number that is not finite; give left, top, right, bottom.")
+        raise RequestError(f"{name} {_plain(box)} has a number that is not finite; give left, top, right, bottom.")
     width, height = size
     fractions = all(value <= 1 for value in box)
     if not fractions and any(0 < value < 1 for value in box):
         raise RequestError(
-            f"{name} {list(box)} mixes fractions and pixels; give all four in pixels of the {width}x{height} picture, or all "
+            f"{name} {_plain(box)} mixes fractions and pixels; give all four in pixels of the {width}x{height} picture, or all "
             "four as fractions of it, 0 to 1."
         )
     left, top, right, bottom = (
@@ -90,11 +90,15 @@ def pixel_box(box: Sequence[float], *, size: Size, name: str = "box") -> Box:
     )
     unit = "fractions of the picture, 0 to 1" if fractions else f"pixels of a {width}x{height} picture"
     if left >= right or top >= bottom:
-        raise RequestError(f"{name} {list(box)} is empty or reversed; left < right, top < bottom is needed ({unit}).")
+        raise RequestError(f"{name} {_plain(box)} is empty or reversed; left < right, top < bottom is needed ({unit}).")
     if left < 0 or top < 0 or right > width or bottom > height:
-        raise RequestError(f"{name} {list(box)} reaches outside the picture (read as {unit}); correct the numbers.")
+        raise RequestError(f"{name} {_plain(box)} reaches outside the picture (read as {unit}); correct the numbers.")
     slack = 1e-6  # 0.3 * 10 must be 3, not 4, when rounded up
     return (math.floor(left + slack), math.floor(top + slack), math.ceil(right - slack), math.ceil(bottom - slack))
+
+
+def _plain(box: Sequence[float]) -> str:
+    return f"[{', '.join(f'{value:g}' for value in box)}]"
 
 
 def region_from_box(box: Sequence[float], *, size: Size, grow: int = 0, feather: int = 0) -> Region:

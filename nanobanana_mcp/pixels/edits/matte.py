@@ -23,6 +23,10 @@ _MATCHING = 0.03
 _CUT = 0.08  # of a keyed alpha: JPEG stores colour at half the resolution, so a key is noisier than its plate looks
 _NOISE = 0.025  # of alpha: what JPEG q80 to q90 leaves around hair; more would thin out the hair itself
 _GREY = 24  # levels between the channels of a pixel that is still grey in a JPEG
+_PLAIN_RIM = 1 / 6
+"""Of the pixels along the edges, how many must be background: a bust touches three edges, and a picture whose background
+was left as it was has the colour that was asked for here and there."""
+_SPREAD = 12  # levels from the background's colour that half of its pixels may be away: a gradient is no plain background
 _FAINT = np.float32(0.03)  # weight of the neighbours' colour where alpha is too small to divide by
 
 
@@ -96,12 +100,9 @@ def key(plate: Image.Image, colour: Colour) -> Matte:
         )
     rim = _rim(pixels)
     near = rim[_excess(rim, high) > 0.4 * _excess(asked, high)]
-    if len(near) < len(rim) / 50:
-        raise RequestError(
-            f"The plate has no background of the key colour {colour} along its edges; it is needed, with room around the "
-            "object."
-        )
-    there = np.asarray(np.median(near, axis=0), np.float32)
+    there = _plain_colour(near, rim)
+    if there is None:
+        raise RequestError("the model did not put the subject on the key colour")
     strength = float(_excess(there, high))
     raw = 1 - np.maximum(_excess(pixels, high), 0) / strength
     alpha, noise = _cleaned(np.asarray((raw - _CUT) / (1 - 1.5 * _CUT), np.float32), _NOISE)
@@ -149,12 +150,18 @@ def _rim(pixels: Plane) -> Plane:
 def _border_colour(pixels: Plane, asked: int) -> Plane:
     rim = _rim(pixels)
     near = rim[np.abs(rim - asked).max(axis=1) < 64]
-    if len(near) < len(rim) / 50:
-        raise RequestError(
-            f"A plate has no {'white' if asked else 'black'} background along its edges; one plate on white and one on "
-            "black are needed, with room around the object."
-        )
-    return np.asarray(np.median(near, axis=0), np.float32)
+    found = _plain_colour(near, rim)
+    if found is None:
+        raise RequestError(f"the model did not put the subject on plain {'white' if asked else 'black'}")
+    return found
+
+
+def _plain_colour(near: Plane, rim: Plane) -> Plane | None:
+    """The one colour of the background among the pixels `near` to it; None where these are few, or of many colours."""
+    if len(near) < len(rim) * _PLAIN_RIM:
+        return None
+    colour = np.asarray(np.median(near, axis=0), np.float32)
+    return colour if np.median(np.abs(near - colour), axis=0).max() <= _SPREAD else None
 
 
 def _excess(pixels: Plane, high: NDArray[np.bool_]) -> Plane:

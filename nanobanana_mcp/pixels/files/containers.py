@@ -192,7 +192,7 @@ def tiff_entries(data: bytes, directory: int | None = None) -> Iterator[TiffEntr
 
 
 def tiff_pages(data: bytes) -> int:
-    """Count the pages of a TIFF, up to 1,000, smaller copies of a page aside."""
+    """Count the pages of a TIFF, up to 1,000, smaller copies behind a page aside."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2], "<")
     seen: set[int] = set()
     pages = 0
@@ -203,7 +203,8 @@ def tiff_pages(data: bytes) -> int:
         while 0 < directory < len(data) and directory not in seen and len(seen) < 1000:
             seen.add(directory)
             fields = {entry.tag: entry.value for entry in tiff_entries(data, directory)}
-            pages += not fields.get(254, 0) & 1  # NewSubfileType, bit 0: a copy of reduced size
+            small = fields.get(254, 0) & 1  # NewSubfileType, bit 0: a copy of reduced size
+            pages += not small or len(seen) == 1  # the first is what is read, whatever it is
             (count,) = struct.unpack_from(order + counter, data, directory)
             place = directory + struct.calcsize(order + counter) + step * count
             (directory,) = struct.unpack_from(order + pointer, data, place)

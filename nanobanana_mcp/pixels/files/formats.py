@@ -83,7 +83,7 @@ def format_of(data: bytes) -> Format:
         return _format_of_boxes(data)
     for magic, words, way_out in _FOREIGN:
         if data.startswith(magic):
-            raise NotAnImage(f"This is {words}, not a picture that can be used. {way_out}")
+            raise NotAnImage(f"This is {words}, which is not read here. {way_out}")
     raise NotAnImage(_unknown(data[:1024]))
 
 

@@ -162,7 +162,9 @@ def open_picture(data: bytes, found: Format) -> Image.Image:
 def reason(error: BaseException) -> str:
     """Return the first line of an error of Pillow's, short enough for a message, without the address of an object."""
     words = str(error).partition("\n")[0].partition(" <")[0]
-    return words[:120] or type(error).__name__
+    if len(words) > 120:
+        words = f"{words[:120].rpartition(' ')[0].rstrip('(,;: ')}..."
+    return words or type(error).__name__
 
 
 def _cut_off(found: Format) -> NotAnImage:

@@ -38,7 +38,9 @@ def left_out(data: bytes, header: Header) -> list[str]:
         notes.append("its gain map, which brightens it on HDR screens, is left out")
     if video:
         notes.append("the video in the same file is left out")
-    if end < len(data) and not video and not gain_map:
+    if end < len(data) and not video and not gain_map and data.find(b"\xff\xd8\xff", end) == end:
+        notes.append("a second picture in the same file is left out")
+    elif end < len(data) and not video and not gain_map:
         notes.append(f"{len(data) - end} bytes behind the end of the picture were left out")
     return notes
 

@@ -54,7 +54,7 @@ def asset_notes(assets: Sequence[Asset], master: bytes) -> list[str]:
     if cut:
         parts = f"{shares.pop()} of the picture" if len(shares) == 1 else ", ".join(cut)
         notes.append(
-            f"To fill the shapes, two sides were cut off, the same on each ({parts}). Where that takes words or faces, crop or "
+            f"To fill the shapes, {parts} was cut off, as much on one side as on the other. Where that takes words or faces, crop or "
             "extend the picture first."
         )
     enlarged = [f"{asset.name} {asset.enlarged:.1f} times" for asset in assets if asset.enlarged > 1.05]

@@ -25,6 +25,7 @@ Fit = Literal["cover", "contain", "pad", "stretch"]
 OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 Profile = Literal["keep", "srgb"]
 
+_NOTICED = 0.05  # part of a picture that may be cut off to fill a shape without a word
 _WEBP_SIDE = 16_383
 _WITH_ALPHA = re.compile(r"rgba?\(\s*(\d{1,3}%?)[\s,]+(\d{1,3}%?)[\s,]+(\d{1,3}%?)\s*[,/]\s*(\d*\.?\d+%?)\s*\)")
 
@@ -87,7 +88,7 @@ def render(
     if image.mode == "RGBA" and behind is not None:
         image = laid_on(image, behind)
         if fill is None:
-            notes.append("JPEG has no transparency: it was filled with white. Pass a background, or use PNG or WebP.")
+            notes.append("JPEG has no transparency: it was filled with white. PNG and WebP keep it.")
     return Rendered(
         data=encoded(image, output_format, quality=quality, label=label),
         width=image.width,
@@ -197,6 +198,11 @@ def _fitted(
         across, down = min(wide / scale, whole[0]), min(high / scale, whole[1])
         left, top = (whole[0] - across) * focus[0], (whole[1] - down) * focus[1]
         box = (left, top, min(left + across, whole[0]), min(top + down, whole[1]))
+        cut = 1 - across * down / (whole[0] * whole[1])
+        if cut > _NOTICED:
+            notes.append(
+                f"To fill {wide}x{high}, {cut:.0%} of the picture was cut off; fit contain or pad keeps all of it."
+            )
     elif width is not None and height is not None and fit in ("contain", "pad"):
         scale = min(wide / whole[0], high / whole[1])
         inner = (max(1, min(wide, round(whole[0] * scale))), max(1, min(high, round(whole[1] * scale))))

@@ -105,7 +105,7 @@ def stats_text(stats: Stats) -> str:
         possible = sum(call.estimate_usd for call in stats.unknown_outcomes)
         cost = "" if stats.backend == "emulator" else f", which may have cost ${possible:.3f}"
         lines.append(f"{counted(len(stats.unknown_outcomes), 'call')} with an unknown outcome{cost}.")
-    lines += ["Newest:"] if stats.recent else [] if stats.total.pictures else ["Nothing was made yet."]
+    lines += ["Newest:"] if stats.recent else []
     lines += [
         f"- {record.id} {record.created_at:%Y-%m-%d %H:%M} {record.tier or record.origin} {_shape(record)} "
         f"{record.trash_path or record.path}: {_short(record.prompt)}"
@@ -184,21 +184,22 @@ def report_structure(report: Report) -> dict[str, Any]:
 
 def report_text(report: Report) -> str:
     words = {
-        "forget_upload": "mark as gone from the Files API",
-        "to_trash": "move to the trash",
-        "restore": "bring back from the trash",
-        "relink": "find again",
-        "note_trash": "note as in the trash",
-        "put_back": "note as out of the trash",
-        "drop_link": "remove a second name from the trash",
+        "forget_upload": ("Would mark", "Marked", "upload", " as gone from the Files API"),
+        "to_trash": ("Would move", "Moved", "picture", " to the trash"),
+        "restore": ("Would bring back", "Brought back", "picture", " from the trash"),
+        "relink": ("Would find", "Found", "picture", " again"),
+        "note_trash": ("Would note", "Noted", "picture", " as in the trash"),
+        "put_back": ("Would note", "Noted", "picture", " as out of the trash"),
+        "drop_link": ("Would remove the second name of", "Removed the second name of", "picture", " from the trash"),
     }
-    would = "Would" if report.dry_run else "Done:"
     lines = []
-    for kind, doing in words.items():
+    for kind, (would, did, what, where) in words.items():
         deeds = [deed for deed in report.deeds if deed.kind == kind]
         if deeds:
             size = sum(deed.bytes for deed in deeds)
-            lines.append(f"{would} {doing}: {len(deeds)}" + (f" ({size_of(size)})" if size else "") + ".")
+            lines.append(
+                f"{would if report.dry_run else did} {counted(len(deeds), what)}{where}{f' ({size_of(size)})' if size else ''}."
+            )
             lines += [f"- {deed.subject}{f' {deed.path}' if deed.path else ''}: {deed.why}" for deed in deeds[:SHOWN]]
             lines += [f"  and {len(deeds) - SHOWN} more"] if len(deeds) > SHOWN else []
     if not report.deeds and not (report.operation == "recover" and report.findings):
