@@ -70,7 +70,7 @@ def bill(choice: Choice, usage: Usage, *, estimate_usd: float, drew: bool) -> Bi
         )
         return Bill(usd=counted, note=note)
     usual = sizes.get(choice.image_size, 0)
-    if drew and usage.image * FAR_OFF < usual:
+    if drew and usage.image * FAR_OFF <= usual:
         note = f"Gemini counted {usage.image} tokens for this picture, where {usual} were expected; it is entered at ${counted:.4f}."
         return Bill(usd=counted, note=note)
     return Bill(usd=counted)

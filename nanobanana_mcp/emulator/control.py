@@ -49,8 +49,12 @@ class HttpError(Behaviour):
 
 
 @dataclass(frozen=True)
-class Html502(Behaviour):
-    """The page of a proxy that found nobody behind it."""
+class Foreign(Behaviour):
+    """The answer of a gateway that stands before Gemini, in its own words; by itself the page of one that found nobody."""
+
+    code: int = 502
+    body: str = "<html><title>502 Bad Gateway</title><h1>502 Bad Gateway</h1></html>"
+    media_type: str = "text/html"
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx2
 from pydantic_core import to_json
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Send
 
 from nanobanana_mcp.emulator.answers import envelope, usage_metadata
-from nanobanana_mcp.emulator.control import Behaviour, Block, Drop, Finish, Hang, Html502, HttpError, Huge, Redirect
+from nanobanana_mcp.emulator.control import Behaviour, Block, Drop, Finish, Foreign, Hang, HttpError, Huge, Redirect
 from nanobanana_mcp.emulator.models import Model
 from nanobanana_mcp.emulator.rules import Ask
 from nanobanana_mcp.emulator.wire import GoogleError
@@ -53,8 +53,8 @@ async def instead(behaviour: Behaviour | None, *, model: Model, receive: Receive
     match behaviour:
         case HttpError():
             raise error(behaviour, model=model.id)
-        case Html502():
-            return HTMLResponse("<html><title>502 Bad Gateway</title><h1>502 Bad Gateway</h1></html>", 502)
+        case Foreign():
+            return Response(behaviour.body, behaviour.code, media_type=behaviour.media_type)
         case Redirect():
             return Response(status_code=behaviour.code, headers={"location": behaviour.url})
         case Drop(when="before"):

@@ -10,7 +10,7 @@ from starlette.types import Receive
 
 from nanobanana_mcp.emulator import delivery, rules
 from nanobanana_mcp.emulator.answers import Artist, Charge
-from nanobanana_mcp.emulator.control import Behaviour, Control, Delay, Drop, Hang, Html502, HttpError, Huge, Redirect
+from nanobanana_mcp.emulator.control import Behaviour, Control, Delay, Drop, Foreign, Hang, HttpError, Huge, Redirect
 from nanobanana_mcp.emulator.delivery import Dropped
 from nanobanana_mcp.emulator.files import Files
 from nanobanana_mcp.emulator.models import Model
@@ -85,7 +85,7 @@ class Desk:
         behaviour = self._control.take()
         if isinstance(behaviour, HttpError):
             raise delivery.error(behaviour, model=model.id)
-        if isinstance(behaviour, Html502 | Redirect | Drop | Hang | Huge):
+        if isinstance(behaviour, Foreign | Redirect | Drop | Hang | Huge):
             raise GoogleError(500, "Internal error encountered.", status="INTERNAL")
         refused = delivery.refused(behaviour, ask, serial=self._repeats[ask.digest])
         return refused if refused is not None else await self._draw(ask, behaviour, price=BATCH_PRICE)

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Literal
 
 import httpx2
@@ -19,11 +20,14 @@ from nanobanana_mcp.domain.catalog import NO_IMAGE_SIZE
 from nanobanana_mcp.domain.errors import SetupError, SourceNotFound, StudioError
 from nanobanana_mcp.domain.provider import RemoteFile
 from nanobanana_mcp.domain.wire import ModelRequest, Turn
-from nanobanana_mcp.gemini.errors import translate
+from nanobanana_mcp.gemini.errors import UNREAD, translate
 from nanobanana_mcp.gemini.transport import NO_WEBSOCKETS, RAW, open_clients
 
 GEMINI_ADDRESS = "https://generativelanguage.googleapis.com/"
 UPLOAD_S = 120.0
+
+SHORTEST_KEY = 16
+"""Characters of a key that cannot stand in an answer by chance; Google's have 39."""
 
 FOREIGN = ("GOOGLE_GENAI_", "GOOGLE_GEMINI_", "GOOGLE_VERTEX_", "GOOGLE_API_USE_MTLS_ENDPOINT")
 """How the variables begin that google-genai reads by itself: none of them is a setting of ours."""
@@ -97,7 +101,7 @@ class Gemini:
                 )
         finally:
             RAW.reset(wanted)
-        return b"".join(raw)
+        return self._without_key(b"".join(raw))
 
     async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
         """Put bytes into the Files API under a name of our choice (`files/...`).
@@ -108,13 +112,13 @@ class Gemini:
         options = types.HttpOptions(base_url=self._address)  # a new one each time: google-genai writes into it
         config = types.UploadFileConfig(name=name, mime_type=mime_type, display_name=display_name, http_options=options)
         async with self._translated(), asyncio.timeout(UPLOAD_S):
-            return _remote(await self._client.aio.files.upload(file=io.BytesIO(data), config=config))
+            return self._remote(await self._client.aio.files.upload(file=io.BytesIO(data), config=config))
 
     async def look_up(self, name: str) -> RemoteFile | None:
         """What the Files API knows of a file; None when it is gone, foreign or never was, which look the same."""
         try:
             async with self._translated(), asyncio.timeout(UPLOAD_S):
-                return _remote(await self._client.aio.files.get(name=name))
+                return self._remote(await self._client.aio.files.get(name=name))
         except SourceNotFound:
             return None
 
@@ -122,7 +126,16 @@ class Gemini:
         """Everything the key's project holds in the Files API."""
         async with self._translated(), asyncio.timeout(UPLOAD_S):
             pager = await self._client.aio.files.list(config=types.ListFilesConfig(page_size=100))
-            return [_remote(file) async for file in pager]
+            return [self._remote(file) async for file in pager]
+
+    def _without_key(self, raw: bytes) -> bytes:
+        """An answer that repeats the key, as gateways may, would carry it into answers, records and the library."""
+        key = (self._key or "").encode()
+        return raw.replace(key, b"[key]") if len(key) >= SHORTEST_KEY else raw
+
+    def _remote(self, file: types.File) -> RemoteFile:
+        found = _remote(file)
+        return replace(found, uri=self._without_key(found.uri.encode()).decode())
 
     async def close(self) -> None:
         await self._client.aio.aclose()
@@ -144,7 +157,7 @@ class Gemini:
             TimeoutError,
         ) as error:
             raise self._translation(error, model_id, setting) from None
-        except (ValueError, RecursionError) as error:  # google-genai raises these for bodies that are no JSON
+        except UNREAD as error:
             if self._vertex and "only supported in" in str(error):
                 raise SetupError("Vertex AI has no Files API; give pictures by path or img_... id.") from None
             raise self._translation(error, model_id, setting) from None

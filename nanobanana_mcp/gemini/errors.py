@@ -21,6 +21,9 @@ from nanobanana_mcp.domain.errors import (
 )
 from nanobanana_mcp.gemini.response import quoted
 
+UNREAD = (ValueError, RecursionError, TypeError, LookupError, AttributeError)
+"""What google-genai and httpx raise on answers that are no JSON or of another shape."""
+
 _UNSENT = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -75,7 +78,7 @@ def translate(
         )
     if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL):
         return Unavailable(f"The request to Gemini could not be made ({type(error).__name__}).")
-    if isinstance(error, ValueError | RecursionError):  # google-genai raises these on bodies that are no JSON at all
+    if isinstance(error, UNREAD):
         return UnknownOutcome(
             f"Gemini's answer could not be read ({type(error).__name__}), so the request may have been charged."
         )
@@ -124,7 +127,7 @@ def _from_status(
         return UnknownOutcome(f"Gemini broke the request off ({code}); it may have been charged. {said}")
     if code == 429:
         return _rate_limited(error, said)
-    if code in (500, 503) and isinstance(error.details, dict) and "error" in error.details:
+    if code in (500, 503) and _is_googles(error):
         what = "is overloaded" if code == 503 else "had an internal error"
         return Unavailable(f"Gemini {what} ({code}); nothing was charged. Try again in a minute. {said}")
     if code is not None and 300 <= code < 400:
@@ -134,7 +137,20 @@ def _from_status(
         )
     if code is not None and code >= 500:
         return UnknownOutcome(f"A gateway lost Gemini's answer ({code}), so it may have been charged. {said}")
-    return ServiceError(f"Gemini answered with status {code}. {said}")
+    if _is_googles(error):
+        return ServiceError(f"Gemini answered with status {code}. {said}")
+    return UnknownOutcome(f"A gateway answered in Gemini's place ({code}), so it may have been charged. {said}")
+
+
+def _is_googles(error: genai.APIError) -> bool:
+    """Whether it has the form of Google's own errors (google.rpc.Status), after which nothing was drawn. A gateway's own
+    error, of whatever code, may come after the model has drawn and is never a reason to ask again.
+    """
+    body = error.details[0] if isinstance(error.details, list) and error.details else error.details
+    told = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(told, dict) or told.get("code") != error.code:
+        return False
+    return isinstance(told.get("status"), str) and re.fullmatch("[A-Z_]{2,40}", told["status"]) is not None
 
 
 def _model_gone(model_id: str | None, setting: str, said: str) -> StudioError:
@@ -154,7 +170,8 @@ def _model_gone(model_id: str | None, setting: str, said: str) -> StudioError:
 
 def _rate_limited(error: genai.APIError, said: str) -> RateLimited:
     details = _details(error.details)
-    violations = [v for d in details for v in d.get("violations", []) if isinstance(v, dict)]
+    listed = [d["violations"] for d in details if isinstance(d.get("violations"), list)]
+    violations = [v for found in listed for v in found if isinstance(v, dict)]
     if any(v.get("quotaValue") == "0" for v in violations) or _NO_QUOTA.search(str(error.message)):
         return RateLimited(
             "The account has no quota for this model (limit 0): image models have no free tier. Turn on billing for "
@@ -168,7 +185,11 @@ def _rate_limited(error: genai.APIError, said: str) -> RateLimited:
         )
     delay = next((_seconds(d["retryDelay"]) for d in details if "retryDelay" in d), None)
     when = f"Try again in {delay:.0f} s." if delay is not None else "Try again in a minute."
-    return RateLimited(f"Gemini's rate limit is reached; nothing was charged. {when} {said}", retry_after=delay)
+    return RateLimited(
+        f"Gemini's rate limit is reached; nothing was charged. {when} {said}",
+        retry_after=delay,
+        retryable=_is_googles(error),
+    )
 
 
 def _details(body: object) -> list[dict[str, Any]]:
@@ -178,5 +199,5 @@ def _details(body: object) -> list[dict[str, Any]]:
 
 
 def _seconds(text: object) -> float | None:
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)s", str(text))
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s", str(text))
     return float(found[1]) if found else None

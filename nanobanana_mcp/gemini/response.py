@@ -3,7 +3,9 @@
 import base64
 import binascii
 import json
-from dataclasses import dataclass
+import math
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pybase64
@@ -18,6 +20,9 @@ MAX_NAME = 80
 """Of what should be a name of Google's: a reason, a version."""
 MAX_TOKENS = 2_000_000
 """Twice what any Gemini model takes in or gives out: a count beyond it is none."""
+
+DRAWN_TO = ("STOP", "MAX_TOKENS")
+"""Finish reasons of an answer that the model brought to its end."""
 
 MAX_SEARCHES = 100
 
@@ -105,6 +110,10 @@ def read_reply(raw: bytes) -> ModelReply:
     Raises NoPicture with Gemini's reason in words, or Unreadable for what is no answer of Gemini's at all.
     """
     body = _parsed(raw)
+    if isinstance(body, list) and len(body) == 1:  # a stream of one
+        body = body[0]
+    if isinstance(body, dict) and "candidates" not in body and isinstance(body.get("response"), dict):
+        body = body["response"]  # as some gateways wrap it
     if not isinstance(body, dict):
         raise Unreadable("Gemini's answer has an unknown form; the raw answer is kept.")
     usage = _usage(body)
@@ -113,6 +122,8 @@ def read_reply(raw: bytes) -> ModelReply:
     if not images:
         if any(part.broken for part in parts):
             raise Unreadable("The picture in Gemini's answer is not valid base64; the raw answer is kept.")
+        if not _says_why(body):
+            raise Unreadable("Gemini's answer has an unknown form; the raw answer is kept.")
         raise _no_picture(body, candidate, parts, usage)
     drawn = [part for part in images if not part.thought]
     final = (drawn or images)[-1]
@@ -134,6 +145,27 @@ def read_reply(raw: bytes) -> ModelReply:
     )
 
 
+def _says_why(body: dict[str, Any]) -> bool:
+    """Whether an answer without a picture is in the form that Gemini's have: a block, or candidates of known parts.
+
+    In any other form there may be a picture that was paid for, and nobody should throw it away.
+    """
+    feedback = body.get("promptFeedback")
+    if isinstance(feedback, dict) and feedback.get("blockReason"):
+        return True
+    candidates = body.get("candidates")
+    if not isinstance(candidates, list) or not candidates or not all(isinstance(one, dict) for one in candidates):
+        return False
+    for candidate in candidates:
+        content = candidate.get("content") or {}
+        parts = (content.get("parts") or []) if isinstance(content, dict) else None
+        if not isinstance(parts, list) or not (parts or candidate.get("finishReason")):
+            return False
+        if not all(isinstance(part, dict) and not {"fileData", "file_data"} & part.keys() for part in parts):
+            return False
+    return True
+
+
 def _parsed(raw: bytes) -> object:
     """The JSON of an answer, read in a tenth of the time that the standard library takes for megabytes of base64.
 
@@ -145,10 +177,20 @@ def _parsed(raw: bytes) -> object:
     except ValueError:
         pass
     try:
-        whole = raw.decode("utf-8", "replace") if raw.lstrip()[:1] == b"{" else raw
-        return json.loads(json.dumps(json.loads(whole, strict=False), ensure_ascii=False).encode(errors="replace"))
+        whole = _bare(raw.decode("utf-8-sig", "replace")) if raw[:1] not in (b"\xff", b"\xfe") else raw.decode("utf-16")
+        found, _ = json.JSONDecoder(strict=False, parse_int=_integer).raw_decode(whole)
+        return json.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError) as error:
         raise Unreadable("Gemini's answer is not JSON; the raw answer is kept. Try again later.") from error
+
+
+def _bare(text: str) -> str:
+    """JSON without what gateways put before it: a guard against scripts, or the name of a stream's event."""
+    return re.sub(r"\A\s*(?:\)\]\}',?\s*|(?:event:[^\n]*\n)?data:\s*)?", "", text)
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) < 20 else math.inf  # Python reads no number of thousands of digits
 
 
 def _answered(body: dict[str, Any]) -> tuple[dict[str, Any], list[_Part], list[_Part]]:
@@ -177,6 +219,8 @@ def _no_picture(body: dict[str, Any], candidate: dict[str, Any], parts: list[_Pa
     details = [quoted("Gemini says", candidate.get("finishMessage") or feedback.get("blockReasonMessage"))]
     details.append(quoted("The model wrote", " ".join(part.text for part in parts if part.text and not part.thought)))
     said = "".join(f" {detail}" for detail in details if detail)
+    if reason in DRAWN_TO and not isinstance(body.get("usageMetadata"), dict):
+        usage = replace(usage, whole=False)  # it was worked on, so it is not free
     emulated = _is_emulated(body)
     return NoPicture(f"No picture: {what} ({reason}). {way_out}{said}", reason=reason, usage=usage, emulated=emulated)
 
@@ -239,8 +283,10 @@ def _decoded(data: object) -> bytes | None:
         return pybase64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):  # base64 of another kind, or none
         pass
+    bare = "".join(data.split()) if not data.startswith("data:") else data.partition(",")[2]
+    bare = bare.replace("-", "+").replace("_", "/").rstrip("=")
     try:
-        return base64.b64decode(data.replace("-", "+").replace("_", "/") if "-" in data or "_" in data else data)
+        return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
     except (binascii.Error, ValueError):
         return None
 

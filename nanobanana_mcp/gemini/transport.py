@@ -53,6 +53,8 @@ class Bounded(httpx2.AsyncBaseTransport):
         if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
             await response.aclose()
             raise AnswerTooLarge("the answer came compressed although that was not asked for")
+        if "content-type" in response.headers:  # JSON is UTF-8; another charset, such as base64, breaks httpx
+            response.headers["Content-Type"] = response.headers["content-type"].partition(";")[0]
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         response.stream = _BoundedStream(response.stream)
         wanted = RAW.get()

@@ -89,6 +89,8 @@ class Caller(Protocol):
 
     async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> Answer | Problem: ...
 
+    async def bewildered(self, run: Run, call: Call, error: Exception) -> Problem: ...
+
     async def give_back(self, call: Call) -> None: ...
 
 
@@ -125,7 +127,11 @@ class ModelCalls:
         if self.run.stop.is_set():
             raise ServiceError("The request was cancelled, so nothing more was asked for.")
         call = self._calls.pop(0)
-        made = await self._caller.make_one(self.run, call, request)
+        (made,) = await asyncio.gather(self._caller.make_one(self.run, call, request), return_exceptions=True)
+        if isinstance(made, Exception) and not isinstance(made, StudioError):
+            made = await self._caller.bewildered(self.run, call, made)
+        if isinstance(made, BaseException):
+            raise made
         if isinstance(made, Problem):
             self.problems.append(made)
             raise made.error

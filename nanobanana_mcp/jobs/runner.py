@@ -134,7 +134,7 @@ class Runner:
             if isinstance(one, StudioError):
                 one = run.problem(call, one, type(one).__name__, call.estimate_usd)
             if isinstance(one, Exception):
-                one = await self._bewildered(run, call, one)
+                one = await self.bewildered(run, call, one)
             if isinstance(one, BaseException):
                 raise one
             results.append(one)
@@ -269,7 +269,7 @@ class Runner:
                 "some space, or name another folder by NANOBANANA_DATABASE_URL."
             ) from error
 
-    async def _bewildered(self, run: Run, call: Call, error: Exception) -> Problem:
+    async def bewildered(self, run: Run, call: Call, error: Exception) -> Problem:
         """What nobody foresaw befell one call; the others of its request are none the worse for it."""
         logger.error("Call %s of %s ended in an error of the program", call.id, run.request_row.id, exc_info=error)
         what = f"The program stumbled ({type(error).__name__}; its log has the place)"

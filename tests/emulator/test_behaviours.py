@@ -19,8 +19,8 @@ from nanobanana_mcp.emulator.control import (
     Drop,
     Edit,
     Finish,
+    Foreign,
     Hang,
-    Html502,
     HttpError,
     Huge,
     Junk,
@@ -117,7 +117,7 @@ async def test_an_error_without_details_has_none_and_costs_nothing() -> None:
 
 async def test_a_request_that_google_refuses_uses_up_no_behaviour() -> None:
     emulator = Emulator()
-    emulator.control.queue.append(Html502())
+    emulator.control.queue.append(Foreign())
     await refusal(emulator, {"contents": []})
     response = await post(emulator, {"contents": [user("x")]})
     assert response.status_code == 502

@@ -20,7 +20,7 @@ from nanobanana_mcp.emulator.control import (
     Behaviour,
     Delay,
     Drop,
-    Html502,
+    Foreign,
     HttpError,
     Huge,
     Junk,
@@ -108,7 +108,7 @@ async def test_retries_are_bounded_and_only_where_waiting_helps(
     [
         Drop(when="after_charge"),
         Drop(when="mid_body"),
-        Html502(),
+        Foreign(),
         Huge(bytes=70_000_000),
         Huge(bytes=300_000_000, gzip=True),
         HttpError(code=504, status="DEADLINE_EXCEEDED"),

@@ -14,7 +14,7 @@ from fastmcp.exceptions import ToolError
 from nanobanana_mcp.domain.catalog import BY_ID
 from nanobanana_mcp.domain.errors import RateLimited, Refused, ServiceError, SetupError, Unavailable, UnknownOutcome
 from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
-from nanobanana_mcp.emulator.control import Drop, Html502, HttpError
+from nanobanana_mcp.emulator.control import Drop, Foreign, HttpError
 from nanobanana_mcp.jobs import runner
 from nanobanana_mcp.jobs import settle as settling
 from nanobanana_mcp.library.journal import Journal
@@ -165,7 +165,7 @@ async def test_an_answer_that_was_lost_is_not_paid_for_twice(emulated: Emulated,
 async def test_errors_of_a_real_connection_are_said_in_words(emulated: Emulated) -> None:
     emulated.emulator.control.queue += [
         HttpError(code=429, status="RESOURCE_EXHAUSTED", details="quota_zero"),
-        Html502(),
+        Foreign(),
         HttpError(code=503, status="UNAVAILABLE"),
         None,
     ]
