@@ -10,7 +10,7 @@ from nanobanana_mcp.domain.budget import Dated
 from nanobanana_mcp.domain.errors import PolicyViolation
 from nanobanana_mcp.domain.ids import now
 from nanobanana_mcp.domain.policy.rules import Limit, Policy, limit_message
-from nanobanana_mcp.library.clock import went_back
+from nanobanana_mcp.library.clock import POLICY, was_moved
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.tables import policy_calls
 
@@ -46,7 +46,7 @@ class Counts:
         refusal: PolicyViolation | None = None
         with self.database.write() as connection:
             at = now()
-            connection.execute(_SEEN_AHEAD, {"at": at, "again": went_back(connection, at)})
+            connection.execute(_SEEN_AHEAD, {"at": at, "again": was_moved(connection, at, watcher=POLICY)})
             for limit in limits:
                 made = _made(connection, limit, at)
                 if len(made) >= limit.maximum:

@@ -11,7 +11,7 @@ from nanobanana_mcp.domain.errors import BudgetExceeded, RequestError
 from nanobanana_mcp.domain.ids import new_id, now
 from nanobanana_mcp.domain.records import ImageRecord, Upload
 from nanobanana_mcp.domain.terms import Backend, Mode
-from nanobanana_mcp.library.clock import went_back
+from nanobanana_mcp.library.clock import was_moved
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.pictures import insert_image
 from nanobanana_mcp.library.tables import calls, requests, spent, uploads
@@ -392,7 +392,7 @@ def _clock(connection: Connection, backend: Backend) -> datetime:
     set back, is noted beside them.
     """
     at = now()
-    seen = {"whose": backend, "at": at, "again": went_back(connection, at)}
+    seen = {"whose": backend, "at": at, "again": was_moved(connection, at)}
     connection.execute(_SEEN_AHEAD, [{**seen, "which": _milliseconds(span), "after": at - span} for span in SPANS])
     return at
 

@@ -46,6 +46,7 @@ async def test_a_clock_set_back_opens_no_window_of_spending(
 async def test_a_clock_set_back_keeps_the_window_shut_for_an_hour_and_no_longer(
     make_studio: Callable[..., Studio], model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("nanobanana_mcp.library.clock.since_boot", lambda: None)  # so that hours can pass here
     studio = make_studio(limits=Limits(per_hour_usd=0.1))
     for number in range(2):
         await studio.create(ImageRequest(prompt=f"banana {number}"))
@@ -60,6 +61,7 @@ async def test_a_clock_set_back_keeps_the_window_shut_for_an_hour_and_no_longer(
 
 
 async def test_a_clock_set_back_gives_no_rate_limit_back(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanobanana_mcp.library.clock.since_boot", lambda: None)  # so that hours can pass here
     limits = [Limit(key="generate_image#1", maximum=2, window_s=60, rolling=True)]
     for _ in range(2):
         await studio.consume(limits, "generate_image")
@@ -69,6 +71,25 @@ async def test_a_clock_set_back_gives_no_rate_limit_back(studio: Studio, monkeyp
             await studio.consume(limits, "generate_image")
     monkeypatch.setattr(counts, "now", lambda: now() - timedelta(days=5) + timedelta(seconds=65))
     await studio.consume(limits, "generate_image")
+
+
+async def test_a_clock_set_back_by_days_and_on_by_hours_within_seconds_opens_nothing(
+    make_studio: Callable[..., Studio], model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanobanana_mcp.library.clock.since_boot", lambda: (7, 5000.0))  # no time passes in truth
+    studio = make_studio(limits=Limits(per_hour_usd=0.05, per_day_usd=0.05))
+    limits = [Limit(key="generate_image#1", maximum=1, window_s=86_400, rolling=False)]
+    await studio.create(ImageRequest(prompt="banana"))
+    await studio.consume(limits, "generate_image")
+    for hours in (-29, -26, -53, -50, -77, -74, -2, 0, -400, -300, -24, -1, 0):
+        for module in (journal, counts):
+            monkeypatch.setattr(module, "now", lambda hours=hours: now() + timedelta(hours=hours))
+        with pytest.raises(BudgetExceeded):
+            await studio.create(ImageRequest(prompt="another"))
+        with pytest.raises(PolicyViolation):
+            await studio.consume(limits, "generate_image")
+    assert len(model.requests) == 1
+    await studio.close()
 
 
 @pytest.mark.parametrize("window", [(3600, True), (86_400, False)], ids=["rolling", "calendar"])

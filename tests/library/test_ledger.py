@@ -223,6 +223,7 @@ def test_what_was_spent_before_a_clock_was_set_back_still_counts_when_it_is_put_
 def test_a_clock_that_was_ahead_shuts_no_window_for_longer_than_the_window(
     ahead: timedelta, ledger: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("nanobanana_mcp.library.clock.since_boot", lambda: None)  # so that hours can pass here
     at = NOON + ahead
     monkeypatch.setattr("nanobanana_mcp.library.journal.now", lambda: at)
     limits = Limits(per_hour_usd=0.1, per_day_usd=0.15, calls_per_minute=1)
