@@ -20,7 +20,7 @@ from nanobanana_mcp.domain.errors import PolicyError, PolicyViolation, StudioErr
 from nanobanana_mcp.domain.ids import is_image_id
 from nanobanana_mcp.domain.problems import in_words
 from nanobanana_mcp.domain.text import shorten
-from nanobanana_mcp.server.arguments import kind, name_inputs, plain
+from nanobanana_mcp.server.arguments import kind, name_inputs, plain, with_real_paths
 from nanobanana_mcp.server.session import request_key
 
 if TYPE_CHECKING:
@@ -90,6 +90,11 @@ NOTHING_LIKE_IT = dict.fromkeys(
     _SAY_IT,
 )  # fmt: skip
 
+
+DECIDED = frozenset(
+    {"model_tier", "resolution", "mode", "enable_grounding", "thinking_level", "aspect_ratio", "input_images"}
+)
+"""What rules may name of every tool that draws, since the studio decides it."""
 
 _judging: "ContextVar[PolicyCheck | None]" = ContextVar("judging", default=None)
 
@@ -175,6 +180,8 @@ class Gate(Middleware):
                 f"{shorten(uri)} is not found: there are image://img_... and image://img_.../thumbnail.",
                 log_level=logging.DEBUG,
             )
+        if await self._is_closed("output_stats", context):
+            raise ResourceError("The policy closes output_stats, and pictures by id with it.", log_level=logging.DEBUG)
         return await call_next(context)
 
     async def on_get_prompt(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
@@ -254,7 +261,9 @@ class Gate(Middleware):
         if tool is None:
             return None
         given, schema = context.message.arguments or {}, tool.parameters
-        arguments = with_inputs(with_defaults(given, schema))
+        check_rules(policy, name, schema)
+        whole = with_defaults(given, schema)
+        arguments = with_inputs(await asyncio.to_thread(with_real_paths, whole, self._project.parent))
         judging = PolicyCheck(policy=policy, tool=name, arguments=arguments, required=required(schema))
         verdict = policy.judge(name, judging.arguments, required=judging.required)
         if not verdict.allowed:
@@ -327,6 +336,28 @@ def with_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> di
     """The arguments as the tool will use them."""
     properties = schema.get("properties", {})
     return {name: prop["default"] for name, prop in properties.items() if "default" in prop} | dict(arguments)
+
+
+def check_rules(policy: "Policy", tool: str, schema: Mapping[str, Any]) -> None:
+    """Raises PolicyError for a rule that can never hold: on an argument that the tool does not have, or a word that it
+    never takes.
+    """
+    declared = schema.get("properties", {})
+    for layer in policy.layers:
+        for condition in (one for rule in layer.tools.get(tool, ()) for one in rule.conditions):
+            name = re.split(r"[.\[]", condition.path.removeprefix("args."))[0]
+            if name not in declared and name not in DECIDED:
+                raise PolicyError(
+                    f"{layer.name} has a rule on args.{name}, which {tool} does not have: it has {', '.join(sorted(declared))}."
+                )
+            words = declared.get(name, {}).get("enum")
+            given = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+            strange = [one for one in given if isinstance(one, str) and words and one not in words]
+            if strange and condition.op in ("eq", "neq", "in", "not_in") and strange != ["512"]:
+                raise PolicyError(
+                    f"{layer.name} has a rule for args.{name} {strange[0]!r}, which {tool} never takes: write one of "
+                    f"{', '.join(map(str, words))}."
+                )
 
 
 def with_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:

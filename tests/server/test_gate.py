@@ -1,5 +1,6 @@
 """What stands before the tools: limits that count calls that are made, and words that name what refused."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -293,3 +294,65 @@ async def test_an_answer_that_comes_while_the_policy_cannot_be_read_is_kept_and_
         await client.call_tool("generate_image", {"prompt": "a dog"})
         await studio.uploads.drain(5)
         assert len(model.uploads) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links want rights there")
+@pytest.mark.parametrize(
+    "given",
+    [
+        "{}/public/../private/p.jpg",
+        "{}/public/./../private/p.jpg",
+        "{}/public/link.jpg",
+        "{}//public/%2e%2e/private/p.jpg",
+    ],
+)
+async def test_a_rule_for_a_folder_sees_where_a_path_leads(
+    connect: Connect, policy: Path, tmp_path: Path, given: str
+) -> None:
+    root = tmp_path.resolve()
+    photo(root / "private" / "p.jpg")
+    own = photo(root / "public" / "own.jpg")
+    (root / "public" / "link.jpg").symlink_to(root / "private" / "p.jpg")
+    rule = f"{{conditions: [{{path: 'args.input_images[*]', op: regex, value: '^{root}/public/'}}]}}"
+    there = f"{{conditions: [{{path: args.output_path, op: regex, value: '^{root}/public/'}}]}}"
+    policy.write_text(
+        f"tools: {{generate_image: {{rules: [{rule}]}}, upload_file: {{rules: [{rule}]}}, convert_image: {{rules: [{there}]}}}}\n"
+    )
+    path = given.format(root)
+    async with connect(policy=policy) as client:
+        for tool, arguments in (
+            ("generate_image", {"prompt": "a cat", "input_images": [path]}),
+            ("upload_file", {"path": path}),
+            ("convert_image", {"image": str(own), "width": 9, "output_path": str(Path(path).with_name("o.png"))}),
+        ):
+            if tool == "convert_image" and ".." not in given:
+                continue  # a link of its own name is replaced there, and %2e is a name like any other
+            with pytest.raises(ToolError, match="Policy violation"):
+                await client.call_tool(tool, arguments)
+        await client.call_tool("generate_image", {"prompt": "a cat", "input_images": [str(own)]})
+    assert not list(root.rglob("o.png"))
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ("path: args.resoluton, op: eq, value: 4k", "args.resoluton, which generate_image does not have"),
+        ("path: args.resolution, op: eq, value: 4K", "'4K', which generate_image never takes: write one of"),
+        ("path: args.model_tier, op: in, value: [pro, Flash]", "'Flash', which generate_image never takes"),
+    ],
+)
+async def test_a_rule_that_can_never_hold_is_refused(connect: Connect, policy: Path, condition: str, told: str) -> None:
+    policy.write_text(f"tools: {{generate_image: {{rules: [{{action: deny, conditions: [{{{condition}}}]}}]}}}}\n")
+    async with connect(policy=policy) as client:
+        assert told in await _refusal(client)
+
+
+async def test_a_policy_that_closes_the_statistics_closes_the_pictures_by_id(connect: Connect, policy: Path) -> None:
+    async with connect() as client:
+        made = await client.call_tool("generate_image", {"prompt": "a cat"})
+        image_id = made.structured_content["images"][0]["id"]
+        assert await client.read_resource(f"image://{image_id}")
+    policy.write_text("hide: ['*']\n")
+    async with connect(policy=policy) as client:
+        with pytest.raises(Exception, match="closes output_stats"):
+            await client.read_resource(f"image://{image_id}")

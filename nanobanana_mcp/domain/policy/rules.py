@@ -14,7 +14,7 @@ The file has the form that policy proxies for MCP use:
             validate: {required_args: true}
             conditions: [{path: args.n, op: lte, value: 4}]
             on_deny: Ask for four pictures or fewer.    # or reason, as some proxies call it
-          - {action: deny, conditions: [{path: args.size, op: eq, value: 4K}]}
+          - {action: deny, conditions: [{path: args.resolution, op: eq, value: 4k}]}
       "*":
         rules: [{rate_limit: 500/day}]
 
@@ -22,7 +22,7 @@ A call must pass every rule of its tool and then every rule under `*`, in the or
 is the one named. Each part of a rule holds by itself:
 
 - `action: deny` refuses the call when all its conditions match, and always when it has none:
-  `{action: deny, conditions: [{path: args.size, op: eq, value: 4K}]}` refuses 4K and nothing else.
+  `{action: deny, conditions: [{path: args.resolution, op: eq, value: 4k}]}` refuses 4K and nothing else.
 - `action: allow`, which is also the meaning of no action, makes every condition a requirement, with or without a limit:
   `{action: allow, conditions: [{path: args.n, op: lte, value: 4}]}` refuses n = 8 and allows n = 4.
 - `validate: {required_args: true}` demands every required argument of the tool, a list demands the arguments it names;
@@ -31,7 +31,8 @@ is the one named. Each part of a rule holds by itself:
   rolls (60 calls in any 60 seconds); `10/second`, `10/minute`, `10/hour`, `10/day` are calendar windows in UTC.
 
 `args.input_images` holds every picture that a call names, in whichever argument (input_image_path_1 to 3, file_id,
-continue_from, image, mask, path).
+continue_from, image, mask, path). Paths, those of output_path, too, are as they lead: absolute, without `..` and links. A rule on an
+argument that its tool does not have, or for a word that it never takes, is refused, since it would hold nothing.
 
 Under `default: deny` a tool also needs an entry of its own with at least one rule that is not a deny. Conditions are
 explained in `condition.py`. Plain values have their YAML 1.2 meaning: 16:9 is text.
