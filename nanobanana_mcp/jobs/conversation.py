@@ -136,7 +136,7 @@ def _exchange(image_id: str, library: Library, places: Places) -> _Exchange | No
         if body.get("negative"):
             said.append(TurnPart(text=f"Keep these out of the picture: {body['negative']}"))
         answered = [_answered(entry, master, mime_type) for entry in body["model"]]
-    except (StudioError, ValueError, KeyError, TypeError):
+    except (StudioError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return _Exchange(
         user=Turn(role="user", parts=tuple(said)),

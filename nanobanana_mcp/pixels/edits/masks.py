@@ -94,7 +94,10 @@ def pixel_box(box: Sequence[float], *, size: Size, name: str = "box") -> Box:
     if left < 0 or top < 0 or right > width or bottom > height:
         raise RequestError(f"{name} {_plain(box)} reaches outside the picture (read as {unit}); correct the numbers.")
     slack = 1e-6  # 0.3 * 10 must be 3, not 4, when rounded up
-    return (math.floor(left + slack), math.floor(top + slack), math.ceil(right - slack), math.ceil(bottom - slack))
+    found = (math.floor(left + slack), math.floor(top + slack), math.ceil(right - slack), math.ceil(bottom - slack))
+    if found[0] >= found[2] or found[1] >= found[3]:
+        raise RequestError(f"{name} {_plain(box)} has no whole pixel in it; give a larger one ({unit}).")
+    return found
 
 
 def _plain(box: Sequence[float]) -> str:

@@ -26,7 +26,9 @@ _GREY = 24  # levels between the channels of a pixel that is still grey in a JPE
 _PLAIN_RIM = 1 / 6
 """Of the pixels along the edges, how many must be background: a bust touches three edges, and a picture whose background
 was left as it was has the colour that was asked for here and there."""
-_SPREAD = 12  # levels from the background's colour that half of its pixels may be away: a gradient is no plain background
+_SPREAD = (
+    12  # levels from the background's colour that half of its pixels may be away: a gradient is no plain background
+)
 _FAINT = np.float32(0.03)  # weight of the neighbours' colour where alpha is too small to divide by
 
 

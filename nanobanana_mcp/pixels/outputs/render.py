@@ -263,6 +263,8 @@ def colour_of(name: str) -> tuple[int, int, int, int]:
             if share > 1:
                 raise ValueError("alpha is 0 to 1")
             alpha = round(share * 255)
+        if max(red, green, blue) > 255:
+            raise ValueError("channels are 0 to 255")
     except ValueError as error:
         raise RequestError(f"{name!r} is no colour; write #rrggbb, a CSS name or transparent.") from error
     return red, green, blue, alpha
