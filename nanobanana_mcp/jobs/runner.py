@@ -401,6 +401,12 @@ class Runner:
         run.warnings += kept.warnings
         if run.plan.recipe is None:
             run.warnings += shortfalls(kept.record, run.plan, base)
+            before = run.sources[0].data if base is not None and len(run.sources) == 1 else None
+            if before is not None and kept.record.width and await asyncio.to_thread(_same, before, kept.data):
+                run.warnings.append(
+                    "Nothing visibly changed: the model gave the picture back as it was. Say more plainly what is to be "
+                    "different."
+                )
         return kept
 
     async def _put_aside(self, run: Run, call: Call, raw: bytes, held: list[bytes]) -> asyncio.Task[None]:
@@ -430,6 +436,12 @@ class Runner:
         told = f"The raw answer {why}, which was put aside in {self.places.spool}."
         await asyncio.to_thread(self._journal.unknown, call.id, message=told)
         raise UnknownOutcome(told)
+
+
+def _same(before: bytes, after: bytes) -> bool:
+    from nanobanana_mcp.pixels.edits.change import looks_the_same  # numpy: 40 ms and 12 MB that only edits pay
+
+    return looks_the_same(before, after)
 
 
 def model_request(plan: Plan, parts: tuple[InputPart, ...]) -> ModelRequest:

@@ -144,6 +144,7 @@ async def test_a_missing_signature_means_beginning_afresh_and_the_price_of_both_
 
 
 async def test_after_an_expired_signature_the_conversation_goes_on_from_the_fresh_turn(emulated: Emulated) -> None:
+    emulated.emulator.control.cheap = False  # else every picture is the same, and that is told
     emulated.emulator.control.signature_ttl_s = 3600
     first = await _said(emulated, "a heron")
     emulated.clock.ahead_s = 7200
@@ -163,6 +164,7 @@ async def test_a_conversation_with_one_model_begins_afresh_with_another(emulated
 
 @pytest.mark.parametrize(("prompt", "model"), [("a quick sketch", "pro"), ("a detailed print", "flash")])
 async def test_auto_stays_with_the_model_of_the_conversation(emulated: Emulated, prompt: str, model: Any) -> None:
+    emulated.emulator.control.cheap = False  # else every picture is the same, and that is told
     first = await _said(emulated, "a heron", model_tier=model)
     second = await _said(emulated, prompt, continue_from=first["id"])
     assert second["model_tier"] == model and second["warnings"] == []

@@ -57,6 +57,11 @@ class RegionEdit:
                 else "The join shows, and the answer could not be aligned: too little around the region tells how the "
                 "model moved or recoloured it. More surroundings, or a region whose edge lies in an even part, helps."
             )
+        if not joined.changed:
+            model_calls.run.warnings.append(
+                "Nothing visibly changed in the region: the model gave back what was there. Say more plainly what is to be "
+                "different, or give a larger region."
+            )
         parents = (*model_calls.run.plan.parents, Parent(image_id=part.id, role="part"))
         report = measured(joined)
         return [
@@ -70,6 +75,7 @@ def measured(joined: Joined) -> tuple[tuple[str, float | str], ...]:
     drift = joined.drift
     join: tuple[tuple[str, float | str], ...] = (
         ("verdict", joined.verdict),
+        ("changed", "yes" if joined.changed else "no"),
         ("seam", round(joined.seam.score, 3)),
         ("seam_worst", round(joined.seam.worst, 3)),
     )

@@ -9,6 +9,7 @@ from PIL import Image
 
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.pixels.edits.alignment import Aligned, Drift, aligned, rgb
+from nanobanana_mcp.pixels.edits.change import visibly_changed
 from nanobanana_mcp.pixels.edits.masks import Region, context_box, region_from_box, region_from_mask
 from nanobanana_mcp.pixels.edits.region import Seam, Verdict, composite, seam, verdict
 from nanobanana_mcp.pixels.files.clean import DECODES, to_srgb
@@ -44,6 +45,7 @@ class Joined:
     verdict: Verdict
     seam: Seam
     drift: Drift
+    changed: bool
     preview: Thumbnail | None = None
 
 
@@ -87,13 +89,13 @@ def prepared(
 def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None) -> Joined:
     """Align the answer to its source and set it in; every pixel of weight 0 keeps the decoded source's numbers."""
     with DECODES:
-        whole, opinion, edge, drift = _joined(data, answer, patch)
+        whole, opinion, edge, drift, changed = _joined(data, answer, patch)
         encoded = None if whole is None else png(whole, label=label)
         preview = None if whole is None else thumbnail_of(whole)
-    return Joined(data=encoded, verdict=opinion, seam=edge, drift=drift, preview=preview)
+    return Joined(data=encoded, verdict=opinion, seam=edge, drift=drift, changed=changed, preview=preview)
 
 
-def _joined(data: bytes, answer: bytes, patch: Patch) -> tuple[Image.Image | None, Verdict, Seam, Drift]:
+def _joined(data: bytes, answer: bytes, patch: Patch) -> tuple[Image.Image | None, Verdict, Seam, Drift, bool]:
     """The picture before it is encoded; apart, so that what it was made of is gone from memory by then."""
     source = decoded(data)
     reference = rgb(to_srgb(source.crop(patch.box)))
@@ -101,11 +103,12 @@ def _joined(data: bytes, answer: bytes, patch: Patch) -> tuple[Image.Image | Non
     laid: Aligned = aligned(reference, rgb(decoded(answer)), changed=weight)
     edge = seam(reference, laid.image, weight)
     opinion = verdict(laid.drift, edge)
+    changed = not laid.drift.known or visibly_changed(reference, laid.image, weight)
     del reference, weight
     if opinion == "nonsense":
-        return None, opinion, edge, laid.drift
+        return None, opinion, edge, laid.drift, changed
     own_colours = from_srgb(laid.image, source.info.get("icc_profile"))
-    return composite(source, own_colours, box=patch.box, region=patch.region), opinion, edge, laid.drift
+    return composite(source, own_colours, box=patch.box, region=patch.region), opinion, edge, laid.drift, changed
 
 
 def as_sent(image: Image.Image) -> tuple[bytes, str]:

@@ -1,0 +1,61 @@
+"""Tells whether an edit changed anything that one can see: models sometimes give back what was there."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from nanobanana_mcp.pixels.edits.masks import Weight
+from nanobanana_mcp.pixels.files.clean import DECODES, decode, eight_bit, upright
+from nanobanana_mcp.pixels.files.header import read_header
+
+_SEEN = 6.0  # 8-bit levels, mean over a cell of smoothed pixels: a redraw of the same stays at 1 to 4
+_CELLS = 16  # along the longer side of what is looked at
+_LOOKED_AT = 256  # px of the longer side at which whole pictures are compared
+
+
+def visibly_changed(reference: Image.Image, answer: Image.Image, weight: Weight) -> bool:
+    """Whether an aligned answer differs inside the region by more than a redraw of the same does outside of it.
+
+    `weight` is the region's in the crop that both show, height x width, 0 outside.
+    """
+    apart = _apart(reference, answer)
+    rows, columns = np.nonzero(weight >= 128)
+    if not rows.size:
+        return True
+    within = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+    inside = _cells(apart[within], weight[within] >= 128)
+    outside = _cells(apart, weight == 0)
+    noise = float(np.percentile(outside, 95)) if outside.size else 0.0
+    return not inside.size or float(inside.max()) > max(_SEEN, 1.5 * noise)
+
+
+def looks_the_same(before: bytes, after: bytes) -> bool:
+    """Whether two whole pictures of one shape show the same, whatever their sizes and formats."""
+    with DECODES:
+        first, second = (_small(data) for data in (before, after))
+    if abs(first.width / first.height - second.width / second.height) > 0.02 * first.width / first.height:
+        return False
+    apart = _apart(first, second.resize(first.size, Image.Resampling.BOX))
+    return float(_cells(apart, np.ones(apart.shape, bool)).max()) <= _SEEN
+
+
+def _small(data: bytes) -> Image.Image:
+    header = read_header(data)
+    image = upright(eight_bit(decode(data, header, at_least=2 * _LOOKED_AT), header), header).convert("RGB")
+    image.thumbnail((_LOOKED_AT, _LOOKED_AT), Image.Resampling.BOX)
+    return image
+
+
+def _apart(first: Image.Image, second: Image.Image) -> NDArray[np.float32]:
+    smooth = [np.asarray(image.convert("RGB").filter(ImageFilter.BoxBlur(2)), np.int16) for image in (first, second)]
+    return np.asarray(np.abs(smooth[0] - smooth[1]).max(axis=2), np.float32)
+
+
+def _cells(values: NDArray[np.float32], counted: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The mean of each cell that is at least a quarter counted."""
+    cell = max(4, max(values.shape) // _CELLS)
+    starts = (np.arange(0, values.shape[0], cell), np.arange(0, values.shape[1], cell))
+    sums = np.add.reduceat(np.add.reduceat(np.where(counted, values, 0), starts[0], axis=0), starts[1], axis=1)
+    counts = np.add.reduceat(np.add.reduceat(counted.astype(np.int32), starts[0], axis=0), starts[1], axis=1)
+    told = counts * 4 >= counts.max()
+    return np.asarray(sums[told] / np.maximum(counts[told], 1), np.float32)
