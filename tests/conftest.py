@@ -184,6 +184,7 @@ async def emulated(make_studio: Callable[..., Studio], connect: Connect) -> Asyn
     clock = Clock()
     emulator = Emulator(clock=clock)
     emulator.control.cheap = True
+    emulator.control.named = False  # money is spoken of as with Gemini
     gemini = Gemini(api_key="TEST_KEY", timeout_s=20, transport=httpx2.ASGITransport(app=emulator.app))
     made = make_studio(model=gemini)
     async with connect(open_it=lambda: made) as client:

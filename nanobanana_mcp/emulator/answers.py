@@ -129,7 +129,7 @@ class Artist:
             usage["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": image_tokens}]
         if thought_tokens:
             usage["thoughtsTokenCount"] = thought_tokens
-        json = {"candidates": [candidate]} | envelope(ask, usage, serial=serial)
+        json = {"candidates": [candidate]} | envelope(ask, usage, serial=serial, named=self._control.named)
         return Answer(json=json, charge=Charge(model=model.id, usd=round(usd, 9), tokens=total))
 
     def _picture(self, ask: Ask, behaviour: Behaviour | None, *, seed: bytes, serial: int) -> tuple[bytes, str]:
@@ -226,13 +226,13 @@ def usage_metadata(ask: Ask) -> dict[str, Any]:
     }
 
 
-def envelope(ask: Ask, usage: dict[str, Any], *, serial: int) -> dict[str, Any]:
-    """What stands beside the candidates on every answer."""
+def envelope(ask: Ask, usage: dict[str, Any], *, serial: int, named: bool) -> dict[str, Any]:
+    """What stands beside the candidates on every answer; `named` as in Control."""
     response_id = base64.urlsafe_b64encode(_seed(ask.digest, serial, -2)[:15]).decode()
     return {
         "usageMetadata": usage,
         "modelVersion": ask.model.id,
-        "responseId": f"emulated-{response_id}",  # so that whoever is pointed here by a base URL can tell
+        "responseId": f"emulated-{response_id}" if named else response_id,
         "modelStatus": {"modelStage": "STABLE"},
     }
 

@@ -192,6 +192,7 @@ class Control:
     `text` is said before the picture. `valid_keys` None takes any well-formed key. `revive` names retired models that
     answer again, by the id of their preview too. `serial` prints the number of the repetition into the picture.
     `paused` holds back every granted call, before it is drawn and charged, for as long as it is set.
+    `named` begins each responseId with "emulated-", so that whoever is pointed here by a base URL can tell.
     `cheap` answers with ready pictures and does not decode inputs. `signature_ttl_s` None: signatures do not expire.
     `batch_s` is how long a batch stays pending; it is done at the first look after that.
     """
@@ -204,6 +205,7 @@ class Control:
     text: str = ""
     latency_s: float = 0.0
     paused: bool = False
+    named: bool = True
     cheap: bool = False
     serial: bool = False
     valid_keys: set[str] | None = None

@@ -65,9 +65,9 @@ async def instead(behaviour: Behaviour | None, *, model: Model, receive: Receive
     return None
 
 
-def refused(behaviour: Behaviour | None, ask: Ask, *, serial: int) -> dict[str, Any] | None:
+def refused(behaviour: Behaviour | None, ask: Ask, *, serial: int, named: bool) -> dict[str, Any] | None:
     """The answer of a model that will not draw, None when it does."""
-    rest = envelope(ask, usage_metadata(ask), serial=serial)
+    rest = envelope(ask, usage_metadata(ask), serial=serial, named=named)
     match behaviour:
         case Block():
             return {"promptFeedback": {"blockReason": behaviour.reason}} | rest

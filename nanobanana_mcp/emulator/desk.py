@@ -59,7 +59,7 @@ class Desk:
         instead = await delivery.instead(behaviour, model=model, receive=receive)
         if instead is not None:
             return instead
-        refused = delivery.refused(behaviour, ask, serial=self._repeats[ask.digest])
+        refused = delivery.refused(behaviour, ask, serial=self._repeats[ask.digest], named=self._control.named)
         if refused is not None:
             return form(refused)
         delay = self._control.latency_s + (behaviour.seconds if isinstance(behaviour, Delay) else 0)
@@ -87,7 +87,7 @@ class Desk:
             raise delivery.error(behaviour, model=model.id)
         if isinstance(behaviour, Foreign | Redirect | Drop | Hang | Huge):
             raise GoogleError(500, "Internal error encountered.", status="INTERNAL")
-        refused = delivery.refused(behaviour, ask, serial=self._repeats[ask.digest])
+        refused = delivery.refused(behaviour, ask, serial=self._repeats[ask.digest], named=self._control.named)
         return refused if refused is not None else await self._draw(ask, behaviour, price=BATCH_PRICE)
 
     async def _draw(self, ask: rules.Ask, behaviour: Behaviour | None, *, price: float = 1.0) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Protocol
 
 from nanobanana_mcp.domain.errors import ServiceError, StudioError
 from nanobanana_mcp.domain.plan import Plan
-from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.results import Failure, KeptImage
 from nanobanana_mcp.domain.text import counted
 from nanobanana_mcp.domain.wire import ModelRequest
@@ -94,13 +93,13 @@ class Caller(Protocol):
     async def give_back(self, call: Call) -> None: ...
 
 
-def told_of_answers(records: list[ImageRecord], usd: float | None = None) -> str:
+def told_of_answers(answers: list[KeptImage], usd: float | None = None) -> str:
     """How many answers there are that no picture was made of, what they cost (USD) where that is known, and where they
     are; without a full stop.
     """
-    count, kept = counted(len(records), "answer"), ", ".join(str(record.path) for record in records)
-    was, are = ("was", "is") if len(records) == 1 else ("were", "are")
-    if any(record.backend == "emulator" for record in records):
+    count, kept = counted(len(answers), "answer"), ", ".join(str(answer.record.path) for answer in answers)
+    was, are = ("was", "is") if len(answers) == 1 else ("were", "are")
+    if any(answer.emulated or answer.record.backend == "emulator" for answer in answers):
         return f"{count} of the emulator {are} kept ({kept}); nothing was charged"
     price = f" (${usd:.3f})" if usd is not None else ""
     return f"{count} {was} paid for{price} and {are} kept ({kept})"
@@ -115,7 +114,7 @@ class ModelCalls:
         self.library = caller.library
         self._caller = caller
         self._calls = list(calls)
-        self.answered: list[ImageRecord] = []
+        self.answered: list[KeptImage] = []
         self.problems: list[Problem] = []
 
     @property
@@ -135,7 +134,7 @@ class ModelCalls:
         if isinstance(made, Problem):
             self.problems.append(made)
             raise made.error
-        self.answered.append(made.image.record)
+        self.answered.append(made.image)
         return made
 
     async def give_back(self) -> None:

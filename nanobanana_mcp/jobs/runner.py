@@ -153,10 +153,13 @@ class Runner:
         finally:
             await model_calls.give_back()
         images = [await self._uploaded(run, image) for image in images]
-        costs = [await asyncio.to_thread(self._journal.cost_of, r.call_id or "") for r in model_calls.answered]
+        costs = [
+            await asyncio.to_thread(self._journal.cost_of, answer.record.call_id or "")
+            for answer in model_calls.answered
+        ]
         costs += [problem.failure.cost_usd for problem in model_calls.problems]
         created = self._created(run, tuple(images), [])
-        return replace(created, cost_usd=_sum(costs), parts=tuple(model_calls.answered))
+        return replace(created, cost_usd=_sum(costs), parts=tuple(answer.record for answer in model_calls.answered))
 
     async def _first_request(
         self, plan: Plan, sources: list[Source], *, has_recipe: bool
@@ -276,6 +279,10 @@ class Runner:
         emulated = run.request_row.backend == "emulator"
         cost = "" if emulated else f"; it may have cost ${call.estimate_usd:.3f}"
         told = UnknownOutcome(f"{what}. What came of this picture is not known{cost}.")
+        kept = await asyncio.to_thread(self.library.get, f"img_{call.id}")
+        if kept is not None:
+            told = UnknownOutcome(f"{what}. The picture is kept as {kept.id} at {kept.path}.")
+            return run.problem(call, told, "INTERNAL", call.estimate_usd)
         path = await asyncio.to_thread(spool_path, call.id, self.places)
         if path is not None:
             told = UnknownOutcome(
@@ -402,11 +409,8 @@ class Runner:
         if run.plan.recipe is None:
             run.warnings += shortfalls(kept.record, run.plan, base)
             before = run.sources[0].data if base is not None and len(run.sources) == 1 else None
-            if before is not None and kept.record.width and await asyncio.to_thread(_same, before, kept.data):
-                run.warnings.append(
-                    "Nothing visibly changed: the model gave the picture back as it was. Say more plainly what is to be "
-                    "different."
-                )
+            if before is not None and kept.record.width:
+                run.warnings += await asyncio.to_thread(_what_became_of, before, kept.data)
         return kept
 
     async def _put_aside(self, run: Run, call: Call, raw: bytes, held: list[bytes]) -> asyncio.Task[None]:
@@ -438,10 +442,10 @@ class Runner:
         raise UnknownOutcome(told)
 
 
-def _same(before: bytes, after: bytes) -> bool:
-    from nanobanana_mcp.pixels.edits.change import looks_the_same  # numpy: 40 ms and 12 MB that only edits pay
+def _what_became_of(before: bytes, after: bytes) -> list[str]:
+    from nanobanana_mcp.pixels.edits.change import became  # numpy: 40 ms and 12 MB that only edits pay
 
-    return looks_the_same(before, after)
+    return became(before, after)
 
 
 def model_request(plan: Plan, parts: tuple[InputPart, ...]) -> ModelRequest:

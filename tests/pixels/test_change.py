@@ -57,6 +57,14 @@ async def test_an_edit_that_comes_back_as_it_was_is_not_called_done_without_a_wo
     assert not any("Nothing visibly changed" in warning for warning in other["warnings"])
 
 
+async def test_an_edit_that_loses_transparency_says_so(emulated: Emulated, tmp_path: Any) -> None:
+    logo = photo(600, 600, seed=4).convert("RGBA")
+    logo.putalpha(Image.linear_gradient("L").resize(logo.size))
+    drawing(emulated, None)
+    facts = await use(emulated, "generate_image", prompt="in blue", input_images=[str(saved(tmp_path, logo, "a.png"))])
+    assert any("the answer has none" in warning for warning in facts["warnings"])
+
+
 async def test_a_region_edit_beside_the_region_is_told(emulated: Emulated, tmp_path: Any) -> None:
     source = str(saved(tmp_path, photo(800, 600, seed=2), "harbour.png"))
     for where, told in (((0.0, 0.0, 0.06, 0.06), True), ((0.3, 0.3, 0.7, 0.7), False)):

@@ -8,7 +8,7 @@ import pytest
 from fastmcp import Client
 from fastmcp.exceptions import ToolError
 
-from nanobanana_mcp.emulator.control import Finish
+from nanobanana_mcp.emulator.control import Finish, Picture
 from nanobanana_mcp.server.app import build_server
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.studio.studio import Studio
@@ -35,7 +35,8 @@ async def test_what_is_quoted_and_counted_is_that_of_the_emulator_in_this_proces
             assert "1 live upload" in after and "1 file" in quota
 
 
-async def test_an_emulator_that_is_served_says_so_in_its_answers(emulated: Emulated) -> None:
+async def test_an_emulator_that_is_served_says_so_in_its_answers(emulated: Emulated, tmp_path: Path) -> None:
+    emulated.emulator.control.named = True
     said = await emulated.call(prompt="a cat")
     assert "Emulated by what answers at GEMINI_BASE_URL: not a real picture" in said.content[0].text
     assert said.structured_content["emulated"] is True
@@ -43,6 +44,11 @@ async def test_an_emulator_that_is_served_says_so_in_its_answers(emulated: Emula
     with pytest.raises(ToolError) as failed:
         await emulated.call(prompt="a dog")
     assert not MONEY.search(str(failed.value))
+    emulated.emulator.control.standing = Picture(as_bytes(photo(512, 512, seed=5), "JPEG"), "image/jpeg")
+    source = str(saved(tmp_path / "a.jpg"))
+    with pytest.raises(ToolError) as failed:
+        await emulated.client.call_tool("extend_image", {"image": source, "left": 90})
+    assert not MONEY.search(SAID.sub("", str(failed.value)))
 
 
 async def _text(client: Client[Any], tool: str, arguments: dict[str, Any]) -> str:

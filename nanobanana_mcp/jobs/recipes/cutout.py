@@ -127,7 +127,7 @@ class Cut:
     def _refusal(self, why: str, answers: list[Answer]) -> NotPutTogether:
         costs = [answer.image.cost_usd for answer in answers]
         usd = None if None in costs else sum(cost or 0 for cost in costs)
-        told = told_of_answers([answer.image.record for answer in answers], usd)
+        told = told_of_answers([answer.image for answer in answers], usd)
         return NotPutTogether(
             f"The background could not be taken away: {why}. {told}. Name the subject, or ask for a plainer picture, and try "
             "again."

@@ -46,7 +46,7 @@ class RegionEdit:
             )
             if not model_calls.calls_left:
                 raise NotPutTogether(
-                    f"{told}. {told_of_answers([answer.image.record for answer in answers])}. Describe the change more plainly, "
+                    f"{told}. {told_of_answers([answer.image for answer in answers])}. Describe the change more plainly, "
                     "give a larger region or more context, or edit the whole picture with generate_image."
                 )
             model_calls.run.warnings.append(f"{told}; it was asked for once more.")

@@ -29,10 +29,30 @@ def visibly_changed(reference: Image.Image, answer: Image.Image, weight: Weight)
     return not inside.size or float(inside.max()) > max(_SEEN, 1.5 * noise)
 
 
+def became(before: bytes, after: bytes) -> list[str]:
+    """What to tell of an edit of a whole picture: that nothing changed, or that its transparency is gone."""
+    with DECODES:
+        first, second = (_small(data) for data in (before, after))
+    notes = []
+    if _alike(first, second):
+        notes.append(
+            "Nothing visibly changed: the model gave the picture back as it was. Say more plainly what is to be different."
+        )
+    if first.mode == "RGBA" and second.mode != "RGBA":
+        notes.append(
+            "The picture had transparent parts and the answer has none: models draw no transparency. remove_background makes it."
+        )
+    return notes
+
+
 def looks_the_same(before: bytes, after: bytes) -> bool:
     """Whether two whole pictures of one shape show the same, whatever their sizes and formats."""
     with DECODES:
         first, second = (_small(data) for data in (before, after))
+    return _alike(first, second)
+
+
+def _alike(first: Image.Image, second: Image.Image) -> bool:
     if abs(first.width / first.height - second.width / second.height) > 0.02 * first.width / first.height:
         return False
     apart = _apart(first, second.resize(first.size, Image.Resampling.BOX))
@@ -40,8 +60,9 @@ def looks_the_same(before: bytes, after: bytes) -> bool:
 
 
 def _small(data: bytes) -> Image.Image:
+    """RGBA where a pixel is not opaque."""
     header = read_header(data)
-    image = upright(eight_bit(decode(data, header, at_least=2 * _LOOKED_AT), header), header).convert("RGB")
+    image = upright(eight_bit(decode(data, header, at_least=2 * _LOOKED_AT), header), header)
     image.thumbnail((_LOOKED_AT, _LOOKED_AT), Image.Resampling.BOX)
     return image
 

@@ -136,8 +136,8 @@ def decode(data: bytes, header: Header, *, at_least: int | None = None) -> Image
         image.load()
     except PILLOW_ERRORS as error:
         raise NotAnImage(
-            f"This {FORMATS[header.format].words} file cannot be decoded ({reason(error)}): it is damaged or cut off. "
-            "Fetch or save it again."
+            f"This {FORMATS[header.format].words} file cannot be decoded ({reason(error)}): it is damaged or cut off"
+            f"{', or compressed in a way that is not read' if header.format == 'tiff' else ''}. Fetch or save it again."
         ) from error
     if header.format == "tiff" and image.mode.startswith("I;16"):
         return _grey_of_tiff(image)
@@ -163,7 +163,7 @@ def eight_bit(image: Image.Image, header: Header) -> Image.Image:
     profile = image.info.get("icc_profile")
     if image.mode in ("I", "F"):
         raise NotAnImage(
-            f"This {FORMATS[header.format].words} file has 32-bit samples, for which black and white are not agreed. "
+            f"This {FORMATS[header.format].words} file has samples of 32 bits or with a sign, for which black and white are not agreed. "
             "Save it with 8 bits a channel and pass that."
         )
     if image.mode.startswith("I;16"):
