@@ -10,6 +10,8 @@ INSTALL = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ens
 	$(BIN)/python -m pip install --quiet --constraint .venv/constraints.txt --editable
 PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["tool"]["uv"]["constraint-dependencies"], sep="\n")
 
+OLDEST := import re, tomllib; print(*(re.sub(">=", "==", one.split(",")[0]) for one in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")
+
 # uv may share .venv: it makes one without pip, and its sync takes away what only the tests need.
 ifeq ($(wildcard $(BIN)/nanobanana),)
 $(shell rm -f .venv/installed)
@@ -18,7 +20,7 @@ ifeq ($(wildcard $(BIN)/pytest),)
 $(shell rm -f .venv/installed-dev)
 endif
 
-.PHONY: check demo test quick lint types storm bench clean
+.PHONY: check demo test quick lint types newest oldest storm bench clean
 
 check: lint types test
 
@@ -37,6 +39,13 @@ lint: .venv/installed-dev
 
 types: .venv/installed-dev
 	@$(BIN)/mypy
+
+# The quick tests with the newest dependencies within their bounds, and with the oldest that the bounds allow.
+newest oldest: | $(BIN)/python
+	@rm -rf .venv/$@ && $(BIN)/python -m venv .venv/$@
+	@test $@ = newest && : > .venv/$@.txt || $(BIN)/python -c '$(OLDEST)' > .venv/$@.txt
+	@.venv/$@/bin/python -m pip install --quiet --constraint .venv/$@.txt '.[dev]'
+	@.venv/$@/bin/python -m pytest -q --numprocesses auto --dist worksteal -m 'not slow' -p no:cacheprovider
 
 storm: .venv/installed-dev
 	@$(BIN)/python -m tests.support.storm $(STORM)
