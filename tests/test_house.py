@@ -40,8 +40,8 @@ INSIDE = {
     # What may be imported inside a function, since the list of tools or most calls must not wait for it.
     "__main__": ("nanobanana_mcp", "pydantic"),
     "cli": ("nanobanana_mcp",),
-    "server": ("difflib", "nanobanana_mcp.studio", "nanobanana_mcp.domain.policy"),
-    "studio": ("nanobanana_mcp.emulator",),
+    "server": ("difflib", "nanobanana_mcp.studio"),
+    "studio": ("nanobanana_mcp.emulator", "difflib", "nanobanana_mcp.domain.policy"),
     "library": ("alembic",),
     "jobs": ("nanobanana_mcp.pixels",),
     "pixels": ("numpy", "pillow_heif"),

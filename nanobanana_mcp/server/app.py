@@ -25,6 +25,7 @@ from nanobanana_mcp.server.session import LazyStudio
 from nanobanana_mcp.server.tools import edit, generate
 from nanobanana_mcp.server.tools import library as upkeep
 from nanobanana_mcp.settings import Settings, load_settings, project_folder
+from nanobanana_mcp.studio.admission import Admission
 
 if TYPE_CHECKING:
     from nanobanana_mcp.studio.studio import Studio
@@ -124,15 +125,14 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
 
     def furnish(by: Settings) -> Gate:
         offer(by)
-        gate = Gate(
-            user_policy=by.policy,
+        admission = Admission(user_policy=by.policy, project=project_folder(), studio=opening.studio)
+        opening.may_send = admission.may_send
+        return Gate(
+            admission=admission,
             project=project_folder(),
-            studio=opening.studio,
             listed=opening.warm_up,
             newest=partial(resources.newest, opening, by),
         )
-        opening.may_send = gate.may_send
-        return gate
 
     if standing.settings is None:
         offer(Settings.model_construct())  # only to be listed

@@ -4,15 +4,12 @@ declares, and only where nothing is lost.
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nanobanana_mcp.domain.errors import RequestError, StudioError
-from nanobanana_mcp.domain.ids import is_file_id, is_image_id
-from nanobanana_mcp.storage.paths import absolute
+from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.storage.spelling import as_id, meant
 
 PATHS = frozenset({"image", "mask", "path", "input_image_path_1", "input_image_path_2", "input_image_path_3"})
@@ -92,26 +89,6 @@ def name_inputs(arguments: dict[str, Any], base: Path) -> list[str]:
         elif name == "image_ids" and isinstance(given, list):
             arguments[name] = [as_id(one) if isinstance(one, str) else one for one in given]
     return notes
-
-
-def with_real_paths(arguments: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """The arguments with every path as it leads, absolute and without links and `..`: else a rule for one folder would
-    let `public/../private` by.
-    """
-
-    def real(given: Any) -> Any:
-        if not isinstance(given, str) or is_image_id(given) or is_file_id(given):
-            return given
-        try:
-            return os.path.realpath(absolute(given, base))
-        except (StudioError, OSError, ValueError):  # what is no path here is refused by the call itself
-            return given
-
-    found = dict(arguments)
-    for name in PATHS | {"output_path", "input_images"}:
-        value = found.get(name)
-        found[name] = [real(one) for one in value] if isinstance(value, list) else real(value)
-    return {name: value for name, value in found.items() if name in arguments}
 
 
 def kind(value: object) -> str:

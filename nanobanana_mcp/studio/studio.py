@@ -48,6 +48,7 @@ from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import ProcessLock
 from nanobanana_mcp.storage.writing import check_room, plan_target
+from nanobanana_mcp.studio.admission import judge_plan
 from nanobanana_mcp.studio.maintenance import KEEP_COUNT, MAX_AGE_HOURS, Maintenance, Report, check_options
 from nanobanana_mcp.studio.previews import make_previews
 from nanobanana_mcp.studio.stats import Stats, collect
@@ -195,6 +196,7 @@ class Studio:
 
         Who calls this says when the answer is with its client, by `delivered`, of an error by its `request_id`.
         """
+        judge_plan(job.plan)
         self._check_setup()
         plan, sources = job.plan, job.sources
         if self._closing:
@@ -301,6 +303,7 @@ class Studio:
 
     async def quote(self, job: Job) -> Quote:
         """What a job would be and cost. Sends nothing, writes nothing."""
+        judge_plan(job.plan)
         plan, sources = job.plan, job.sources
         spending = await asyncio.to_thread(self.journal.spending, self.backend)
         reserved = job.calls * self._reserved_usd(plan, len(sources))

@@ -31,7 +31,6 @@ from nanobanana_mcp.domain.terms import (
     Resolution,
 )
 from nanobanana_mcp.server.clients import result
-from nanobanana_mcp.server.policy import judge_again
 from nanobanana_mcp.server.schemas import offer
 from nanobanana_mcp.server.session import LazyStudio, delivered, progress_to, request_key
 from nanobanana_mcp.settings import Settings
@@ -254,7 +253,6 @@ async def answer(
     context: Context, studio: "Studio", settings: Settings, job: "Job", key: str | None, dry_run: bool
 ) -> ToolResult:
     """What every tool that makes pictures does with its job: a quote, or the pictures."""
-    judge_again(job.plan)
     if dry_run:
         from nanobanana_mcp.studio.results.answers import quote_structure, quote_text
 

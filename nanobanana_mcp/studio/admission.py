@@ -1,0 +1,242 @@
+"""Asks the policy whether a call may be made: for every verb, and for whatever door it comes through.
+
+A door hands over the call's arguments in their plain form, with the defaults it will use; the studio holds what `auto`,
+`high` or a width came to against the same rules, once its plan is made and before anything is sent.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanobanana_mcp.domain.errors import PolicyError, PolicyViolation, StudioError
+from nanobanana_mcp.domain.ids import is_file_id, is_image_id
+from nanobanana_mcp.storage.paths import absolute
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.domain.plan import Plan
+    from nanobanana_mcp.domain.policy.rules import Limit, Policy, PolicyFile
+    from nanobanana_mcp.studio.studio import Studio
+
+PROJECT_POLICY = "nanobanana-policy.yaml"
+"""A project's own rules, in the folder that the client has open; they can only add to the user's."""
+
+PAID = frozenset({"generate_image", "edit_region", "extend_image", "remove_background"})
+"""Tools that spend money."""
+
+READING = frozenset({"output_stats"})
+"""Tools that only read: a policy that cannot be read stops all others."""
+
+INPUTS = ("input_images", "input_image_path_1", "input_image_path_2", "input_image_path_3", "file_id", "continue_from",
+          "image", "mask", "path")  # fmt: skip
+"""Every way in which a call names a picture that goes in: a rule on input_images sees all of them."""
+
+TOOLS = PAID | {"convert_image", "upload_file", "output_stats", "maintenance"}
+
+PATHS = frozenset(
+    {
+        "image",
+        "mask",
+        "path",
+        "input_image_path_1",
+        "input_image_path_2",
+        "input_image_path_3",
+        "input_images",
+        "output_path",
+    }
+)
+"""Arguments that are paths, or may be."""
+
+DECIDED = frozenset(
+    {"model_tier", "resolution", "mode", "enable_grounding", "thinking_level", "aspect_ratio", "input_images"}
+)
+"""What rules may name of every tool that draws, since the studio decides it."""
+
+_under_judgement: "ContextVar[PolicyCheck | None]" = ContextVar("under_judgement", default=None)
+
+
+@dataclass(kw_only=True)
+class PolicyCheck:
+    """One call under judgement: what it was judged by, for when it is known what its arguments come to."""
+
+    policy: "Policy"
+    tool: str
+    arguments: Mapping[str, Any]
+    required: Collection[str]
+    limits: "tuple[Limit, ...]" = ()
+    refused: bool = False
+
+    def again(self, decided: Mapping[str, Any]) -> None:
+        """Judge once more by what was decided for the caller. Raises PolicyViolation."""
+        verdict = self.policy.judge(self.tool, self.arguments, {**self.arguments, **decided}, required=self.required)
+        if not verdict.allowed:
+            self.refused = True
+            raise PolicyViolation(f"Policy violation: {verdict.message}")
+
+
+def judge_plan(plan: "Plan") -> None:
+    """Hold a call's plan against the policy: what `auto`, `high` or a width comes to, nobody could know before.
+
+    Raises PolicyViolation.
+    """
+    judged = _under_judgement.get()
+    if judged is not None:
+        choice = plan.choice
+        judged.again(
+            {
+                "model_tier": choice.spec.tier,
+                "resolution": choice.image_size.lower(),
+                "mode": plan.mode,
+                "enable_grounding": choice.grounding,
+                "thinking_level": choice.thinking_level,
+                "aspect_ratio": plan.aspect_ratio,
+            }
+        )
+
+
+class Admission:
+    """What the user's policy and the project's say of calls; both files are read again when they have changed."""
+
+    def __init__(self, *, user_policy: Path | None, project: Path, studio: "Callable[[], Awaitable[Studio]]") -> None:
+        """`studio` is opened for a rule with a limit, and for nothing else."""
+        self._user = user_policy
+        self._project = project / PROJECT_POLICY
+        self._studio = studio
+        self._files: dict[bool, PolicyFile] = {}
+
+    def policy(self) -> "Policy | None":
+        """The rules as they are now, None without any. Raises PolicyError when a file cannot be read or understood."""
+        present = os.path.lexists(self._project)  # a link that leads nowhere is there, and is refused
+        if self._user is None and not present:
+            return None
+        from difflib import get_close_matches  # 10 ms that the list of tools need not wait for without a policy
+
+        from nanobanana_mcp.domain.policy.rules import PolicyFile
+
+        if present not in self._files:
+            self._files[present] = PolicyFile(self._user, self._project if present else None)
+        policy = self._files[present].current()
+        for layer in policy.layers:
+            for name in {*layer.tools, *layer.hide} - TOOLS:  # a policy may know tools of other servers, too
+                meant = get_close_matches(name, TOOLS, 1, cutoff=0.8)
+                if meant:
+                    raise PolicyError(f"{layer.name} has rules for {name!r}, which is no tool here: write {meant[0]}.")
+        return policy
+
+    def may_send(self) -> bool:
+        """Whether it is known what the policy says."""
+        try:
+            self.policy()
+        except PolicyError:
+            return False
+        return True
+
+    async def admit(
+        self, tool: str, given: Mapping[str, Any], schema: Mapping[str, Any], *, key: str | None
+    ) -> PolicyCheck | None:
+        """Judge a call before it is made, and use up its limits; not for a dry run, nor for a request that was made before
+        under the same `key`. `schema` declares the tool's arguments as JSON schema does.
+
+        Raises PolicyViolation, or PolicyError for a tool that sends, moves or writes while a policy cannot be read.
+        """
+        _under_judgement.set(None)
+        try:
+            policy = self.policy()
+        except PolicyError:
+            if tool not in READING:
+                raise
+            return None
+        if policy is None:
+            return None
+        check_rules(policy, tool, schema)
+        whole = with_defaults(given, schema)
+        arguments = with_inputs(await asyncio.to_thread(with_real_paths, whole, self._project.parent))
+        check = PolicyCheck(policy=policy, tool=tool, arguments=arguments, required=required(schema))
+        verdict = policy.judge(tool, check.arguments, required=check.required)
+        if not verdict.allowed:
+            raise PolicyViolation(verdict.message)
+        repeated = tool in PAID and key is not None and bool(verdict.limits) and await (await self._studio()).knows(key)
+        if verdict.limits and given.get("dry_run") is not True and not repeated:
+            await (await self._studio()).consume(verdict.limits, tool)
+            check.limits = verdict.limits
+        _under_judgement.set(check)
+        return check
+
+    def closes(self, tool: str, schema: Mapping[str, Any]) -> bool:
+        """Whether a tool is hidden or refused as it is called without arguments, or nobody knows."""
+        try:
+            policy = self.policy()
+        except PolicyError:
+            return True
+        if policy is None:
+            return False
+        arguments = with_inputs(with_defaults({}, schema))
+        return not policy.judge(tool, arguments, required=required(schema)).allowed
+
+    async def refund(self, check: PolicyCheck | None) -> None:
+        """Give back the limits of a call that was never made."""
+        if check is not None and check.limits:
+            await (await self._studio()).refund(check.limits)
+
+
+def with_real_paths(arguments: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The arguments with every path as it leads, absolute and without links and `..`: else a rule for one folder would
+    let `public/../private` by.
+    """
+
+    def real(given: Any) -> Any:
+        if not isinstance(given, str) or is_image_id(given) or is_file_id(given):
+            return given
+        try:
+            return os.path.realpath(absolute(given, base))
+        except (StudioError, OSError, ValueError):  # what is no path here is refused by the call itself
+            return given
+
+    found = dict(arguments)
+    for name in PATHS:
+        value = found.get(name)
+        found[name] = [real(one) for one in value] if isinstance(value, list) else real(value)
+    return {name: value for name, value in found.items() if name in arguments}
+
+
+def check_rules(policy: "Policy", tool: str, schema: Mapping[str, Any]) -> None:
+    """Raises PolicyError for a rule that can never hold: on an argument that the tool does not have, or a word that it
+    never takes.
+    """
+    declared = schema.get("properties", {})
+    for layer in policy.layers:
+        for condition in (one for rule in layer.tools.get(tool, ()) for one in rule.conditions):
+            name = re.split(r"[.\[]", condition.path.removeprefix("args."))[0]
+            if name not in declared and name not in DECIDED:
+                raise PolicyError(
+                    f"{layer.name} has a rule on args.{name}, which {tool} does not have: it has {', '.join(sorted(declared))}."
+                )
+            words = declared.get(name, {}).get("enum")
+            given = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+            strange = [one for one in given if isinstance(one, str) and words and one not in words]
+            if strange and condition.op in ("eq", "neq", "in", "not_in") and strange != ["512"]:
+                raise PolicyError(
+                    f"{layer.name} has a rule for args.{name} {strange[0]!r}, which {tool} never takes: write one of "
+                    f"{', '.join(map(str, words))}."
+                )
+
+
+def with_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with every picture that goes in under input_images, where the policy's rules look for them."""
+    given = [arguments.get(name) for name in INPUTS]
+    inputs = [one for value in given if value for one in (value if isinstance(value, list) else [value])]
+    return {**arguments, "input_images": list(dict.fromkeys(map(str, inputs))) or arguments.get("input_images")}
+
+
+def with_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as the tool will use them."""
+    properties = schema.get("properties", {})
+    return {name: prop["default"] for name, prop in properties.items() if "default" in prop} | dict(arguments)
+
+
+def required(schema: Mapping[str, Any]) -> list[str]:
+    return list(schema.get("required", ()))
