@@ -41,11 +41,19 @@ types: .venv/installed-dev
 	@$(BIN)/mypy
 
 # The quick tests with the newest dependencies within their bounds, and with the oldest that the bounds allow.
-newest oldest: | $(BIN)/python
-	@rm -rf .venv/$@ && $(BIN)/python -m venv .venv/$@
-	@test $@ = newest && : > .venv/$@.txt || $(BIN)/python -c '$(OLDEST)' > .venv/$@.txt
-	@.venv/$@/bin/python -m pip install --quiet --constraint .venv/$@.txt '.[dev]'
-	@.venv/$@/bin/python -m pytest -q --numprocesses auto --dist worksteal -m 'not slow' -p no:cacheprovider
+newest: | $(BIN)/python
+	@: > .venv/newest.txt
+	@$(MAKE) .venv/tried LANE=newest
+
+oldest: | $(BIN)/python
+	@$(BIN)/python -c '$(OLDEST)' > .venv/oldest.txt
+	@$(MAKE) .venv/tried LANE=oldest
+
+.PHONY: .venv/tried
+.venv/tried:
+	@rm -rf .venv/$(LANE) && $(BIN)/python -m venv .venv/$(LANE)
+	@.venv/$(LANE)/bin/python -m pip install --quiet --constraint .venv/$(LANE).txt --editable '.[dev]'
+	@.venv/$(LANE)/bin/python -m pytest -q --numprocesses auto --dist worksteal -m 'not slow' -p no:cacheprovider
 
 storm: .venv/installed-dev
 	@$(BIN)/python -m tests.support.storm $(STORM)

@@ -21,7 +21,7 @@ from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.server import resources
 from nanobanana_mcp.server.lines import LineReader, LineWriter
 from nanobanana_mcp.server.policy import Gate
-from nanobanana_mcp.server.session import LazyStudio
+from nanobanana_mcp.server.session import Home, LazyStudio
 from nanobanana_mcp.server.tools import edit, generate
 from nanobanana_mcp.server.tools import library as upkeep
 from nanobanana_mcp.settings import Settings, load_settings, project_folder
@@ -38,9 +38,11 @@ wanted, and look at the preview before asking again. output_stats shows what the
 
 
 class Server(FastMCP):
-    """FastMCP whose tools are the same in every session. To look for rules that a session has of its own, it imports 450
-    modules at the first list of tools, or at the first call.
+    """FastMCP whose tools are the same in every session, as long as nothing says otherwise. To look for rules that a
+    session has of its own, FastMCP imports 450 modules at the first list of tools, or at the first call.
     """
+
+    home: Home
 
     async def run_on(self, ear: LineReader, mouth: LineWriter) -> None:
         """Serve over a pair of pipes until the client closes its own; run_async() has no place for them."""
@@ -49,13 +51,24 @@ class Server(FastMCP):
             await self._mcp_server.run(read, write, self._mcp_server.create_initialization_options())
 
     async def list_tools(self, *, run_middleware: bool = True) -> Sequence[Tool]:
-        return await (super().list_tools() if run_middleware else self.local_provider.list_tools())
+        if run_middleware or not self._is_plain:
+            return await super().list_tools(run_middleware=run_middleware)
+        return await self.local_provider.list_tools()
 
     async def list_resources(self, *, run_middleware: bool = True) -> Sequence[Resource]:
-        return await (super().list_resources() if run_middleware else self.local_provider.list_resources())
+        if run_middleware or not self._is_plain:
+            return await super().list_resources(run_middleware=run_middleware)
+        return await self.local_provider.list_resources()
 
     async def get_tool(self, name: str, version: VersionSpec | None = None) -> Tool | None:
+        if not self._is_plain:
+            return await super().get_tool(name, version)
         return await self.local_provider.get_tool(name, version)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether there is nothing that FastMCP's own way would look at: sign-in, transforms, other providers."""
+        return self.auth is None and not self._transforms and self.providers == [self.local_provider]
 
 
 class CurrentSettings:
@@ -116,15 +129,15 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
         lifespan=lifespan,
         mask_error_details=True,
         strict_input_validation=True,
-        on_duplicate="replace",  # when the settings have been put right, the tools that go by them take their places
+        on_duplicate="error",
     )
 
-    def offer(by: Settings) -> None:
-        for module in (generate, edit, upkeep, resources):
-            module.add(server, opening, by)
+    for module in (generate, edit, upkeep, resources):
+        module.add(server)
+    server.home = Home(opening, standing.settings or Settings.model_construct())  # without any, tools are only listed
 
     def furnish(by: Settings) -> Gate:
-        offer(by)
+        server.home.settings = by
         admission = Admission(user_policy=by.policy, project=project_folder(), studio=opening.studio)
         opening.may_send = admission.may_send
         return Gate(
@@ -134,8 +147,6 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
             newest=partial(resources.newest, opening, by),
         )
 
-    if standing.settings is None:
-        offer(Settings.model_construct())  # only to be listed
     server.add_middleware(SettingsGate(standing, furnish))
     return server
 

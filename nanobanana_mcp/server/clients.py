@@ -8,7 +8,7 @@ from fastmcp import Context
 from fastmcp.tools import ToolResult
 from mcp.types import ContentBlock, TextContent
 
-from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.server.session import home
 
 
 class Known(NamedTuple):
@@ -29,9 +29,10 @@ KNOWN = (
 """They get text and pictures without structure. All others get both halves, and each half is whole."""
 
 
-def wants_structure(context: Context, settings: Settings) -> bool:
-    if settings.structured != "auto":
-        return settings.structured == "always"
+def wants_structure(context: Context) -> bool:
+    asked = home(context).settings.structured
+    if asked != "auto":
+        return asked == "always"
     name = client_name(context)
     return not any(client.name in name for client in KNOWN)
 
@@ -41,11 +42,9 @@ def client_name(context: Context) -> str:
     return params.client_info.name.lower() if params is not None and params.client_info is not None else ""
 
 
-def result(
-    context: Context, settings: Settings, text: str, structure: dict[str, Any], more: Sequence[ContentBlock] = ()
-) -> ToolResult:
+def result(context: Context, text: str, structure: dict[str, Any], more: Sequence[ContentBlock] = ()) -> ToolResult:
     """An answer of every tool. The structure has the whole text, too: a client that shows it alone hides no sentence."""
     return ToolResult(
         content=[TextContent(type="text", text=text), *more],
-        structured_content={"summary": text, **structure} if wants_structure(context, settings) else None,
+        structured_content={"summary": text, **structure} if wants_structure(context) else None,
     )

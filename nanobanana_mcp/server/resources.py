@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from fastmcp import FastMCP
+from fastmcp import Context, FastMCP
 from fastmcp.exceptions import ResourceError
 from fastmcp.resources import Resource, ResourceContent, ResourceResult
 from mcp.types import Resource as Listed
@@ -13,7 +13,7 @@ from pydantic import AnyUrl
 
 from nanobanana_mcp.domain.errors import StudioError
 from nanobanana_mcp.domain.text import size_of
-from nanobanana_mcp.server.session import LazyStudio
+from nanobanana_mcp.server.session import LazyStudio, home
 from nanobanana_mcp.settings import Settings
 
 MOST = 20
@@ -29,18 +29,20 @@ class Picture(Resource):
         return super().to_mcp_resource(**overrides).model_copy(update={"size": self.size})
 
 
-def add(server: FastMCP, opening: LazyStudio, settings: Settings) -> None:
-    @server.resource(
-        "image://{image_id}", name="picture", description="A full picture, as Gemini delivered it.", mime_type="image/*"
-    )
-    async def picture(image_id: str) -> ResourceResult:
-        return await _read(opening, image_id, thumbnail=False)
+async def picture(image_id: str, caller: Context) -> ResourceResult:
+    return await _read(caller, image_id, thumbnail=False)
 
-    @server.resource(
-        "image://{image_id}/thumbnail", name="thumbnail", description="A small preview.", mime_type="image/*"
-    )
-    async def thumbnail(image_id: str) -> ResourceResult:
-        return await _read(opening, image_id, thumbnail=True)
+
+async def thumbnail(image_id: str, caller: Context) -> ResourceResult:
+    return await _read(caller, image_id, thumbnail=True)
+
+
+def add(server: FastMCP) -> None:
+    for uri, function, words in (
+        ("image://{image_id}", picture, "A full picture, as Gemini delivered it."),
+        ("image://{image_id}/thumbnail", thumbnail, "A small preview."),
+    ):
+        server.resource(uri, name=function.__name__, description=words, mime_type="image/*")(function)
 
 
 async def newest(opening: LazyStudio, settings: Settings) -> Sequence[Resource]:
@@ -67,9 +69,9 @@ async def newest(opening: LazyStudio, settings: Settings) -> Sequence[Resource]:
     ]
 
 
-async def _read(opening: LazyStudio, image_id: str, *, thumbnail: bool) -> ResourceResult:
+async def _read(caller: Context, image_id: str, *, thumbnail: bool) -> ResourceResult:
     try:
-        data, mime_type = await (await opening.studio()).picture(image_id, thumbnail=thumbnail)
+        data, mime_type = await (await home(caller).studio()).picture(image_id, thumbnail=thumbnail)
     except StudioError as error:
         raise ResourceError(str(error), log_level=logging.DEBUG) from error
     return ResourceResult(contents=[ResourceContent(data, mime_type=mime_type)])

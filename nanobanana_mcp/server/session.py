@@ -5,14 +5,16 @@ import gc
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from fastmcp import Context
 
 from nanobanana_mcp.domain.errors import StudioError
+from nanobanana_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from nanobanana_mcp.studio.studio import Studio
@@ -101,6 +103,24 @@ class LazyStudio:
             await self.studio()
         except StudioError:
             return  # the first call that needs the studio tries again and says why
+
+
+@dataclass
+class Home:
+    """What the tools of one server have in common; the settings are those that hold now."""
+
+    lazy: LazyStudio
+    settings: Settings
+
+    async def studio(self) -> "Studio":
+        return await self.lazy.studio()
+
+
+def home(caller: Context) -> Home:
+    """Of the server that a call came to."""
+    server: Any = caller.fastmcp  # a Server of app.py, which knows this module
+    found: Home = server.home
+    return found
 
 
 async def _nothing() -> None:

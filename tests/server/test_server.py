@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import gc
+import inspect
 import io
 import json
 import tracemalloc
@@ -19,7 +20,10 @@ from mcp.types import ImageContent, ResourceLink, TextContent
 from PIL import Image
 
 from nanobanana_mcp.domain import ids
-from nanobanana_mcp.server.app import open_from
+from nanobanana_mcp.server.app import build_server, open_from
+from nanobanana_mcp.server.tools.edit import edit_region
+from nanobanana_mcp.server.tools.generate import generate_image
+from nanobanana_mcp.server.tools.library import output_stats
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect, Era
@@ -306,3 +310,18 @@ async def test_nothing_of_a_call_that_is_answered_stays_in_memory(connect: Conne
             assert ids_alive() - before < calls / 2
         finally:
             tracemalloc.stop()
+
+
+async def test_the_short_way_to_the_tools_hides_nothing_that_fastmcp_would_look_at(settings: Settings) -> None:
+    server = build_server(settings)
+    assert len(await server.list_tools(run_middleware=False)) == 8
+    server.disable(names={"upload_file"}, components={"tool"})
+    left = {tool.name for tool in await server.list_tools(run_middleware=False)}
+    assert len(left) == 7 and "upload_file" not in left
+    assert await server.get_tool("upload_file") is None
+    assert (await server.get_tool("generate_image")) is not None
+
+
+def test_a_tool_is_a_function_of_its_module() -> None:
+    assert {generate_image.__name__, output_stats.__name__} <= TOOLS and inspect.iscoroutinefunction(edit_region)
+    assert "prompt" in inspect.signature(generate_image).parameters

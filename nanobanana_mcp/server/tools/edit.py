@@ -11,7 +11,7 @@ from nanobanana_mcp.domain.catalog import AspectRatio, ThinkingLevel
 from nanobanana_mcp.domain.terms import MAX_PROMPT, AskedTier, OutputFormat, Resolution
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.schemas import offer
-from nanobanana_mcp.server.session import LazyStudio
+from nanobanana_mcp.server.session import home
 from nanobanana_mcp.server.tools.generate import (
     USUAL_QUALITY,
     DryRun,
@@ -27,7 +27,6 @@ from nanobanana_mcp.server.tools.generate import (
     exact_of,
     pictures,
 )
-from nanobanana_mcp.settings import Settings
 
 Picture = Annotated[str, Field(min_length=1, description="Path or img_... id of the picture.")]
 Tier = Annotated[AskedTier, Field(description="As in generate_image.")]
@@ -40,55 +39,180 @@ CHANGES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempote
 LOCAL = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
 
-def add(server: FastMCP, opening: LazyStudio, settings: Settings) -> None:
-    async def edit_region(
-        caller: Context,
-        image: Picture,
-        instruction: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT, description="What changes there.")],
-        box: Annotated[
-            list[float] | None,
-            Field(
-                min_length=4,
-                max_length=4,
-                description="[left, top, right, bottom] in pixels, or fractions if all <= 1.",
-            ),
-        ] = None,
-        mask: Annotated[
-            str | None, Field(description="Instead of box: a picture, white (or opaque) = edit; any size.")
-        ] = None,
-        feather: Annotated[int, Field(ge=0, le=500, description="Pixels of softened edge.")] = 16,
-        grow: Annotated[int, Field(ge=0, le=500, description="Pixels by which the region is widened first.")] = 16,
-        context: Annotated[
-            float, Field(ge=0.1, le=4, description="How much around it the model sees, of its size.")
-        ] = 0.5,
-        model_tier: Tier = "auto",
-        resolution: Answer = "high",
-        thinking_level: Thinking = None,
-        output_path: Output = None,
-        width: Width = None,
-        height: Height = None,
-        fit: FitText = None,
-        output_format: FormatText = None,
-        quality: QualityText = None,
-        idempotency_key: KeyText = None,
-        dry_run: DryRun = False,
-    ) -> ToolResult:
-        from nanobanana_mcp.studio.edits import EditRequest, region_job
+async def edit_region(
+    caller: Context,
+    image: Picture,
+    instruction: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT, description="What changes there.")],
+    box: Annotated[
+        list[float] | None,
+        Field(
+            min_length=4,
+            max_length=4,
+            description="[left, top, right, bottom] in pixels, or fractions if all <= 1.",
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None, Field(description="Instead of box: a picture, white (or opaque) = edit; any size.")
+    ] = None,
+    feather: Annotated[int, Field(ge=0, le=500, description="Pixels of softened edge.")] = 16,
+    grow: Annotated[int, Field(ge=0, le=500, description="Pixels by which the region is widened first.")] = 16,
+    context: Annotated[float, Field(ge=0.1, le=4, description="How much around it the model sees, of its size.")] = 0.5,
+    model_tier: Tier = "auto",
+    resolution: Answer = "high",
+    thinking_level: Thinking = None,
+    output_path: Output = None,
+    width: Width = None,
+    height: Height = None,
+    fit: FitText = None,
+    output_format: FormatText = None,
+    quality: QualityText = None,
+    idempotency_key: KeyText = None,
+    dry_run: DryRun = False,
+) -> ToolResult:
+    from nanobanana_mcp.studio.edits import EditRequest, region_job
 
-        studio = await opening.studio()
-        request = EditRequest(
-            image=image,
-            instruction=instruction,
-            model_tier=model_tier,
-            resolution=resolution,
-            thinking_level=thinking_level,
-            output_path=output_path,
-            exact=exact_of(width, height, fit, output_format, quality, output_path),
-        )
-        corners = (box[0], box[1], box[2], box[3]) if box is not None else None
-        job = await region_job(studio, request, box=corners, mask=mask, feather=feather, grow=grow, context=context)
-        return await answer(caller, studio, settings, job, idempotency_key, dry_run)
+    studio = await home(caller).studio()
+    request = EditRequest(
+        image=image,
+        instruction=instruction,
+        model_tier=model_tier,
+        resolution=resolution,
+        thinking_level=thinking_level,
+        output_path=output_path,
+        exact=exact_of(width, height, fit, output_format, quality, output_path),
+    )
+    corners = (box[0], box[1], box[2], box[3]) if box is not None else None
+    job = await region_job(studio, request, box=corners, mask=mask, feather=feather, grow=grow, context=context)
+    return await answer(caller, studio, job, idempotency_key, dry_run)
 
+
+async def extend_image(
+    caller: Context,
+    image: Picture,
+    instruction: Annotated[
+        str, Field(max_length=MAX_PROMPT, description="What lies beyond the edges; empty: whatever fits.")
+    ] = "",
+    top: Margin = 0,
+    right: Margin = 0,
+    bottom: Margin = 0,
+    left: Margin = 0,
+    aspect_ratio: Annotated[AspectRatio | None, Field(description="Instead of margins.")] = None,
+    width: Annotated[int | None, Field(ge=1, le=16384, description="With height: the size to extend to.")] = None,
+    height: Annotated[int | None, Field(ge=1, le=16384, description="With width.")] = None,
+    model_tier: Tier = "auto",
+    resolution: Answer = "high",
+    output_path: Output = None,
+    output_format: FormatText = None,
+    quality: QualityText = None,
+    idempotency_key: KeyText = None,
+    dry_run: DryRun = False,
+) -> ToolResult:
+    from nanobanana_mcp.studio.edits import EditRequest, extension_job
+
+    studio = await home(caller).studio()
+    request = EditRequest(
+        image=image,
+        instruction=instruction,
+        model_tier=model_tier,
+        resolution=resolution,
+        output_path=output_path,
+        exact=exact_of(None, None, None, output_format, quality, output_path),
+    )
+    job = await extension_job(
+        studio,
+        request,
+        margins=(left, top, right, bottom) if top or right or bottom or left else None,
+        aspect_ratio=aspect_ratio,
+        size=(width or 0, height or 0) if width or height else None,
+    )
+    return await answer(caller, studio, job, idempotency_key, dry_run)
+
+
+async def remove_background(
+    caller: Context,
+    image: Picture,
+    subject: Annotated[str | None, Field(max_length=500, description="What stays; unset: the main subject.")] = None,
+    model_tier: Tier = "auto",
+    resolution: Answer = "high",
+    output_path: Output = None,
+    width: Width = None,
+    height: Height = None,
+    fit: FitText = None,
+    output_format: FormatText = None,
+    quality: QualityText = None,
+    idempotency_key: KeyText = None,
+    dry_run: DryRun = False,
+) -> ToolResult:
+    from nanobanana_mcp.studio.edits import EditRequest, cutout_job
+
+    studio = await home(caller).studio()
+    request = EditRequest(
+        image=image,
+        instruction=f"Cut out {subject or 'the main subject'}",
+        model_tier=model_tier,
+        resolution=resolution,
+        output_path=output_path,
+        exact=exact_of(width, height, fit, output_format, quality, output_path, usual_fit="contain"),
+    )
+    job = await cutout_job(studio, request, subject=subject)
+    return await answer(caller, studio, job, idempotency_key, dry_run)
+
+
+async def convert_image(
+    caller: Context,
+    image: Picture,
+    width: Width = None,
+    height: Height = None,
+    fit: FitText = None,
+    output_format: Annotated[OutputFormat | None, Field(description="Unset: as the picture is.")] = None,
+    quality: QualityText = None,
+    crop: Annotated[
+        list[float] | None,
+        Field(min_length=4, max_length=4, description="[left, top, right, bottom] in pixels or fractions."),
+    ] = None,
+    rotate: Annotated[float, Field(ge=-360, le=360, description="Degrees clockwise.")] = 0,
+    background: Annotated[
+        str | None, Field(max_length=40, description="CSS colour for padding and where alpha must go; unset: none.")
+    ] = None,
+    assets: Annotated[
+        Literal["favicon", "app_icons", "social"] | None, Field(description="Make this set of files instead.")
+    ] = None,
+    output_path: Output = None,
+    dry_run: Annotated[bool, Field(description="true: only say what.")] = False,
+) -> ToolResult:
+    from nanobanana_mcp.studio.convert import ConvertRequest, convert, rehearse
+    from nanobanana_mcp.studio.results.reports import (
+        converted_structure,
+        converted_text,
+        rehearsed_structure,
+        rehearsed_text,
+    )
+
+    check_fit(fit, width, height)
+    check_quality(quality, output_format, output_path)
+    studio = await home(caller).studio()
+    request = ConvertRequest(
+        image=image,
+        width=width,
+        height=height,
+        fit=fit or "cover",
+        output_format=output_format,
+        quality=quality or USUAL_QUALITY,
+        crop=tuple(crop) if crop is not None else None,
+        rotate=rotate,
+        background=background,
+        assets=assets,
+        output_path=output_path,
+    )
+    if dry_run:
+        rehearsal = await rehearse(studio, request)
+        return result(caller, rehearsed_text(rehearsal), rehearsed_structure(rehearsal))
+    made, notes = await convert(studio, request)
+    shown = await pictures(caller, studio, made)
+    return result(caller, converted_text(made, notes), converted_structure(made, notes), shown)
+
+
+def add(server: FastMCP) -> None:
     offer(
         server,
         edit_region,
@@ -97,48 +221,6 @@ def add(server: FastMCP, opening: LazyStudio, settings: Settings) -> None:
         "One call (about $0.04 flash, $0.13 pro), a second if the first does not fit.",
         annotations=CHANGES,
     )
-
-    async def extend_image(
-        caller: Context,
-        image: Picture,
-        instruction: Annotated[
-            str, Field(max_length=MAX_PROMPT, description="What lies beyond the edges; empty: whatever fits.")
-        ] = "",
-        top: Margin = 0,
-        right: Margin = 0,
-        bottom: Margin = 0,
-        left: Margin = 0,
-        aspect_ratio: Annotated[AspectRatio | None, Field(description="Instead of margins.")] = None,
-        width: Annotated[int | None, Field(ge=1, le=16384, description="With height: the size to extend to.")] = None,
-        height: Annotated[int | None, Field(ge=1, le=16384, description="With width.")] = None,
-        model_tier: Tier = "auto",
-        resolution: Answer = "high",
-        output_path: Output = None,
-        output_format: FormatText = None,
-        quality: QualityText = None,
-        idempotency_key: KeyText = None,
-        dry_run: DryRun = False,
-    ) -> ToolResult:
-        from nanobanana_mcp.studio.edits import EditRequest, extension_job
-
-        studio = await opening.studio()
-        request = EditRequest(
-            image=image,
-            instruction=instruction,
-            model_tier=model_tier,
-            resolution=resolution,
-            output_path=output_path,
-            exact=exact_of(None, None, None, output_format, quality, output_path),
-        )
-        job = await extension_job(
-            studio,
-            request,
-            margins=(left, top, right, bottom) if top or right or bottom or left else None,
-            aspect_ratio=aspect_ratio,
-            size=(width or 0, height or 0) if width or height else None,
-        )
-        return await answer(caller, studio, settings, job, idempotency_key, dry_run)
-
     offer(
         server,
         extend_image,
@@ -148,38 +230,6 @@ def add(server: FastMCP, opening: LazyStudio, settings: Settings) -> None:
         "tells how many.",
         annotations=CHANGES,
     )
-
-    async def remove_background(
-        caller: Context,
-        image: Picture,
-        subject: Annotated[
-            str | None, Field(max_length=500, description="What stays; unset: the main subject.")
-        ] = None,
-        model_tier: Tier = "auto",
-        resolution: Answer = "high",
-        output_path: Output = None,
-        width: Width = None,
-        height: Height = None,
-        fit: FitText = None,
-        output_format: FormatText = None,
-        quality: QualityText = None,
-        idempotency_key: KeyText = None,
-        dry_run: DryRun = False,
-    ) -> ToolResult:
-        from nanobanana_mcp.studio.edits import EditRequest, cutout_job
-
-        studio = await opening.studio()
-        request = EditRequest(
-            image=image,
-            instruction=f"Cut out {subject or 'the main subject'}",
-            model_tier=model_tier,
-            resolution=resolution,
-            output_path=output_path,
-            exact=exact_of(width, height, fit, output_format, quality, output_path, usual_fit="contain"),
-        )
-        job = await cutout_job(studio, request, subject=subject)
-        return await answer(caller, studio, settings, job, idempotency_key, dry_run)
-
     offer(
         server,
         remove_background,
@@ -188,60 +238,6 @@ def add(server: FastMCP, opening: LazyStudio, settings: Settings) -> None:
         "Two calls (about $0.08 flash, $0.27 pro), a third if the first two do not match.",
         annotations=CHANGES,
     )
-
-    async def convert_image(
-        caller: Context,
-        image: Picture,
-        width: Width = None,
-        height: Height = None,
-        fit: FitText = None,
-        output_format: Annotated[OutputFormat | None, Field(description="Unset: as the picture is.")] = None,
-        quality: QualityText = None,
-        crop: Annotated[
-            list[float] | None,
-            Field(min_length=4, max_length=4, description="[left, top, right, bottom] in pixels or fractions."),
-        ] = None,
-        rotate: Annotated[float, Field(ge=-360, le=360, description="Degrees clockwise.")] = 0,
-        background: Annotated[
-            str | None, Field(max_length=40, description="CSS colour for padding and where alpha must go; unset: none.")
-        ] = None,
-        assets: Annotated[
-            Literal["favicon", "app_icons", "social"] | None, Field(description="Make this set of files instead.")
-        ] = None,
-        output_path: Output = None,
-        dry_run: Annotated[bool, Field(description="true: only say what.")] = False,
-    ) -> ToolResult:
-        from nanobanana_mcp.studio.convert import ConvertRequest, convert, rehearse
-        from nanobanana_mcp.studio.results.reports import (
-            converted_structure,
-            converted_text,
-            rehearsed_structure,
-            rehearsed_text,
-        )
-
-        check_fit(fit, width, height)
-        check_quality(quality, output_format, output_path)
-        studio = await opening.studio()
-        request = ConvertRequest(
-            image=image,
-            width=width,
-            height=height,
-            fit=fit or "cover",
-            output_format=output_format,
-            quality=quality or USUAL_QUALITY,
-            crop=tuple(crop) if crop is not None else None,
-            rotate=rotate,
-            background=background,
-            assets=assets,
-            output_path=output_path,
-        )
-        if dry_run:
-            rehearsal = await rehearse(studio, request)
-            return result(caller, settings, rehearsed_text(rehearsal), rehearsed_structure(rehearsal))
-        made, notes = await convert(studio, request)
-        shown = await pictures(studio, made, settings)
-        return result(caller, settings, converted_text(made, notes), converted_structure(made, notes), shown)
-
     offer(
         server,
         convert_image,

@@ -32,8 +32,7 @@ from nanobanana_mcp.domain.terms import (
 )
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.schemas import offer
-from nanobanana_mcp.server.session import LazyStudio, delivered, progress_to, request_key
-from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.server.session import delivered, home, progress_to, request_key
 
 if TYPE_CHECKING:
     from nanobanana_mcp.domain.records import ImageRecord
@@ -66,144 +65,126 @@ USUAL_QUALITY = 90
 PathText = Annotated[str | None, Field(description="Path of an input image (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF).")]
 
 
-def add(server: FastMCP, opening: LazyStudio, settings: Settings) -> None:
-    async def generate_image(
-        context: Context,
-        prompt: Annotated[
-            str,
-            Field(
-                min_length=1,
-                max_length=MAX_PROMPT,
-                description="What it shows, or what an edit changes; sent as written.",
-            ),
-        ],
-        n: Annotated[int, Field(ge=1, le=MAX_N, description="How many pictures; each is paid for.")] = 1,
-        negative_prompt: Annotated[
-            str | None, Field(max_length=MAX_NEGATIVE, description="What to keep out of the picture.")
-        ] = None,
-        system_instruction: Annotated[
-            str | None, Field(max_length=MAX_INSTRUCTION, description="A standing instruction, such as a house style.")
-        ] = None,
-        input_image_path_1: PathText = None,
-        input_image_path_2: PathText = None,
-        input_image_path_3: PathText = None,
-        input_images: Annotated[
-            list[str] | None,
-            Field(
-                max_length=MAX_INPUTS,
-                description="Further inputs in order: paths, files/... ids or img_... ids.",
-            ),
-        ] = None,
-        file_id: Annotated[
-            str | None,
-            Field(description="Files API id (files/...) of the image to edit; other inputs become references to it."),
-        ] = None,
-        mode: Annotated[
-            AskedMode,
-            Field(description="auto: file_id or exactly one input means edit; none or several mean generate."),
-        ] = "auto",
-        model_tier: Annotated[
-            AskedTier,
-            Field(
-                description="flash: fast, all ratios. pro: best text, detail and composition, 4x the price. lite: 1k "
-                "only, no search. nb2 is flash. auto: chosen from the prompt's words, and the answer says why."
-            ),
-        ] = "auto",
-        resolution: Annotated[
-            Resolution,
-            Field(description="high: the most pixels at the tier's base price (flash 1K, pro 2K). 4k costs more."),
-        ] = "high",
-        thinking_level: Annotated[
-            ThinkingLevel | None,
-            Field(
-                description="How long the model plans. flash: minimal, medium, high; lite: minimal, high; pro: none."
-            ),
-        ] = None,
-        enable_grounding: Annotated[
-            bool | None, Field(description="Let the model search Google for facts. Unset: on for pro, off elsewhere.")
-        ] = None,
-        aspect_ratio: Annotated[
-            AspectRatio | None,
-            Field(description="Unset: in an edit the source's own, else the model's. pro lacks 1:4, 4:1, 1:8, 8:1."),
-        ] = None,
-        output_path: Annotated[
-            str | None,
-            Field(
-                description="A file or a folder to save to; with n > 1 a file name is numbered. Never overwrites. The "
-                "extension chooses the format."
-            ),
-        ] = None,
-        width: Width = None,
-        height: Height = None,
-        fit: FitText = None,
-        output_format: FormatText = None,
-        quality: QualityText = None,
-        background: Annotated[
-            Background,
-            Field(
-                description="transparent: real alpha, for a new picture without inputs; takes up to 3 calls a picture."
-            ),
-        ] = "opaque",
-        input_roles: Annotated[
-            list[InputRole] | None,
-            Field(max_length=MAX_INPUTS, description="What each input image is for, in the order they are sent."),
-        ] = None,
-        seed: Annotated[
-            int | None, Field(ge=0, le=2**31 - 1, description="Sent and recorded; no promise to repeat.")
-        ] = None,
-        safety: Annotated[
-            dict[HarmCategory, HarmThreshold] | None, Field(description="Gemini's safety thresholds by category.")
-        ] = None,
-        continue_from: Annotated[
-            str | None,
-            Field(
-                description="img_... id of a picture made here: the edit goes on in the same conversation with the model."
-            ),
-        ] = None,
-        idempotency_key: KeyText = None,
-        dry_run: DryRun = False,
-    ) -> ToolResult:
-        paths = (input_image_path_1, input_image_path_2, input_image_path_3)
-        request = ImageRequest(
-            prompt=prompt,
-            n=n,
-            negative_prompt=negative_prompt,
-            system_instruction=system_instruction,
-            inputs=tuple(path for path in paths if path is not None) + tuple(input_images or ()),
-            file_id=file_id,
-            mode=mode,
-            model_tier=model_tier,
-            resolution=resolution,
-            thinking_level=thinking_level,
-            enable_grounding=enable_grounding,
-            aspect_ratio=aspect_ratio,
-            output_path=output_path,
-            input_roles=tuple(input_roles or ()),
-            seed=seed,
-            safety=tuple((safety or {}).items()),
-            continue_from=continue_from,
-            exact=exact_of(width, height, fit, output_format, quality, output_path),
-        )
-        studio = await opening.studio()
-        if background == "transparent":
-            from nanobanana_mcp.studio.edits import transparent_job
-
-            return await answer(
-                context, studio, settings, await transparent_job(studio, request), idempotency_key, dry_run
-            )
-        job = await studio.job(request, offline=dry_run)
-        return await answer(context, studio, settings, job, idempotency_key, dry_run)
-
-    offer(
-        server,
-        generate_image,
-        title="Generate or edit images",
-        description=DESCRIPTION,
-        annotations=ToolAnnotations(
-            read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
+async def generate_image(
+    caller: Context,
+    prompt: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=MAX_PROMPT,
+            description="What it shows, or what an edit changes; sent as written.",
         ),
-        meta={"anthropic/alwaysLoad": True},
+    ],
+    n: Annotated[int, Field(ge=1, le=MAX_N, description="How many pictures; each is paid for.")] = 1,
+    negative_prompt: Annotated[
+        str | None, Field(max_length=MAX_NEGATIVE, description="What to keep out of the picture.")
+    ] = None,
+    system_instruction: Annotated[
+        str | None, Field(max_length=MAX_INSTRUCTION, description="A standing instruction, such as a house style.")
+    ] = None,
+    input_image_path_1: PathText = None,
+    input_image_path_2: PathText = None,
+    input_image_path_3: PathText = None,
+    input_images: Annotated[
+        list[str] | None,
+        Field(
+            max_length=MAX_INPUTS,
+            description="Further inputs in order: paths, files/... ids or img_... ids.",
+        ),
+    ] = None,
+    file_id: Annotated[
+        str | None,
+        Field(description="Files API id (files/...) of the image to edit; other inputs become references to it."),
+    ] = None,
+    mode: Annotated[
+        AskedMode,
+        Field(description="auto: file_id or exactly one input means edit; none or several mean generate."),
+    ] = "auto",
+    model_tier: Annotated[
+        AskedTier,
+        Field(
+            description="flash: fast, all ratios. pro: best text, detail and composition, 4x the price. lite: 1k "
+            "only, no search. nb2 is flash. auto: chosen from the prompt's words, and the answer says why."
+        ),
+    ] = "auto",
+    resolution: Annotated[
+        Resolution,
+        Field(description="high: the most pixels at the tier's base price (flash 1K, pro 2K). 4k costs more."),
+    ] = "high",
+    thinking_level: Annotated[
+        ThinkingLevel | None,
+        Field(description="How long the model plans. flash: minimal, medium, high; lite: minimal, high; pro: none."),
+    ] = None,
+    enable_grounding: Annotated[
+        bool | None, Field(description="Let the model search Google for facts. Unset: on for pro, off elsewhere.")
+    ] = None,
+    aspect_ratio: Annotated[
+        AspectRatio | None,
+        Field(description="Unset: in an edit the source's own, else the model's. pro lacks 1:4, 4:1, 1:8, 8:1."),
+    ] = None,
+    output_path: Annotated[
+        str | None,
+        Field(
+            description="A file or a folder to save to; with n > 1 a file name is numbered. Never overwrites. The "
+            "extension chooses the format."
+        ),
+    ] = None,
+    width: Width = None,
+    height: Height = None,
+    fit: FitText = None,
+    output_format: FormatText = None,
+    quality: QualityText = None,
+    background: Annotated[
+        Background,
+        Field(description="transparent: real alpha, for a new picture without inputs; takes up to 3 calls a picture."),
+    ] = "opaque",
+    input_roles: Annotated[
+        list[InputRole] | None,
+        Field(max_length=MAX_INPUTS, description="What each input image is for, in the order they are sent."),
+    ] = None,
+    seed: Annotated[
+        int | None, Field(ge=0, le=2**31 - 1, description="Sent and recorded; no promise to repeat.")
+    ] = None,
+    safety: Annotated[
+        dict[HarmCategory, HarmThreshold] | None, Field(description="Gemini's safety thresholds by category.")
+    ] = None,
+    continue_from: Annotated[
+        str | None,
+        Field(
+            description="img_... id of a picture made here: the edit goes on in the same conversation with the model."
+        ),
+    ] = None,
+    idempotency_key: KeyText = None,
+    dry_run: DryRun = False,
+) -> ToolResult:
+    paths = (input_image_path_1, input_image_path_2, input_image_path_3)
+    request = ImageRequest(
+        prompt=prompt,
+        n=n,
+        negative_prompt=negative_prompt,
+        system_instruction=system_instruction,
+        inputs=tuple(path for path in paths if path is not None) + tuple(input_images or ()),
+        file_id=file_id,
+        mode=mode,
+        model_tier=model_tier,
+        resolution=resolution,
+        thinking_level=thinking_level,
+        enable_grounding=enable_grounding,
+        aspect_ratio=aspect_ratio,
+        output_path=output_path,
+        input_roles=tuple(input_roles or ()),
+        seed=seed,
+        safety=tuple((safety or {}).items()),
+        continue_from=continue_from,
+        exact=exact_of(width, height, fit, output_format, quality, output_path),
     )
+    studio = await home(caller).studio()
+    if background == "transparent":
+        from nanobanana_mcp.studio.edits import transparent_job
+
+        return await answer(caller, studio, await transparent_job(studio, request), idempotency_key, dry_run)
+    job = await studio.job(request, offline=dry_run)
+    return await answer(caller, studio, job, idempotency_key, dry_run)
 
 
 def exact_of(
@@ -249,40 +230,39 @@ def check_fit(fit: Fit | None, width: int | None, height: int | None) -> None:
         raise RequestError("fit says how the picture fills width x height; give both of them, or leave fit out.")
 
 
-async def answer(
-    context: Context, studio: "Studio", settings: Settings, job: "Job", key: str | None, dry_run: bool
-) -> ToolResult:
+async def answer(caller: Context, studio: "Studio", job: "Job", key: str | None, dry_run: bool) -> ToolResult:
     """What every tool that makes pictures does with its job: a quote, or the pictures."""
     if dry_run:
         from nanobanana_mcp.studio.results.answers import quote_structure, quote_text
 
         quote = await studio.quote(job)
-        return result(context, settings, quote_text(quote), quote_structure(quote))
+        return result(caller, quote_text(quote), quote_structure(quote))
     try:
-        created = await studio.carry_out(job, key=request_key(context, key), progress=progress_to(context))
+        created = await studio.carry_out(job, key=request_key(caller, key), progress=progress_to(caller))
     except StudioError as error:
         if error.request_id is not None:  # else a client that dies without reading it would pay for it again
-            await delivered(context, studio, error.request_id)
+            await delivered(caller, studio, error.request_id)
         raise
-    return await present(context, studio, created, settings)
+    return await present(caller, studio, created)
 
 
-async def present(context: Context, studio: "Studio", created: Created, settings: Settings) -> ToolResult:
+async def present(caller: Context, studio: "Studio", created: Created) -> ToolResult:
     """An answer: text, previews, links to the full pictures, and the same facts as structure."""
     from nanobanana_mcp.studio.results.answers import created_structure, created_text
 
-    shown = await pictures(studio, [image.record for image in created.images], settings)
-    await delivered(context, studio, created.request_id)
-    return result(context, settings, created_text(created), created_structure(created), shown)
+    shown = await pictures(caller, studio, [image.record for image in created.images])
+    await delivered(caller, studio, created.request_id)
+    return result(caller, created_text(created), created_structure(created), shown)
 
 
-async def pictures(studio: "Studio", records: "list[ImageRecord]", settings: Settings) -> list[ContentBlock]:
+async def pictures(caller: Context, studio: "Studio", records: "list[ImageRecord]") -> list[ContentBlock]:
     """Previews, and where each full picture can be read as a resource."""
     shown: list[ContentBlock] = []
-    if settings.preview_px:
+    long_side = home(caller).settings.preview_px
+    if long_side:
         shown += [
             ImageContent(type="image", data=base64.b64encode(preview.data).decode(), mime_type=preview.mime_type)
-            for preview in await studio.previews(records, settings.preview_px)
+            for preview in await studio.previews(records, long_side)
         ]
     return [*shown, *links(records)]
 
@@ -298,3 +278,16 @@ def links(records: "list[ImageRecord]") -> list[ContentBlock]:
         )
         for record in records
     ]
+
+
+def add(server: FastMCP) -> None:
+    offer(
+        server,
+        generate_image,
+        title="Generate or edit images",
+        description=DESCRIPTION,
+        annotations=ToolAnnotations(
+            read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
+        ),
+        meta={"anthropic/alwaysLoad": True},
+    )

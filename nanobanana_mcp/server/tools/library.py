@@ -10,25 +10,66 @@ from pydantic import Field
 from nanobanana_mcp.domain.terms import Operation
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.schemas import offer
-from nanobanana_mcp.server.session import LazyStudio
-from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.server.session import home
 
 
-def add(server: FastMCP, opening: LazyStudio, settings: Settings) -> None:
-    async def upload_file(
-        caller: Context,
-        path: Annotated[
-            str, Field(min_length=1, description="Path of the picture, or the img_... id of one made here.")
-        ],
-        display_name: Annotated[
-            str | None, Field(max_length=512, description="A name for it in the Files API; its path is never sent.")
-        ] = None,
-    ) -> ToolResult:
-        from nanobanana_mcp.studio.results.reports import uploaded_structure, uploaded_text
+async def upload_file(
+    caller: Context,
+    path: Annotated[str, Field(min_length=1, description="Path of the picture, or the img_... id of one made here.")],
+    display_name: Annotated[
+        str | None, Field(max_length=512, description="A name for it in the Files API; its path is never sent.")
+    ] = None,
+) -> ToolResult:
+    from nanobanana_mcp.studio.results.reports import uploaded_structure, uploaded_text
 
-        uploaded = await (await opening.studio()).upload(path, display_name)
-        return result(caller, settings, uploaded_text(uploaded), uploaded_structure(uploaded))
+    uploaded = await (await home(caller).studio()).upload(path, display_name)
+    return result(caller, uploaded_text(uploaded), uploaded_structure(uploaded))
 
+
+async def output_stats(
+    caller: Context,
+    recent: Annotated[int, Field(ge=0, le=100, description="How many of the newest pictures to list.")] = 10,
+    lineage_of: Annotated[
+        str | None, Field(description="Instead: what this picture (img_...) was made from, and what from it.")
+    ] = None,
+) -> ToolResult:
+    from nanobanana_mcp.studio.results.reports import lineage_structure, lineage_text, stats_structure, stats_text
+
+    if lineage_of is not None:
+        lineage = await (await home(caller).studio()).lineage(lineage_of)
+        return result(caller, lineage_text(lineage), lineage_structure(lineage))
+    stats = await (await home(caller).studio()).stats(recent)
+    return result(caller, stats_text(stats), stats_structure(stats))
+
+
+async def maintenance(
+    caller: Context,
+    operation: Annotated[Operation, Field(description="What to do.")],
+    dry_run: Annotated[bool, Field(description="true: only say what would be done.")] = True,
+    max_age_hours: Annotated[
+        float, Field(ge=0, le=1_000_000, description="cleanup_local: leave younger pictures alone.")
+    ] = 168,
+    keep_count: Annotated[
+        int, Field(ge=0, le=1_000_000, description="cleanup_local: always keep this many of the newest.")
+    ] = 10,
+    image_ids: Annotated[
+        list[str] | None, Field(max_length=1000, description="restore: only these; unset: everything in the trash.")
+    ] = None,
+) -> ToolResult:
+    from nanobanana_mcp.studio.results.reports import report_structure, report_text
+
+    studio = await home(caller).studio()
+    report = await studio.maintain(
+        operation,
+        dry_run=dry_run,
+        max_age_hours=max_age_hours,
+        keep_count=keep_count,
+        image_ids=tuple(image_ids or ()),
+    )
+    return result(caller, report_text(report), report_structure(report))
+
+
+def add(server: FastMCP) -> None:
     offer(
         server,
         upload_file,
@@ -39,22 +80,6 @@ def add(server: FastMCP, opening: LazyStudio, settings: Settings) -> None:
             read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
         ),
     )
-
-    async def output_stats(
-        caller: Context,
-        recent: Annotated[int, Field(ge=0, le=100, description="How many of the newest pictures to list.")] = 10,
-        lineage_of: Annotated[
-            str | None, Field(description="Instead: what this picture (img_...) was made from, and what from it.")
-        ] = None,
-    ) -> ToolResult:
-        from nanobanana_mcp.studio.results.reports import lineage_structure, lineage_text, stats_structure, stats_text
-
-        if lineage_of is not None:
-            lineage = await (await opening.studio()).lineage(lineage_of)
-            return result(caller, settings, lineage_text(lineage), lineage_structure(lineage))
-        stats = await (await opening.studio()).stats(recent)
-        return result(caller, settings, stats_text(stats), stats_structure(stats))
-
     offer(
         server,
         output_stats,
@@ -65,33 +90,6 @@ def add(server: FastMCP, opening: LazyStudio, settings: Settings) -> None:
             read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
         ),
     )
-
-    async def maintenance(
-        caller: Context,
-        operation: Annotated[Operation, Field(description="What to do.")],
-        dry_run: Annotated[bool, Field(description="true: only say what would be done.")] = True,
-        max_age_hours: Annotated[
-            float, Field(ge=0, le=1_000_000, description="cleanup_local: leave younger pictures alone.")
-        ] = 168,
-        keep_count: Annotated[
-            int, Field(ge=0, le=1_000_000, description="cleanup_local: always keep this many of the newest.")
-        ] = 10,
-        image_ids: Annotated[
-            list[str] | None, Field(max_length=1000, description="restore: only these; unset: everything in the trash.")
-        ] = None,
-    ) -> ToolResult:
-        from nanobanana_mcp.studio.results.reports import report_structure, report_text
-
-        studio = await opening.studio()
-        report = await studio.maintain(
-            operation,
-            dry_run=dry_run,
-            max_age_hours=max_age_hours,
-            keep_count=keep_count,
-            image_ids=tuple(image_ids or ()),
-        )
-        return result(caller, settings, report_text(report), report_structure(report))
-
     offer(
         server,
         maintenance,
