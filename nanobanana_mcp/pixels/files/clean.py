@@ -1,4 +1,4 @@
-"""What may leave the machine: pictures that decode to their last byte, without a word about who took them where."""
+"""Makes pictures fit to leave the machine: they decode to their last byte and say nothing of who took them where."""
 
 import hashlib
 import math
@@ -82,17 +82,21 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
             and len(bare) <= max_bytes
             and (max_side is None or max(header.width, header.height) <= max_side)
         )
-        if mime_type and fits and header.orientation == 1:
+        described = bool(image.info.get("described"))  # colours in words that no model is known to read
+        if mime_type and fits and header.orientation == 1 and not described:
             made_clean = _clean_image(bare, mime_type, (header.width, header.height), notes)
             return replace(made_clean, invisible=invisible)
         scale = crowded if mime_type is None else min(crowded, math.sqrt(max_bytes / len(bare)))
         picture = upright(eight_bit(image, header), header)
+        if described:
+            picture = to_srgb(picture)
+            notes += recoloured(data, header) or ["its colours were converted to sRGB"]
         if mime_type and header.orientation != 1:
             notes.append("turned upright")
         if mime_type is None:
             mime_type = _converted_type(picture, header)
             notes.append(_conversion(header, data, mime_type))
-            notes += recoloured(data, header)
+            notes += [] if described else recoloured(data, header)
         fitted = _fitted(picture, mime_type, notes, scale=scale, max_bytes=max_bytes, max_side=max_side)
         return replace(fitted, invisible=invisible)
 
