@@ -43,7 +43,7 @@ _PLACEHOLDER = re.compile(
     r"|change-?me|placeholder|x{3,}|\*{3,}|.*(\.\.\.|\*\*\*|\u2026).*",
     re.IGNORECASE,
 )
-"""What stands in instructions where a key belongs, and a key that was shortened to be shown."""
+"""Words that stand in instructions where a key belongs, and keys that were shortened to be shown."""
 
 
 def _default_output() -> Path:
@@ -263,7 +263,7 @@ class Settings(BaseSettings):
 
     @property
     def key_problem(self) -> str | None:
-        """What is wrong with the key, as far as that can be said without asking Gemini; None without a key, too.
+        """Say what is wrong with the key, as far as that can be said without asking Gemini; None without a key, too.
 
         A header takes printable ASCII only; anything else would surface as a crash that quotes the key.
         """
@@ -417,7 +417,7 @@ def _mode_of(path: Path) -> int:
 
 
 _read_once: dict[Path, bytes] = {}
-"""What a pipe said, such as one of a shell's or a password manager's: it says it once, and then nobody answers."""
+"""The words of a pipe, such as one of a shell's or a password manager's: it says it once, and then nobody answers."""
 
 
 def _in_file(path: Path) -> dict[str, str]:

@@ -108,7 +108,7 @@ def _rebuild(*, agreed: bool) -> int:
 
 
 def _outlook(found: "Rebuilt") -> str:
-    """What a rebuild keeps, adds and loses."""
+    """Say what a rebuild keeps, adds and loses."""
     if found.kept:
         return (
             f"The library can be read: its {counted(found.pictures - found.added, 'picture')}, its spending and its uploads "

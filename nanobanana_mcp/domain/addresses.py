@@ -1,4 +1,4 @@
-"""What an address may be that the key is sent to."""
+"""Checks an address that the key is to be sent to."""
 
 import ipaddress
 import re

@@ -24,7 +24,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Spending:
-    """What is reserved or spent: moments of the last hour with their USD and of the last minute with their calls, oldest
+    """The sums that are reserved or spent: moments of the last hour with their USD and of the last minute with their calls, oldest
     first, and the UTC day's sum. What one moment holds leaves the window together.
     """
 
@@ -49,7 +49,7 @@ class Dated:
     seen_at: datetime | None
 
     def counts_from(self, at: datetime, since: datetime, near: datetime) -> datetime | None:
-        """From when it counts in a window that began at `since`, None when it does not count.
+        """The moment from which it counts in a window that began at `since`, None when it does not count.
 
         What lies ahead of `at` counts as now, so that a clock that is set back opens no window. Beyond `near`, where no
         window of this clock's time has anything in common with it, it does so for the length of a window after it was

@@ -28,12 +28,12 @@ WORD_TOKENS: dict[ThinkingLevel | None, int] = {None: 1400, "minimal": 500, "low
 2.1 at medium: 900-1,060 and up to 300; the others are taken in proportion, "high" on the safe side."""
 
 INPUT_IMAGE_TOKENS = 1120
-"""What one input image was billed at in practice on Gemini 3 models (five images: 5,673 input tokens)."""
+"""Tokens that one input image was billed at in practice on Gemini 3 models (five images: 5,673 input tokens)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """What one model can do and what it costs; prices in USD per million tokens, None when nobody knows them."""
+    """One model with its abilities and prices; these in USD per million tokens, None when nobody knows them."""
 
     id: str
     nickname: str

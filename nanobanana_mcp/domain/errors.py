@@ -1,4 +1,4 @@
-"""What can go wrong, sorted by who can put it right.
+"""The errors, sorted by who can put them right.
 
 StudioError
 ├─ RequestError            the caller: change the arguments

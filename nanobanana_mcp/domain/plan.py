@@ -53,7 +53,7 @@ ANSWER_ROOM: dict[ImageSize, int] = {"512": 3_000_000, "1K": 6_000_000, "2K": 20
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What was asked, what was chosen, what will be sent, and where the pictures go."""
+    """A request with all that was decided for it: the model, what will be sent, and where the pictures go."""
 
     request: ImageRequest
     mode: Mode
@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def origin(self) -> Origin:
-        """What the model's own answers are to the library."""
+        """The origin under which the library has the model's own answers."""
         return "part" if self.recipe is not None else "edited" if self.mode == "edit" else "generated"
 
     def exact_of(self, mime_type: str) -> OutputSpec | None:

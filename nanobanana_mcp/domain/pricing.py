@@ -1,4 +1,4 @@
-"""What a call costs: before it from the table, after it from Gemini's own count of tokens. USD; unknown is None, never 0."""
+"""Prices a call: before it from the table, after it from Gemini's own count of tokens. USD; unknown is None, never 0."""
 
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ FAR_OFF = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Bill:
-    """What an answer is entered at, in USD, None when the price is not known; and what a caller should be told of it."""
+    """The price at which an answer is entered, USD, None when it is not known; and what a caller should be told of it."""
 
     usd: float | None
     note: str = ""
@@ -32,12 +32,12 @@ def expected(choice: Choice, *, inputs: int, prompt_characters: int) -> Usage:
 
 
 def estimate(choice: Choice, *, inputs: int, prompt_characters: int) -> float | None:
-    """What one call is expected to cost; None when the model's price is not known."""
+    """Estimate the price of one call, USD; None when the model's price is not known."""
     return cost(choice.spec, expected(choice, inputs=inputs, prompt_characters=prompt_characters))
 
 
 def highest_known(choice: Choice, *, inputs: int, prompt_characters: int) -> float:
-    """What the dearest known model would cost for the same request: what is reserved for a model without a price."""
+    """The price of the same request with the dearest known model, USD: it is reserved for a model without a price."""
     usage = expected(choice, inputs=inputs, prompt_characters=prompt_characters)
     prices = []
     for spec in MODELS:
@@ -47,7 +47,7 @@ def highest_known(choice: Choice, *, inputs: int, prompt_characters: int) -> flo
 
 
 def bill(choice: Choice, usage: Usage, *, estimate_usd: float, drew: bool) -> Bill:
-    """What an answer cost by Gemini's own count. Where that cannot be true it is at least the estimate, since limits
+    """Price an answer by Gemini's own count of tokens. Where that cannot be true it is at least the estimate, since limits
     would otherwise hold nothing: a count that is missing from a picture, or far below what any picture takes.
 
     `estimate_usd` is what was reserved for it; `drew` says that it brought a picture.

@@ -1,4 +1,4 @@
-"""What each input picture is for, worded as Google's guide advises: numbered, one role each. Pure."""
+"""Words what each input picture is for, as Google's guide advises: numbered, one role each. Pure."""
 
 from nanobanana_mcp.domain.terms import InputRole
 

@@ -1,4 +1,4 @@
-"""What the studio needs of a model: the one interface behind which Gemini, and a test's stand-in, are the same."""
+"""The interface of a model: behind it Gemini, and a test's stand-in, are the same to the studio."""
 
 from dataclasses import dataclass
 from datetime import datetime

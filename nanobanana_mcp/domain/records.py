@@ -1,4 +1,4 @@
-"""What the library knows of a picture and of its uploads."""
+"""The records of pictures and uploads, as the library has them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ class Upload:
     mime_type: str
     bytes: int
     sha256: str
-    """Of the bytes that were sent, which for a caller's own photo are the file's without its metadata."""
+    """The digest of the bytes that were sent, which for a caller's own photo are the file's without its metadata."""
     display_name: str | None
     state: UploadState
     created_at: datetime

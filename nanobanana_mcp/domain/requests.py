@@ -1,4 +1,4 @@
-"""What is asked for, and what was chosen for it."""
+"""Requests, and the model that was chosen for one."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class OutputSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """What was asked for, valid in shape. `inputs` are paths, `files/...` ids or our image ids, in order."""
+    """A request for pictures, valid in shape. `inputs` are paths, `files/...` ids or our image ids, in order."""
 
     prompt: str
     n: int = 1

@@ -1,4 +1,4 @@
-"""What is told of a request once it has ended."""
+"""The results that are told of a request once it has ended."""
 
 from dataclasses import dataclass
 

@@ -35,6 +35,6 @@ MAX_PIXELS = 60_000_000
 """A stranger's picture, and what is sent. 50-megapixel photographs pass; as RGBA this is 240 MB. Image proxies draw the
 line at 50 to 100."""
 MADE_SIDE, MADE_PIXELS = 16_384, 100_000_000
-"""What is made here at most; WebP ends at 16,383 a side. Beyond it a wish is refused before anything is paid."""
+"""The most that is made here; WebP ends at 16,383 a side. Beyond it a wish is refused before anything is paid."""
 MADE_BYTES = 4 * MADE_PIXELS + 32_000_000
 """The largest file that is made here: four channels that no compression makes smaller, a profile and a label."""

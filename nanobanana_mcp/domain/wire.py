@@ -1,4 +1,4 @@
-"""What is said to a model and what comes back."""
+"""Requests to a model and its replies."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -38,7 +38,7 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelReply:
-    """What one answer of the model brought."""
+    """One answer of the model, read."""
 
     image: bytes
     text: str
@@ -79,7 +79,7 @@ class ModelRequest:
     thinking_level: ThinkingLevel | None
     grounding: bool
     roles: str | None = None
-    """What each input is for, in words."""
+    """Words that say what each input is for."""
     seed: int | None = None
     safety: tuple[tuple[HarmCategory, HarmThreshold], ...] = ()
     history: tuple[Turn, ...] = ()

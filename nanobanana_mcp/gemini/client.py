@@ -115,7 +115,7 @@ class Gemini:
             return self._remote(await self._client.aio.files.upload(file=io.BytesIO(data), config=config))
 
     async def look_up(self, name: str) -> RemoteFile | None:
-        """What the Files API knows of a file; None when it is gone, foreign or never was, which look the same."""
+        """Ask the Files API for a file; None when it is gone, foreign or never was, which look the same."""
         try:
             async with self._translated(), asyncio.timeout(UPLOAD_S):
                 return self._remote(await self._client.aio.files.get(name=name))

@@ -1,4 +1,4 @@
-"""What google-genai and HTTP raise, turned into the studio's own errors, in one place."""
+"""Turns what google-genai and HTTP raise into the studio's own errors, in one place."""
 
 import re
 from typing import Any
@@ -22,7 +22,7 @@ from nanobanana_mcp.domain.errors import (
 from nanobanana_mcp.gemini.response import quoted
 
 UNREAD = (ValueError, RecursionError, TypeError, LookupError, AttributeError)
-"""What google-genai and httpx raise on answers that are no JSON or of another shape."""
+"""Errors that google-genai and httpx raise on answers that are no JSON or of another shape."""
 
 _UNSENT = (
     httpx2.ConnectError,

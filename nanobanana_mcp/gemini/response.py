@@ -17,7 +17,7 @@ from nanobanana_mcp.domain.wire import ModelReply, TurnPart, Usage
 MAX_PARTS = 200
 MAX_TEXT = 600
 MAX_NAME = 80
-"""Of what should be a name of Google's: a reason, a version."""
+"""The most characters of what should be a name of Google's: a reason, a version."""
 MAX_TOKENS = 2_000_000
 """Twice what any Gemini model takes in or gives out: a count beyond it is none."""
 
@@ -274,7 +274,7 @@ def _part(part: dict[str, Any]) -> _Part:
 
 
 def _decoded(data: object) -> bytes | None:
-    """What base64 stands for, in either alphabet; None where there is none, or it is broken: a signature is no reason
+    """The bytes that base64 stands for, in either alphabet; None where there is none, or it is broken: a signature is no reason
     to lose the picture beside it.
     """
     if not isinstance(data, str) or not data:

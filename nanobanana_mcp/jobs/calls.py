@@ -81,7 +81,7 @@ class Answer:
 
 
 class Caller(Protocol):
-    """What makes the calls of a run."""
+    """Makes the calls of a run: the runner, as a recipe sees it."""
 
     places: Places
     library: Library
@@ -106,7 +106,7 @@ def told_of_answers(answers: list[KeptImage], usd: float | None = None) -> str:
 
 
 class ModelCalls:
-    """What a recipe has of the studio: the calls that were reserved for it, one answer each."""
+    """Gives a recipe the calls that were reserved for it, one answer each."""
 
     def __init__(self, caller: Caller, run: Run, calls: tuple[Call, ...]) -> None:
         self.run = run

@@ -51,7 +51,7 @@ def sendable(record: ImageRecord, places: Places) -> tuple[bytes, str]:
 
 
 def bare(record: ImageRecord, data: bytes) -> tuple[bytes, str]:
-    """What of a picture may leave the machine, in a type that Gemini takes, with that type. Raises NotAnImage.
+    """The bytes of a picture that may leave the machine, in a type that Gemini takes, with that type. Raises NotAnImage.
 
     The model's answers go back as they came; what was made here of one goes without its label, which has the words of
     whoever asked; a caller's own goes without its metadata, decoded to prove that it is a picture.
@@ -70,7 +70,7 @@ def bare(record: ImageRecord, data: bytes) -> tuple[bytes, str]:
 
 
 def no_such_picture(given: str, library: Library) -> SourceNotFound:
-    """What to say of an id that the library does not have: those that are like it, else the newest."""
+    """The error for an id that the library does not have; it names those that are like it, else the newest."""
     newest = sorted(library.newest_ids(500), reverse=True)
     near = get_close_matches(given.lower(), newest, 3, cutoff=0.85)
     said = f"The library has no picture {given if is_image_id(given) else shorten(given)}"

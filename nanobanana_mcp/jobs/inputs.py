@@ -81,7 +81,7 @@ class Sources:
         self._max_bytes = VERTEX_BYTES if backend == "vertex_ai" else UPLOAD_BYTES if uploading else INLINE_BYTES
 
     async def resolve(self, given: str, *, offline: bool = False) -> Source:
-        """What a caller's string names. Nothing is written, uploaded or paid for here; `offline` does not even look
+        """Find the picture that a caller's string names. Nothing is written, uploaded or paid for here; `offline` does not even look
         an unknown Files API id up.
 
         Raises SourceNotFound, NotAnImage, NotAllowed or RequestError, naming the input.

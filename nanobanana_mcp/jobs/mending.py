@@ -1,4 +1,4 @@
-"""From a recipe's parts to its picture: kept as a whole, found again, or put together from what a dead process kept."""
+"""Keeps the picture that a recipe put together, finds it again, or puts it together from what a dead process kept."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a verb prepares and the studio carries out: a plan with its inputs, and what is told of it before and after."""
+"""Prepares a job for the studio to carry out: the plan with its inputs and calls, and the quote of it."""
 
 from dataclasses import dataclass
 
@@ -47,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Quote:
-    """What a request would be; `calls` at most are paid for; `refusal` when the limits would not let it pass now."""
+    """Tells what a request would be and cost; `calls` at most are paid for; `refusal` when the limits would not let it pass now."""
 
     plan: Plan
     backend: Backend
@@ -55,7 +55,7 @@ class Quote:
     inputs: tuple[ImageRecord, ...]
     spending: Spending
     reserved_usd: float
-    """What all of its calls together would hold against the limits."""
+    """USD that all of its calls together would hold against the limits."""
     refusal: str | None
 
 
@@ -115,7 +115,7 @@ def make_plan(
 
 
 def expected_shape(request: ImageRequest, mode: Mode, sources: list[Source]) -> tuple[float, float]:
-    """What is known of the picture's shape before it is drawn: the ratio asked for, in an edit its source's, else square."""
+    """The picture's shape as far as it is known before it is drawn: the ratio asked for, in an edit its source's, else square."""
     if request.aspect_ratio is not None:
         across, down = request.aspect_ratio.split(":")
         return float(across), float(down)

@@ -1,4 +1,4 @@
-"""What a dead process left behind: finished from its raw answers where there are any, and otherwise reported."""
+"""Finishes what a dead process left behind, from its raw answers where there are any, and reports the rest."""
 
 import logging
 import threading
@@ -47,7 +47,7 @@ LOST = "The process was ended while Gemini was drawing, so the answer is lost; i
 
 @dataclass(frozen=True, kw_only=True)
 class Recovered:
-    """What became of one call that was left open, in words; `record` when it was a picture. A move that was cut short
+    """Tells in words how one call ended that was left open; `record` when it was a picture. A move that was cut short
     has the picture's id in place of a call's.
     """
 
@@ -131,7 +131,7 @@ class Recovery:
             return found + self._sweep(presence, asked=asked)
 
     def preview(self, own: str | None) -> list[Recovered]:
-        """What recover() would do when it is asked for, doing nothing; `own` is this process's name if it has one."""
+        """List what recover() would do, and do nothing; `own` is this process's name if it has one."""
         left = [*self.left_behind(own), *self._aside(own)]
         return [Recovered(call_id=call.id, outcome=self._foreseen(call)) for _, call in left]
 

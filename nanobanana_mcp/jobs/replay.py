@@ -99,7 +99,7 @@ def _made(
     library: Library,
     places: Places | None,
 ) -> list[KeptImage]:
-    """What a recipe made of its answers. Raises ServiceError where it made nothing and they cannot be put together now."""
+    """The pictures that a recipe made of its answers. Raises ServiceError where it made nothing and they cannot be put together now."""
     found = [found_again(plan, record, library, cost_usd=call.cost_usd) for call, record in kept]
     images = [image for image in found if image is not None]
     if images or not kept:

@@ -273,7 +273,7 @@ class Runner:
             ) from error
 
     async def bewildered(self, run: Run, call: Call, error: Exception) -> Problem:
-        """What nobody foresaw befell one call; the others of its request are none the worse for it."""
+        """Tell of an error of the program in one call, so that the others of its request are none the worse for it."""
         logger.error("Call %s of %s ended in an error of the program", call.id, run.request_row.id, exc_info=error)
         what = f"The program stumbled ({type(error).__name__}; its log has the place)"
         emulated = run.request_row.backend == "emulator"

@@ -1,4 +1,4 @@
-"""From a raw answer to its outcome: a kept picture, or why there is none; and what is told of either."""
+"""Turns one raw Gemini answer into a kept picture, or into the reason why there is none."""
 
 from concurrent.futures import Executor
 from dataclasses import dataclass

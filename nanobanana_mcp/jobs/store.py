@@ -53,7 +53,7 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class Shared:
-    """What pictures of one call have in common."""
+    """The facts that pictures of one call have in common."""
 
     call_id: str
     created_at: datetime
@@ -301,7 +301,7 @@ def keep_orphan(call_id: str, raw: bytes, places: Places, library: Library) -> I
 
 
 def made_label(part: ImageRecord, plan: Plan) -> Label:
-    """What a picture that was put together says of itself."""
+    """The label of a picture that was put together."""
     recipe = {"from": [parent.image_id for parent in plan.parents], "part": part.id, "prompt": plan.request.prompt}
     recipe |= json.loads(plan.recipe or "{}")
     return Label(source_type="compositeWithTrainedAlgorithmicMedia", recipe=json.dumps(recipe, ensure_ascii=False))
@@ -398,7 +398,7 @@ def _rescued(
 
 
 def not_written(target: Target, path: Path) -> str:
-    """What to tell of a file whose name asked for a format that is only read here."""
+    """The note on a file whose name asked for a format that is only read here."""
     kind = path.suffix.lstrip(".").upper()
     return (
         f"The file is {path.name}, in {kind}: {target.suffix} is no format that is written here (png, jpg, webp, avif)."

@@ -69,7 +69,7 @@ class Counts:
 
 
 def _made(connection: Connection, limit: Limit, at: datetime) -> list[datetime]:
-    """From when each call counts that is in the limit's window, newest first."""
+    """The moments from which the calls in a limit's window count, newest first."""
     start = Policy.window_start(limit, at.timestamp())
     near = at.timestamp() if limit.rolling else start
     since, until = (datetime.fromtimestamp(moment, UTC) for moment in (start, near + limit.window_s))

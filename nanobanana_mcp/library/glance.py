@@ -20,7 +20,7 @@ AND (backend = ? OR backend IS NULL) ORDER BY created_at DESC LIMIT ?
 
 
 class Glimpse(NamedTuple):
-    """What a list tells of a picture: nothing that anybody wrote."""
+    """One picture as a list shows it, without anything that anybody wrote."""
 
     id: str
     mime_type: str

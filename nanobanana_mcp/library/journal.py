@@ -133,7 +133,7 @@ class Delivery(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Reservation:
-    """What reserve() came to: calls to make, or an earlier request whose answer this request is entitled to."""
+    """The outcome of reserve(): calls to make, or an earlier request whose answer this request is entitled to."""
 
     request_row: RequestRow
     calls: tuple[Call, ...]
@@ -415,7 +415,7 @@ def _spending(connection: Connection, backend: Backend, at: datetime) -> Spendin
 def _spent(
     connection: Connection, backend: Backend, span: timedelta, *, since: datetime, at: datetime, near: datetime
 ) -> list[tuple[datetime, int, int]]:
-    """What counts in a window, as the moment from which it does, calls and millionths of a dollar, oldest first."""
+    """The spending that counts in a window, as the moment from which it does, calls and millionths of a dollar, oldest first."""
     asked = {"whose": backend, "which": _milliseconds(span), "after": since - span}
     found = []
     for latest, seen_at, made, usd in connection.execute(_SPENT, asked):

@@ -60,7 +60,7 @@ class Lineage:
 
 
 class KeptFile(NamedTuple):
-    """Of a picture that we made what tells whether its file is there as it was; `made_at` in seconds since 1970."""
+    """The facts of a picture that tell whether its file is there as it was; `made_at` in seconds since 1970."""
 
     id: str
     path: str
@@ -87,7 +87,7 @@ class Library:
                 insert_image(connection, record)
 
     def ids(self) -> frozenset[str]:
-        """Of every picture it knows."""
+        """The ids of every picture it knows."""
         with self.database.read() as connection:
             return frozenset(connection.execute(select(images.c.id)).scalars())
 
@@ -149,7 +149,7 @@ class Library:
             last = found[-1].id
 
     def newest_files(self, count: int, backend: Backend) -> list[KeptFile]:
-        """Of the newest pictures that one backend made, those that are not in the trash."""
+        """The files of the newest pictures that one backend made and that are not in the trash."""
         mine = or_(images.c.backend == backend, images.c.backend.is_(None))
         return self._files(mine, order=images.c.created_at.desc(), limit=count)
 
@@ -174,13 +174,13 @@ class Library:
             return connection.execute(select(images.c.id).where(_ON_DISK).limit(1)).first() is not None
 
     def newest_ids(self, count: int) -> set[str]:
-        """Of the newest pictures that any backend made for us, derived files among them."""
+        """The ids of the newest pictures that any backend made for us, derived files among them."""
         query = select(images.c.id).where(_SHOWN).order_by(images.c.created_at.desc()).limit(count)
         with self.database.read() as connection:
             return set(connection.execute(query).scalars())
 
     def staying_ids(self, count: int, folder: str) -> set[str]:
-        """Of the newest pictures in a folder that any backend drew or edited for us, and of the files derived from them."""
+        """The ids of the newest pictures in a folder that any backend drew or edited for us, and of the files derived from them."""
         newest = _newest(count, folder)
         derived = (
             select(images.c.id)
@@ -228,7 +228,7 @@ class Library:
         return found
 
     def ancestors(self, image_id: str, *, limit: int = 1000) -> list[Ancestor]:
-        """What a picture was made from, and what that was made from, nearest first, in one query."""
+        """A picture's sources, and theirs, nearest first, in one query."""
         walk = (
             select(image_sources.c.parent_id, image_sources.c.image_id, literal(1).label("depth"))
             .where(image_sources.c.image_id == image_id)

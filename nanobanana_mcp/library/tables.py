@@ -126,7 +126,7 @@ spent = Table(
     Column("seen_at", Moment),
     sqlite_with_rowid=False,
 )
-"""What calls of one second, minute and day (`span`, in milliseconds) come to, and when the latest of them was reserved.
+"""The sums of the calls of each second, minute and day (`span`, in milliseconds), and when the latest of them was reserved.
 
 Triggers of migration 0005 keep it, so that it is right whichever version of the program writes: a step that rebuilds
 `calls` has to make them again. `seen_at`, here and in policy_calls, is when the clock, after it was last set back, first

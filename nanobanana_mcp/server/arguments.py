@@ -1,4 +1,4 @@
-"""What a client sent becomes what it says, once and before anything looks at the call: by the type each argument
+"""Takes what a client sent as what it says, once and before anything looks at the call: by the type that each argument
 declares, and only where nothing is lost.
 """
 
@@ -92,7 +92,7 @@ def name_inputs(arguments: dict[str, Any], base: Path) -> list[str]:
 
 
 def kind(value: object) -> str:
-    """What a JSON value is, in words, without the value."""
+    """Say what kind of JSON value it is, without the value."""
     if value is None:
         return "null"
     if isinstance(value, bool):

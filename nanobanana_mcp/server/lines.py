@@ -32,7 +32,7 @@ _GOING_MS = 200
 
 
 class LineWriter:
-    """What stdio_server() writes to: a message is delivered when the pipe has taken the whole of it. When the client goes
+    """The file that stdio_server() writes to. A message is delivered when the pipe has taken the whole of it. When the client goes
     and leaves some of it in the pipe, it was not delivered after all.
     """
 
@@ -110,7 +110,7 @@ def _left_unread(wire: int) -> int:
 
 
 class LineReader:
-    """What stdio_server() reads from: lines that are messages. Any other is answered here, since the SDK drops it."""
+    """The file that stdio_server() reads from: it gives lines that are messages, and answers any other itself, since the SDK drops it."""
 
     def __init__(self, file: BinaryIO, mouth: LineWriter) -> None:
         self._file = file

@@ -17,7 +17,7 @@ from nanobanana_mcp.server.session import LazyStudio, home
 from nanobanana_mcp.settings import Settings
 
 MOST = 20
-"""Of the newest pictures in the list, so that a client can offer them to be mentioned."""
+"""How many of the newest pictures are listed, so that a client can offer them to be mentioned."""
 
 
 class Picture(Resource):

@@ -1,4 +1,4 @@
-"""What every tool shares: the studio when it is needed, progress, and what makes two calls the same wish."""
+"""Opens the studio when a call needs it, passes progress on, and tells whether two calls are the same wish."""
 
 import asyncio
 import gc
@@ -24,8 +24,7 @@ logger = logging.getLogger(__name__)
 
 TakeBack = Callable[[], Awaitable[None]]
 OnTheirWay = dict[str, Callable[[], Awaitable[TakeBack]]]
-"""What is to be noted once the answer to a request is with the client, by the request's JSON-RPC id; and what takes the
-note back."""
+"""By a request's JSON-RPC id, how to note that its answer is with the client; that returns how to take the note back."""
 
 on_their_way: ContextVar[OnTheirWay | None] = ContextVar("on_their_way", default=None)
 """Set where a transport tells what it has taken; without one an answer counts as delivered when it is made."""
@@ -46,7 +45,7 @@ class LazyStudio:
         self.may_send: Callable[[], bool] = lambda: True
         """Whether pictures may be uploaded unasked, asked anew for each."""
         self.before_closing: Callable[[], Awaitable[None]] = _nothing
-        """What a transport still has to note in the library, at whatever end."""
+        """Notes in the library whatever a transport still has to note, at whatever end."""
         self._lock = asyncio.Lock()
         self._studio: Studio | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -107,7 +106,7 @@ class LazyStudio:
 
 @dataclass
 class Home:
-    """What the tools of one server have in common; the settings are those that hold now."""
+    """The things that the tools of one server have in common; the settings are those that hold now."""
 
     lazy: LazyStudio
     settings: Settings
@@ -117,7 +116,7 @@ class Home:
 
 
 def home(caller: Context) -> Home:
-    """Of the server that a call came to."""
+    """The home of the server that a call came to."""
     server: Any = caller.fastmcp  # a Server of app.py, which knows this module
     found: Home = server.home
     return found
@@ -159,7 +158,7 @@ async def delivered(context: Context, studio: "Studio", request_id: str) -> None
 
 
 def request_key(context: Context, explicit: str | None) -> str | None:
-    """What makes two calls the same wish: the caller's key, or the id that Claude Code gives each use of a tool."""
+    """The key that two calls share when they are the same wish: the caller's, or the id that Claude Code gives each use of a tool."""
     if explicit is not None:
         return f"key:{explicit}"
     request = context.request_context

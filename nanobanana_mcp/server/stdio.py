@@ -22,14 +22,14 @@ from nanobanana_mcp.settings import load_settings, misspelt
 logger = logging.getLogger(__name__)
 
 LONGEST, MOST_LINES = 400, 60
-"""Of a line and of a record in the log."""
+"""The most characters of a line and of a record in the log."""
 
 THREADS = 24
 """Python's own choice, six on two processors, is taken up by as many pictures waiting for their disk."""
 
 
 _M_ARENA_MAX = -8
-"""From glibc's malloc.h."""
+"""The number that glibc's malloc.h gives it."""
 
 
 def serve(wire: int) -> int:
@@ -70,7 +70,7 @@ def one_heap() -> None:
 
 
 class Bounded(logging.Formatter):
-    """What came from outside stands in a log as a few printable lines, however long it is."""
+    """Puts what came from outside into the log as a few printable lines, however long it is."""
 
     def format(self, record: logging.LogRecord) -> str:
         lines = super().format(record).splitlines()

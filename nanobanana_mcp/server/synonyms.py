@@ -63,7 +63,7 @@ _WANTED = {
     "list_type": "a list ([...])",
     "dict_type": "an object ({...})",
 }
-"""What belongs where another kind of value came, by pydantic's name of the problem."""
+"""By pydantic's name of the problem, the kind of value that belongs where another came."""
 
 
 def argument_error(problem: Any, tool: str, known: Mapping[str, Collection[str]], arguments: Mapping[str, Any]) -> str:
@@ -82,7 +82,7 @@ def argument_error(problem: Any, tool: str, known: Mapping[str, Collection[str]]
 
 
 def instead(given: str, tool: str, known: Mapping[str, Collection[str]]) -> str:
-    """What to use in place of an argument that a tool does not have; `known` are the arguments of every tool."""
+    """Say what to use in place of an argument that a tool does not have; `known` are the arguments of every tool."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", given).lower().replace("-", "_")
     own = known.get(tool, ())
     meant = next((one for one in (name, *SAME.get(name, ())) if one in own), None)

@@ -46,7 +46,7 @@ class Places:
     output: Path
     state: Path
     base: Path
-    """What relative paths are relative to: the project the client has open."""
+    """The folder that relative paths start from: the project the client has open."""
     allowed: tuple[Path, ...] = ()
 
     @property

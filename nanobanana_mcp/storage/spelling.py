@@ -83,7 +83,7 @@ def _bare(text: str) -> str:
 
 
 def _spellings(bare: str) -> Iterator[str]:
-    """What a text may stand for, the likeliest first."""
+    """Yield the paths that a text may stand for, the likeliest first."""
     address = _FILE.match(bare)
     if address:
         path = _decoded(bare[address.end() :])

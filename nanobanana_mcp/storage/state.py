@@ -1,4 +1,4 @@
-"""What the studio keeps for itself: raw answers, thumbnails, records beside them, and signs of life."""
+"""Keeps what the studio needs for itself: raw answers, thumbnails, records beside them, and signs of life."""
 
 import errno
 import hashlib
@@ -27,7 +27,7 @@ from nanobanana_mcp.storage.writing import make_private, replace_durably, set_ro
 
 _UNFINISHED = re.compile(r"\..*\.tmp", re.DOTALL)
 _UNFINISHED_PICTURE = re.compile(rf"\.img_[{ALPHABET}]{{16}}\.tmp")
-"""What `write_new` fills before it has a name, which may be in a folder with files of the user's own."""
+"""The file that `write_new` fills before it has a name, perhaps in a folder with files of the user's own."""
 
 MAX_RECORD_BYTES = 1_000_000
 

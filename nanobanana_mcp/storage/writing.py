@@ -19,10 +19,10 @@ MAX_NAMES = 10_000
 PICTURE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".ico", ".svg")
 )
-"""What the end of a name must be to be taken for a picture's type and not for a part of its name."""
+"""Ends of names that are taken for a picture's type; any other is a part of the name."""
 _NO_ROOM_CALL = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""What a disk without hard links (FAT, some network drives) answers."""
+"""Errors by which a disk says that it has no hard links (FAT, some network drives)."""
 _MISLEADING = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 

@@ -54,7 +54,7 @@ PATHS = frozenset(
 DECIDED = frozenset(
     {"model_tier", "resolution", "mode", "enable_grounding", "thinking_level", "aspect_ratio", "input_images"}
 )
-"""What rules may name of every tool that draws, since the studio decides it."""
+"""Arguments that rules may name of every tool that draws, since the studio decides them."""
 
 _under_judgement: "ContextVar[PolicyCheck | None]" = ContextVar("under_judgement", default=None)
 
@@ -99,7 +99,7 @@ def judge_plan(plan: "Plan") -> None:
 
 
 class Admission:
-    """What the user's policy and the project's say of calls; both files are read again when they have changed."""
+    """Asks the user's policy and the project's about calls; both files are read again when they have changed."""
 
     def __init__(self, *, user_policy: Path | None, project: Path, studio: "Callable[[], Awaitable[Studio]]") -> None:
         """`studio` is opened for a rule with a limit, and for nothing else."""

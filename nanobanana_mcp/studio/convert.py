@@ -32,7 +32,7 @@ ROOM = 100_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertRequest:
-    """What to make of `image`, a path or an img_... id. `crop` is left, top, right, bottom."""
+    """A request to make something of `image`, a path or an img_... id. `crop` is left, top, right, bottom."""
 
     image: str
     width: int | None
@@ -60,7 +60,7 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """What a conversion would make, and where; nothing is written."""
+    """The files that a conversion would make, and where; nothing is written."""
 
     folder: Path
     drafts: tuple[Draft, ...]

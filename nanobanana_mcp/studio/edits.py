@@ -33,7 +33,7 @@ from nanobanana_mcp.studio.studio import Studio
 
 @dataclass(frozen=True, kw_only=True)
 class EditRequest:
-    """What the edits have in common. `resolution` is that of the model's answer."""
+    """A request for an edit; all edits have this in common. `resolution` is that of the model's answer."""
 
     image: str
     instruction: str

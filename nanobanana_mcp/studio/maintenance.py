@@ -50,7 +50,7 @@ class Action:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was done (or, in a dry run, what would be), what was left alone and why, and plain findings."""
+    """The actions that were done (or, in a dry run, would be), what was left alone and why, and plain findings."""
 
     operation: Operation
     dry_run: bool

@@ -35,7 +35,7 @@ class Unreached:
         self._model: ImageModel | None = None
 
     def problem(self) -> str | None:
-        """What is to be set, None once Gemini can be reached."""
+        """The sentence that says what is to be set, None once Gemini can be reached."""
         try:
             self._reached()
         except SetupError as error:

@@ -105,7 +105,7 @@ def _drop(fresh: Path) -> None:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """What changes whenever somebody writes a file or puts another in its place."""
+    """Facts of a file that change whenever somebody writes it or puts another in its place."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What there is and what it cost: totals, the newest pictures, and what is amiss. Reads, and changes nothing."""
+"""Collects the statistics: totals, the newest pictures, and what is amiss. Reads, and changes nothing."""
 
 import os
 from dataclasses import dataclass

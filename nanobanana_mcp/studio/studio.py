@@ -302,7 +302,7 @@ class Studio:
         await asyncio.to_thread(self._counts.refund, limits)
 
     async def quote(self, job: Job) -> Quote:
-        """What a job would be and cost. Sends nothing, writes nothing."""
+        """Tell what a job would be and cost. Sends nothing, writes nothing. Raises PolicyViolation."""
         judge_plan(job.plan)
         plan, sources = job.plan, job.sources
         spending = await asyncio.to_thread(self.journal.spending, self.backend)
@@ -457,7 +457,7 @@ class Studio:
             raise
 
     def _reserved_usd(self, plan: Plan, inputs: int) -> float:
-        """What one picture may cost; where nobody knows, what the dearest known model would take."""
+        """USD that one picture may cost; where nobody knows, that of the dearest known model."""
         if plan.estimate_usd is not None:
             return plan.estimate_usd
         return highest_known(plan.choice, inputs=inputs, prompt_characters=len(plan.request.prompt))

@@ -1,4 +1,4 @@
-"""What the demo leaves to look at: one sheet of all its pictures, and the tree of what was made from what."""
+"""Makes the demo's contact sheet of all its pictures, and the tree of what was made from what."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def draw_sheet(shown: Sequence[Shown], title: str) -> bytes:
 
 
 def caption(one: Shown, shown: Sequence[Shown]) -> str:
-    """What was asked, where it came from (by the numbers on the sheet), tier and size in pixels."""
+    """The lines below a picture: what was asked, its sources by their numbers on the sheet, tier and size in pixels."""
     drawn = f"{one.tier} {one.width}x{one.height}" if one.tier else f"{one.width}x{one.height}"
     return f"{one.prompt}: " + ", ".join(words for words in (_origin(one, shown), drawn) if words)
 

@@ -114,7 +114,7 @@ class Tour:
         return str(answer["name"])
 
     async def ask(self, step: str, tool: str, outcome: str, **arguments: Any) -> dict[str, Any]:
-        """What a tool that makes no picture answers; `outcome` is filled in from it."""
+        """Call a tool that makes no picture; `outcome` is filled in from its answer."""
         answer = await self._call(step, tool, arguments)
         self.audience.ends(outcome.format_map(answer))
         return answer

@@ -1,1 +1,1 @@
-"""What a policy file may say and how a call is judged by it."""
+"""Reads policy files and judges calls by them."""

@@ -121,7 +121,7 @@ class Condition:
         return _ordered(subject, self.op, self.value)
 
     def found(self, args: Mapping[str, object]) -> str:
-        """What the call has at the path, in words, for the refusal of a requirement."""
+        """Say what the call has at the path, for the refusal of a requirement."""
         failing = (
             one for one in self.subjects(args) if self.op == "exists" or not self._matches(one, requirement=True)
         )

@@ -80,7 +80,7 @@ class Limit:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the rules say of one call. `limits` are still to be taken, in this order; empty when the call is refused."""
+    """The rules' answer on one call. `limits` are still to be taken, in this order; empty when the call is refused."""
 
     allowed: bool
     message: str = ""
@@ -183,7 +183,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What every layer allows; without a layer, everything."""
+    """All layers together: a call needs each of them to allow it; without a layer everything is allowed."""
 
     layers: tuple[Layer, ...] = ()
 
@@ -234,7 +234,7 @@ class Policy:
 
 
 def limit_message(limit: Limit, tool: str, made: int, now: float, resets_at: float, on_deny: str) -> str:
-    """What an agent is told when `made` calls have used a limit up; times in seconds since 1970, rounded up."""
+    """Tell an agent that `made` calls have used a limit up; times in seconds since 1970, rounded up."""
     limited = f"{tool} and all other tools together are" if limit.key.startswith("*#") else f"{tool} is"
     window = f"in any {limit.window_s:g} seconds" if limit.rolling else CALENDAR_WORDS[limit.window_s]
     calls = "1 call" if limit.maximum == 1 else f"{limit.maximum} calls"

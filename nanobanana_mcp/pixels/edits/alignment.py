@@ -30,7 +30,7 @@ _LEAST_TEXTURE = 1.2  # standard deviation in 8-bit levels after the local mean 
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """What the answer did to the picture: px of the crop to the right and down, size about the middle, colour.
+    """How far the answer moved and recoloured the picture: px of the crop to the right and down, size about the middle, colour.
 
     The source is `gain` * answer + `offset` in each of R, G, B (8-bit levels). `residual` is the mean absolute
     difference that is left outside the changed part, in 8-bit levels. `confidence` is 0 to 1: below `SURE` nothing was

@@ -139,7 +139,7 @@ def started(source: Image.Image, canvas: Canvas) -> Image.Image:
 
 
 def padded(picture: Image.Image, step: Step) -> Image.Image:
-    """What the model is shown of the canvas, RGB: where nothing is known, the edge's colours run out into plain grey.
+    """The part of the canvas that the model is shown, RGB: where nothing is known, the edge's colours run out into plain grey.
 
     A blurred edge tells it what to go on from, and the grey that this part is not painted yet; a mirrored edge would
     be kept.

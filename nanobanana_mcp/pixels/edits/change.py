@@ -30,7 +30,7 @@ def visibly_changed(reference: Image.Image, answer: Image.Image, weight: Weight)
 
 
 def became(before: bytes, after: bytes) -> list[str]:
-    """What to tell of an edit of a whole picture: that nothing changed, or that its transparency is gone."""
+    """Notes on an edit of a whole picture: that nothing changed, or that its transparency is gone."""
     with DECODES:
         first, second = (_small(data) for data in (before, after))
     notes = []

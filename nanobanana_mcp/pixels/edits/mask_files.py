@@ -37,7 +37,7 @@ class Mask:
 
 
 def read_mask(data: bytes, source: Image.Image) -> Mask:
-    """What a mask file says about a decoded picture.
+    """Read what a mask file says about a decoded picture.
 
     Raises RequestError for one that could mean more than one thing, NotAnImage for bytes that are no picture.
     """

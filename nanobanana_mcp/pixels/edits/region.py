@@ -85,7 +85,7 @@ def seam(reference: Image.Image, answer: Image.Image, weight: Weight) -> Seam:
 
 
 def verdict(drift: Drift, seam: Seam) -> Verdict:
-    """What to think of an answer: "nonsense" shows something else, "poor" shows its join, "good" neither.
+    """Judge an answer: "nonsense" shows something else, "poor" shows its join, "good" neither.
 
     Measured on ten rendered photographs, JPEG q85, drifted and recoloured. Right answers: confidence 0.96 to 0.99
     (0.7 where all detail was redrawn), residual 1 to 2 levels, seam 0.07 to 0.15, worst 0.10 to 0.23. The same, not

@@ -10,7 +10,7 @@ Format = Literal["png", "jpeg", "webp", "gif", "bmp", "tiff", "avif", "heic"]
 
 
 class FormatNames(NamedTuple):
-    """What people call a format, and what Pillow does."""
+    """The names of a format: people's and Pillow's."""
 
     words: str
     pillow: str

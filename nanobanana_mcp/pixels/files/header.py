@@ -1,4 +1,4 @@
-"""What a picture's bytes say about it, and whether that is within bounds: read without decoding a pixel."""
+"""Reads what a picture's bytes say about it, and checks that against the bounds, without decoding a pixel."""
 
 import struct
 import warnings
@@ -65,7 +65,7 @@ _SMALLER: Final = "Make it smaller and pass that."
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a viewer would say of a picture without looking at it.
+    """The facts that a viewer tells of a picture without showing it.
 
     `width` x `height` are pixels as a viewer shows them, with `orientation` (1 to 8, EXIF tag 0x0112) applied. HEIC and
     TIFF are turned by their decoders, HEIC without saying how. `frames` is counted up to 1,000; of a TIFF only the

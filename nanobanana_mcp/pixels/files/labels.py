@@ -25,7 +25,7 @@ _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """What a file says of its origin. `source_type` is the last part of an IPTC digital source type; `recipe` is JSON."""
+    """The label in a file that says where it comes from. `source_type` is the last part of an IPTC digital source type; `recipe` is JSON."""
 
     source_type: str
     recipe: str | None = None

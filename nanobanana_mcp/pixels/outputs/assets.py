@@ -46,7 +46,7 @@ class Asset:
 
 
 def asset_notes(assets: Sequence[Asset], master: bytes) -> list[str]:
-    """What the files of a set lack of their master, and what was made up for."""
+    """Notes on what the files of a set lack of their master."""
     header = read_header(master)
     notes = [as_sentence(note) for note in (*left_out(master, header), *levelled(master, header))]
     shares = {f"{asset.cut:.0%}" for asset in assets}

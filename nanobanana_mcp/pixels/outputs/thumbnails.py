@@ -162,7 +162,7 @@ def _reduced(
 
 
 def _resized(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
-    """Of YCbCr only the brightness is worth the finer filter, which takes most of a thumbnail's time."""
+    """Scale YCbCr: only the brightness is worth the finer filter, which takes most of a thumbnail's time."""
     if image.mode != "YCbCr":
         return image.resize(size, resample, reducing_gap=_REDUCING_GAP)
     bright, *colours = image.split()

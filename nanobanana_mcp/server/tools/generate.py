@@ -231,7 +231,7 @@ def check_fit(fit: Fit | None, width: int | None, height: int | None) -> None:
 
 
 async def answer(caller: Context, studio: "Studio", job: "Job", key: str | None, dry_run: bool) -> ToolResult:
-    """What every tool that makes pictures does with its job: a quote, or the pictures."""
+    """Answer for a tool that makes pictures: with a quote of its job, or with the pictures."""
     if dry_run:
         from nanobanana_mcp.studio.results.answers import quote_structure, quote_text
 

@@ -1,1 +1,1 @@
-"""What every answer says, as text and as structure."""
+"""Words every answer, as text and as structure, for every door."""

@@ -1,4 +1,4 @@
-"""What a tool says: the same facts once as text and once as structure, each enough to go on from alone."""
+"""Words the answers of tools that make pictures: the same facts as text and as structure, each enough to go on from alone."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from nanobanana_mcp.jobs.planner import Quote
 
 
 def created_text(created: Created) -> str:
-    """What was made and where it is, in a few lines."""
+    """Say in a few lines which pictures were made and where they are."""
     spec, request = created.choice.spec, created.request
     made, asked = len(created.images), request.n
     verb = "Edited" if created.mode == "edit" else "Made"
@@ -114,7 +114,7 @@ def created_structure(created: Created) -> dict[str, Any]:
 
 
 def quote_text(quote: Quote) -> str:
-    """What a request would be and cost."""
+    """Say what a request would be and cost."""
     plan, choice = quote.plan, quote.plan.choice
     spec, n = choice.spec, quote.plan.request.n
     each = plan.estimate_usd

@@ -1,4 +1,4 @@
-"""What the tools that make no picture say: uploads, statistics, maintenance; as text and as structure."""
+"""Words the answers of tools that make no picture: uploads, statistics, maintenance, conversions; as text and as structure."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
