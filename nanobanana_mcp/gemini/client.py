@@ -109,6 +109,7 @@ class Gemini:
         The answer to the first request says where the bytes go: its path is followed and its host is not, or a gateway
         that hands Google's answer on, or lies, would have the picture sent past the address that is set.
         """
+        self._check_files_api()
         options = types.HttpOptions(base_url=self._address)  # a new one each time: google-genai writes into it
         config = types.UploadFileConfig(name=name, mime_type=mime_type, display_name=display_name, http_options=options)
         async with self._translated(), asyncio.timeout(UPLOAD_S):
@@ -116,6 +117,7 @@ class Gemini:
 
     async def look_up(self, name: str) -> RemoteFile | None:
         """Ask the Files API for a file; None when it is gone, foreign or never was, which look the same."""
+        self._check_files_api()
         try:
             async with self._translated(), asyncio.timeout(UPLOAD_S):
                 return self._remote(await self._client.aio.files.get(name=name))
@@ -124,9 +126,14 @@ class Gemini:
 
     async def files(self) -> list[RemoteFile]:
         """Everything the key's project holds in the Files API."""
+        self._check_files_api()
         async with self._translated(), asyncio.timeout(UPLOAD_S):
             pager = await self._client.aio.files.list(config=types.ListFilesConfig(page_size=100))
             return [self._remote(file) async for file in pager]
+
+    def _check_files_api(self) -> None:
+        if self._vertex:
+            raise SetupError("Vertex AI has no Files API; give pictures by path or img_... id.")
 
     def _without_key(self, raw: bytes) -> bytes:
         """An answer that repeats the key, as gateways may, would carry it into answers, records and the library."""
@@ -158,8 +165,6 @@ class Gemini:
         ) as error:
             raise self._translation(error, model_id, setting) from None
         except UNREAD as error:
-            if self._vertex and "only supported in" in str(error):
-                raise SetupError("Vertex AI has no Files API; give pictures by path or img_... id.") from None
             raise self._translation(error, model_id, setting) from None
 
     def _translation(self, error: Exception, model_id: str | None, setting: str) -> StudioError:

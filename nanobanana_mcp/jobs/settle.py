@@ -213,5 +213,5 @@ def _with_its_price(problem: Problem) -> StudioError:
     if isinstance(problem.error, NoPicture) and problem.error.emulated:
         return problem.error
     if paid >= 0.00005 and isinstance(problem.error, Refused):
-        problem.error.args = (f"{problem.error} It cost ${paid:.4f}.", *problem.error.args[1:])
+        return Refused(f"{problem.error} It cost ${paid:.4f}.", reason=problem.error.reason)
     return problem.error

@@ -20,6 +20,9 @@ from nanobanana_mcp.library import HEAD
 BUSY_S = 30
 """How long a statement waits for another process's transaction."""
 
+DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+"""How SQLite's names begin for a file that is damaged or never was a library."""
+
 _upgrading = threading.Lock()  # alembic keeps its context in module globals
 
 _PRAGMAS = (
@@ -155,7 +158,7 @@ def copied(path: Path, copy: Path) -> bool:
             connection.close()
     except sqlite3.DatabaseError as error:
         copy.unlink(missing_ok=True)
-        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        if getattr(error, "sqlite_errorname", "").startswith(DAMAGE):
             return False
         raise _explained(path, error) from error  # a full disk is no damage: spending would be forgotten for nothing
     copy.chmod(0o600)
@@ -296,16 +299,16 @@ def _damaged(path: Path) -> SetupError:
 
 
 def _explained(path: Path, error: BaseException | None) -> SetupError:
-    words = str(error).lower()
-    if "locked" in words or "busy" in words:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return _locked(path)
-    if "full" in words:
+    if name == "SQLITE_FULL":
         return SetupError(f"The disk that holds the library {path} is full. Free some space; nothing is lost.")
-    if "readonly" in words or "unable to open" in words:
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return SetupError(
             f"The library {path} cannot be written. Check its permissions, or set NANOBANANA_DATABASE_URL to "
             "another place."
         )
-    if "malformed" in words or "not a database" in words or "corrupt" in words:
+    if name.startswith(DAMAGE):
         return _damaged(path)
     return SetupError(f"The library {path} cannot be used: {error}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -101,6 +102,8 @@ class Studio:
         self.uploads = Uploads(model, self.library, places, backend)
         self.sources = Sources(model, self.library, self.uploads, places, backend, uploading=uploading != "never")
         self._maintenance = Maintenance(self.library, model, places, backend)
+        self._made_lock: ProcessLock | None = None
+        self._making_lock = threading.Lock()
         self._active = ActiveRequests()
         self._closing = False
         self._noting: set[asyncio.Task[Delivery | None]] = set()
@@ -118,10 +121,13 @@ class Studio:
             sleep=sleep,
         )
 
-    @cached_property
+    @property
     def _process_lock(self) -> ProcessLock:
         """Made with the first thing that writes: on a read-only disk what only reads goes on working."""
-        return ProcessLock(self.places)
+        with self._making_lock:  # a recovery asks for it in a thread of its own
+            if self._made_lock is None:
+                self._made_lock = ProcessLock(self.places)
+            return self._made_lock
 
     @cached_property
     def _recovery(self) -> Recovery:
@@ -340,7 +346,7 @@ class Studio:
         """Tidy up; a dry run lists the very deeds that the real run does."""
         check_options(operation, max_age_hours=max_age_hours, keep_count=keep_count, image_ids=image_ids)
         if operation == "recover":
-            own = self._process_lock.name if "_process_lock" in self.__dict__ else None
+            own = None if self._made_lock is None else self._made_lock.name
             found = await (asyncio.to_thread(self._recovery.preview, own) if dry_run else self.recover(asked=True))
             said = [(one.call_id, one.outcome) for one in found]
             said += await asyncio.to_thread(self._maintenance.mend, dry_run=True) if dry_run else []
@@ -385,8 +391,8 @@ class Studio:
         await self.uploads.drain(UPLOAD_DRAIN_S)
         await self.model.close()
         await asyncio.to_thread(self.library.database.close)
-        if "_process_lock" in self.__dict__:
-            self._process_lock.close()
+        if self._made_lock is not None:
+            self._made_lock.close()
 
     async def _reserve_and_draw(
         self,
