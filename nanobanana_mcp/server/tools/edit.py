@@ -7,33 +7,28 @@ from fastmcp.tools import ToolResult
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
-from nanobanana_mcp.domain.catalog import AspectRatio, ThinkingLevel
-from nanobanana_mcp.domain.terms import MAX_PROMPT, AskedTier, OutputFormat, Resolution
+from nanobanana_mcp.domain.arguments import (
+    USUAL_QUALITY,
+    Answer,
+    DryRun,
+    EditFormat,
+    FitText,
+    Height,
+    KeyText,
+    Margin,
+    Output,
+    Picture,
+    QualityText,
+    Thinking,
+    Tier,
+    Width,
+)
+from nanobanana_mcp.domain.catalog import AspectRatio
+from nanobanana_mcp.domain.terms import MAX_PROMPT, OutputFormat
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.schemas import offer
 from nanobanana_mcp.server.session import home
-from nanobanana_mcp.server.tools.generate import (
-    USUAL_QUALITY,
-    DryRun,
-    FitText,
-    FormatText,
-    Height,
-    KeyText,
-    QualityText,
-    Width,
-    answer,
-    check_fit,
-    check_quality,
-    exact_of,
-    pictures,
-)
-
-Picture = Annotated[str, Field(min_length=1, description="Path or img_... id of the picture.")]
-Tier = Annotated[AskedTier, Field(description="As in generate_image.")]
-Answer = Annotated[Resolution, Field(description="Of the model's answer; high: as needed, up to 2K.")]
-Thinking = Annotated[ThinkingLevel | None, Field(description="As in generate_image.")]
-Output = Annotated[str | None, Field(description="A file or a folder; never overwrites.")]
-Margin = Annotated[int, Field(ge=0, le=8192, description="Pixels to add.")]
+from nanobanana_mcp.server.tools.generate import answer, check_fit, check_quality, exact_of, pictures
 
 CHANGES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
 LOCAL = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -52,7 +47,7 @@ async def edit_region(
         ),
     ] = None,
     mask: Annotated[
-        str | None, Field(description="Instead of box: a picture, white (or opaque) = edit; any size.")
+        str | None, Field(description="Instead of box: a picture, white (or a hole in it) = edit; any size.")
     ] = None,
     feather: Annotated[int, Field(ge=0, le=500, description="Pixels of softened edge.")] = 16,
     grow: Annotated[int, Field(ge=0, le=500, description="Pixels by which the region is widened first.")] = 16,
@@ -64,7 +59,7 @@ async def edit_region(
     width: Width = None,
     height: Height = None,
     fit: FitText = None,
-    output_format: FormatText = None,
+    output_format: EditFormat = None,
     quality: QualityText = None,
     idempotency_key: KeyText = None,
     dry_run: DryRun = False,
@@ -102,7 +97,7 @@ async def extend_image(
     model_tier: Tier = "auto",
     resolution: Answer = "high",
     output_path: Output = None,
-    output_format: FormatText = None,
+    output_format: EditFormat = None,
     quality: QualityText = None,
     idempotency_key: KeyText = None,
     dry_run: DryRun = False,
@@ -138,7 +133,7 @@ async def remove_background(
     width: Width = None,
     height: Height = None,
     fit: FitText = None,
-    output_format: FormatText = None,
+    output_format: EditFormat = None,
     quality: QualityText = None,
     idempotency_key: KeyText = None,
     dry_run: DryRun = False,
@@ -178,7 +173,7 @@ async def convert_image(
         Literal["favicon", "app_icons", "social"] | None, Field(description="Make this set of files instead.")
     ] = None,
     output_path: Output = None,
-    dry_run: Annotated[bool, Field(description="true: only say what.")] = False,
+    dry_run: Annotated[bool, Field(description="true: write nothing, only say what.")] = False,
 ) -> ToolResult:
     from nanobanana_mcp.studio.convert import ConvertRequest, convert, rehearse
     from nanobanana_mcp.studio.results.reports import (

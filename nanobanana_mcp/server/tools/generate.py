@@ -9,6 +9,17 @@ from fastmcp.tools import ToolResult
 from mcp.types import ContentBlock, ImageContent, ResourceLink, ToolAnnotations
 from pydantic import Field
 
+from nanobanana_mcp.domain.arguments import (
+    USUAL_QUALITY,
+    DryRun,
+    FitText,
+    FormatText,
+    Height,
+    KeyText,
+    PathText,
+    QualityText,
+    Width,
+)
 from nanobanana_mcp.domain.catalog import AspectRatio, ThinkingLevel
 from nanobanana_mcp.domain.errors import RequestError, StudioError
 from nanobanana_mcp.domain.plan import WRITTEN
@@ -44,25 +55,6 @@ Create new images or edit existing ones. Costs money: about $0.04 a picture with
 The full pictures are saved on this machine; the answer has their absolute paths, ids (img_...) for later edits, \
 small previews and the cost. To edit, give exactly one input image (or file_id) and say in the prompt what changes \
 and what must stay."""
-
-Width = Annotated[int | None, Field(ge=1, le=16384, description="Exact width in pixels.")]
-Height = Annotated[int | None, Field(ge=1, le=16384, description="Exact height.")]
-FitText = Annotated[Fit | None, Field(description="How it fills width x height; unset: cover.")]
-FormatText = Annotated[
-    OutputFormat | None, Field(description="Unset: as output_path says, else as Gemini delivers it.")
-]
-QualityText = Annotated[int | None, Field(ge=1, le=100, description="For jpeg, webp, avif; unset: 90.")]
-KeyText = Annotated[
-    str | None,
-    Field(
-        min_length=1,
-        max_length=200,
-        description="Same key and request again: same pictures, no new charge.",
-    ),
-]
-DryRun = Annotated[bool, Field(description="true: only say what it would cost.")]
-USUAL_QUALITY = 90
-PathText = Annotated[str | None, Field(description="Path of an input image (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF).")]
 
 
 async def generate_image(
