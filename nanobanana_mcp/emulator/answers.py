@@ -32,7 +32,7 @@ from nanobanana_mcp.emulator.rules import Ask
 
 @dataclass(frozen=True, kw_only=True)
 class Charge:
-    """What Google would bill for one answer: USD, and all tokens in and out."""
+    """The bill that Google would send for one answer: USD, and all tokens in and out."""
 
     model: str
     usd: float
@@ -227,7 +227,7 @@ def usage_metadata(ask: Ask) -> dict[str, Any]:
 
 
 def envelope(ask: Ask, usage: dict[str, Any], *, serial: int, named: bool) -> dict[str, Any]:
-    """What stands beside the candidates on every answer; `named` as in Control."""
+    """The fields beside the candidates on every answer; `named` as in Control."""
     response_id = base64.urlsafe_b64encode(_seed(ask.digest, serial, -2)[:15]).decode()
     return {
         "usageMetadata": usage,

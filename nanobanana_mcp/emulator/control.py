@@ -15,7 +15,7 @@ _CONFIG = ConfigDict(extra="forbid", val_json_bytes="base64")
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What one generateContent call does instead of answering as usual."""
+    """One way for a generateContent call to do something else than answer as usual."""
 
     __pydantic_config__ = _CONFIG
 

@@ -49,7 +49,7 @@ async def until_gone(receive: Receive) -> None:
 
 
 async def instead(behaviour: Behaviour | None, *, model: Model, receive: Receive) -> Response | None:
-    """What comes when the model is never asked, None when it is. Raises GoogleError and Dropped."""
+    """The answer when the model is never asked, None when it is. Raises GoogleError and Dropped."""
     match behaviour:
         case HttpError():
             raise error(behaviour, model=model.id)

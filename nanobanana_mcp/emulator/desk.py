@@ -17,7 +17,7 @@ from nanobanana_mcp.emulator.models import Model
 from nanobanana_mcp.emulator.wire import GoogleError
 
 BATCH_PRICE = 0.5
-"""What a batch pays of every price."""
+"""The part of every price that a batch pays."""
 
 LOOK_S = 0.01
 """How often a call that is held back looks whether it may go on."""

@@ -1,4 +1,4 @@
-"""What the emulator remembers of the requests it got."""
+"""Remembers the requests that the emulator got."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What Google refuses about a well-formed request, per model, and what is left to draw when it does not."""
+"""Refuses what Google refuses of a well-formed request, per model, and reads what is to be drawn otherwise."""
 
 import hashlib
 import json

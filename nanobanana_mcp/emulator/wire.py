@@ -56,7 +56,7 @@ def parse(body: bytes, message: Message) -> dict[str, Any]:
 
 
 def read(value: Any, message: Message, path: str = "") -> dict[str, Any]:
-    """What `parse` answers, of JSON that is already loaded and stands at `path` of its request. Raises GoogleError 400."""
+    """Read as `parse` does, of JSON that is already loaded and stands at `path` of its request. Raises GoogleError 400."""
     faults: list[tuple[str, str]] = []
     parsed = _read(value, message, path, faults)
     if faults:
