@@ -22,14 +22,22 @@ def in_words(problem: Mapping[str, Any]) -> str:
             return f"must have at most {counted(int(bounds['max_length']), _PARTS[kind])}"
         case "string_pattern_mismatch":
             return "is not written as it has to be"
+        case "string_type":
+            return "must be text"
+        case "bool_type":
+            return "must be true or false"
+        case "tuple_type":
+            return "must be a list"
+        case "dict_type" | "model_type":
+            return "must be a mapping of keys to values"
         case "int_parsing" | "int_from_float" | "int_type":
             return "must be a whole number"
         case "float_parsing" | "float_type" | "finite_number":
             return "must be a number"
         case "greater_than":
-            return f"must be more than {bounds['gt']:g}"
+            return f"must be more than {bounds['gt']:.15g}"
         case "greater_than_equal":
-            return f"must be at least {bounds['ge']:g}"
+            return f"must be at least {bounds['ge']:.15g}"
         case "less_than_equal":
-            return f"must be at most {bounds['le']:g}"
+            return f"must be at most {bounds['le']:.15g}"
     return str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be", 1)

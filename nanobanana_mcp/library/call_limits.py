@@ -9,7 +9,7 @@ from sqlalchemy import Boolean, Connection, bindparam, delete, func, insert, or_
 from nanobanana_mcp.domain.budget import Dated
 from nanobanana_mcp.domain.errors import PolicyViolation
 from nanobanana_mcp.domain.ids import now
-from nanobanana_mcp.domain.policy.rules import Limit, Policy, limit_message
+from nanobanana_mcp.domain.policy.limits import Limit
 from nanobanana_mcp.library.clock import POLICY, was_moved
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.tables import policy_calls
@@ -51,8 +51,8 @@ class Counts:
                 made = _made(connection, limit, at)
                 if len(made) >= limit.maximum:
                     oldest = made[limit.maximum - 1] if limit.maximum else at
-                    resets = Policy.resets_at(limit, at.timestamp(), oldest.timestamp())
-                    told = limit_message(limit, tool, len(made), at.timestamp(), resets, limit.on_deny)
+                    resets = limit.resets_at(at.timestamp(), oldest.timestamp())
+                    told = limit.message(tool, len(made), at.timestamp(), resets)
                     refusal = PolicyViolation(told)  # raised behind the transaction: what was seen ahead stays so
                     break
             else:
@@ -70,7 +70,7 @@ class Counts:
 
 def _made(connection: Connection, limit: Limit, at: datetime) -> list[datetime]:
     """The moments from which the calls in a limit's window count, newest first."""
-    start = Policy.window_start(limit, at.timestamp())
+    start = limit.window_start(at.timestamp())
     near = at.timestamp() if limit.rolling else start
     since, until = (datetime.fromtimestamp(moment, UTC) for moment in (start, near + limit.window_s))
     rows = connection.execute(

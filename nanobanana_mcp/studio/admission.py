@@ -19,7 +19,8 @@ from nanobanana_mcp.storage.paths import absolute
 
 if TYPE_CHECKING:
     from nanobanana_mcp.domain.plan import Plan
-    from nanobanana_mcp.domain.policy.rules import Limit, Policy, PolicyFile
+    from nanobanana_mcp.domain.policy.limits import Limit
+    from nanobanana_mcp.domain.policy.rules import Policy, PolicyFile
     from nanobanana_mcp.studio.studio import Studio
 
 PROJECT_POLICY = "nanobanana-policy.yaml"

@@ -19,7 +19,7 @@ from nanobanana_mcp.domain.errors import (
 )
 from nanobanana_mcp.domain.ids import is_image_id, new_id, now
 from nanobanana_mcp.domain.plan import Plan
-from nanobanana_mcp.domain.policy.rules import Limit
+from nanobanana_mcp.domain.policy.limits import Limit
 from nanobanana_mcp.domain.pricing import highest_known
 from nanobanana_mcp.domain.provider import ImageModel
 from nanobanana_mcp.domain.records import ImageRecord

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanobanana_mcp.domain.errors import NotAllowed, PolicyError, PolicyViolation, SetupError
-from nanobanana_mcp.domain.policy.rules import Limit, Policy, Verdict, limit_message, tighten
+from nanobanana_mcp.domain.policy.limits import Limit
+from nanobanana_mcp.domain.policy.rules import Policy, Verdict, tighten
 
 NOON = 1_700_049_600.0  # 2023-11-15 12:00:00 UTC
 ARGS: dict[str, object] = {"prompt": "a red cat", "n": 4}
@@ -179,50 +180,62 @@ RULE = "tools: {{a: {{rules: [{}]}}}}"
     [
         ("", "is empty"),
         ("version: [1]", "version must be a single value"),
-        ("version: 1\ndefualt: deny", "line 2: the file has the unknown key defualt"),
-        ("default: Deny", "default must be one of allow, deny, not 'Deny'"),
-        ("default: [deny]", "default must be a single value"),
-        ("default:", "default must be one of allow, deny, not None"),
+        (
+            "version: 1\ndefualt: deny",
+            "line 2: the file has the unknown key defualt (did you mean default?); the keys are",
+        ),
+        ("default: Deny", "default must be 'allow' or 'deny', not 'Deny' (did you mean deny?)"),
+        ("default: [deny]", "default must be 'allow' or 'deny', not a list"),
+        ("default:", "default must be 'allow' or 'deny', not null"),
         ("default: allow\ndefault: deny", "line 2: the file has the key default twice"),
         ("hide: cleanup", "hide must be a list"),
         ("hide: [1]", "hide[1] must be text, not 1"),
-        ("hide: ['']", "hide[1] must be text"),
-        ("hide: [[a]]", "hide[1] must be a single value"),
+        ("hide: ['']", "hide[1] must not be empty"),
+        ("hide: [[a]]", "hide[1] must be text, not a list"),
         ("tools: []", "tools must be a mapping"),
         ("tools:", "tools must be a mapping"),
         ("tools: {a: {rules: []}, a: {rules: []}}", "tools has the key a twice"),
         ("tools: {a: {}}", "tools.a needs rules"),
-        ("tools: {a: {rule: []}}", "tools.a has the unknown key rule; the keys are rules"),
+        ("tools: {a: {rule: []}}", "tools.a has the unknown key rule (did you mean rules?); the keys are rules"),
         ("tools: {a: {rules: {}}}", "tools.a.rules must be a list"),
         (RULE.format("deny"), "tools.a.rules[1] must be a mapping"),
         (RULE.format("{}, {actions: deny}"), "tools.a.rules[2] has the unknown key actions"),
-        (RULE.format("{action: block}"), "rules[1].action must be one of allow, deny, not 'block'"),
+        (RULE.format("{action: block}"), "rules[1].action must be 'allow' or 'deny', not 'block'"),
         (RULE.format("{action: deny, action: allow}"), "has the key action twice"),
         (RULE.format("{name: 1}"), "rules[1].name must be text"),
-        (RULE.format("{reason: a, on_deny: b}"), "rules[1].reason is another word for on_deny"),
-        (RULE.format("{on_deny: [no]}"), "rules[1].on_deny must be a single value"),
+        (RULE.format("{reason: a, on_deny: b}"), "rules[1] has on_deny and reason, which are two words for one thing"),
+        (RULE.format("{on_deny: [a]}"), "rules[1].on_deny must be text, not a list"),
         (RULE.format("{rate_limit: 10/week}"), "rules[1].rate_limit must be like 10/minute"),
         (RULE.format("{rate_limit: 0/day}"), "must be like 10/minute"),
         (RULE.format("{rate_limit: 1.5/day}"), "must be like 10/minute"),
         (RULE.format("{rate_limit: 10 /day}"), "must be like 10/minute"),
-        (RULE.format("{rate_limit: 10}"), "rate_limit must be text, not 10"),
-        (RULE.format("{rate_limit: [10, 60]}"), "rate_limit must be a mapping"),
-        (RULE.format("{rate_limit: {max: 10}}"), "rate_limit needs max"),
+        (RULE.format("{rate_limit: 10}"), "rate_limit must be like 10/minute"),
+        (
+            RULE.format("{rate_limit: [10, 60]}"),
+            "rate_limit must be like 10/minute (second, minute, hour or day) or {max: 10, window: 60}",
+        ),
+        (RULE.format("{rate_limit: {max: 10}}"), "rate_limit needs window"),
         (RULE.format("{rate_limit: {max: 10, window: 60, per: a}}"), "the unknown key per"),
-        (RULE.format("{rate_limit: {max: 0, window: 60}}"), "rate_limit.max must be a whole number of 1 or more"),
+        (
+            RULE.format("{rate_limit: {max: 0, window: 60}}"),
+            "rate_limit.max must be at least 1, not 0; to allow no call, use action: deny",
+        ),
         (RULE.format("{rate_limit: {max: 1.5, window: 60}}"), "rate_limit.max must be a whole number"),
-        (RULE.format("{rate_limit: {max: true, window: 60}}"), "rate_limit.max must be a number, not True"),
-        (RULE.format("{rate_limit: {max: '1', window: 60}}"), "rate_limit.max must be a number, not '1'"),
+        (RULE.format("{rate_limit: {max: true, window: 60}}"), "rate_limit.max must be a whole number, not true"),
+        (RULE.format("{rate_limit: {max: '1', window: 60}}"), "rate_limit.max must be a whole number, not '1'"),
         (RULE.format("{rate_limit: {max: 1, window: 0}}"), "rate_limit.window must be more than 0"),
         (RULE.format("{rate_limit: {max: 1, window: -1}}"), "rate_limit.window must be more than 0"),
-        (RULE.format("{rate_limit: {max: 1, window: 1e9}}"), "at most 31622400 seconds"),
+        (RULE.format("{rate_limit: {max: 1, window: 1e9}}"), "rate_limit.window must be at most 31622400"),
         (RULE.format("{rate_limit: {max: 1, window: minute}}"), "rate_limit.window must be a number"),
-        (RULE.format("{rate_limit: {max: 1, window: .inf}}"), "rate_limit.window must be a number"),
+        (
+            RULE.format("{rate_limit: {max: 1, window: .inf}}"),
+            "rate_limit.window is .inf, which is a number in some YAML",
+        ),
         (RULE.format("{validate: true}"), "validate must be a mapping"),
         (RULE.format("{validate: {}}"), "validate needs required_args"),
         (RULE.format("{validate: {required: true}}"), "the unknown key required"),
-        (RULE.format("{validate: {required_args: yes}}"), "must be true, false or a list of names, not 'yes'"),
-        (RULE.format("{validate: {required_args: {a: b}}}"), "required_args must be a list"),
+        (RULE.format("{validate: {required_args: all}}"), "required_args must be true, false or a list of names"),
+        (RULE.format("{validate: {required_args: {a: b}}}"), "required_args must be true, false or a list of names"),
         (RULE.format("{validate: {required_args: [1]}}"), "required_args[1] must be text"),
         (RULE.format("{conditions: {}}"), "conditions must be a list"),
         ("<<: {default: deny}", "the unknown key <<"),
@@ -233,6 +246,11 @@ def test_a_malformed_file_is_refused_with_its_name_and_the_fault(text: str, said
         policy(text)
     assert str(error.value).startswith("/etc/nanobanana/policy.yaml")
     assert said in str(error.value)
+
+
+def test_of_several_faults_the_first_in_the_file_is_named() -> None:
+    with pytest.raises(PolicyError, match=r"policy\.yaml, line 3: tools\.a\.rules\[1\] has the unknown key act"):
+        policy("tools:\n  a:\n    rules: [{act: deny}]\n  b: {rules: 1}\nhide: 1\ndefault: no way\n")
 
 
 def test_the_errors_are_ones_that_callers_know() -> None:
@@ -246,20 +264,20 @@ def test_a_calendar_window_starts_and_resets_on_the_clock() -> None:
     before = NOON - 2**-22
     assert before < NOON
     for now, start in ((NOON, NOON), (NOON + 59.999, NOON), (before, NOON - 60), (NOON + 60, NOON + 60)):
-        assert Policy.window_start(minute, now) == start
-        assert Policy.resets_at(minute, now, oldest=now) == start + 60
-    assert Policy.window_start(day, NOON) == NOON - 43_200
-    assert Policy.resets_at(day, NOON, oldest=NOON) == NOON + 43_200
+        assert minute.window_start(now) == start
+        assert minute.resets_at(now, oldest=now) == start + 60
+    assert day.window_start(NOON) == NOON - 43_200
+    assert day.resets_at(NOON, oldest=NOON) == NOON + 43_200
 
 
 def test_a_rolling_window_forgets_a_call_exactly_when_it_is_as_old_as_the_window() -> None:
     limit = Limit(key="a#1", maximum=1, window_s=90.0, rolling=True)
     made = NOON + 0.25
-    reset = Policy.resets_at(limit, NOON + 30, oldest=made)
+    reset = limit.resets_at(NOON + 30, oldest=made)
     assert reset == made + 90
-    assert made < Policy.window_start(limit, reset)
-    assert made >= Policy.window_start(limit, reset - 2**-21)
-    assert made >= Policy.window_start(limit, made)
+    assert made < limit.window_start(reset)
+    assert made >= limit.window_start(reset - 2**-21)
+    assert made >= limit.window_start(made)
 
 
 @settings(derandomize=True, deadline=None)
@@ -270,20 +288,22 @@ def test_a_rolling_window_forgets_a_call_exactly_when_it_is_as_old_as_the_window
 )
 def test_a_call_counts_until_its_window_resets_and_not_after(now: float, window: int, rolling: bool) -> None:
     limit = Limit(key="a#1", maximum=1, window_s=float(window), rolling=rolling)
-    reset = Policy.resets_at(limit, now, oldest=now)
-    assert Policy.window_start(limit, now) <= now < reset <= now + window
-    assert Policy.window_start(limit, reset) > now
+    reset = limit.resets_at(now, oldest=now)
+    assert limit.window_start(now) <= now < reset <= now + window
+    assert limit.window_start(reset) > now
 
 
 def test_a_used_up_limit_says_the_numbers_and_when_it_resets() -> None:
-    calendar = Limit(key="a#2", maximum=10, window_s=60.0, rolling=False, rule="rule 2 of policy.yaml")
+    calendar = Limit(
+        key="a#2", maximum=10, window_s=60.0, rolling=False, rule="rule 2 of policy.yaml", on_deny="Wait for it."
+    )
     now = NOON + 60 * 60 * 2 + 60 * 4 + 26
-    assert limit_message(calendar, "generate_image", 10, now, now + 34, "Wait for it.") == (
+    assert calendar.message("generate_image", 10, now, now + 34) == (
         "generate_image is limited to 10 calls a minute by rule 2 of policy.yaml; 10 were made; "
         "it resets in 34 s at 14:05:00 UTC. Wait for it."
     )
     rolling = Limit(key="*#1", maximum=1, window_s=90.5, rolling=True, rule="rule 1 for every tool of policy.yaml")
-    assert limit_message(rolling, "edit_image", 1, NOON, NOON + 43_200.2, "") == (
+    assert rolling.message("edit_image", 1, NOON, NOON + 43_200.2) == (
         "edit_image and all other tools together are limited to 1 call in any 90.5 seconds by rule 1 for every tool "
         "of policy.yaml; 1 was made; it resets in 12.0 h at 00:00:01 UTC on 2023-11-16."
     )

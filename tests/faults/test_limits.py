@@ -10,7 +10,7 @@ import pytest
 from nanobanana_mcp.domain.budget import Limits
 from nanobanana_mcp.domain.errors import BudgetExceeded, PolicyViolation
 from nanobanana_mcp.domain.ids import now
-from nanobanana_mcp.domain.policy.rules import Limit
+from nanobanana_mcp.domain.policy.limits import Limit
 from nanobanana_mcp.domain.requests import ImageRequest
 from nanobanana_mcp.library import call_limits as counts
 from nanobanana_mcp.library import journal

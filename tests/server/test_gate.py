@@ -173,7 +173,7 @@ SPELLINGS: dict[str, tuple[str, Any, list[Any]]] = {
         ['["img_0000000000000000"]', ' [ "img_0000000000000000" ] ', ["img_0000000000000000"]],
     ),
     "safety": (
-        "{path: args.safety.harassment, op: eq, value: off}",
+        "{path: args.safety.harassment, op: eq, value: 'off'}",
         {"harassment": "off"},
         ['{"harassment": "OFF"}', {"HARM_CATEGORY_HARASSMENT": "Off"}, {"Harassment": "off"}],
     ),
@@ -247,10 +247,11 @@ async def test_a_rule_on_input_images_sees_every_way_a_call_names_one(
         await client.call_tool("generate_image", {"prompt": "no picture goes in"})
 
 
-BROKEN = ["tools: {generate_image: {rulez: []}}\n", "- a list\n", "", None]
+UNCLEAR = "tools: {generate_image: {rules: [{conditions: [{path: args.enable_grounding, op: eq, value: no}]}]}}\n"
+BROKEN = ["tools: {generate_image: {rulez: []}}\n", UNCLEAR, "- a list\n", "", None]
 
 
-@pytest.mark.parametrize("text", BROKEN, ids=["typo", "list", "empty", "gone"])
+@pytest.mark.parametrize("text", BROKEN, ids=["typo", "unclear", "list", "empty", "gone"])
 async def test_a_policy_that_cannot_be_read_stops_all_that_sends_moves_or_writes(
     connect: Connect, policy: Path, model: FakeModel, tmp_path: Path, text: str | None
 ) -> None:

@@ -16,12 +16,14 @@ import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from nanobanana_mcp.domain.policy.parse import Entry, Scalar
+from pydantic import AfterValidator, TypeAdapter, ValidationInfo, field_validator, model_validator
+
+from nanobanana_mcp.domain.policy.parse import Part, Scalar, single
+from nanobanana_mcp.domain.text import shorten
 
 Operator = Literal["eq", "neq", "in", "not_in", "lt", "lte", "gt", "gte", "regex", "contains", "exists"]
-OPERATORS: tuple[Operator, ...] = get_args(Operator)
 PHRASES: dict[Operator, str] = {
     "eq": "is",
     "neq": "is not",
@@ -54,36 +56,73 @@ class Pattern:
         return self.made.search(subject.encode(errors="replace").decode()) is not None  # half a pair is no text to RE2
 
 
-@dataclass(frozen=True, kw_only=True)
-class Condition:
+def _path(text: str) -> str:
+    if not _PATH.fullmatch(text):
+        raise ValueError(f"must be like args.n, args.images[0].role or args.images[*].role, not {shorten(text)}")
+    return text
+
+
+def _given(value: Any) -> Any:
+    if value is None:
+        raise ValueError("must not be null; to ask for an argument that is not given, use op: exists with value: false")
+    return single(value)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number")
+    return value
+
+
+def _pattern(text: str) -> Pattern:
+    if len(text) > LONGEST_PATTERN:
+        raise ValueError(f"must be a pattern of at most {LONGEST_PATTERN:,} characters")
+    import re2  # 13 ms and 3 MB that only a policy with a pattern pays
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re.compile(text)  # what Python refuses, such as too large a number, RE2 may take for letters
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"is not a regular expression: {error}") from error
+    try:
+        return Pattern(text=text, made=re2.compile(text.encode(errors="replace").decode(), options))
+    except re2.error as error:
+        why = error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise ValueError(f"is not a regular expression that RE2 reads: {why}") from error
+
+
+_One = Annotated[Any, AfterValidator(_given)]
+_ONE: TypeAdapter[Any] = TypeAdapter(_One)
+_SEVERAL: TypeAdapter[Any] = TypeAdapter(tuple[_One, ...])
+_NUMBER: TypeAdapter[Any] = TypeAdapter(Annotated[Any, AfterValidator(_number)])
+_VALUES: dict[Operator, TypeAdapter[Any]] = {
+    **dict.fromkeys(("in", "not_in"), _SEVERAL),
+    **dict.fromkeys(("lt", "lte", "gt", "gte"), _NUMBER),
+    "regex": TypeAdapter(Annotated[str, AfterValidator(_pattern)]),
+    "exists": TypeAdapter(bool),
+}
+"""What a value has to be for an operator; for the others any single value."""
+
+
+class Condition(Part):
     """One comparison; `value` is a compiled pattern for `regex` and a tuple for `in` and `not_in`."""
 
-    path: str
+    path: Annotated[str, AfterValidator(_path)]
     op: Operator
-    value: Scalar | tuple[Scalar, ...] | Pattern
+    value: Scalar | tuple[Scalar, ...] | Pattern = True
 
+    @field_validator("value", mode="plain")
     @classmethod
-    def read(cls, entry: Entry) -> "Condition":
-        keys = entry.mapping("path", "op", "value")
-        op = keys["op"].choice(OPERATORS) if "op" in keys else None
-        if op is None or "path" not in keys or ("value" not in keys and op != "exists"):
-            raise entry.refusal("needs path, op and value")
-        path = keys["path"].text()
-        if not _PATH.fullmatch(path):
-            raise keys["path"].refusal(f"must be like args.n, args.images[0].role or args.images[*].role, not {path!r}")
-        if "value" not in keys:
-            return cls(path=path, op=op, value=True)
-        value = keys["value"]
-        if op in ("in", "not_in"):
-            return cls(path=path, op=op, value=tuple(_given(item) for item in value.items()))
-        if op in ("lt", "lte", "gt", "gte"):
-            return cls(path=path, op=op, value=value.number())
-        if op == "regex":
-            return cls(path=path, op=op, value=_pattern(value))
-        given = _given(value)
-        if op == "exists" and not isinstance(given, bool):
-            raise value.refusal(f"must be true or false for exists, not {given!r}")
-        return cls(path=path, op=op, value=given)
+    def _fits(cls, value: Any, info: ValidationInfo) -> Any:
+        op = info.data.get("op")
+        return value if op is None else _VALUES.get(op, _ONE).validate_python(value, strict=True)
+
+    @model_validator(mode="after")
+    def _has_a_value(self) -> "Condition":
+        if "value" not in self.model_fields_set and self.op != "exists":
+            raise ValueError("needs value")
+        return self
 
     def subjects(self, args: Mapping[str, object]) -> list[object]:
         """The argument at the path, None when it is missing; with [*] in it any number, none of which is missing."""
@@ -159,31 +198,3 @@ def _ordered(left: object, op: Operator, right: object) -> bool:
     if isinstance(left, bool) or not isinstance(left, int | float) or not isinstance(right, int | float):
         return False
     return {"lt": left < right, "lte": left <= right, "gt": left > right, "gte": left >= right}[op]
-
-
-def _given(entry: Entry) -> Scalar:
-    value = entry.scalar()
-    if value is None:
-        raise entry.refusal(
-            "must not be null; to ask for an argument that is not given, use op: exists with value: false"
-        )
-    return value
-
-
-def _pattern(entry: Entry) -> Pattern:
-    text = entry.text()
-    if len(text) > LONGEST_PATTERN:
-        raise entry.refusal(f"must be a pattern of at most {LONGEST_PATTERN:,} characters")
-    import re2  # 13 ms and 3 MB that only a policy with a pattern pays
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        re.compile(text)  # what Python refuses, such as too large a number, RE2 may take for letters
-    except (re.error, OverflowError, RecursionError) as error:
-        raise entry.refusal(f"is not a regular expression: {error}") from error
-    try:
-        return Pattern(text=text, made=re2.compile(text.encode(errors="replace").decode(), options))
-    except re2.error as error:
-        why = error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else str(error)
-        raise entry.refusal(f"is not a regular expression that RE2 reads: {why}") from error

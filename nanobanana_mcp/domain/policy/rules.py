@@ -35,70 +35,116 @@ continue_from, image, mask, path). Paths, those of output_path, too, are as they
 argument that its tool does not have, or for a word that it never takes, is refused, since it would hold nothing.
 
 Under `default: deny` a tool also needs an entry of its own with at least one rule that is not a deny. Conditions are
-explained in `condition.py`. Plain values have their YAML 1.2 meaning: 16:9 is text.
+explained in `conditions.py`. Values are those of YAML 1.2: 16:9 is text, and words that
+YAML 1.1 reads in another way, such as no and off, are refused until they are written as false or in quotes.
 """
 
-import math
 import re
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path, PurePath
-from typing import Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainValidator, Tag, model_validator
 
 from nanobanana_mcp.domain.errors import PolicyError
 from nanobanana_mcp.domain.policy.conditions import Condition
-from nanobanana_mcp.domain.policy.parse import LARGEST_FILE, Entry
-from nanobanana_mcp.domain.text import waiting
+from nanobanana_mcp.domain.policy.limits import CALENDAR_S, Limit
+from nanobanana_mcp.domain.policy.parse import LARGEST_FILE, Part, Scalar, read, single
 
 Action = Literal["allow", "deny"]
-ACTIONS: tuple[Action, ...] = get_args(Action)
-CALENDAR_S = {"second": 1.0, "minute": 60.0, "hour": 3_600.0, "day": 86_400.0}
-CALENDAR_WORDS = {1.0: "a second", 60.0: "a minute", 3_600.0: "an hour", 86_400.0: "a day"}
 LONGEST_WINDOW_S = 366 * 86_400.0
 
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limit:
-    """At most `maximum` calls in a window of `window_s` seconds, rolling or aligned to the calendar in UTC.
-
-    `key` names the counter and stays the same while the rule keeps its place in the file: `generate_image#2`, `*#1` for
-    all tools together, with `@` and the file's path behind it for a limit from a project's file. `rule` and `on_deny`
-    are words for `limit_message`.
-    """
-
-    key: str
-    maximum: int
-    window_s: float
-    rolling: bool
-    rule: str = ""
-    on_deny: str = ""
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip()) or value in ([], (), {})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """The rules' answer on one call. `limits` are still to be taken, in this order; empty when the call is refused."""
-
-    allowed: bool
-    message: str = ""
-    rule: str = ""
-    limits: tuple[Limit, ...] = ()
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return text
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """One entry under `rules`; `required` is True for all that the tool's schema requires."""
+def _given(value: Any) -> Any:
+    if value is None:
+        raise ValueError("must not be null; leave the key out")
+    return value
 
-    number: int
-    name: str = ""
+
+def _allows_some(maximum: int) -> int:
+    if maximum < 1:
+        raise ValueError(f"must be at least 1, not {maximum}; to allow no call, use action: deny")
+    return maximum
+
+
+def _rate(given: Any) -> Any:
+    if isinstance(given, dict):
+        return given
+    words = _RATE.fullmatch(given) if isinstance(given, str) else None
+    if not words:
+        raise ValueError("must be like 10/minute (second, minute, hour or day) or {max: 10, window: 60}")
+    return CalendarRate(max=int(words[1]), window=CALENDAR_S[words[2]])
+
+
+Text = Annotated[str, AfterValidator(_says_something)]
+
+
+class Rate(Part):
+    """`max` calls in any `window` seconds."""
+
+    max: Annotated[int, AfterValidator(_allows_some)]
+    window: Annotated[float, Field(gt=0, le=LONGEST_WINDOW_S)]
+    rolling: ClassVar[bool] = True
+
+
+class CalendarRate(Rate):
+    """A rate that begins anew with each second, minute, hour or day in UTC."""
+
+    rolling: ClassVar[bool] = False
+
+
+def _kind_of_demand(given: Any) -> str | None:
+    return {bool: "all", tuple: "some"}.get(type(given))
+
+
+class Validate(Part):
+    """What must be given: true for all that the tool's schema requires, or names."""
+
+    required_args: Annotated[
+        Annotated[bool, Tag("all")] | Annotated[tuple[Text, ...], Tag("some")],
+        Discriminator(
+            _kind_of_demand,
+            custom_error_type="no_demand",
+            custom_error_message="must be true, false or a list of names",
+        ),
+    ]
+
+
+class Rule(Part):
+    """One entry under `rules`."""
+
+    name: Text = ""
     action: Action = "allow"
+    rate_limit: Annotated[Rate | None, BeforeValidator(_rate)] = None
+    demand: Annotated[Validate | None, BeforeValidator(_given)] = Field(None, alias="validate")
     conditions: tuple[Condition, ...] = ()
-    required: bool | tuple[str, ...] = False
-    limit: Limit | None = None
-    on_deny: str = ""
+    on_deny: Text = ""
+    reason: Text = ""
+
+    @model_validator(mode="after")
+    def _says_it_once(self) -> "Rule":
+        if self.on_deny and self.reason:
+            raise ValueError("has on_deny and reason, which are two words for one thing; keep one of them")
+        return self
+
+    @property
+    def told(self) -> str:
+        """What the file's author has to say to who is refused."""
+        return (self.on_deny or self.reason).strip()
 
     def refusal(
         self,
@@ -126,13 +172,35 @@ class Rule:
                     continue
                 if not condition.holds(decided, requirement=True):
                     return f"{tool} is allowed by {label} only when {condition}; {condition.found(decided)}."
-        demanded = sorted(required) if self.required is True else self.required or ()
+        demand = self.demand.required_args if self.demand is not None else False
+        demanded = sorted(required) if demand is True else demand or ()
         missing = [name for name in demanded if _is_empty(args.get(name))]
         return f"{tool} is allowed by {label} only with {', '.join(missing)} given and not empty." if missing else None
 
 
-def _is_empty(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip()) or value in ([], (), {})
+class ToolRules(Part):
+    """What a file says of one tool."""
+
+    rules: tuple[Rule, ...]
+
+
+class Form(Part):
+    """A whole policy file."""
+
+    version: Annotated[Scalar, PlainValidator(single)] = None
+    default: Action = "allow"
+    hide: tuple[Text, ...] = ()
+    tools: dict[str, ToolRules] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The rules' answer on one call. `limits` are still to be taken, in this order; empty when the call is refused."""
+
+    allowed: bool
+    message: str = ""
+    rule: str = ""
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,13 +211,16 @@ class Layer:
     name: str
     suffix: str = ""
     default: Action = "allow"
-    hide: frozenset[str] = frozenset()
+    hide: tuple[str, ...] = ()
     tools: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 
     def conditions(self) -> Iterator[Condition]:
         for rules in self.tools.values():
             for rule in rules:
                 yield from rule.conditions
+
+    def hides(self, tool: str) -> bool:
+        return tool in self.hide or "*" in self.hide
 
     def judge(
         self,
@@ -159,22 +230,32 @@ class Layer:
         *,
         required: Collection[str],
     ) -> Verdict:
-        if not self.hide.isdisjoint((tool, "*")):
+        if self.hides(tool):
             return Verdict(allowed=False, message=f"{tool} is hidden by {self.name}.", rule=f"hide of {self.name}")
         own = self.tools.get(tool, ())
         listed = self.default == "allow" or any(rule.action == "allow" for rule in own)
         limits = []
         # The rules under * have nothing to say of a tool that the default denies; its own deny says why.
         for key, rules in ((tool, own), ("*", self.tools.get("*", ()) if listed else ())):
-            for rule in rules:
-                name = f' ("{rule.name}")' if rule.name else ""
+            for number, rule in enumerate(rules, 1):
+                name = f' ("{rule.name.strip()}")' if rule.name else ""
                 scope = " for every tool" if key == "*" else ""
-                label = f"rule {rule.number}{name}{scope} of {self.name}"
+                label = f"rule {number}{name}{scope} of {self.name}"
                 refusal = rule.refusal(tool, args, decided, required=required, label=label)
                 if refusal:
-                    return Verdict(allowed=False, message=f"{refusal} {rule.on_deny}".rstrip(), rule=label)
-                if rule.limit:
-                    limits.append(replace(rule.limit, key=rule.limit.key + self.suffix, rule=label))
+                    return Verdict(allowed=False, message=f"{refusal} {rule.told}".rstrip(), rule=label)
+                rate = rule.rate_limit
+                if rate is not None:
+                    limits.append(
+                        Limit(
+                            key=f"{key}#{number}{self.suffix}",
+                            maximum=rate.max,
+                            window_s=rate.window,
+                            rolling=rate.rolling,
+                            rule=label,
+                            on_deny=rule.told,
+                        )
+                    )
         if not listed:
             message = f"{tool} is denied by the default of {self.name}, which has no rule that allows it."
             return Verdict(allowed=False, message=message, rule=f"default of {self.name}")
@@ -193,7 +274,10 @@ class Policy:
 
         `source` is its path: all of it stands in errors and counters, its last part in what an agent is told.
         """
-        return cls(layers=(_layer(Entry.parse(text, source=source, fault=PolicyError)),))
+        form = read(text, Form, source=source)
+        tools = {tool: entry.rules for tool, entry in form.tools.items()}
+        name = PurePath(source).name or source
+        return cls(layers=(Layer(source=source, name=name, default=form.default, hide=form.hide, tools=tools),))
 
     def judge(
         self,
@@ -217,108 +301,13 @@ class Policy:
 
     def hidden(self, tool: str) -> bool:
         """Whether the tool is to be left out of the list of tools; `judge` refuses it too."""
-        return any(not layer.hide.isdisjoint((tool, "*")) for layer in self.layers)
-
-    @staticmethod
-    def window_start(limit: Limit, now: float) -> float:
-        """The earliest moment that still counts, in seconds since 1970: calls made at it or later are in the window."""
-        # A rolling window leaves its own first moment out, so that a call stops counting exactly window_s after it.
-        return (
-            math.nextafter(now - limit.window_s, math.inf) if limit.rolling else now // limit.window_s * limit.window_s
-        )
-
-    @staticmethod
-    def resets_at(limit: Limit, now: float, oldest: float) -> float:
-        """When a used-up limit allows a call again; `oldest` is the earliest of the last `maximum` calls that count."""
-        return oldest + limit.window_s if limit.rolling else now // limit.window_s * limit.window_s + limit.window_s
-
-
-def limit_message(limit: Limit, tool: str, made: int, now: float, resets_at: float, on_deny: str) -> str:
-    """Tell an agent that `made` calls have used a limit up; times in seconds since 1970, rounded up."""
-    limited = f"{tool} and all other tools together are" if limit.key.startswith("*#") else f"{tool} is"
-    window = f"in any {limit.window_s:g} seconds" if limit.rolling else CALENDAR_WORDS[limit.window_s]
-    calls = "1 call" if limit.maximum == 1 else f"{limit.maximum} calls"
-    moment = datetime.fromtimestamp(math.ceil(resets_at), UTC)
-    day = "" if moment.date() == datetime.fromtimestamp(now, UTC).date() else f" on {moment:%Y-%m-%d}"
-    return (
-        f"{limited} limited to {calls} {window} by {limit.rule or limit.key}; "
-        f"{made} {'was' if made == 1 else 'were'} made; "
-        f"it resets in {waiting(resets_at - now)} at {moment:%H:%M:%S} UTC{day}. {on_deny}"
-    ).rstrip()
+        return any(layer.hides(tool) for layer in self.layers)
 
 
 def tighten(user: Policy, project: Policy) -> Policy:
     """Both must allow a call, what either hides is hidden, and the limits of both hold, counted apart."""
     named = (replace(layer, name=f"the project's {layer.name}", suffix=f"@{layer.source}") for layer in project.layers)
     return Policy(layers=(*user.layers, *named))
-
-
-def _layer(top: Entry) -> Layer:
-    keys = top.mapping("version", "default", "hide", "tools")
-    if "version" in keys:
-        keys["version"].scalar()
-    tools = {}
-    for tool, entry in (keys["tools"].mapping() if "tools" in keys else {}).items():
-        entries = entry.mapping("rules")
-        if "rules" not in entries:
-            raise entry.refusal("needs rules, a list that may be empty")
-        tools[tool] = tuple(_rule(rule, tool, number) for number, rule in enumerate(entries["rules"].items(), 1))
-    return Layer(
-        source=top.source,
-        name=PurePath(top.source).name or top.source,
-        default=keys["default"].choice(ACTIONS) if "default" in keys else "allow",
-        hide=frozenset(entry.text() for entry in keys["hide"].items()) if "hide" in keys else frozenset(),
-        tools=tools,
-    )
-
-
-def _rule(entry: Entry, tool: str, number: int) -> Rule:
-    keys = entry.mapping("name", "action", "rate_limit", "validate", "conditions", "on_deny", "reason")
-    if "on_deny" in keys and "reason" in keys:
-        raise keys["reason"].refusal("is another word for on_deny, which the rule has already; keep one of them")
-    words = keys.get("on_deny") or keys.get("reason")
-    on_deny = words.text().strip() if words is not None else ""
-    limit = _limit(keys["rate_limit"], key=f"{tool}#{number}", on_deny=on_deny) if "rate_limit" in keys else None
-    return Rule(
-        number=number,
-        name=keys["name"].text().strip() if "name" in keys else "",
-        action=keys["action"].choice(ACTIONS) if "action" in keys else "allow",
-        conditions=tuple(map(Condition.read, keys["conditions"].items())) if "conditions" in keys else (),
-        required=_required(keys["validate"]) if "validate" in keys else False,
-        limit=limit,
-        on_deny=on_deny,
-    )
-
-
-def _limit(entry: Entry, *, key: str, on_deny: str) -> Limit:
-    if isinstance(entry.node.value, str):
-        rate = _RATE.fullmatch(entry.text())
-        if not rate:
-            raise entry.refusal("must be like 10/minute (second, minute, hour or day) or {max: 10, window: 60}")
-        return Limit(key=key, maximum=int(rate[1]), window_s=CALENDAR_S[rate[2]], rolling=False, on_deny=on_deny)
-    keys = entry.mapping("max", "window")
-    if len(keys) < 2:
-        raise entry.refusal("needs max, a number of calls, and window, in seconds")
-    maximum, window = keys["max"].number(), keys["window"].number()
-    if not isinstance(maximum, int) or maximum < 1:
-        raise keys["max"].refusal(
-            f"must be a whole number of 1 or more, not {maximum}; to allow none, use action: deny"
-        )
-    if not 0 < window <= LONGEST_WINDOW_S:
-        raise keys["window"].refusal(f"must be more than 0 and at most {LONGEST_WINDOW_S:.0f} seconds, not {window}")
-    return Limit(key=key, maximum=maximum, window_s=float(window), rolling=True, on_deny=on_deny)
-
-
-def _required(entry: Entry) -> bool | tuple[str, ...]:
-    keys = entry.mapping("required_args")
-    if "required_args" not in keys:
-        raise entry.refusal("needs required_args, true or a list of names")
-    if isinstance(keys["required_args"].node.value, str):
-        value = keys["required_args"].scalar()
-        if not isinstance(value, bool):
-            raise keys["required_args"].refusal(f"must be true, false or a list of names, not {value!r}")
-        return value
-    return tuple(name.text() for name in keys["required_args"].items())
 
 
 class PolicyFile:
