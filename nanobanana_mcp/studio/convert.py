@@ -17,10 +17,9 @@ from nanobanana_mcp.domain.terms import Fit, OutputFormat
 from nanobanana_mcp.jobs.inputs import Source
 from nanobanana_mcp.jobs.store import ICON, keep_made, kept_format, not_written, source_type
 from nanobanana_mcp.pixels.files.clean import DECODES
-from nanobanana_mcp.pixels.files.header import read_header
 from nanobanana_mcp.pixels.files.labels import Label, read_label
-from nanobanana_mcp.pixels.outputs.assets import Asset, asset_notes, asset_set
-from nanobanana_mcp.pixels.outputs.render import colour_of, render
+from nanobanana_mcp.pixels.outputs.assets import AssetOutline, asset_notes, asset_outlines, asset_set
+from nanobanana_mcp.pixels.outputs.render import Outline, Shape, colour_of, outline, render
 from nanobanana_mcp.storage.paths import slug
 from nanobanana_mcp.storage.reading import read_own
 from nanobanana_mcp.storage.state import making
@@ -49,10 +48,9 @@ class ConvertRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A file as it would be made: its name without the extension (None: named by day and words), its size in pixels."""
+    """A file as it is to be made: its name without the extension (None: named by day and words), its size in pixels."""
 
     stem: str | None
-    data: bytes
     width: int
     height: int
     mime_type: str
@@ -60,24 +58,32 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """The files that a conversion would make, and where; nothing is written."""
+    """The files that a conversion would make, and where: in `folder`, or with `is_within` in one of their own there."""
 
     folder: Path
+    is_within: bool
     drafts: tuple[Draft, ...]
     notes: tuple[str, ...]
 
 
 async def rehearse(studio: Studio, request: ConvertRequest) -> Rehearsal:
-    """Make a conversion's files and write none of them. Raises RequestError and its kin."""
+    """Say what a conversion would make; the picture is decoded, and nothing is drawn or written.
+
+    Raises what `convert` would raise, but for what only shows when files are written.
+    """
     request, target, source = await _prepared(studio, request)
-    drafts, notes, _ = await asyncio.to_thread(_drafts, request, source.record, source.original or b"")
-    return Rehearsal(folder=target.folder, drafts=tuple(drafts), notes=tuple(notes))
+    drafts, notes = await asyncio.to_thread(_outlined, request, source.record, source.original or b"")
+    return Rehearsal(
+        folder=target.folder,
+        is_within=_has_own_folder(request),
+        drafts=tuple(replace(draft, stem=draft.stem or target.stem) for draft in drafts),
+        notes=tuple(notes),
+    )
 
 
 async def convert(studio: Studio, request: ConvertRequest) -> tuple[list[ImageRecord], list[str]]:
     """The new pictures' records, and notes. Raises RequestError and its kin."""
     request, target, source = await _prepared(studio, request)
-    await asyncio.to_thread(check_room, ROOM, target.folder)
     name = _own_name(source)
     (source,) = await studio.sources.import_([source])
     try:
@@ -121,46 +127,70 @@ async def _prepared(studio: Studio, request: ConvertRequest) -> tuple[ConvertReq
     fitting = target.output_format or ("png" if clear and kept == "jpeg" else None)
     if request.output_format is None and request.assets is None and fitting not in (None, kept):
         request = replace(request, output_format=fitting)
+    await asyncio.to_thread(check_room, ROOM, target.folder)
     return request, target, source
 
 
-def _drafts(request: ConvertRequest, source: ImageRecord, data: bytes) -> tuple[list[Draft], list[str], str]:
-    """The files, notes on them, and the recipe in them."""
+def _has_own_folder(request: ConvertRequest) -> bool:
+    return request.assets is not None and request.output_path is None
+
+
+def _recipe(request: ConvertRequest, source: ImageRecord) -> str:
     asked = {name: value for name, value in asdict(request).items() if value is not None and name != "output_path"}
-    recipe = json.dumps({"from": source.id, **asked, "image": source.id}, ensure_ascii=False)
+    return json.dumps({"from": source.id, **asked, "image": source.id}, ensure_ascii=False)
+
+
+def _shape(request: ConvertRequest, source: ImageRecord) -> Shape:
+    return {
+        "width": request.width,
+        "height": request.height,
+        "fit": request.fit,
+        "crop": request.crop,
+        "rotate": request.rotate,
+        "output_format": request.output_format or kept_format(source.mime_type),
+        "quality": request.quality,
+        "background": request.background,
+    }
+
+
+def _outlined(request: ConvertRequest, source: ImageRecord, data: bytes) -> tuple[list[Draft], list[str]]:
+    """The files that would be made, without their bytes, and notes on them."""
+    with DECODES:
+        if request.assets is not None:
+            assets = asset_outlines(data, request.assets, background=request.background)
+            return [_asset_draft(asset) for asset in assets], asset_notes(assets, data)
+        planned = outline(data, **_shape(request, source))
+    return [_draft(planned)], list(planned.notes)
+
+
+def _drawn(
+    request: ConvertRequest, source: ImageRecord, data: bytes, recipe: str
+) -> tuple[list[tuple[Draft, bytes]], list[str]]:
+    """The files, and notes on them."""
     label = _label(source, data, recipe)
     with DECODES:
         if request.assets is not None:
             assets = asset_set(data, request.assets, background=request.background, label=label)
-            return [_asset_draft(asset) for asset in assets], asset_notes(assets, data), recipe
-        rendered = render(
-            data,
-            width=request.width,
-            height=request.height,
-            fit=request.fit,
-            crop=request.crop,
-            rotate=request.rotate,
-            output_format=request.output_format or kept_format(source.mime_type),
-            quality=request.quality,
-            background=request.background,
-            label=label,
-        )
-    header = read_header(rendered.data)
-    draft = Draft(stem=None, data=rendered.data, width=header.width, height=header.height, mime_type=header.mime_type)
-    return [draft], list(rendered.notes), recipe
+            return [(_asset_draft(asset), asset.data) for asset in assets], asset_notes(assets, data)
+        rendered = render(data, label=label, **_shape(request, source))
+    return [(_draft(rendered), rendered.data)], list(rendered.notes)
 
 
-def _asset_draft(asset: Asset) -> Draft:
+def _draft(file: Outline) -> Draft:
+    return Draft(stem=None, width=file.width, height=file.height, mime_type=file.mime_type)
+
+
+def _asset_draft(asset: AssetOutline) -> Draft:
     stem, _, _ = asset.name.rpartition(".")
-    return Draft(stem=stem, data=asset.data, width=asset.width, height=asset.height, mime_type=asset.mime_type)
+    return Draft(stem=stem, width=asset.width, height=asset.height, mime_type=asset.mime_type)
 
 
 def _convert(
     studio: Studio, request: ConvertRequest, source: ImageRecord, data: bytes, target: Target, name: str | None
 ) -> tuple[list[ImageRecord], list[str]]:
-    drafts, notes, recipe = _drafts(request, source, data)
-    if request.assets is not None and request.output_path is None:
-        # A set has a folder of its own for each request, so that no name is numbered.
+    recipe = _recipe(request, source)
+    drafts, notes = _drawn(request, source, data, recipe)
+    if _has_own_folder(request):  # for each request, so that no name is numbered
         set_id = child_id(source.id, recipe)[-6:]
         target = Target(folder=target.folder / f"{slug(name or source.prompt or '')}_{request.assets}_{set_id}")
     with making(studio.places):  # else two that ask for the same at once would write one file and add one row twice
@@ -172,15 +202,15 @@ def _kept(
     studio: Studio,
     request: ConvertRequest,
     source: ImageRecord,
-    drafts: list[Draft],
+    drafts: list[tuple[Draft, bytes]],
     target: Target,
     recipe: str,
     name: str | None,
     notes: list[str],
 ) -> list[ImageRecord]:
     made = []
-    for draft in drafts:
-        file, stem = draft.data, draft.stem or target.stem
+    for draft, file in drafts:
+        stem = draft.stem or target.stem
         there = _there(file, source, target.folder, stem, studio)
         if there is not None:
             made.append(there)

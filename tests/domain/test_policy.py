@@ -194,6 +194,7 @@ RULE = "tools: {{a: {{rules: [{}]}}}}"
         ("hide: [[a]]", "hide[1] must be text, not a list"),
         ("tools: []", "tools must be a mapping"),
         ("tools:", "tools must be a mapping"),
+        ("tools:\n  a:\n    rules:\n\n      b: 1\n", "line 3: tools.a.rules must be a list, not a mapping"),
         ("tools: {a: {rules: []}, a: {rules: []}}", "tools has the key a twice"),
         ("tools: {a: {}}", "tools.a needs rules"),
         ("tools: {a: {rule: []}}", "tools.a has the unknown key rule (did you mean rules?); the keys are rules"),

@@ -302,6 +302,12 @@ async def test_the_recipe_in_the_file_repeats_the_conversion(emulated: Emulated)
         ({"width": 10, "output_path": "s.webp", "output_format": "jpeg"}, "name one format"),
         ({"width": 20000}, "width"),
         ({"width": 16000, "height": 16000}, "too large"),
+        ({"width": 16384, "height": 10, "output_format": "webp"}, "WebP ends at"),
+        ({"rotate": 30, "width": 16384}, "too large"),
+        ({"background": "#ff000080", "output_format": "jpeg"}, "JPEG has no transparency"),
+        ({"assets": "social", "background": "transparent"}, "not opaque"),
+        ({"image": "cut.png", "width": 10}, "cut.png"),
+        ({"width": 10, "output_path": "notes.txt/a.png"}, "is a file"),
         ({"crop": [0, 0, 900, 900]}, "outside the picture"),
         ({"crop": [0, 0, 1]}, "crop"),
         ({"background": "sky-blue-pink", "width": 10}, "no colour"),
@@ -316,19 +322,79 @@ async def test_a_conversion_that_is_none_is_refused_and_nothing_written(
 ) -> None:
     saved(tmp_path, photo(320, 240, seed=6), "s.png")
     (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(ToolError, match=words):
-        await use(emulated, "convert_image", **({"image": "s.png"} | wish))
+    (tmp_path / "cut.png").write_bytes((tmp_path / "s.png").read_bytes()[:9000])
+    for dry_run in (True, False):
+        with pytest.raises(ToolError, match=words):
+            await use(emulated, "convert_image", **({"image": "s.png", "dry_run": dry_run} | wish))
     assert files(emulated.studio.places.output) == [] and emulated.emulator.requests == []
 
 
-async def test_a_dry_run_says_what_it_would_make_and_writes_nothing(emulated: Emulated, tmp_path: Path) -> None:
-    source = saved(tmp_path, photo(320, 240), "lake.png")
-    before = files(emulated.studio.places.output)
-    one = await use(emulated, "convert_image", image=str(source), width=100, output_format="webp", dry_run=True)
-    assert [(each["width"], each["height"], each["mime_type"]) for each in one["images"]] == [(100, 75, "image/webp")]
-    several = await use(emulated, "convert_image", image=str(source), assets="favicon", dry_run=True)
-    assert {each["name"] for each in several["images"]} == {name.rpartition(".")[0] for name in SETS["favicon"]}
-    assert files(emulated.studio.places.output) == before
+LOGO = Image.new("RGBA", (300, 200), (200, 30, 60, 255))
+LOGO.paste((0, 0, 0, 0), (0, 0, 100, 200))
+TIGHT = Image.new("RGBA", (90, 160))
+TIGHT.paste((0, 90, 0, 255), (40, 70, 50, 90))
+
+
+@pytest.mark.parametrize("picture", [photo(320, 240), LOGO, TIGHT], ids=["photo", "logo", "tight"])
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"width": 100, "output_format": "webp"},
+        {"width": 700, "height": 200, "fit": "cover"},
+        {"width": 100, "height": 100, "fit": "pad", "output_format": "jpeg"},
+        {"width": 100, "height": 101, "fit": "contain"},
+        {"crop": [0.1, 0.2, 0.6, 0.9], "rotate": 90, "height": 51},
+        *({"rotate": degrees} for degrees in (-270, 0.01, 33.3, 44.9, 179.5, -91)),
+        {"rotate": 5, "width": 64, "output_format": "jpeg", "output_path": "out/"},
+        {"background": "#ff000080"},
+        {"assets": "favicon"},
+        {"assets": "app_icons", "output_path": "icons/"},
+        {"assets": "app_icons", "background": "white"},
+        {"assets": "social"},
+    ],
+    ids=str,
+)
+async def test_a_dry_run_says_what_would_be_made_and_draws_nothing(
+    emulated: Emulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: Image.Image, wish: dict[str, Any]
+) -> None:
+    source = str(saved(tmp_path, picture, "lake.png"))
+    with monkeypatch.context() as patch:
+        for work in ("save", "resize"):
+            patch.setattr(Image.Image, work, lambda *_, **__: pytest.fail("the work was done"))
+        told = await use(emulated, "convert_image", image=source, dry_run=True, **wish)
+    assert [path.name for path in files(tmp_path) if "state" not in path.parts] == ["lake.png"]
     assert rows(emulated.studio.library.database.path, "SELECT * FROM images") == []
-    made = await use(emulated, "convert_image", image=str(source), width=100, output_format="webp")
-    assert Path(made["file_paths"][0]).stat().st_size == one["images"][0]["bytes"]
+    assert told["dry_run"] and told["cost_usd"] == 0 and "Known only once it is made" in told["summary"]
+    made = await use(emulated, "convert_image", image=source, **wish)
+    facts = ("width", "height", "mime_type")
+    assert [[one[fact] for fact in facts] for one in told["images"]] == [
+        [one[fact] for fact in facts] for one in made["images"]
+    ]
+    assert told["notes"] == made["notes"]
+    (folder,) = {Path(path).parent for path in made["file_paths"]}
+    within = "in a folder of their own in" in told["summary"]
+    assert str(folder.parent if within else folder) == told["folder"]
+    assert {one["name"] for one in told["images"]} <= {None, *(Path(path).stem for path in made["file_paths"])}
+    assert {one["bytes"] for one in told["images"]} == {None}
+
+
+@pytest.mark.parametrize(
+    ("wish", "note"),
+    [
+        ({"rotate": 5, "output_format": "jpeg"}, "JPEG has no transparency"),
+        ({"width": 50, "height": 50, "fit": "pad", "output_format": "jpeg"}, "JPEG has no transparency"),
+        ({"width": 960}, "It was enlarged 3.0 times"),
+        ({"width": 10, "height": 240}, "97% of the picture was cut off"),
+        ({"assets": "app_icons"}, "25% of the picture was cut off"),
+        ({"assets": "app_icons"}, "icon-1024.png 4.3 times, icon-maskable-512.png 1.7 times."),
+    ],
+    ids=str,
+)
+async def test_a_dry_run_says_what_the_picture_would_lose(
+    emulated: Emulated, tmp_path: Path, wish: dict[str, Any], note: str
+) -> None:
+    source = str(saved(tmp_path, photo(320, 240), "lake.png"))
+    told = await use(emulated, "convert_image", image=source, dry_run=True, **wish)
+    assert any(note in one for one in told["notes"]), told["notes"]
+    plain = await use(emulated, "convert_image", image=source, dry_run=True, width=100)
+    assert plain["notes"] == []

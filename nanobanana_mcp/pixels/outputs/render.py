@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.terms import MADE_PIXELS, MADE_SIDE
 from nanobanana_mcp.pixels.edits.masks import pixel_box
 from nanobanana_mcp.pixels.files.clean import to_srgb
-from nanobanana_mcp.pixels.files.decoding import Size, decoded, from_srgb
+from nanobanana_mcp.pixels.files.decoding import Box, Size, decoded, from_srgb
 from nanobanana_mcp.pixels.files.header import read_header
 from nanobanana_mcp.pixels.files.labels import Label, packet
 from nanobanana_mcp.pixels.files.losses import as_sentence, left_out, levelled
@@ -31,17 +31,92 @@ _WITH_ALPHA = re.compile(r"rgba?\(\s*(\d{1,3}%?)[\s,]+(\d{1,3}%?)[\s,]+(\d{1,3}%
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rendered:
-    """A file of `width` x `height` px, and in words what had to be done to the picture that the caller may not expect."""
+class Outline:
+    """What a file will be, before it is made: `width` x `height` px, and in words what has to be done to the picture that
+    the caller may not expect.
+    """
 
-    data: bytes
     width: int
     height: int
     mime_type: str
     notes: tuple[str, ...] = ()
 
 
-def render(
+@dataclass(frozen=True, kw_only=True)
+class Rendered(Outline):
+    """A file that was made."""
+
+    data: bytes
+
+
+class Shape(TypedDict, total=False):
+    """What a file is to be made of a picture; `render` says what each word means."""
+
+    width: int | None
+    height: int | None
+    fit: Fit
+    focus: tuple[float, float]
+    crop: Sequence[float] | None
+    rotate: float
+    output_format: OutputFormat
+    quality: int
+    background: str | None
+    profile: Profile
+
+
+def render(data: bytes, *, label: Label | None = None, **shape: Unpack[Shape]) -> Rendered:
+    """Cuts to `crop`, turns by `rotate` degrees clockwise, scales to `width` x `height`, and writes the file.
+
+    `crop` is read as `masks.pixel_box` does. With one of width and height the other follows. Cover fills both and cuts
+    off at the sides away from `focus` (0 left or top, to 1; the middle by default); contain stays within both; pad is contain with
+    `background` around it; stretch distorts. Crop, cover and scaling are one resampling; a turn that is no multiple of
+    90 degrees is one before it. `background` is a CSS colour, which may be transparent, and without one the room is
+    transparent where the format can, else white. `quality` is 1 to 100, by default 90, where 100 is lossless for WebP; PNG ignores it.
+    Hold a slot of `clean.DECODES` meanwhile. Raises RequestError for what cannot be made, NotAnImage for what cannot be read.
+    """
+    work = _planned(data, **shape)
+    image = to_srgb(work.image) if shape.get("profile") == "srgb" else work.image
+    if work.cut is not None:
+        image = _keeping(image, image.crop(work.cut))
+    image = _fitted(_turned(image, work.rotate), work.frame)
+    if image.mode == "RGBA" and work.behind is not None:
+        image = laid_on(image, work.behind)
+    file = encoded(image, work.output_format, quality=work.quality, label=label)
+    return Rendered(data=file, **vars(work.outline))
+
+
+def outline(data: bytes, **shape: Unpack[Shape]) -> Outline:
+    """What `render` would make, without making it: the picture is decoded, neither turned nor scaled nor written.
+
+    Raises what `render` raises. Hold a slot of `clean.DECODES` meanwhile.
+    """
+    return _planned(data, **shape).outline
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Frame:
+    """How a picture of one size becomes one of another: the part `box` of it as `inner` pixels, in the middle of `size`."""
+
+    size: Size
+    inner: Size
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """All that there is to do to a decoded picture, in this order: cut, turn, scale into the frame, lay on `behind`."""
+
+    image: Image.Image
+    cut: Box | None
+    rotate: float
+    frame: _Frame | None
+    behind: tuple[int, int, int, int] | None
+    output_format: OutputFormat
+    quality: int
+    outline: Outline
+
+
+def _planned(
     data: bytes,
     *,
     width: int | None = None,
@@ -54,17 +129,8 @@ def render(
     quality: int = 90,
     background: str | None = None,
     profile: Profile = "keep",
-    label: Label | None = None,
-) -> Rendered:
-    """Cuts to `crop`, turns by `rotate` degrees clockwise, scales to `width` x `height`, and writes the file.
-
-    `crop` is read as `masks.pixel_box` does. With one of width and height the other follows. Cover fills both and cuts
-    off at the sides away from `focus` (0 left or top, to 1); contain stays within both; pad is contain with
-    `background` around it; stretch distorts. Crop, cover and scaling are one resampling; a turn that is no multiple of
-    90 degrees is one before it. `background` is a CSS colour, which may be transparent, and without one the room is
-    transparent where the format can, else white. `quality` is 1 to 100, where 100 is lossless for WebP; PNG ignores it. Hold a slot of
-    `clean.DECODES` meanwhile. Raises RequestError for what cannot be made, NotAnImage for what cannot be read.
-    """
+) -> _Work:
+    """Everything that can be known and refused before the pixels are worked on; `profile` changes none of that."""
     if not 1 <= quality <= 100:
         raise RequestError(f"quality is 1 to 100; it is {quality}.")
     if not all(0 <= part <= 1 for part in focus):
@@ -78,33 +144,31 @@ def render(
     image = decoded(data)
     header = read_header(data)
     notes = [as_sentence(note) for note in (*left_out(data, header), *levelled(data, header))]
-    if profile == "srgb":
-        image = to_srgb(image)
-    if crop is not None:
-        image = _keeping(image, image.crop(pixel_box(crop, size=image.size, name="crop")))
-    image = _turned(image, rotate)
-    image = _fitted(image, width, height, fit=fit, focus=focus, notes=notes)
+    cut = None if crop is None else pixel_box(crop, size=image.size, name="crop")
+    upright = image.size if cut is None else (cut[2] - cut[0], cut[3] - cut[1])
+    turned = _turned_size(upright, rotate)
+    frame = _frame(turned, width, height, fit=fit, focus=focus, notes=notes)
+    size = turned if frame is None else frame.size
+    _check_file(size, output_format)
+    clear = image.mode == "RGBA" or rotate % 90 != 0 or (frame is not None and frame.inner != frame.size)
     behind = fill or ((255, 255, 255, 255) if output_format == "jpeg" else None)
-    if image.mode == "RGBA" and behind is not None:
-        image = laid_on(image, behind)
-        if fill is None:
-            notes.append("JPEG has no transparency: it was filled with white. PNG and WebP keep it.")
-    return Rendered(
-        data=encoded(image, output_format, quality=quality, label=label),
-        width=image.width,
-        height=image.height,
-        mime_type=f"image/{output_format}",
-        notes=tuple(notes),
+    if clear and behind is not None and fill is None:
+        notes.append("JPEG has no transparency: it was filled with white. PNG and WebP keep it.")
+    return _Work(
+        image=image,
+        cut=cut,
+        rotate=rotate,
+        frame=frame,
+        behind=behind,
+        output_format=output_format,
+        quality=quality,
+        outline=Outline(width=size[0], height=size[1], mime_type=f"image/{output_format}", notes=tuple(notes)),
     )
 
 
 def encoded(image: Image.Image, output_format: OutputFormat, *, quality: int = 90, label: Label | None = None) -> bytes:
     """The picture as a file with its ICC profile and the label, and no other metadata. JPEG needs a picture without alpha."""
-    _check_size(image.size)
-    if output_format == "webp" and max(image.size) > _WEBP_SIDE:
-        raise RequestError(
-            f"WebP ends at {_WEBP_SIDE} px a side, this is {image.width}x{image.height}; use PNG or AVIF."
-        )
+    _check_file(image.size, output_format)
     xmp = b"" if label is None else packet(label)
     stream, icc = BytesIO(), image.info.get("icc_profile")
     if output_format == "png":
@@ -174,20 +238,20 @@ def _curves() -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     return to_light.astype(np.float32), np.rint(to_bytes * 255).astype(np.uint8)
 
 
-def _fitted(
-    image: Image.Image,
+def _frame(
+    whole: Size,
     width: int | None,
     height: int | None,
     *,
     fit: Fit,
     focus: tuple[float, float],
     notes: list[str],
-) -> Image.Image:
+) -> _Frame | None:
+    """The frame for a picture of the size `whole`, None for one that stays as it is; what it loses goes into `notes`."""
     if width is None and height is None:
-        return image
+        return None
     if (width is not None and width < 1) or (height is not None and height < 1):
         raise RequestError(f"width and height are at least 1 px; they are {width} and {height}.")
-    whole = image.size
     wide = width or max(1, round(whole[0] * (height or 1) / whole[1]))
     high = height or max(1, round(whole[1] * wide / whole[0]))
     _check_size((wide, high))
@@ -209,26 +273,41 @@ def _fitted(
     larger = max(inner[0] / (box[2] - box[0]), inner[1] / (box[3] - box[1]))
     if larger > 1.05:
         notes.append(f"It was enlarged {larger:.1f} times, which adds no detail.")
-    result = scaled(image, inner, box=box)
-    if fit != "pad" or inner == (wide, high):
+    return _Frame(size=(wide, high) if fit == "pad" else inner, inner=inner, box=box)
+
+
+def _fitted(image: Image.Image, frame: _Frame | None) -> Image.Image:
+    if frame is None:
+        return image
+    result = scaled(image, frame.inner, box=frame.box)
+    if frame.inner == frame.size:
         return result
-    room = Image.new("RGBA", (wide, high))
+    room = Image.new("RGBA", frame.size)
+    (wide, high), inner = frame.size, frame.inner
     room.paste(result.convert("RGBA"), ((wide - inner[0]) // 2, (high - inner[1]) // 2))
     return _keeping(image, room)
 
 
-def _turned(image: Image.Image, degrees: float) -> Image.Image:
-    """Clockwise; the canvas grows so that nothing is cut off, and its new corners are transparent."""
+def _turned_size(size: Size, degrees: float) -> Size:
+    """Raises RequestError for what is no number of degrees, and for a canvas that is not made."""
     if not math.isfinite(degrees):
         raise RequestError("rotate is a number of degrees clockwise.")
+    width, height = size
+    if degrees % 90 == 0:
+        return size if degrees % 180 == 0 else (height, width)
+    sine, cosine = abs(math.sin(math.radians(degrees))), abs(math.cos(math.radians(degrees)))
+    _check_size((round(width * cosine + height * sine), round(width * sine + height * cosine)))  # not after a long turn
+    # To the pixel only Pillow knows it; with one bit a pixel that is a twentieth of the work of turning the picture.
+    return Image.new("1", size).rotate(-degrees, expand=True).size
+
+
+def _turned(image: Image.Image, degrees: float) -> Image.Image:
+    """Clockwise; the canvas grows so that nothing is cut off, and its new corners are transparent."""
     quarters, rest = divmod(degrees % 360, 90)
     if rest == 0:
         turns = (None, Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90)
         turn = turns[int(quarters)]
         return image if turn is None else _keeping(image, image.transpose(turn))
-    sine, cosine = abs(math.sin(math.radians(degrees))), abs(math.cos(math.radians(degrees)))
-    width, height = image.size
-    _check_size((round(width * cosine + height * sine), round(width * sine + height * cosine)))  # not after a long turn
     turned = image.convert("RGBA").rotate(-degrees, Image.Resampling.BICUBIC, expand=True)
     return _keeping(image, turned)
 
@@ -276,6 +355,12 @@ def opaque_colour(name: str) -> tuple[int, int, int]:
     if alpha < 255:
         raise RequestError(f"{name!r} is not opaque, and these files have to be; name an opaque colour.")
     return red, green, blue
+
+
+def _check_file(size: Size, output_format: OutputFormat) -> None:
+    _check_size(size)
+    if output_format == "webp" and max(size) > _WEBP_SIDE:
+        raise RequestError(f"WebP ends at {_WEBP_SIDE} px a side, this is {size[0]}x{size[1]}; use PNG or AVIF.")
 
 
 def _check_size(size: Size) -> None:

@@ -257,13 +257,19 @@ def converted_structure(made: list[ImageRecord], notes: list[str]) -> dict[str, 
     }
 
 
+_KNOWN_LATER = (
+    "Known only once it is made: the sizes in bytes, and whether the very same was made before; then that file is told, "
+    "and a name that is taken gets a number."
+)
+
+
 def rehearsed_text(rehearsal: "Rehearsal") -> str:
     lines = [
-        f"{draft.stem or 'a picture'}: {draft.width}x{draft.height}, {draft.mime_type}, {size_of(len(draft.data))}"
-        for draft in rehearsal.drafts
+        f"{draft.stem or 'a picture'}: {draft.width}x{draft.height}, {draft.mime_type}" for draft in rehearsal.drafts
     ]
-    told = f"Dry run: nothing was written. It would make, without cost, in {printable(rehearsal.folder)}:"
-    return "\n".join([told, *lines, *(f"Note: {note}" for note in rehearsal.notes)])
+    where = f"{'a folder of their own in ' if rehearsal.is_within else ''}{printable(rehearsal.folder)}"
+    told = f"Dry run: nothing was written. It would make, without cost, in {where}:"
+    return "\n".join([told, *lines, *(f"Note: {note}" for note in rehearsal.notes), _KNOWN_LATER])
 
 
 def rehearsed_structure(rehearsal: "Rehearsal") -> dict[str, Any]:
@@ -276,7 +282,7 @@ def rehearsed_structure(rehearsal: "Rehearsal") -> dict[str, Any]:
                 "width": draft.width,
                 "height": draft.height,
                 "mime_type": draft.mime_type,
-                "bytes": len(draft.data),
+                "bytes": None,
             }
             for draft in rehearsal.drafts
         ],
