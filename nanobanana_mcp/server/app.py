@@ -3,17 +3,14 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastmcp import FastMCP
 from fastmcp.exceptions import ToolError
-from fastmcp.resources import Resource
 from fastmcp.server.middleware import Middleware, MiddlewareContext
-from fastmcp.tools import Tool
-from fastmcp.utilities.versions import VersionSpec
 from mcp.server.stdio import stdio_server
 
 from nanobanana_mcp import __version__
@@ -37,38 +34,40 @@ was made from. generate_image makes new pictures and edits existing ones; every 
 wanted, and look at the preview before asking again. output_stats shows what there is and what was spent."""
 
 
-class Server(FastMCP):
-    """FastMCP whose tools are the same in every session, as long as nothing says otherwise. To look for rules that a
-    session has of its own, FastMCP imports 450 modules at the first list of tools, or at the first call.
+class SessionState:
+    """What sessions have stored, in FastMCP's own store from the first word on; until then there is none to look into, and
+    450 modules are not imported to find that out, which the first list of tools would wait for.
     """
 
+    def __init__(self, open_it: Callable[[], Any]) -> None:
+        self._open_it = open_it
+        self._opened: Any = None
+
+    async def get(self, *args: Any, **kwargs: Any) -> Any:
+        return None if self._opened is None else await self._opened.get(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        self._opened = self._opened or self._open_it()
+        return getattr(self._opened, name)
+
+
+class Server(FastMCP):
+    """FastMCP over a pair of pipes, which looks for what a session has stored only when something was."""
+
     home: Home
+    _session_state: SessionState | None = None
+
+    @property
+    def _state_store(self) -> Any:
+        if self._session_state is None:
+            self._session_state = SessionState(lambda: super(Server, self)._state_store)
+        return self._session_state
 
     async def run_on(self, ear: LineReader, mouth: LineWriter) -> None:
         """Serve over a pair of pipes until the client closes its own; run_async() has no place for them."""
         pipes: tuple[Any, Any] = (ear, mouth)  # of an AsyncFile it uses what these have
         async with self._lifespan_manager(), stdio_server(*pipes) as (read, write):
             await self._mcp_server.run(read, write, self._mcp_server.create_initialization_options())
-
-    async def list_tools(self, *, run_middleware: bool = True) -> Sequence[Tool]:
-        if run_middleware or not self._is_plain:
-            return await super().list_tools(run_middleware=run_middleware)
-        return await self.local_provider.list_tools()
-
-    async def list_resources(self, *, run_middleware: bool = True) -> Sequence[Resource]:
-        if run_middleware or not self._is_plain:
-            return await super().list_resources(run_middleware=run_middleware)
-        return await self.local_provider.list_resources()
-
-    async def get_tool(self, name: str, version: VersionSpec | None = None) -> Tool | None:
-        if not self._is_plain:
-            return await super().get_tool(name, version)
-        return await self.local_provider.get_tool(name, version)
-
-    @property
-    def _is_plain(self) -> bool:
-        """Whether there is nothing that FastMCP's own way would look at: sign-in, transforms, other providers."""
-        return self.auth is None and not self._transforms and self.providers == [self.local_provider]
 
 
 class CurrentSettings:

@@ -68,9 +68,12 @@ class Gate(Middleware):
         raise PromptError(f"{shorten(context.message.name)} is not found: there are no prompts here.")
 
     async def on_call_tool(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
-        if context.message.name not in TOOLS:
+        assert context.fastmcp_context is not None
+        server = context.fastmcp_context.fastmcp
+        if await server.get_tool(context.message.name) is None:
+            there = sorted(tool.name for tool in await server.list_tools(run_middleware=False))
             raise ToolError(
-                f"{shorten(context.message.name)} is no tool here: there are {', '.join(sorted(TOOLS))}.",
+                f"{shorten(context.message.name)} is no tool here: there are {', '.join(there)}.",
                 log_level=logging.DEBUG,
             )
         check: PolicyCheck | None = None

@@ -6,6 +6,8 @@ import gc
 import inspect
 import io
 import json
+import os
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +15,11 @@ from typing import Any
 
 import anyio
 import pytest
-from fastmcp import Client
+from fastmcp import Client, Context
+from fastmcp.apps import AppConfig
+from fastmcp.client.transports import StdioTransport
 from fastmcp.exceptions import ToolError
+from fastmcp.server.auth import require_scopes
 from mcp.shared.exceptions import MCPError
 from mcp.types import ImageContent, ResourceLink, TextContent
 from PIL import Image
@@ -312,14 +317,49 @@ async def test_nothing_of_a_call_that_is_answered_stays_in_memory(connect: Conne
             tracemalloc.stop()
 
 
-async def test_the_short_way_to_the_tools_hides_nothing_that_fastmcp_would_look_at(settings: Settings) -> None:
+async def test_what_fastmcp_says_of_a_tool_holds_sign_in_visibility_and_apps(settings: Settings, era: Era) -> None:
     server = build_server(settings)
-    assert len(await server.list_tools(run_middleware=False)) == 8
+
+    async def hide(caller: Context) -> str:
+        await caller.disable_components(names={"maintenance"}, components={"tool"})
+        return "hidden"
+
+    async def locked() -> str:
+        return "open"
+
+    async def shown() -> str:
+        return "an app"
+
+    server.tool(hide, output_schema=None)
+    server.tool(locked, auth=require_scopes("pictures"))
+    server.tool(shown, app=AppConfig(resource_uri="ui://picture", visibility=["app"]))
     server.disable(names={"upload_file"}, components={"tool"})
-    left = {tool.name for tool in await server.list_tools(run_middleware=False)}
-    assert len(left) == 7 and "upload_file" not in left
-    assert await server.get_tool("upload_file") is None
-    assert (await server.get_tool("generate_image")) is not None
+    async with Client(server, mode=era) as client:
+        listed = {tool.name: tool for tool in await client.list_tools()}
+        assert len(listed) == 9 and not {"locked", "upload_file"} & set(listed)
+        assert listed["shown"].meta["ui"] == {"resourceUri": "ui://picture", "visibility": ["app"]}
+        for name in ("locked", "upload_file"):
+            with pytest.raises(ToolError, match="is no tool here"):
+                await client.call_tool(name, {})
+    async with Client(server, mode="legacy") as one, Client(server, mode="legacy") as other:
+        await one.call_tool("hide", {})
+        with pytest.raises(ToolError, match="is no tool here"):
+            await one.call_tool("maintenance", {"operation": "check_quota"})
+        left = [{tool.name for tool in await client.list_tools()} for client in (one, other)]
+        assert left[1] - left[0] == {"maintenance"}
+
+
+@pytest.mark.slow
+async def test_a_list_of_tools_loads_no_store_for_what_sessions_never_said(settings: Settings, tmp_path: Path) -> None:
+    loaded = tmp_path / "imports"
+    environment = {**os.environ, "NANOBANANA_DATABASE_URL": settings.database_url}
+    with loaded.open("w") as log:
+        command = ["-X", "importtime", "-m", "nanobanana_mcp"]
+        async with Client(StdioTransport(sys.executable, command, env=environment, log_file=log)) as client:
+            await client.list_tools()
+            await client.list_prompts()
+    found = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in loaded.read_text().splitlines() if "|" in line}
+    assert "fastmcp" in found and not {"key_value", "beartype"} & found
 
 
 def test_a_tool_is_a_function_of_its_module() -> None:
