@@ -15,7 +15,7 @@ WAIT_S = 0.5
 NEWEST = """
 SELECT id, mime_type, width, height, bytes FROM images
 WHERE origin IN ('generated', 'edited') AND path IS NOT NULL AND trash_path IS NULL AND width > 0
-AND (backend = ? OR backend IS NULL) ORDER BY created_at DESC LIMIT ?
+AND (backend = ? OR backend IS NULL) AND substr(id, 1, length(?)) = ? ORDER BY created_at DESC LIMIT ?
 """
 
 
@@ -29,9 +29,10 @@ class Glimpse(NamedTuple):
     bytes: int
 
 
-def glance(path: Path, backend: Backend, count: int) -> list[Glimpse]:
-    """The newest pictures that one backend drew or edited and that are not in the trash; none where the file is missing,
-    locked, damaged, of another schema or not a library at all. Changes nothing, not even after a kill in mid-commit.
+def glance(path: Path, backend: Backend, count: int, beginning: str = "") -> list[Glimpse]:
+    """The newest pictures that one backend drew or edited, that are not in the trash and whose ids begin so; none where the
+    file is missing, locked, damaged, of another schema or not a library at all. Changes nothing, not even after a kill in
+    mid-commit.
     """
     try:
         if not path.is_file():
@@ -42,7 +43,7 @@ def glance(path: Path, backend: Backend, count: int) -> list[Glimpse]:
             connection.execute("PRAGMA cell_size_check=ON")
             if connection.execute("SELECT version_num FROM alembic_version").fetchall() != [(HEAD,)]:
                 return []
-            return glimpses(connection.execute(NEWEST, (backend, count)))
+            return glimpses(connection.execute(NEWEST, (backend, beginning, beginning, count)))
         finally:
             connection.close()
     except (sqlite3.Error, OSError):

@@ -133,10 +133,10 @@ class Library:
             rows = connection.execute(query).all()
             return _records(connection, rows)
 
-    def glimpses(self, count: int, backend: Backend) -> list[Glimpse]:
+    def glimpses(self, count: int, backend: Backend, beginning: str = "") -> list[Glimpse]:
         """As glance(), over the connection that is open."""
         with self.database.read() as connection:
-            return glimpses(connection.exec_driver_sql(NEWEST, (backend, count)).all())
+            return glimpses(connection.exec_driver_sql(NEWEST, (backend, beginning, beginning, count)).all())
 
     def files(self) -> Iterator[KeptFile]:
         """The files of every picture that we made and that is not in the trash, oldest first."""

@@ -15,7 +15,7 @@ from mcp.server.stdio import stdio_server
 
 from nanobanana_mcp import __version__
 from nanobanana_mcp.domain.errors import SetupError
-from nanobanana_mcp.server import resources
+from nanobanana_mcp.server import completions, resources
 from nanobanana_mcp.server.lines import LineReader, LineWriter
 from nanobanana_mcp.server.policy import Gate
 from nanobanana_mcp.server.session import Home, LazyStudio
@@ -99,7 +99,12 @@ class SettingsGate(Middleware):
         self._gate = None if standing.settings is None else furnish(standing.settings)
 
     async def __call__(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
-        if self._gate is None and context.method in ("tools/call", "resources/read", "resources/list"):
+        if self._gate is None and context.method in (
+            "tools/call",
+            "resources/read",
+            "resources/list",
+            "completion/complete",
+        ):
             try:
                 settings = await asyncio.to_thread(self._standing.right)
             except SetupError as error:
@@ -134,17 +139,20 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
     for module in (generate, edit, upkeep, resources):
         module.add(server)
     server.home = Home(opening, standing.settings or Settings.model_construct())  # without any, tools are only listed
+    completions.add(server, server.home)
 
     def furnish(by: Settings) -> Gate:
         server.home.settings = by
         admission = Admission(user_policy=by.policy, project=project_folder(), studio=opening.studio)
         opening.may_send = admission.may_send
-        return Gate(
+        gate = Gate(
             admission=admission,
             project=project_folder(),
             listed=opening.warm_up,
             newest=partial(resources.newest, opening, by),
         )
+        server.home.newest = partial(gate.newest, server)
+        return gate
 
     server.add_middleware(SettingsGate(standing, furnish))
     return server

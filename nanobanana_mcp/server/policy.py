@@ -6,15 +6,17 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastmcp import FastMCP
 from fastmcp.exceptions import PromptError, ResourceError, ToolError, ValidationError
 from fastmcp.server.middleware import Middleware, MiddlewareContext
 from fastmcp.tools import ToolResult
-from mcp.types import TextContent
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS, TextContent
 from pydantic import ValidationError as PydanticError
 
-from nanobanana_mcp.domain.errors import PolicyError, PolicyViolation, StudioError
-from nanobanana_mcp.domain.ids import is_image_id
+from nanobanana_mcp.domain.errors import PolicyError, PolicyViolation, RequestError, StudioError
 from nanobanana_mcp.domain.text import shorten
+from nanobanana_mcp.server import resources
 from nanobanana_mcp.server.arguments import name_inputs, plain
 from nanobanana_mcp.server.session import request_key
 from nanobanana_mcp.server.synonyms import argument_error
@@ -32,7 +34,7 @@ class Gate(Middleware):
         admission: Admission,
         project: Path,
         listed: Callable[[], None],
-        newest: Callable[[], Awaitable[Sequence[Any]]],
+        newest: Callable[[int, str], Awaitable[Sequence[Any]]],
     ) -> None:
         self._admission = admission
         self._base = project
@@ -50,19 +52,24 @@ class Gate(Middleware):
 
     async def on_list_resources(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
         """With the newest pictures, for whom output_stats would tell them."""
+        assert context.fastmcp_context is not None
         listed: Sequence[Any] = await call_next(context)
-        return listed if await self._is_closed(context) else [*listed, *await self._newest()]
+        newest = await self.newest(context.fastmcp_context.fastmcp, resources.MOST)
+        return [*listed, *(resources.listed(one) for one in newest)]
 
     async def on_read_resource(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
         uri = str(context.message.uri)
-        if not (uri.startswith("image://") and is_image_id(uri[len("image://") :].removesuffix("/thumbnail"))):
-            raise ResourceError(
-                f"{shorten(uri)} is not found: there are image://img_... and image://img_.../thumbnail.",
-                log_level=logging.DEBUG,
-            )
-        if await self._is_closed(context):
+        if not resources.is_one(uri):
+            raise _no_such(f"{shorten(uri)} is not found: there are {resources.FORMS}.", uri)
+        assert context.fastmcp_context is not None
+        if uri != resources.MODELS and await self._is_closed(context.fastmcp_context.fastmcp):
             raise ResourceError("The policy closes output_stats, and pictures by id with it.", log_level=logging.DEBUG)
-        return await call_next(context)
+        try:
+            return await call_next(context)
+        except ResourceError as error:
+            if isinstance(error.__cause__, RequestError):
+                raise _no_such(str(error), uri) from error
+            raise
 
     async def on_get_prompt(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
         raise PromptError(f"{shorten(context.message.name)} is not found: there are no prompts here.")
@@ -108,10 +115,13 @@ class Gate(Middleware):
         key = request_key(caller, explicit if isinstance(explicit, str) else None)
         return None if tool is None else await self._admission.admit(message.name, given, tool.parameters, key=key)
 
-    async def _is_closed(self, context: MiddlewareContext[Any]) -> bool:
+    async def newest(self, server: FastMCP, count: int, beginning: str = "") -> Sequence[Any]:
+        """The newest pictures whose ids begin so; none for whom output_stats would tell of none."""
+        return () if await self._is_closed(server) else await self._newest(count, beginning)
+
+    async def _is_closed(self, server: FastMCP) -> bool:
         """Whether nobody may be told of the newest pictures."""
-        assert context.fastmcp_context is not None
-        tool = await context.fastmcp_context.fastmcp.get_tool("output_stats")
+        tool = await server.get_tool("output_stats")
         return tool is None or self._admission.closes("output_stats", tool.parameters)
 
     async def _plainly(self, context: MiddlewareContext[Any]) -> tuple[MiddlewareContext[Any], list[str]]:
@@ -132,6 +142,11 @@ class Gate(Middleware):
         assert context.fastmcp_context is not None
         found = [await context.fastmcp_context.fastmcp.get_tool(name) for name in sorted(TOOLS)]
         return {tool.name: tool.parameters["properties"] for tool in found if tool is not None}
+
+
+def _no_such(words: str, uri: str) -> MCPError:
+    """The error that MCP wants for a resource that is not there; FastMCP's own has no room for what to do instead."""
+    return MCPError(code=INVALID_PARAMS, message=words, data={"uri": uri})
 
 
 def _told(result: Any, notes: Sequence[str]) -> Any:

@@ -1,7 +1,8 @@
-"""image://{id}: the full pictures and their thumbnails, for clients that read resources."""
+"""What clients read: image://{id}, its thumbnail, lineage://{id} and models://; and the ids that complete them."""
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +13,22 @@ from mcp.types import Resource as Listed
 from pydantic import AnyUrl
 
 from nanobanana_mcp.domain.errors import StudioError
+from nanobanana_mcp.domain.ids import is_image_id
 from nanobanana_mcp.domain.text import size_of
 from nanobanana_mcp.server.session import LazyStudio, home
 from nanobanana_mcp.settings import Settings
 
 MOST = 20
 """How many of the newest pictures are listed, so that a client can offer them to be mentioned."""
+
+IMAGE, THUMBNAIL, LINEAGE, MODELS = (
+    "image://{image_id}",
+    "image://{image_id}/thumbnail",
+    "lineage://{image_id}",
+    "models://",
+)
+FORMS = "image://img_..., image://img_.../thumbnail, lineage://img_... and models://"
+_ONE = re.compile(r"models://|lineage://([^/]*)|image://([^/]*?)(?:/thumbnail)?")
 
 
 class Picture(Resource):
@@ -37,36 +48,65 @@ async def thumbnail(image_id: str, caller: Context) -> ResourceResult:
     return await _read(caller, image_id, thumbnail=True)
 
 
+async def lineage(image_id: str, caller: Context) -> str:
+    from nanobanana_mcp.studio.results.reports import lineage_text
+
+    try:
+        return lineage_text(await (await home(caller).studio()).lineage(image_id))
+    except StudioError as error:
+        raise ResourceError(str(error), log_level=logging.DEBUG) from error
+
+
+async def models(caller: Context) -> str:
+    from nanobanana_mcp.studio.open import models as chosen
+    from nanobanana_mcp.studio.results.models import models_text
+
+    return models_text(chosen(home(caller).settings))
+
+
 def add(server: FastMCP) -> None:
-    for uri, function, words in (
-        ("image://{image_id}", picture, "A full picture, as Gemini delivered it."),
-        ("image://{image_id}/thumbnail", thumbnail, "A small preview."),
+    for uri, function, kind, words in (
+        (IMAGE, picture, "image/*", "A full picture, as Gemini delivered it."),
+        (THUMBNAIL, thumbnail, "image/*", "A small preview."),
+        (LINEAGE, lineage, "text/plain", "What a picture was made from, and what from it."),
+        (
+            MODELS,
+            models,
+            "text/markdown",
+            "The models by tier: what each can do, what a picture costs, how long it lives.",
+        ),
     ):
-        server.resource(uri, name=function.__name__, description=words, mime_type="image/*")(function)
+        server.resource(uri, name=function.__name__, description=words, mime_type=kind)(function)
 
 
-async def newest(opening: LazyStudio, settings: Settings) -> Sequence[Resource]:
-    """The newest pictures by id and size, without opening the studio; none where the library cannot be looked into."""
+def is_one(uri: str) -> bool:
+    """Whether a URI has one of the forms of ours, with an id that may be one."""
+    found = _ONE.fullmatch(uri)
+    return found is not None and (uri == MODELS or is_image_id(found[1] or found[2] or ""))
+
+
+def listed(one: Any) -> Resource:
+    """A picture as the list shows it: by id and size, without anything that anybody wrote."""
+    return Picture(
+        uri=AnyUrl(f"image://{one.id}"),
+        name=one.id,
+        description=f"{one.width} x {one.height} pixels, {size_of(one.bytes)}",
+        mime_type=one.mime_type,
+        size=one.bytes,
+    )
+
+
+async def newest(opening: LazyStudio, settings: Settings, count: int, beginning: str) -> Sequence[Any]:
+    """The newest pictures whose ids begin so, without opening the studio; none where the library cannot be looked into."""
     studio = opening.opened
     try:
         if studio is not None:
-            found = await studio.newest(MOST)
-        else:
-            from nanobanana_mcp.studio.newest import newest as glance
+            return await studio.newest(count, beginning)
+        from nanobanana_mcp.studio.newest import newest as glance
 
-            found = await asyncio.to_thread(glance, settings, MOST)
+        return await asyncio.to_thread(glance, settings, count, beginning)
     except StudioError:
         return []
-    return [
-        Picture(
-            uri=AnyUrl(f"image://{one.id}"),
-            name=one.id,
-            description=f"{one.width} x {one.height} pixels, {size_of(one.bytes)}",
-            mime_type=one.mime_type,
-            size=one.bytes,
-        )
-        for one in found
-    ]
 
 
 async def _read(caller: Context, image_id: str, *, thumbnail: bool) -> ResourceResult:

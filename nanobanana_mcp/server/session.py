@@ -3,9 +3,9 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,6 +110,8 @@ class Home:
 
     lazy: LazyStudio
     settings: Settings
+    newest: Callable[[int, str], Awaitable[Sequence[Any]]] = field(default=lambda _count, _beginning: _none())
+    """The newest pictures, so many, whose ids begin so; none for whom the policy closes output_stats."""
 
     async def studio(self) -> "Studio":
         return await self.lazy.studio()
@@ -124,6 +126,10 @@ def home(caller: Context) -> Home:
 
 async def _nothing() -> None:
     pass
+
+
+async def _none() -> Sequence[Any]:
+    return ()
 
 
 def _has_files(folder: Path) -> bool:

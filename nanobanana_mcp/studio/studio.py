@@ -361,9 +361,9 @@ class Studio:
             operation, dry_run=dry_run, max_age_hours=max_age_hours, keep_count=keep_count, image_ids=image_ids
         )
 
-    async def newest(self, count: int) -> list[Glimpse]:
-        """The newest pictures that were made here and are not in the trash, for a list."""
-        return await asyncio.to_thread(self.library.glimpses, count, self.backend)
+    async def newest(self, count: int, beginning: str = "") -> list[Glimpse]:
+        """The newest pictures that were made here and are not in the trash, whose ids begin so, for a list."""
+        return await asyncio.to_thread(self.library.glimpses, count, self.backend, beginning)
 
     async def picture(self, image_id: str, *, thumbnail: bool = False) -> tuple[bytes, str]:
         """The bytes and mime type of a kept picture or its thumbnail, for reading as a resource."""

@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 from fastmcp import Client
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS, Resource, ResourceTemplateReference
 
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.studio.studio import Studio
-from tests.conftest import Connect
+from tests.conftest import Connect, Era
 from tests.support.rooms import close_all, opened, record
 
 SECRET = "a heron of the secret project"
+LINEAGE = ResourceTemplateReference(type="ref/resource", uri="lineage://{image_id}")
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +44,10 @@ def pictures(library: Library, count: int = 1, **changes: object) -> list[ImageR
     return sorted(made, key=lambda one: one.created_at, reverse=True)
 
 
+def images(listed: list[Resource]) -> list[Resource]:
+    return [one for one in listed if str(one.uri).startswith("image://")]
+
+
 def never() -> Studio:
     raise AssertionError("the list of resources opens no studio")
 
@@ -59,6 +66,7 @@ async def test_the_newest_pictures_are_listed_by_id_and_size_whether_the_studio_
         if is_open:
             await client.call_tool("output_stats", {"recent": 0})
         listed = await client.list_resources()
+    listed = images(listed)
     assert [str(one.uri) for one in listed] == [f"image://{one.id}" for one in made[1:21]]
     told = {(one.name, one.description, one.size, one.mime_type) for one in listed}
     assert told == {(one.id, "1200 x 800 pixels, 1.2 MB", 1_234_567, "image/png") for one in made[1:21]}
@@ -67,7 +75,7 @@ async def test_the_newest_pictures_are_listed_by_id_and_size_whether_the_studio_
 
 async def test_a_listed_picture_can_be_read(client: Client[Any]) -> None:
     made = (await client.call_tool("generate_image", {"prompt": "a cat"})).structured_content["images"][0]
-    (listed,) = await client.list_resources()
+    (listed,) = images(await client.list_resources())
     assert (listed.name, listed.size) == (made["id"], made["bytes"])
     (read,) = await client.read_resource(listed.uri)
     assert read.mime_type == listed.mime_type
@@ -87,11 +95,18 @@ async def test_a_listed_picture_can_be_read(client: Client[Any]) -> None:
 async def test_who_may_not_see_the_statistics_is_listed_no_pictures(
     connect: Connect, library: Library, tmp_path: Path, rules: str, count: int
 ) -> None:
-    pictures(library)
+    (made,) = pictures(library)
     policy = tmp_path / "policy.yaml"
     policy.write_text(rules)
     async with connect(open_it=never, policy=policy) as client:
-        assert len(await client.list_resources()) == count
+        assert len(images(await client.list_resources())) == count
+        completed = await client.complete(LINEAGE, {"name": "image_id", "value": "img_"})
+        assert len(completed.values) == count
+        if not count:
+            for form in ("image://{}", "image://{}/thumbnail", "lineage://{}"):
+                with pytest.raises(MCPError, match="The policy closes output_stats"):
+                    await client.read_resource(form.format(made.id))
+        assert (await client.read_resource("models://"))[0].text.startswith("# Models")
 
 
 def test_the_list_of_resources_imports_nothing_of_the_studio(settings: Settings, library: Library) -> None:
@@ -99,12 +114,14 @@ def test_the_list_of_resources_imports_nothing_of_the_studio(settings: Settings,
     code = """
 import asyncio, json, sys
 from fastmcp import Client
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS, Resource, ResourceTemplateReference
 from nanobanana_mcp.server.app import build_server
 from nanobanana_mcp.settings import load_settings
 
 async def run():
     async with Client(build_server(load_settings())) as client:
-        listed = [one.name for one in await client.list_resources()]
+        listed = [one.name for one in await client.list_resources() if str(one.uri).startswith("image://")]
     heavy = ("sqlalchemy", "PIL", "google.genai", "numpy", "nanobanana_mcp.studio.studio", "nanobanana_mcp.jobs")
     print(json.dumps([listed, [name for name in heavy if name in sys.modules]]))
 
@@ -119,3 +136,65 @@ asyncio.run(run())
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True, env=environment
     )
     assert json.loads(done.stdout) == [[made.id], []]
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_ids_are_completed_from_their_beginning_newest_first_without_opening_the_studio(
+    connect: Connect, library: Library, make_studio: Callable[..., Studio], era: Era, is_open: bool
+) -> None:
+    made = pictures(library, 3)
+    async with connect(open_it=make_studio if is_open else never, mode=era) as client:
+        if is_open:
+            await client.call_tool("output_stats", {"recent": 0})
+        for typed, found in (
+            ("", made),
+            ("img_", made),
+            (f" {made[1].id[:-1]}", [made[1]]),
+            ("img%", []),
+            ("heron", []),
+            (made[0].id + "x", []),
+        ):
+            completed = await client.complete(LINEAGE, {"name": "image_id", "value": typed})
+            assert completed.values == [one.id for one in found], typed
+        assert (await client.complete(LINEAGE, {"name": "other", "value": ""})).values == []
+
+
+async def test_what_a_picture_was_made_from_is_a_resource(client: Client[Any], tmp_path: Path) -> None:
+    first = (await client.call_tool("generate_image", {"prompt": "a cat"})).structured_content["images"][0]
+    arguments = {"prompt": "a hat on it", "input_images": [first["id"]]}
+    second = (await client.call_tool("generate_image", arguments)).structured_content["images"][0]
+    (read,) = await client.read_resource(f"lineage://{second['id']}")
+    assert read.mime_type == "text/plain"
+    told = await client.call_tool("output_stats", {"lineage_of": second["id"]})
+    assert read.text == told.content[0].text and f"made from {first['id']}" in read.text
+
+
+async def test_the_models_that_are_set_are_a_resource_with_their_prices_and_ends(connect: Connect, era: Era) -> None:
+    async with connect(mode=era, open_it=never, flash_model="gemini-3.1-flash-image", lite_model="tomorrows") as client:
+        assert [str(one.uri) for one in await client.list_resources()] == ["models://"]
+        (read,) = await client.read_resource("models://")
+    assert read.mime_type == "text/markdown"
+    flash, pro, lite = read.text.split("\n## ")[1:]
+    assert flash.startswith("flash: Nano Banana 2 (gemini-3.1-flash-image)") and "off on 2026-10-29" in flash
+    assert "1k $0.151, 2k $0.151, 4k $0.257; high means 2k" in pro and "a search adds $0.014" in pro
+    assert "tomorrows" in lite and "1k at an unknown price" in lite and "no Google Search" in lite
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("image://img_0000000000000000", "The library has no picture img_0000000000000000"),
+        ("image://img_0000000000000000/thumbnail", "The library has no picture"),
+        ("lineage://img_0000000000000000", "no picture img_0000000000000000"),
+        ("image://nothing", "is not found: there are image://img_"),
+        ("lineage://img_0000000000000000/thumbnail", "is not found"),
+        ("models://flash", "is not found"),
+        ("file:///etc/passwd", "is not found"),
+    ],
+)
+async def test_what_is_not_there_is_told_by_the_code_that_mcp_has_for_it(
+    client: Client[Any], uri: str, words: str
+) -> None:
+    with pytest.raises(MCPError, match=words) as caught:
+        await client.read_resource(uri)
+    assert caught.value.error.code == INVALID_PARAMS and caught.value.error.data == {"uri": uri}

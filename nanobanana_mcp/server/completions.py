@@ -1,0 +1,23 @@
+"""Completes what a person types for a resource or a prompt: ids of pictures, newest first."""
+
+from functools import partial
+from typing import Any
+
+from fastmcp import FastMCP
+from mcp.types import CompletionArgument, CompletionContext
+
+from nanobanana_mcp.server.session import Home
+
+MOST = 100
+"""More values than this MCP does not take."""
+
+
+def add(server: FastMCP, own: Home) -> None:
+    server.add_completion_handler(partial(complete, own))
+
+
+async def complete(own: Home, _ref: Any, argument: CompletionArgument, _context: CompletionContext | None) -> list[str]:
+    """Values for an argument; none for one whose values nobody can list."""
+    if argument.name == "image_id":
+        return [one.id for one in await own.newest(MOST, argument.value.strip())]
+    return []
