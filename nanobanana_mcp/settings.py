@@ -29,7 +29,7 @@ from nanobanana_mcp.domain.budget import Limits
 from nanobanana_mcp.domain.catalog import DEFAULTS
 from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.domain.problems import in_words
-from nanobanana_mcp.domain.terms import Backend
+from nanobanana_mcp.domain.terms import CORE, TOOLS, Backend
 
 APP = "nanobanana-mcp"
 
@@ -142,6 +142,11 @@ class Settings(BaseSettings):
         description="Whether answers carry structured content: auto leaves it out for clients that would show "
         "their model nothing else.",
     )
+    tools: str = Field(
+        default="all",
+        description="Which tools are offered: all, core (generate_image, edit_region, output_stats) or their names, "
+        "separated by commas.",
+    )
     allowed_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
         description="Folders that pictures may be read from and written to, separated as in PATH; unset: any folder "
@@ -201,6 +206,14 @@ class Settings(BaseSettings):
         if "?" in url or stat.S_ISDIR(_mode_of(Path(url.removeprefix("sqlite:///")))):
             raise ValueError("must name a file, and nothing behind it")
         return url
+
+    @field_validator("tools")
+    @classmethod
+    def _tools_are_known(cls, text: str) -> str:
+        names = [word for word in re.split(r"[\s,]+", text.lower().replace("-", "_")) if word]
+        if not names or not set(names) <= TOOLS | {"all", "core"}:
+            raise ValueError(f"must be all, core or names out of {', '.join(sorted(TOOLS))}")
+        return ",".join(names)
 
     @field_validator("allowed_dirs", mode="before")
     @classmethod
@@ -281,6 +294,14 @@ class Settings(BaseSettings):
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             return f"{name} is not a key: it must be printable ASCII without spaces"
         return None
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """The names of the tools that are offered."""
+        words = self.tools.split(",")
+        if "all" in words:
+            return TOOLS
+        return frozenset(words) - {"core"} | (CORE if "core" in words else frozenset())
 
     @property
     def database_path(self) -> Path:

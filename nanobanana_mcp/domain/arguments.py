@@ -29,6 +29,7 @@ DryRun = Annotated[bool, Field(description="true: only say what it would cost.")
 PathText = Annotated[
     str | None, Field(description="Path of an input image (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, HEIC).")
 ]
+MorePath = Annotated[str | None, Field(description="Another one.")]
 Picture = Annotated[str, Field(min_length=1, description="Path or img_... id of the picture.")]
 Tier = Annotated[AskedTier, Field(description="As in generate_image.")]
 Answer = Annotated[Resolution, Field(description="Of the model's answer; high: as needed, up to 2K.")]

@@ -1,6 +1,6 @@
 """The words of the domain and every bound on what is asked."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 Mode = Literal["generate", "edit"]
 AskedMode = Literal["auto", "generate", "edit"]
@@ -22,6 +22,20 @@ Backend = Literal["gemini", "vertex_ai", "emulator"]
 Operation = Literal[
     "cleanup_expired", "cleanup_local", "check_quota", "database_hygiene", "full_cleanup", "restore", "recover"
 ]
+
+ToolName = Literal[
+    "generate_image",
+    "edit_region",
+    "extend_image",
+    "remove_background",
+    "convert_image",
+    "upload_file",
+    "output_stats",
+    "maintenance",
+]
+TOOLS: frozenset[ToolName] = frozenset(get_args(ToolName))
+CORE: frozenset[ToolName] = frozenset({"generate_image", "edit_region", "output_stats"})
+"""Enough to make pictures, to change them and to know what there is, for clients with little room."""
 
 MAX_PROMPT = 8192
 MAX_NEGATIVE = 1024

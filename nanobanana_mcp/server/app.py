@@ -15,7 +15,9 @@ from mcp.server.stdio import stdio_server
 
 from nanobanana_mcp import __version__
 from nanobanana_mcp.domain.errors import SetupError
+from nanobanana_mcp.domain.terms import TOOLS
 from nanobanana_mcp.server import completions, resources
+from nanobanana_mcp.server.icons import icon
 from nanobanana_mcp.server.lines import LineReader, LineWriter
 from nanobanana_mcp.server.policy import Gate
 from nanobanana_mcp.server.session import Home, LazyStudio
@@ -130,6 +132,7 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
         "nanobanana-mcp",
         version=__version__,
         instructions=INSTRUCTIONS,
+        icons=[icon("server")],
         lifespan=lifespan,
         mask_error_details=True,
         strict_input_validation=True,
@@ -143,6 +146,8 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
 
     def furnish(by: Settings) -> Gate:
         server.home.settings = by
+        if by.offered != TOOLS:
+            server.disable(names=set(TOOLS - by.offered), components={"tool"})
         admission = Admission(user_policy=by.policy, project=project_folder(), studio=opening.studio)
         opening.may_send = admission.may_send
         gate = Gate(

@@ -15,12 +15,13 @@ from mcp.types import INVALID_PARAMS, TextContent
 from pydantic import ValidationError as PydanticError
 
 from nanobanana_mcp.domain.errors import PolicyError, PolicyViolation, RequestError, StudioError
+from nanobanana_mcp.domain.terms import TOOLS
 from nanobanana_mcp.domain.text import shorten
 from nanobanana_mcp.server import resources
 from nanobanana_mcp.server.arguments import name_inputs, plain
 from nanobanana_mcp.server.session import request_key
 from nanobanana_mcp.server.synonyms import argument_error
-from nanobanana_mcp.studio.admission import TOOLS, Admission, PolicyCheck
+from nanobanana_mcp.studio.admission import Admission, PolicyCheck
 
 
 class Gate(Middleware):
@@ -79,8 +80,9 @@ class Gate(Middleware):
         server = context.fastmcp_context.fastmcp
         if await server.get_tool(context.message.name) is None:
             there = sorted(tool.name for tool in await server.list_tools(run_middleware=False))
+            left_out = ", since NANOBANANA_TOOLS leaves it out" if context.message.name in TOOLS else ""
             raise ToolError(
-                f"{shorten(context.message.name)} is no tool here: there are {', '.join(there)}.",
+                f"{shorten(context.message.name)} is no tool here{left_out}: there are {', '.join(there)}.",
                 log_level=logging.DEBUG,
             )
         check: PolicyCheck | None = None
@@ -120,8 +122,8 @@ class Gate(Middleware):
         return () if await self._is_closed(server) else await self._newest(count, beginning)
 
     async def _is_closed(self, server: FastMCP) -> bool:
-        """Whether nobody may be told of the newest pictures."""
-        tool = await server.get_tool("output_stats")
+        """Whether the policy lets nobody be told of the newest pictures, whether output_stats is offered or not."""
+        tool = await server.local_provider.get_tool("output_stats")
         return tool is None or self._admission.closes("output_stats", tool.parameters)
 
     async def _plainly(self, context: MiddlewareContext[Any]) -> tuple[MiddlewareContext[Any], list[str]]:

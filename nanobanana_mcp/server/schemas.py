@@ -11,8 +11,17 @@ from fastmcp.tools import FunctionTool, ToolResult
 from mcp.types import ToolAnnotations
 
 from nanobanana_mcp.domain.errors import StudioError
+from nanobanana_mcp.server.icons import icon
 
 P = ParamSpec("P")
+
+
+class Offered(FunctionTool):
+    """A tool that is listed without FastMCP's own words about it, as long as they are that it has no tags."""
+
+    def get_meta(self) -> dict[str, Any]:
+        found = super().get_meta()
+        return found if self.tags or self.version else {key: value for key, value in found.items() if key != "fastmcp"}
 
 
 def offer(
@@ -35,8 +44,14 @@ def offer(
         except StudioError as error:
             raise ToolError(str(error), log_level=logging.DEBUG) from error
 
-    tool = FunctionTool.from_function(
-        spoken, title=title, description=description, annotations=annotations, meta=meta, output_schema=None
+    tool = Offered.from_function(
+        spoken,
+        title=title,
+        description=description,
+        icons=[icon(function.__name__)],
+        annotations=annotations,
+        meta=meta,
+        output_schema=None,
     )
     tool.parameters = slim(tool.parameters)
     server.add_tool(tool)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nanobanana_mcp.domain.errors import PolicyError, PolicyViolation, StudioError
 from nanobanana_mcp.domain.ids import is_file_id, is_image_id
+from nanobanana_mcp.domain.terms import TOOLS
 from nanobanana_mcp.storage.paths import absolute
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ READING = frozenset({"output_stats"})
 INPUTS = ("input_images", "input_image_path_1", "input_image_path_2", "input_image_path_3", "file_id", "continue_from",
           "image", "mask", "path")  # fmt: skip
 """Every way in which a call names a picture that goes in: a rule on input_images sees all of them."""
-
-TOOLS = PAID | {"convert_image", "upload_file", "output_stats", "maintenance"}
 
 PATHS = frozenset(
     {

@@ -16,6 +16,7 @@ from nanobanana_mcp.domain.arguments import (
     FormatText,
     Height,
     KeyText,
+    MorePath,
     PathText,
     QualityText,
     Width,
@@ -75,8 +76,8 @@ async def generate_image(
         str | None, Field(max_length=MAX_INSTRUCTION, description="A standing instruction, such as a house style.")
     ] = None,
     input_image_path_1: PathText = None,
-    input_image_path_2: PathText = None,
-    input_image_path_3: PathText = None,
+    input_image_path_2: MorePath = None,
+    input_image_path_3: MorePath = None,
     input_images: Annotated[
         list[str] | None,
         Field(
