@@ -29,7 +29,7 @@ from nanobanana_mcp.domain.budget import Limits
 from nanobanana_mcp.domain.catalog import DEFAULTS
 from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.domain.problems import in_words
-from nanobanana_mcp.domain.terms import CORE, TOOLS, Backend
+from nanobanana_mcp.domain.terms import Backend, tools_named
 
 APP = "nanobanana-mcp"
 
@@ -210,10 +210,8 @@ class Settings(BaseSettings):
     @field_validator("tools")
     @classmethod
     def _tools_are_known(cls, text: str) -> str:
-        names = [word for word in re.split(r"[\s,]+", text.lower().replace("-", "_")) if word]
-        if not names or not set(names) <= TOOLS | {"all", "core"}:
-            raise ValueError(f"must be all, core or names out of {', '.join(sorted(TOOLS))}")
-        return ",".join(names)
+        tools_named(text)
+        return text
 
     @field_validator("allowed_dirs", mode="before")
     @classmethod
@@ -298,10 +296,7 @@ class Settings(BaseSettings):
     @property
     def offered(self) -> frozenset[str]:
         """The names of the tools that are offered."""
-        words = self.tools.split(",")
-        if "all" in words:
-            return TOOLS
-        return frozenset(words) - {"core"} | (CORE if "core" in words else frozenset())
+        return tools_named(self.tools)
 
     @property
     def database_path(self) -> Path:

@@ -32,7 +32,7 @@ GOOD: dict[str, tuple[str, str, object]] = {
     "NANOBANANA_TIMEOUT_S": ("60.5", "timeout_s", 60.5),
     "NANOBANANA_PREVIEW_PX": ("0", "preview_px", 0),
     "NANOBANANA_STRUCTURED": ("never", "structured", "never"),
-    "NANOBANANA_TOOLS": ("Core, remove-background", "tools", "core,remove_background"),
+    "NANOBANANA_TOOLS": ("Core, remove-background", "tools", "Core, remove-background"),
     "NANOBANANA_ALLOWED_DIRS": (f"/a{os.pathsep}/b c", "allowed_dirs", (Path("/a"), Path("/b c"))),
     "NANOBANANA_POLICY": ("/etc/policy.yaml", "policy", Path("/etc/policy.yaml")),
     "NANOBANANA_MAX_USD_PER_CALL": ("0.5", "max_usd_per_call", 0.5),

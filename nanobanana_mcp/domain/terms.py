@@ -1,5 +1,6 @@
 """The words of the domain and every bound on what is asked."""
 
+import re
 from typing import Literal, get_args
 
 Mode = Literal["generate", "edit"]
@@ -36,6 +37,15 @@ ToolName = Literal[
 TOOLS: frozenset[ToolName] = frozenset(get_args(ToolName))
 CORE: frozenset[ToolName] = frozenset({"generate_image", "edit_region", "output_stats"})
 """Enough to make pictures, to change them and to know what there is, for clients with little room."""
+
+
+def tools_named(text: str) -> frozenset[str]:
+    """The tools that are meant by `all`, `core` or names, with commas or blanks between them. Raises ValueError."""
+    words = frozenset(re.split(r"[\s,]+", text.strip(" ,").lower().replace("-", "_")))
+    if not words <= TOOLS | {"all", "core"}:
+        raise ValueError(f"must be all, core or names out of {', '.join(sorted(TOOLS))}")
+    return TOOLS if "all" in words else words - {"core"} | (CORE if "core" in words else frozenset())
+
 
 MAX_PROMPT = 8192
 MAX_NEGATIVE = 1024

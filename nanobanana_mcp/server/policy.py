@@ -23,6 +23,9 @@ from nanobanana_mcp.server.session import request_key
 from nanobanana_mcp.server.synonyms import argument_error
 from nanobanana_mcp.studio.admission import Admission, PolicyCheck
 
+LONGEST_URI = 200
+"""Of one that an error repeats whole; ours are far shorter."""
+
 
 class Gate(Middleware):
     """Puts the arguments of each call into their plain form, which is all that anything after it sees, and judges the
@@ -148,7 +151,7 @@ class Gate(Middleware):
 
 def _no_such(words: str, uri: str) -> MCPError:
     """The error that MCP wants for a resource that is not there; FastMCP's own has no room for what to do instead."""
-    return MCPError(code=INVALID_PARAMS, message=words, data={"uri": uri})
+    return MCPError(code=INVALID_PARAMS, message=words, data={"uri": uri} if len(uri) <= LONGEST_URI else None)
 
 
 def _told(result: Any, notes: Sequence[str]) -> Any:
