@@ -17,7 +17,9 @@ PATHS = frozenset({"image", "mask", "path", "input_image_path_1", "input_image_p
 
 IDS = frozenset({"file_id", "continue_from", "lineage_of"})
 NO_WORDS = PATHS | IDS | {"output_path"}
-"""Texts in which an empty one says nothing. All others are free text, which nobody touches."""
+"""Texts in which an empty one, and the word null, say nothing; a file of that name is ./null. All others are free text,
+which nobody touches.
+"""
 
 NEVER_EMPTY = {
     "dry_run": "true or false",
@@ -114,8 +116,9 @@ def _says_nothing(name: str, value: object, declared: Mapping[str, Any]) -> bool
         return True
     if value in ([], {}):
         return not declared.get("minItems")
-    is_free = declared.get("type") == "string" and "enum" not in declared and name not in NO_WORDS
-    return value == "" and not is_free
+    if name in NO_WORDS and isinstance(value, str):
+        return value == "" or value.strip().lower() == "null"
+    return value == "" and (declared.get("type") != "string" or "enum" in declared)
 
 
 def _as_declared(name: str, given: object, declared: Mapping[str, Any]) -> object:

@@ -5,37 +5,47 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from nanobanana_mcp.domain.problems import in_words
+from nanobanana_mcp.domain.terms import TOOLS
 from nanobanana_mcp.domain.text import shorten
 from nanobanana_mcp.server.arguments import kind
-
-_SAY_IT = "Gemini has no such control; say it in words"
 
 SAME: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("file", "file_path", "filepath"), ("path", "image", "input_images")),
     **dict.fromkeys(("size", "image_size", "dimensions"), ("resolution", "width")),
     **dict.fromkeys(("model", "model_id", "tier"), ("model_tier",)),
-    **dict.fromkeys(("lora", "loras", "lycoris", "embeddings", "controlnet", "ip_adapter"), ("input_images",)),
     **dict.fromkeys(("num_images", "number_of_images", "number_results", "count", "num_outputs"), ("n",)),
     **dict.fromkeys(
-        ("image", "image_path", "images", "input_image", "init_image", "reference_images", "image_url", "input_images",
+        ("image", "images", "input_image", "init_image", "seed_image", "reference_images", "image_url", "input_images",
          "input_image_path_1", "file_id", "path", "image_id"),
         ("image", "input_images", "path"),
     ),
     **dict.fromkeys(("save_path", "output_dir", "output_file", "filename", "path", "output"), ("output_path",)),
     **dict.fromkeys(("grounding", "search"), ("enable_grounding",)),
-    **dict.fromkeys(("mask_image", "mask_path"), ("mask",)),
+    **dict.fromkeys(("mask_image", "mask_path", "input_image_mask"), ("mask",)),
     **dict.fromkeys(("region", "bbox", "bounding_box"), ("box", "crop")),
     **dict.fromkeys(("format", "mime_type", "file_format"), ("output_format",)),
+    **dict.fromkeys(("output_quality", "output_compression", "compression"), ("quality",)),
     **dict.fromkeys(("negative", "negative_prompt"), ("negative_prompt", "instruction")),
     **dict.fromkeys(("ratio", "aspect"), ("aspect_ratio",)),
-    **dict.fromkeys(("prompt", "instruction", "text", "description", "edit_prompt"), ("prompt", "instruction", "subject")),
-    **dict.fromkeys(("margin", "margins", "padding", "pixels", "expand"), ("left", "context")),
-    **dict.fromkeys(("resize", "scale"), ("width",)),
+    **dict.fromkeys(
+        ("prompt", "positive_prompt", "instruction", "text", "description", "edit_prompt"),
+        ("prompt", "instruction", "subject"),
+    ),
+    **dict.fromkeys(("margin", "margins", "padding", "pixels", "expand", "outpaint"), ("left", "context")),
+    **dict.fromkeys(("resize", "scale", "upscale", "upscale_factor"), ("width",)),
     **dict.fromkeys(("angle", "rotation"), ("rotate",)),
-    **dict.fromkeys(("surroundings",), ("context",)),
+    **dict.fromkeys(("surroundings", "mask_margin"), ("context",)),
     **dict.fromkeys(("transparent", "transparency", "alpha"), ("background",)),
     **dict.fromkeys(("color", "colour", "background_color"), ("background",)),
-    **dict.fromkeys(("reasoning", "thinking", "thinking_budget"), ("thinking_level",)),
+    **dict.fromkeys(
+        ("reasoning", "thinking", "thinking_budget", "reasoning_effort", "effort", "complexity"), ("thinking_level",)
+    ),
+    **dict.fromkeys(
+        ("check_nsfw", "moderation", "disable_safety_checker", "safety_checker", "safety_settings", "safety_tolerance"),
+        ("safety",),
+    ),
+    **dict.fromkeys(("task_uuid", "request_id", "idempotency"), ("idempotency_key",)),
+    "action": ("mode",),
 }  # fmt: skip
 """Names that other image servers have for arguments of ours, first the one that means the most."""
 
@@ -45,15 +55,89 @@ WORDS = {
     "input_images": "input_images, with input_roles for what each is for",
     "left": "left, top, right and bottom",
     "width": "width and height",
+    "context": "context (how much around the region the model sees, of its size)",
+    "quality": "quality (of a jpeg, webp or avif file)",
+    "safety": "safety (Gemini's thresholds by category; it checks every picture anyway)",
+    "idempotency_key": "idempotency_key (the same key and request again is not charged again)",
 }
 """Where the name of an argument alone would not be enough."""
 
-NOTHING_LIKE_IT = dict.fromkeys(
-    ("steps", "num_inference_steps", "cfg", "cfg_scale", "guidance", "guidance_scale", "scheduler", "sampler",
-     "sampler_name", "clip_skip", "strength", "denoising_strength", "temperature", "top_p", "top_k", "style",
-     "lora", "loras", "lycoris", "embeddings", "controlnet", "ip_adapter", "negative", "negative_prompt"),
-    _SAY_IT,
-)  # fmt: skip
+_SAY_IT = "Gemini has no such control; say it in words"
+_EXAMPLES = (
+    "no weights are loaded here: generate_image takes example pictures in input_images, with the role of each (style, "
+    "character, subject) in input_roles"
+)
+_REFERENCE = (
+    "generate_image takes reference pictures in input_images, with the role of each (character, subject, layout for a "
+    "pose) in input_roles; a likeness is not promised"
+)
+_IN_THE_ANSWER = "leave it out, since the answer has the path, a preview and a link of each picture anyway"
+_NO_USER = "leave it out, since nothing is sent about who asks"
+_NO_MOTION = "there are no moving pictures here; ask generate_image for n pictures"
+_NO_STEPS = "Gemini has no steps: thinking_level says how long it plans, and model_tier which model draws"
+
+NOTHING_LIKE_IT: dict[str, str] = {
+    **dict.fromkeys(
+        ("cfg", "cfg_scale", "cfgscale", "guidance", "guidance_scale", "prompt_strength", "strength",
+         "denoising_strength", "temperature", "top_p", "top_k", "negative", "negative_prompt"),
+        _SAY_IT,
+    ),
+    **dict.fromkeys(("steps", "num_inference_steps", "inference_steps"), _NO_STEPS),
+    **dict.fromkeys(
+        ("scheduler", "sampler", "sampler_name", "vae", "clip_skip"),
+        "Gemini has nothing of the kind to choose; leave it out",
+    ),
+    **dict.fromkeys(
+        ("lora", "loras", "image_loras", "lycoris", "embeddings", "hf_lora", "lora_scale", "lora_weights"), _EXAMPLES
+    ),
+    **dict.fromkeys(
+        ("ip_adapter", "ip_adapters", "instant_id", "face_image", "photo_maker", "pose_image", "control_net",
+         "controlnet"),
+        _REFERENCE,
+    ),
+    "ace_plus_plus": f"{_REFERENCE}; edit_region repaints a region",
+    "prompt_weighting": "there are no weights: say in the prompt, in words, what matters most",
+    **dict.fromkeys(
+        ("output_type", "response_format", "return_base64", "include_base64", "sync_mode"), _IN_THE_ANSWER
+    ),
+    "include_cost": "leave it out, since every answer has the cost, and dry_run tells it beforehand",
+    **dict.fromkeys(
+        ("upload_endpoint", "webhook", "webhook_url", "callback_url"),
+        "pictures are kept on this machine and put nowhere else; output_path says where",
+    ),
+    **dict.fromkeys(
+        ("accelerator_options", "accelerator", "acceleration", "go_fast"),
+        "there is nothing to accelerate; model_tier lite or thinking_level minimal is quicker",
+    ),
+    "advanced_features": "for transparency generate_image has background, and remove_background cuts a subject out; "
+    "there are no other features to switch on",
+    "style": "say the style in the prompt, or give generate_image a picture in input_images with the role style",
+    "refiner": "there is no refiner: edit the picture again, or ask for it with model_tier pro or a higher resolution",
+    "outpaint": "extend_image continues a picture beyond its edges, by left, top, right and bottom",
+    **dict.fromkeys(
+        ("extra_args", "extra_body", "extra_headers", "provider_options"),
+        "nothing is passed on unseen; give the arguments that this tool has",
+    ),
+    **dict.fromkeys(("user", "user_id", "safety_identifier"), _NO_USER),
+    **dict.fromkeys(
+        ("stream", "partial_images"),
+        "leave it out, since pictures come whole; progress is told while they are drawn",
+    ),
+    "input_fidelity": "there is no such switch: say in the prompt what must stay; edit_region keeps the rest bit-identical",
+    "markup": "say in the prompt where it changes; edit_region takes the place as box or mask",
+    "svg": "pictures are PNG, JPEG, WebP or AVIF; there are no vector graphics here",
+    **dict.fromkeys(("frame_count", "frame_duration_ms", "duration", "fps", "num_frames"), _NO_MOTION),
+    "image_path": "output_path says where to save; a picture to start from goes into input_images, or into image of the "
+    "tools that edit one",
+}  # fmt: skip
+"""Names that other image servers have for what nothing here does, and what to do about it."""
+
+ABOUT = {
+    "quality": "it is the compression of a jpeg, webp or avif file, 1 to 100; a better picture comes from model_tier, "
+    "resolution or thinking_level",
+    "background": "auto is what opaque means here: the prompt says what is behind",
+}
+"""What an argument of ours is about, where another server means something else by its name."""
 
 _WANTED = {
     "string_type": "text",
@@ -72,13 +156,13 @@ def argument_error(problem: Any, tool: str, known: Mapping[str, Collection[str]]
         return f"{shorten(name)[1:-1]} is not an argument of this tool: {instead(name, tool, known)}"
     if problem["type"] in ("missing_argument", "missing"):
         return f"{name} is missing"
+    given: Any = arguments
+    for part in problem["loc"] if problem["type"] in _WANTED else problem["loc"][:1]:
+        given = given[part]
     if problem["type"] in _WANTED:
-        given: Any = arguments
-        for part in problem["loc"]:
-            given = given[part]
         what = "a number that is too large" if isinstance(given, float) and given.is_integer() else kind(given)
-        return f"{name}: {what} arrived where {_WANTED[problem['type']]} belongs"
-    return f"{name}: {in_words(problem)}"
+        return f"{name}: {what} arrived where {_WANTED[problem['type']]} belongs{_about(name, given)}"
+    return f"{name}: {in_words(problem)}{_about(name, given)}"
 
 
 def instead(given: str, tool: str, known: Mapping[str, Collection[str]]) -> str:
@@ -88,7 +172,7 @@ def instead(given: str, tool: str, known: Mapping[str, Collection[str]]) -> str:
     meant = next((one for one in (name, *SAME.get(name, ())) if one in own), None)
     if meant is not None:
         return f"use {WORDS.get(meant, meant)}"
-    if name in NOTHING_LIKE_IT:
+    if name in NOTHING_LIKE_IT and not any(other in NOTHING_LIKE_IT[name] for other in TOOLS - known.keys()):
         return NOTHING_LIKE_IT[name]
     for one in (name, *SAME.get(name, ())):
         others = sorted(other for other, arguments in known.items() if one in arguments)
@@ -98,3 +182,9 @@ def instead(given: str, tool: str, known: Mapping[str, Collection[str]]) -> str:
 
     close = get_close_matches(name, own, 1, cutoff=0.75)
     return f"use {close[0]}, if that was meant" if close else "leave it out"
+
+
+def _about(name: str, given: object) -> str:
+    """What an argument is about, for a word in its place that has a meaning elsewhere."""
+    elsewhere = isinstance(given, str) and given.strip().lower() in ("auto", "low", "medium", "high", "standard", "hd")
+    return f"; {ABOUT[name]}" if elsewhere and name in ABOUT else ""

@@ -234,6 +234,10 @@ SPELT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "empty texts": ({"input_image_path_1": "", "output_path": "", "width": "", "fit": "", "aspect_ratio": ""}, {}),
     "nulls": ({"n": None, "width": None, "output_format": None, "safety": None, "mode": None, "seed": "null"}, {}),
+    "the word null": (
+        {"input_image_path_2": "null", "file_id": "Null", "output_path": " null ", "continue_from": "null"},
+        {},
+    ),
     "an empty list and object": ({"input_images": [], "input_roles": "[]", "safety": {}}, {}),
 }
 

@@ -15,7 +15,6 @@ from nanobanana_mcp.domain.terms import CORE, TOOLS
 from nanobanana_mcp.server.app import CurrentSettings, build_server
 from nanobanana_mcp.settings import Settings, load_settings
 from tests.conftest import Connect, Era
-from tests.support.fakes import FakeModel
 
 ALL_BYTES, CORE_BYTES = 18_000, 9_000
 
@@ -92,15 +91,6 @@ async def test_only_the_tools_that_are_chosen_are_offered_and_pictures_can_be_re
             await client.call_tool("generate_image", {"prompt": "a cat"})
             (listed,) = [one for one in await client.list_resources() if str(one.uri).startswith("image://")]
             assert await client.read_resource(listed.uri)
-
-
-async def test_what_is_said_of_an_argument_names_no_tool_that_is_not_offered(
-    connect: Connect, model: FakeModel
-) -> None:
-    async with connect(tools="generate_image") as client:
-        with pytest.raises(ToolError) as caught:
-            await client.call_tool("generate_image", {"prompt": "a cat", "mask": "a.png"})
-    assert "edit_region" not in str(caught.value) and model.requests == []
 
 
 @pytest.mark.parametrize("tools", ["all,paint", " , "])
