@@ -15,7 +15,6 @@ from fastmcp import Client
 
 from nanobanana_mcp.emulator.app import Emulator
 from nanobanana_mcp.gemini.client import Gemini
-from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.pixels.files.formats import heic_is_readable
 from nanobanana_mcp.server.app import build_server
 from nanobanana_mcp.server.session import LazyStudio
@@ -24,6 +23,7 @@ from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio.open import models
 from nanobanana_mcp.studio.studio import Studio
 from tests.support.fakes import FakeModel
+from tests.support.rooms import library_at
 
 assert heic_is_readable()  # before a test has Pillow write one
 
@@ -86,7 +86,7 @@ def make_studio(settings: Settings, places: Places, model: FakeModel) -> Callabl
             "models": models(settings),
             "sleep": no_sleep,
         } | changes
-        parts["database"] = parts["database"] or Database.open(settings.database_path)
+        parts["database"] = parts["database"] or library_at(settings.database_path)
         return Studio(**parts)
 
     return make

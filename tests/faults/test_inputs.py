@@ -29,7 +29,7 @@ from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect
 from tests.support import hostile
 from tests.support.fakes import FakeModel, photo
-from tests.support.rooms import tree
+from tests.support.rooms import library_at, tree
 
 ONE_ANSWER_S = 300.0
 """An answer that takes longer never comes; the machine may be busy."""
@@ -156,14 +156,13 @@ def test_whatever_the_arguments_are_the_answer_is_in_words(calls: list[dict[str,
 def opened(places: Places, model: FakeModel) -> Iterator[Client[Any]]:
     """A client of a server in this process, without any fixture: hypothesis runs one test many times."""
     from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS
-    from nanobanana_mcp.library.database import Database
     from nanobanana_mcp.server.app import build_server
     from nanobanana_mcp.server.session import LazyStudio
     from nanobanana_mcp.settings import Settings
 
     studio = Studio(
         model=model,
-        database=Database.open(places.state / "library.db"),
+        database=library_at(places.state / "library.db"),
         places=places,
         backend="gemini",
         models={tier: BY_ID[model_id] for tier, model_id in DEFAULTS.items()},

@@ -1,6 +1,7 @@
 """Renders pictures with the structure of photographs, and answers as a model would give them."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
@@ -23,6 +24,11 @@ def noise(width: int, height: int, *, seed: int, octaves: int = 6, fall: float =
 
 def photo(width: int = 900, height: int = 700, *, seed: int = 1) -> Image.Image:
     """A landscape of sorts, RGB: sky, textured ground, lit shapes, hair lines, lettering and sensor noise."""
+    return _photo(width, height, seed).copy()
+
+
+@lru_cache(64)
+def _photo(width: int, height: int, seed: int) -> Image.Image:
     random = np.random.default_rng(seed)
     hue = random.uniform(60, 220, 3)
     texture = noise(width, height, seed=seed)
@@ -82,6 +88,12 @@ def as_bytes(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 def cutout(width: int = 640, height: int = 512, *, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """An object of body, hair, glass and shadow: its true alpha, height x width, 0 to 1, and its colour, times 3."""
+    alpha, colour = _cutout(width, height, seed)
+    return alpha.copy(), colour.copy()
+
+
+@lru_cache(16)
+def _cutout(width: int, height: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     random = np.random.default_rng(seed)
     wide = (width * 3, height * 3)
 
