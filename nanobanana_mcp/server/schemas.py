@@ -33,8 +33,23 @@ def offer(
     annotations: ToolAnnotations,
     meta: dict[str, Any] | None = None,
 ) -> None:
-    """Add a tool under its function's name. A StudioError reaches the client in its own words; anything else is a bug,
-    and is masked.
+    """Add a tool under its function's name."""
+    tool = _tool(function).model_copy(
+        update={
+            "title": title,
+            "description": description,
+            "icons": [icon(function.__name__)],
+            "annotations": annotations,
+            "meta": meta,
+        }
+    )
+    server.add_tool(tool)
+
+
+@functools.cache
+def _tool(function: Callable[P, Awaitable[ToolResult]]) -> FunctionTool:
+    """The tool of a function, made once in a process. A StudioError reaches the client in its own words; anything else is a
+    bug, and is masked.
     """
 
     @functools.wraps(function)
@@ -44,17 +59,9 @@ def offer(
         except StudioError as error:
             raise ToolError(str(error), log_level=logging.DEBUG) from error
 
-    tool = Offered.from_function(
-        spoken,
-        title=title,
-        description=description,
-        icons=[icon(function.__name__)],
-        annotations=annotations,
-        meta=meta,
-        output_schema=None,
-    )
+    tool = Offered.from_function(spoken, output_schema=None)
     tool.parameters = slim(tool.parameters)
-    server.add_tool(tool)
+    return tool
 
 
 def slim(parameters: dict[str, Any]) -> dict[str, Any]:
