@@ -146,6 +146,7 @@ class _Level:
     size: Size
     detail: Plane  # brightness of the reference, its local mean taken away, 0 in the changed part
     mask: Plane
+    around: Plane  # how many pixels of the mask are in the window of each
     count: int
     texture: float
 
@@ -157,25 +158,23 @@ def _level(bright: Image.Image, outside: NDArray[np.bool_], longest: int) -> _Le
     shown = Image.fromarray(np.where(outside, np.uint8(255), np.uint8(0))).resize(size, Image.Resampling.BOX)
     mask = (np.asarray(shown) > 250).astype(np.float32)
     count = int(mask.sum())
-    detail = _detail(plane, mask)
+    around = np.maximum(_box_sum(mask), 1)
+    detail = _detail(plane, mask, around)
     texture = float(np.sqrt((detail * detail).sum() / max(count, 1)))
-    return _Level(size=size, detail=detail, mask=mask, count=count, texture=texture)
+    return _Level(size=size, detail=detail, mask=mask, around=around, count=count, texture=texture)
 
 
-def _detail(plane: Plane, mask: Plane) -> Plane:
+def _detail(plane: Plane, mask: Plane, around: Plane) -> Plane:
     """The plane less its mean over 13 x 13 pixels of the mask: blind to slow changes of light and to what changed."""
-    mean = _box_sum(plane * mask) / np.maximum(_box_sum(mask), 1)
-    return np.asarray((plane - mean) * mask, np.float32)
+    return np.asarray((plane - _box_sum(plane * mask) / around) * mask, np.float32)
 
 
 def _box_sum(plane: Plane, radius: int = 6) -> Plane:
-    total = np.pad(plane, radius)
-    for axis in (0, 1):
-        steps = np.insert(np.cumsum(total, axis=axis, dtype=np.float64), 0, 0, axis=axis)
-        length = total.shape[axis] - 2 * radius
-        first, last = np.arange(length), np.arange(length) + 2 * radius + 1
-        total = (np.take(steps, last, axis=axis) - np.take(steps, first, axis=axis)).astype(np.float32)
-    return total
+    width, beyond = 2 * radius + 1, (radius + 1, radius)
+    down = np.cumsum(np.pad(plane, (beyond, (0, 0))), axis=0, dtype=np.float64)
+    plane = np.subtract(down[width:], down[:-width]).astype(np.float32)
+    across = np.cumsum(np.pad(plane, ((0, 0), beyond)), axis=1, dtype=np.float64)
+    return np.subtract(across[:, width:], across[:, :-width]).astype(np.float32)
 
 
 def _searched(level: _Level, answered: Image.Image) -> Plane:
@@ -196,7 +195,7 @@ def _searched(level: _Level, answered: Image.Image) -> Plane:
     best, found = -1.0, np.array([0, 0, 1], np.float32)
     for scale in _SCALES:
         warped = np.asarray(_warped(answered, level.size, np.array([0, 0, scale], np.float32)), np.float32)
-        other = _detail(warped, level.mask)
+        other = _detail(warped, level.mask, level.around)
         plane, power = np.fft.rfft2(other, shape), np.fft.rfft2(other**2, shape)
         below = np.maximum(correlation(mask, power), 1) * np.maximum(correlation(energy, mask), 1)
         score = np.where(enough, correlation(detail, plane) / np.sqrt(below), np.float32(-1))
@@ -226,7 +225,7 @@ def _refined(level: _Level, answered: Image.Image, motion: Plane) -> tuple[Plane
     other = level.detail
     for turn in range(14):
         at = np.array([current[0] / width, current[1] / height, current[2]], np.float32)
-        other = _detail(np.asarray(_warped(near, level.size, at), np.float32), level.mask)
+        other = _detail(np.asarray(_warped(near, level.size, at), np.float32), level.mask, level.around)
         turned_x, turned_y = _slopes(other)
         values = other[inside]
         residual = wanted - contrast * values
