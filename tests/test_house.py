@@ -53,6 +53,7 @@ DOORS_OF = {
     # Each foreign library, and the rooms that may know it; the emulator stands in for the world outside.
     "alembic": ("library",),
     "anyio": ("server", "cli"),
+    "cyclopts": ("cli",),
     "dotenv": ("settings",),
     "fastmcp": ("server", "cli"),
     "filelock": ("library", "storage"),

@@ -29,8 +29,8 @@ def test_help_tells_how_to_add_the_server_to_claude_code_and_names_the_verbs(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["paint"], "'paint'"),
-        (["--frob"], "VERB"),
+        (["paint"], "paint"),
+        (["--frob"], "--frob"),
         (["demo", "extra"], "extra"),
         (["demo", "--liv"], "--liv"),
         (["emulator"], "--port"),
@@ -41,7 +41,7 @@ def test_help_tells_how_to_add_the_server_to_claude_code_and_names_the_verbs(
 def test_what_is_not_understood_is_one_sentence_that_names_it_and_the_way_out(
     arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(arguments) == 2
+    assert run(arguments) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert named in err
@@ -57,8 +57,8 @@ def test_a_taken_port_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_the_command_itself_passes_the_exit_code_on() -> None:
     done = subprocess.run([sys.executable, "-m", "nanobanana_mcp", "paint"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "'paint'" in done.stderr
+    assert done.returncode == 1
+    assert "paint" in done.stderr
 
 
 def test_a_live_demo_without_a_key_says_what_to_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,3 +119,22 @@ def test_a_server_that_does_not_start_is_said_in_words(
     monkeypatch.setattr(sys, "executable", str(path))
     assert run(["demo", "--output", str(tmp_path / "new")]) == 1
     assert "The server did not start" in capsys.readouterr().err
+
+
+def test_each_verb_says_what_it_does_in_the_list_and_more_when_it_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert run(["rebuild", "--help"]) == 0
+    asked = capsys.readouterr().out
+    assert "Make a new library" in listed
+    assert "never deleted" not in listed
+    assert "never deleted" in asked
+    assert "--yes" in asked
+
+
+def test_a_server_is_started_without_the_command_line() -> None:
+    code = (
+        "import sys, nanobanana_mcp.server.stdio; print('cyclopts' in sys.modules, 'nanobanana_mcp.cli' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
