@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from nanobanana_mcp.domain import addresses as address
+from nanobanana_mcp.domain import keys
 from nanobanana_mcp.domain.budget import Limits
 from nanobanana_mcp.domain.catalog import DEFAULTS
 from nanobanana_mcp.domain.errors import SetupError
@@ -32,18 +33,6 @@ from nanobanana_mcp.domain.problems import in_words
 from nanobanana_mcp.domain.terms import Backend, tools_named
 
 APP = "nanobanana-mcp"
-
-
-_UNREPLACED = re.compile(r"\$\{.*\}|\$[A-Za-z_]\w*|%\w+%|\{\{.*\}\}")
-"""A variable's name as a client passes it on that does not replace it."""
-
-_PLACEHOLDER = re.compile(
-    r"<.*>|\[.*\]|your.*key.*|(insert|enter|paste|put|replace)[-_ ].*key.*"
-    r"|(my|the)?[-_ ]?(gemini|google)?[-_ ]?(api)?[-_ ]?key([-_ ]here)?"
-    r"|change-?me|placeholder|x{3,}|\*{3,}|.*(\.\.\.|\*\*\*|\u2026).*",
-    re.IGNORECASE,
-)
-"""Words that stand in instructions where a key belongs, and keys that were shortened to be shown."""
 
 
 def _default_output() -> Path:
@@ -274,24 +263,10 @@ class Settings(BaseSettings):
 
     @property
     def key_problem(self) -> str | None:
-        """Say what is wrong with the key, as far as that can be said without asking Gemini; None without a key, too.
-
-        A header takes printable ASCII only; anything else would surface as a crash that quotes the key.
-        """
+        """Say what is wrong with the key, as far as that can be said without asking Gemini; None without a key, too."""
         if self.gemini_api_key is None:
             return None
-        key, name = self.gemini_api_key.get_secret_value(), self.variable("gemini_api_key")
-        if _UNREPLACED.fullmatch(key):
-            return f"{name} is not a key but a variable's name, which the client passed on without replacing it"
-        if _PLACEHOLDER.fullmatch(key):
-            return f"{name} is not a key: it still has the placeholder of some instructions, or a shortened key"
-        if key[:1] in "'\"`" and key[:1]:
-            return f"{name} is not a key: there are quotation marks around it that belong to no key"
-        if key.lower().startswith(("bearer ", "gemini_api_key=", "google_api_key=")):
-            return f"{name} is not a key: there are other words before it"
-        if not key or not key.isascii() or not key.isprintable() or " " in key:
-            return f"{name} is not a key: it must be printable ASCII without spaces"
-        return None
+        return keys.problem_with(self.gemini_api_key.get_secret_value(), self.variable("gemini_api_key"))
 
     @property
     def offered(self) -> frozenset[str]:
@@ -349,6 +324,11 @@ class _Given:
     in_file: bool
 
 
+def config_folder() -> Path:
+    """Our own folder for what a user sets, which other users cannot read."""
+    return user_config_path(APP, appauthor=False)
+
+
 def env_file() -> Path:
     """Where settings may stand besides the environment. Raises SetupError when NANOBANANA_ENV_FILE names no file.
 
@@ -356,7 +336,7 @@ def env_file() -> Path:
     """
     named = os.environ.get("NANOBANANA_ENV_FILE")
     if not named:
-        return user_config_path(APP, appauthor=False) / ".env"
+        return config_folder() / ".env"
     path = Path(named)
     with suppress(RuntimeError):  # the home of nobody is told below, as any other file that is not there
         path = path.expanduser()
@@ -379,7 +359,7 @@ def load_settings() -> Settings:
     wrong = {
         field: "has a variable's name where its value belongs, which the client passed on without replacing it"
         for field, one in given.items()
-        if field != "gemini_api_key" and _UNREPLACED.fullmatch(one.text.strip())
+        if field != "gemini_api_key" and keys.UNREPLACED.fullmatch(one.text.strip())
     }
     told = [f"{read_from[field]} {words}" for field, words in wrong.items()]
     try:
