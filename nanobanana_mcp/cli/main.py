@@ -31,6 +31,10 @@ VERBS = {
     # Each verb: where its function is, and its line in the list of verbs.
     "demo": ("nanobanana_mcp.cli.demo.verb:demo", "Drive the real server through its main job and show the pictures."),
     "emulator": ("nanobanana_mcp.cli.emulator:emulator", "Serve the Gemini emulator over HTTP to any program."),
+    "install": (
+        "nanobanana_mcp.cli.install.verb:install",
+        "Enter the server into the configuration of a client, or take it out.",
+    ),
     "rebuild": (
         "nanobanana_mcp.cli.rebuild:rebuild",
         "Make a new library from the pictures' own records, when the old one is lost or damaged.",

@@ -101,9 +101,11 @@ def write_new(
     return folder / final
 
 
-def replace_durably(path: Path, data: bytes, *, flush: bool = True, room: Path | None = None) -> None:
-    """Write a file of our own state, private to the user, replacing the one that was there; whole or not at all, and
-    durable unless `flush` says that it may be lost. `room` is a file in the same folder that `set_room_aside` made: the
+def replace_durably(
+    path: Path, data: bytes, *, flush: bool = True, room: Path | None = None, mode: int = 0o600
+) -> None:
+    """Write a file of our own state, private to the user unless it has another `mode`, replacing the one that was there;
+    whole or not at all, and durable unless `flush` says that it may be lost. `room` is a file in the same folder that `set_room_aside` made: the
     bytes go into it, so that a disk which has filled since still takes them.
     """
     make_private(path.parent)
@@ -116,12 +118,24 @@ def replace_durably(path: Path, data: bytes, *, flush: bool = True, room: Path |
             _fill(descriptor, data, flush=flush, cut=True)
         else:
             _fill(os.open(temporary, _NEW | flags, 0o600), data, flush=flush)
+        if mode != 0o600:
+            temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     if flush:
         with Folder(path.parent.resolve()) as held:
             held.sync()
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a new file for the user alone. Raises FileExistsError where one is, and leaves none that is cut short."""
+    descriptor = os.open(path, _NEW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        _fill(descriptor, data)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def set_room_aside(room: Path, size: int) -> None:
