@@ -16,7 +16,7 @@ from mcp.server.stdio import stdio_server
 from nanobanana_mcp import __version__
 from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.domain.terms import TOOLS
-from nanobanana_mcp.server import completions, resources
+from nanobanana_mcp.server import completions, prompts, resources
 from nanobanana_mcp.server.icons import icon
 from nanobanana_mcp.server.lines import LineReader, LineWriter
 from nanobanana_mcp.server.policy import Gate
@@ -139,7 +139,7 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
         on_duplicate="error",
     )
 
-    for module in (generate, edit, upkeep, resources):
+    for module in (generate, edit, upkeep, resources, prompts):
         module.add(server)
     server.home = Home(opening, standing.settings or Settings.model_construct())  # without any, tools are only listed
     completions.add(server, server.home)

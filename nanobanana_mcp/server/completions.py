@@ -18,6 +18,6 @@ def add(server: FastMCP, own: Home) -> None:
 
 async def complete(own: Home, _ref: Any, argument: CompletionArgument, _context: CompletionContext | None) -> list[str]:
     """Values for an argument; none for one whose values nobody can list."""
-    if argument.name == "image_id":
+    if argument.name in ("image_id", "picture"):
         return [one.id for one in await own.newest(MOST, argument.value.strip())]
     return []

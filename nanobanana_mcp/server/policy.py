@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastmcp import FastMCP
-from fastmcp.exceptions import PromptError, ResourceError, ToolError, ValidationError
+from fastmcp.exceptions import ResourceError, ToolError, ValidationError
 from fastmcp.server.middleware import Middleware, MiddlewareContext
 from fastmcp.tools import ToolResult
 from mcp.shared.exceptions import MCPError
@@ -17,7 +17,7 @@ from pydantic import ValidationError as PydanticError
 from nanobanana_mcp.domain.errors import PolicyError, PolicyViolation, RequestError, StudioError
 from nanobanana_mcp.domain.terms import TOOLS
 from nanobanana_mcp.domain.text import shorten
-from nanobanana_mcp.server import resources
+from nanobanana_mcp.server import prompts, resources
 from nanobanana_mcp.server.arguments import name_inputs, plain
 from nanobanana_mcp.server.session import request_key
 from nanobanana_mcp.server.synonyms import argument_error
@@ -48,11 +48,7 @@ class Gate(Middleware):
     async def on_list_tools(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
         tools: Sequence[Any] = await call_next(context)
         self._listed()
-        try:
-            policy = self._admission.policy()
-        except PolicyError:
-            return tools  # each call says what is wrong with it
-        return tools if policy is None else [tool for tool in tools if not policy.hidden(tool.name)]
+        return self._shown(tools)
 
     async def on_list_resources(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
         """With the newest pictures, for whom output_stats would tell them."""
@@ -75,14 +71,30 @@ class Gate(Middleware):
                 raise _no_such(str(error), uri) from error
             raise
 
+    async def on_list_prompts(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
+        """Those whose tools are all offered."""
+        assert context.fastmcp_context is not None
+        offered = {tool.name for tool in await self._offered(context.fastmcp_context.fastmcp)}
+        return [prompt for prompt in await call_next(context) if prompts.NEEDS.get(prompt.name, offered) <= offered]
+
     async def on_get_prompt(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
-        raise PromptError(f"{shorten(context.message.name)} is not found: there are no prompts here.")
+        assert context.fastmcp_context is not None
+        name, server = context.message.name, context.fastmcp_context.fastmcp
+        known = sorted(prompt.name for prompt in await server.list_prompts(run_middleware=False))
+        if name not in known:
+            words = f"{shorten(name)} is no prompt here: there are {', '.join(known)}."
+            raise MCPError(code=INVALID_PARAMS, message=words)
+        missing = prompts.NEEDS.get(name, frozenset()) - {tool.name for tool in await self._offered(server)}
+        if missing:
+            words = f"{name} needs {', '.join(sorted(missing))}, which is not offered here."
+            raise MCPError(code=INVALID_PARAMS, message=words)
+        return await call_next(context)
 
     async def on_call_tool(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
         assert context.fastmcp_context is not None
         server = context.fastmcp_context.fastmcp
         if await server.get_tool(context.message.name) is None:
-            there = sorted(tool.name for tool in await server.list_tools(run_middleware=False))
+            there = sorted(tool.name for tool in await self._offered(server))
             left_out = ", since NANOBANANA_TOOLS leaves it out" if context.message.name in TOOLS else ""
             raise ToolError(
                 f"{shorten(context.message.name)} is no tool here{left_out}: there are {', '.join(there)}.",
@@ -119,6 +131,17 @@ class Gate(Middleware):
         explicit = given.get("idempotency_key")
         key = request_key(caller, explicit if isinstance(explicit, str) else None)
         return None if tool is None else await self._admission.admit(message.name, given, tool.parameters, key=key)
+
+    async def _offered(self, server: FastMCP) -> Sequence[Any]:
+        return self._shown(await server.list_tools(run_middleware=False))
+
+    def _shown(self, tools: Sequence[Any]) -> Sequence[Any]:
+        """The tools that the policy does not hide."""
+        try:
+            policy = self._admission.policy()
+        except PolicyError:
+            return tools  # each call says what is wrong with it
+        return tools if policy is None else [tool for tool in tools if not policy.hidden(tool.name)]
 
     async def newest(self, server: FastMCP, count: int, beginning: str = "") -> Sequence[Any]:
         """The newest pictures whose ids begin so; none for whom output_stats would tell of none."""
