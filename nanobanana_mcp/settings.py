@@ -425,6 +425,11 @@ def _in_file(path: Path) -> dict[str, str]:
             data = _read_once[path] if path in _read_once else _read_once.setdefault(path, path.read_bytes())
     except OSError as error:
         raise SetupError(f"The file of settings {path} cannot be read ({error.strerror}); put that right.") from None
+    return variables_in(data, path)
+
+
+def variables_in(data: bytes, path: Path) -> dict[str, str]:
+    """The variables in the bytes of a file of settings. Raises SetupError when they are no UTF-8 text."""
     try:
         if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
             raise SetupError(

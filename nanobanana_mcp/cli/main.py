@@ -30,6 +30,7 @@ REFUSED, INTERRUPTED = 1, 130
 VERBS = {
     # Each verb: where its function is, and its line in the list of verbs.
     "demo": ("nanobanana_mcp.cli.demo.verb:demo", "Drive the real server through its main job and show the pictures."),
+    "doctor": ("nanobanana_mcp.cli.doctor:doctor", "Say what will go wrong before it does, and what to do about it."),
     "emulator": ("nanobanana_mcp.cli.emulator:emulator", "Serve the Gemini emulator over HTTP to any program."),
     "install": (
         "nanobanana_mcp.cli.install.verb:install",

@@ -25,6 +25,7 @@ from nanobanana_mcp.gemini.transport import NO_WEBSOCKETS, RAW, open_clients
 
 GEMINI_ADDRESS = "https://generativelanguage.googleapis.com/"
 UPLOAD_S = 120.0
+LOOK_S = 20.0
 
 SHORTEST_KEY = 16
 """Characters of a key that cannot stand in an answer by chance; Google's have 39."""
@@ -102,6 +103,11 @@ class Gemini:
         finally:
             RAW.reset(wanted)
         return self._without_key(b"".join(raw))
+
+    async def look_at(self, model_id: str, *, setting: str = "") -> None:
+        """Ask whether the key is accepted and the model is there, which costs nothing. Raises as `generate` does."""
+        async with self._translated(model_id=model_id, setting=setting), asyncio.timeout(LOOK_S):
+            await self._client.aio.models.get(model=model_id)
 
     async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
         """Put bytes into the Files API under a name of our choice (`files/...`).

@@ -130,6 +130,12 @@ def open_clients(
     return asynchronous, synchronous
 
 
+def proxy_host(address: str) -> str | None:
+    """The host of the proxy by which an address is reached, None where it is reached without. Raises SetupError."""
+    proxy = _proxy(address)
+    return None if proxy is None else proxy.url.host
+
+
 def _proxy(address: str) -> httpx2.Proxy | None:
     """The proxy that the environment or the system names for an address, None without one.
 

@@ -1,9 +1,9 @@
-"""The newest pictures, seen without opening the library: by SQLite alone, and only where nothing is amiss."""
+"""The library seen without opening it, by SQLite alone: its newest pictures where nothing is amiss, and its state."""
 
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from nanobanana_mcp.domain.ids import is_image_id
 from nanobanana_mcp.domain.terms import Backend
@@ -48,6 +48,33 @@ def glance(path: Path, backend: Backend, count: int, beginning: str = "") -> lis
             connection.close()
     except (sqlite3.Error, OSError):
         return []
+
+
+Condition = Literal["missing", "current", "older", "newer", "strange", "damaged", "busy"]
+
+
+def condition(path: Path) -> tuple[Condition, int]:
+    """The state of a library file and how many pictures it has; looks without opening it, which would upgrade it."""
+    if not path.exists():
+        return "missing", 0
+    try:
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=WAIT_S)
+        try:
+            connection.execute("PRAGMA trusted_schema=OFF")
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not {"alembic_version", "images"} <= tables:
+                return "strange" if tables else "missing", 0
+            (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or ("",)
+            if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                return "damaged", 0
+            (pictures,) = connection.execute("SELECT count(*) FROM images").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.OperationalError as error:
+        return ("busy" if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")) else "damaged"), 0
+    except sqlite3.Error:
+        return "damaged", 0
+    return ("current" if revision == HEAD else "older" if str(revision) < HEAD else "newer"), int(pictures)
 
 
 def glimpses(rows: Iterable[Any]) -> list[Glimpse]:

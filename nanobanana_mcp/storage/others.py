@@ -30,11 +30,12 @@ def read_other(path: Path) -> bytes:
         raise LeftAlone(f"{path} cannot be read ({error.strerror})") from None
 
 
-def change_other(path: Path, change: Callable[[bytes], bytes], *, lock: Path) -> Path | None:
+def change_other(path: Path, change: Callable[[bytes], bytes], *, lock: Path, secret: bool = False) -> Path | None:
     """Replace the bytes of a file by what `change` makes of them; the path of the copy of what was there, None without one.
 
     Links are followed and kept, and so is the file's mode; the copy is for this user alone, since other programs keep keys
-    in such files. `lock` is a file that all who change files of others wait for. Raises LeftAlone.
+    in such files. A `secret` is for this user alone, too, and of what it was before no copy is left. `lock` is a file that
+    all who change files of others wait for. Raises LeftAlone.
     """
     try:
         where = path.resolve()
@@ -49,9 +50,9 @@ def change_other(path: Path, change: Callable[[bytes], bytes], *, lock: Path) ->
                 if after == before:
                     return None
                 mode = _writable_mode(where)
-                copy = _keep_copy(where, before) if before else None
+                copy = _keep_copy(where, before) if before and not secret else None
                 if read_other(where) == before:  # the other program may write it meanwhile, and then it is read again
-                    replace_durably(where, after, mode=mode)
+                    replace_durably(where, after, mode=0o600 if secret else mode)
                     return copy
                 if copy is not None:
                     copy.unlink()

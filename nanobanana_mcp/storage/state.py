@@ -323,8 +323,12 @@ def _only(places: Places, name: str, doing: str) -> Iterator[None]:
 
 def anybody_alive(places: Places) -> bool:
     """Whether some process has this library open."""
-    folder = places.state / "processes"
-    return any(_is_alive(path) for path in folder.glob("*.lock"))
+    return how_many_alive(places) > 0
+
+
+def how_many_alive(places: Places) -> int:
+    """How many processes have this library open."""
+    return sum(_is_alive(path) for path in (places.state / "processes").glob("*.lock"))
 
 
 def is_alive(process: str, places: Places) -> bool:
