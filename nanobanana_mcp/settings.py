@@ -154,6 +154,11 @@ class Settings(BaseSettings):
         default=20.0,
         description="The most that may be spent in a UTC day, over all processes, in USD; off for no limit.",
     )
+    ask_above_usd: Limit = Field(
+        default=1.0,
+        description="From which price on a person is asked before a request is sent, in USD; off for never. Where nobody "
+        "can be asked, max_cost_usd says it.",
+    )
     max_calls_per_minute: Annotated[int | None, Field(ge=1), BeforeValidator(_off)] = Field(
         default=40, description="The most calls to Gemini that may be asked for in any minute; off for no limit."
     )

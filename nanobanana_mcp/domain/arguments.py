@@ -25,6 +25,11 @@ KeyText = Annotated[
     ),
 ]
 EditFormat = Annotated[OutputFormat | None, Field(description="Unset: as output_path says, else png.")]
+MaxCost = Annotated[
+    float | None,
+    Field(gt=0, description="The most USD it may cost; a dear call needs it where nobody can be asked."),
+]
+EditMaxCost = Annotated[float | None, Field(gt=0, description="As in generate_image.")]
 DryRun = Annotated[bool, Field(description="true: only say what it would cost.")]
 PathText = Annotated[
     str | None, Field(description="Path of an input image (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, HEIC).")

@@ -5,6 +5,7 @@ StudioError
 │  ├─ SourceNotFound       an input that cannot be read or is not there
 │  ├─ NotAnImage           an input whose bytes are no picture that may be used
 │  ├─ NotAllowed           a path, a file or a call that the rules forbid; PolicyViolation: by the policy
+│  ├─ NotAgreed            a person who was asked did not say yes
 │  ├─ UnsupportedOption    a model cannot do what was asked
 │  └─ HistoryRejected      a conversation that cannot go on as it was
 ├─ ServiceError            Gemini: wait, or say it differently
@@ -42,6 +43,10 @@ class NotAnImage(RequestError):
 
 class NotAllowed(RequestError):
     """The rules forbid reading or writing this, or making this call."""
+
+
+class NotAgreed(RequestError):
+    """A person did not agree to what is dear or clears away, or nobody could be asked; nothing was done."""
 
 
 class UnsupportedOption(RequestError):

@@ -23,6 +23,7 @@ which nobody touches.
 
 NEVER_EMPTY = {
     "dry_run": "true or false",
+    "max_cost_usd": "an amount of USD",
     "image_ids": "a list of img_... ids",
     "keep_count": "a number",
     "max_age_hours": "a number of hours",

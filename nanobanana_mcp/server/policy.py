@@ -9,12 +9,12 @@ from typing import Any
 from fastmcp import FastMCP
 from fastmcp.exceptions import ResourceError, ToolError, ValidationError
 from fastmcp.server.middleware import Middleware, MiddlewareContext
-from fastmcp.tools import ToolResult
+from fastmcp.tools import InputRequiredToolResult, ToolResult
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, TextContent
 from pydantic import ValidationError as PydanticError
 
-from nanobanana_mcp.domain.errors import PolicyError, PolicyViolation, RequestError, StudioError
+from nanobanana_mcp.domain.errors import NotAgreed, PolicyError, PolicyViolation, RequestError, StudioError
 from nanobanana_mcp.domain.terms import TOOLS
 from nanobanana_mcp.domain.text import shorten
 from nanobanana_mcp.server import prompts, resources
@@ -104,9 +104,13 @@ class Gate(Middleware):
         try:
             context, notes = await self._plainly(context)
             check = await self._admitted(context)
-            return _told(await call_next(context), notes)
-        except ToolError:
-            if check is not None and check.refused:
+            result = await call_next(context)
+            if isinstance(result, InputRequiredToolResult):  # the call comes again, with the answer to its question
+                await self._admission.refund(check)
+                return result
+            return _told(result, notes)
+        except ToolError as error:
+            if check is not None and (check.refused or isinstance(error.__cause__, NotAgreed)):
                 await self._admission.refund(check)
             raise
         except ValidationError as error:

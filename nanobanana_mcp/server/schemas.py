@@ -8,7 +8,7 @@ from typing import Any, ParamSpec
 from fastmcp import FastMCP
 from fastmcp.exceptions import ToolError
 from fastmcp.tools import FunctionTool, ToolResult
-from mcp.types import ToolAnnotations
+from mcp.types import InputRequiredResult, ToolAnnotations
 
 from nanobanana_mcp.domain.errors import StudioError
 from nanobanana_mcp.server.icons import icon
@@ -26,7 +26,7 @@ class Offered(FunctionTool):
 
 def offer(
     server: FastMCP,
-    function: Callable[P, Awaitable[ToolResult]],
+    function: Callable[P, Awaitable[ToolResult | InputRequiredResult]],
     *,
     title: str,
     description: str,
@@ -47,13 +47,13 @@ def offer(
 
 
 @functools.cache
-def _tool(function: Callable[P, Awaitable[ToolResult]]) -> FunctionTool:
+def _tool(function: Callable[P, Awaitable[ToolResult | InputRequiredResult]]) -> FunctionTool:
     """The tool of a function, made once in a process. A StudioError reaches the client in its own words; anything else is a
     bug, and is masked.
     """
 
     @functools.wraps(function)
-    async def spoken(*args: P.args, **kwargs: P.kwargs) -> ToolResult:
+    async def spoken(*args: P.args, **kwargs: P.kwargs) -> ToolResult | InputRequiredResult:
         try:
             return await function(*args, **kwargs)
         except StudioError as error:

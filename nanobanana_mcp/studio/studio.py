@@ -307,12 +307,16 @@ class Studio:
         """Undo consume() for a call that was not made after all."""
         await asyncio.to_thread(self._counts.refund, limits)
 
+    def price(self, job: Job) -> float:
+        """USD that all of a job's calls together would hold against the limits."""
+        return job.calls * self._reserved_usd(job.plan, len(job.sources))
+
     async def quote(self, job: Job) -> Quote:
         """Tell what a job would be and cost. Sends nothing, writes nothing. Raises PolicyViolation."""
         judge_plan(job.plan)
         plan, sources = job.plan, job.sources
         spending = await asyncio.to_thread(self.journal.spending, self.backend)
-        reserved = job.calls * self._reserved_usd(plan, len(sources))
+        reserved = self.price(job)
         refusal = None
         try:
             check(self.limits, spending, wanted_usd=reserved, calls=job.calls, at=now())

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastmcp import Context, FastMCP
 from fastmcp.tools import ToolResult
-from mcp.types import ToolAnnotations
+from mcp.types import InputRequiredResult, ToolAnnotations
 from pydantic import Field
 
 from nanobanana_mcp.domain.arguments import (
@@ -12,6 +12,7 @@ from nanobanana_mcp.domain.arguments import (
     Answer,
     DryRun,
     EditFormat,
+    EditMaxCost,
     FitText,
     Height,
     KeyText,
@@ -62,8 +63,9 @@ async def edit_region(
     output_format: EditFormat = None,
     quality: QualityText = None,
     idempotency_key: KeyText = None,
+    max_cost_usd: EditMaxCost = None,
     dry_run: DryRun = False,
-) -> ToolResult:
+) -> ToolResult | InputRequiredResult:
     from nanobanana_mcp.studio.edits import EditRequest, region_job
 
     studio = await home(caller).studio()
@@ -78,7 +80,7 @@ async def edit_region(
     )
     corners = (box[0], box[1], box[2], box[3]) if box is not None else None
     job = await region_job(studio, request, box=corners, mask=mask, feather=feather, grow=grow, context=context)
-    return await answer(caller, studio, job, idempotency_key, dry_run)
+    return await answer(caller, studio, job, idempotency_key, max_cost_usd, dry_run)
 
 
 async def extend_image(
@@ -100,8 +102,9 @@ async def extend_image(
     output_format: EditFormat = None,
     quality: QualityText = None,
     idempotency_key: KeyText = None,
+    max_cost_usd: EditMaxCost = None,
     dry_run: DryRun = False,
-) -> ToolResult:
+) -> ToolResult | InputRequiredResult:
     from nanobanana_mcp.studio.edits import EditRequest, extension_job
 
     studio = await home(caller).studio()
@@ -120,7 +123,7 @@ async def extend_image(
         aspect_ratio=aspect_ratio,
         size=(width or 0, height or 0) if width or height else None,
     )
-    return await answer(caller, studio, job, idempotency_key, dry_run)
+    return await answer(caller, studio, job, idempotency_key, max_cost_usd, dry_run)
 
 
 async def remove_background(
@@ -136,8 +139,9 @@ async def remove_background(
     output_format: EditFormat = None,
     quality: QualityText = None,
     idempotency_key: KeyText = None,
+    max_cost_usd: EditMaxCost = None,
     dry_run: DryRun = False,
-) -> ToolResult:
+) -> ToolResult | InputRequiredResult:
     from nanobanana_mcp.studio.edits import EditRequest, cutout_job
 
     studio = await home(caller).studio()
@@ -150,7 +154,7 @@ async def remove_background(
         exact=exact_of(width, height, fit, output_format, quality, output_path, usual_fit="contain"),
     )
     job = await cutout_job(studio, request, subject=subject)
-    return await answer(caller, studio, job, idempotency_key, dry_run)
+    return await answer(caller, studio, job, idempotency_key, max_cost_usd, dry_run)
 
 
 async def convert_image(

@@ -1,12 +1,13 @@
 """generate_image: new pictures, and edits of existing ones."""
 
 import base64
+from math import ceil
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 from fastmcp import Context, FastMCP
 from fastmcp.tools import ToolResult
-from mcp.types import ContentBlock, ImageContent, ResourceLink, ToolAnnotations
+from mcp.types import ContentBlock, ImageContent, InputRequiredResult, ResourceLink, ToolAnnotations
 from pydantic import Field
 
 from nanobanana_mcp.domain.arguments import (
@@ -16,13 +17,14 @@ from nanobanana_mcp.domain.arguments import (
     FormatText,
     Height,
     KeyText,
+    MaxCost,
     MorePath,
     PathText,
     QualityText,
     Width,
 )
 from nanobanana_mcp.domain.catalog import AspectRatio, ThinkingLevel
-from nanobanana_mcp.domain.errors import RequestError, StudioError
+from nanobanana_mcp.domain.errors import BudgetExceeded, NotAgreed, RequestError, StudioError
 from nanobanana_mcp.domain.plan import WRITTEN
 from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
 from nanobanana_mcp.domain.results import Created
@@ -42,6 +44,8 @@ from nanobanana_mcp.domain.terms import (
     OutputFormat,
     Resolution,
 )
+from nanobanana_mcp.domain.text import counted
+from nanobanana_mcp.server.asking import agreed, can_ask
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.schemas import offer
 from nanobanana_mcp.server.session import delivered, home, progress_to, request_key
@@ -148,8 +152,9 @@ async def generate_image(
         ),
     ] = None,
     idempotency_key: KeyText = None,
+    max_cost_usd: MaxCost = None,
     dry_run: DryRun = False,
-) -> ToolResult:
+) -> ToolResult | InputRequiredResult:
     paths = (input_image_path_1, input_image_path_2, input_image_path_3)
     request = ImageRequest(
         prompt=prompt,
@@ -175,9 +180,10 @@ async def generate_image(
     if background == "transparent":
         from nanobanana_mcp.studio.edits import transparent_job
 
-        return await answer(caller, studio, await transparent_job(studio, request), idempotency_key, dry_run)
-    job = await studio.job(request, offline=dry_run)
-    return await answer(caller, studio, job, idempotency_key, dry_run)
+        job = await transparent_job(studio, request)
+    else:
+        job = await studio.job(request, offline=dry_run)
+    return await answer(caller, studio, job, idempotency_key, max_cost_usd, dry_run)
 
 
 def exact_of(
@@ -223,13 +229,19 @@ def check_fit(fit: Fit | None, width: int | None, height: int | None) -> None:
         raise RequestError("fit says how the picture fills width x height; give both of them, or leave fit out.")
 
 
-async def answer(caller: Context, studio: "Studio", job: "Job", key: str | None, dry_run: bool) -> ToolResult:
-    """Answer for a tool that makes pictures: with a quote of its job, or with the pictures."""
+async def answer(
+    caller: Context, studio: "Studio", job: "Job", key: str | None, max_cost_usd: float | None, dry_run: bool
+) -> ToolResult | InputRequiredResult:
+    """Answer for a tool that makes pictures: with a quote of its job, with the pictures, or with a question first."""
     if dry_run:
         from nanobanana_mcp.studio.results.answers import quote_structure, quote_text
 
         quote = await studio.quote(job)
+        _check_price(quote.reserved_usd, max_cost_usd)
         return result(caller, quote_text(quote), quote_structure(quote))
+    question = await _paid_for(caller, studio, job, key, max_cost_usd)
+    if question is not None:
+        return question
     try:
         created = await studio.carry_out(job, key=request_key(caller, key), progress=progress_to(caller))
     except StudioError as error:
@@ -237,6 +249,41 @@ async def answer(caller: Context, studio: "Studio", job: "Job", key: str | None,
             await delivered(caller, studio, error.request_id)
         raise
     return await present(caller, studio, created)
+
+
+async def _paid_for(
+    caller: Context, studio: "Studio", job: "Job", key: str | None, max_cost_usd: float | None
+) -> InputRequiredResult | None:
+    """See that somebody agreed to a dear job: by max_cost_usd, or by a yes to a question, which is returned to be asked.
+
+    The command line, which calls without a client, asks by itself. Raises NotAgreed, BudgetExceeded.
+    """
+    price, ask_above = studio.price(job), home(caller).settings.ask_above_usd
+    repeated = request_key(caller, key)
+    if repeated is not None and await studio.knows(repeated):
+        return None  # it was paid for
+    _check_price(price, max_cost_usd)
+    if max_cost_usd is not None:
+        return None
+    if ask_above is None or price < ask_above or studio.backend == "emulator" or caller.request_context is None:
+        return None
+    if (await studio.quote(job)).refusal is not None:
+        return None  # the limits refuse it in their own words
+    what = (
+        f"This asks {job.plan.choice.spec.nickname} for {counted(job.calls, 'picture')} and may cost up to ${price:.2f}"
+    )
+    way_out = f"When the person agrees to up to ${price:.2f}, call again with max_cost_usd {ceil(price * 100) / 100:g}."
+    if not can_ask(caller):
+        raise NotAgreed(f"{what}; nothing was sent. Ask the person first. {way_out}")
+    return await agreed(caller, f"{what}. Go on?", yes=f"Yes, spend up to ${price:.2f}", unanswered=way_out)
+
+
+def _check_price(price: float, max_cost_usd: float | None) -> None:
+    if max_cost_usd is not None and price > max_cost_usd:
+        raise BudgetExceeded(
+            f"It may cost ${price:.4f}, more than max_cost_usd {max_cost_usd:g}; nothing was sent. Ask for less, or give a "
+            "higher max_cost_usd when the person agrees."
+        )
 
 
 async def present(caller: Context, studio: "Studio", created: Created) -> ToolResult:

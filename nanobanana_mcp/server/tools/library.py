@@ -1,16 +1,22 @@
 """upload_file, output_stats and maintenance: everything that makes no picture."""
 
+from functools import partial
 from typing import Annotated
 
 from fastmcp import Context, FastMCP
 from fastmcp.tools import ToolResult
-from mcp.types import ToolAnnotations
+from mcp.types import InputRequiredResult, ToolAnnotations
 from pydantic import Field
 
 from nanobanana_mcp.domain.terms import Operation
+from nanobanana_mcp.domain.text import counted, size_of
+from nanobanana_mcp.server.asking import agreed, can_ask
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.schemas import offer
 from nanobanana_mcp.server.session import home
+
+CLEARING = ("cleanup_local", "full_cleanup")
+"""Operations that take pictures away from where they were."""
 
 
 async def upload_file(
@@ -55,17 +61,30 @@ async def maintenance(
     image_ids: Annotated[
         list[str] | None, Field(max_length=1000, description="restore: only these; unset: everything in the trash.")
     ] = None,
-) -> ToolResult:
+) -> ToolResult | InputRequiredResult:
     from nanobanana_mcp.studio.results.reports import report_structure, report_text
 
     studio = await home(caller).studio()
-    report = await studio.maintain(
+    maintain = partial(
+        studio.maintain,
         operation,
-        dry_run=dry_run,
         max_age_hours=max_age_hours,
         keep_count=keep_count,
         image_ids=tuple(image_ids or ()),
     )
+    if not dry_run and operation in CLEARING and can_ask(caller):
+        cleared = [deed for deed in (await maintain(dry_run=True)).deeds if deed.kind == "to_trash"]
+        if cleared:
+            what = f"{counted(len(cleared), 'picture')}, {size_of(sum(deed.bytes for deed in cleared))}"
+            question = await agreed(
+                caller,
+                f"Move {what}, to the trash? Operation 'restore' brings them back.",
+                yes="Yes, move them",
+                unanswered="It can be done where somebody is there to be asked, or on the command line.",
+            )
+            if question is not None:
+                return question
+    report = await maintain(dry_run=dry_run)
     return result(caller, report_text(report), report_structure(report))
 
 
