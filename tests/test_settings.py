@@ -375,6 +375,7 @@ async def test_a_library_in_the_home_folder_leaves_the_home_folder_to_its_owner(
     assert strange == {"Pictures", "photos", "hats"}
 
 
+@pytest.mark.slow
 @posix
 def test_a_working_directory_that_was_removed_stops_no_start(tmp_path: Path) -> None:
     folder = tmp_path / "worktree"

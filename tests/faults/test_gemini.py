@@ -170,6 +170,7 @@ async def test_a_picture_that_does_not_decode_is_a_failure_with_its_bytes_kept(
         await emulated.call(prompt="make it blue", input_images=[record.id])
 
 
+@pytest.mark.slow
 async def test_ten_thousand_parts_and_base64_that_is_none_are_answered_in_words(
     make_studio: Callable[..., Studio], model: FakeModel, connect: Connect
 ) -> None:

@@ -15,6 +15,7 @@ from nanobanana_mcp.pixels.edits.key import key_colour
 from nanobanana_mcp.pixels.edits.matte import key
 from tests.conftest import Emulated
 from tests.support.easel import charged, drawing, files, label_of, saved, seen, shapes, use
+from tests.support.lanes import cases
 from tests.support.scenes import as_bytes, cutout, on_background, photo, redrawn
 
 SIZE = (480, 360)
@@ -63,6 +64,7 @@ async def test_a_background_that_the_model_left_as_it_was_is_no_cutout(emulated:
             await use(emulated, "remove_background", image=str(source))
 
 
+@pytest.mark.slow
 async def test_the_emulator_cuts_out_what_it_is_asked_for_in_words(emulated: Emulated, tmp_path: Path) -> None:
     drawing(emulated, None)
     source = saved(tmp_path, photo(*SIZE, seed=4), "s.png")
@@ -74,6 +76,7 @@ async def test_the_emulator_cuts_out_what_it_is_asked_for_in_words(emulated: Emu
     assert cut["images"][0]["report"]["overlays_source"] == "yes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_the_alpha_of_hair_glass_and_shadow_is_the_true_one(
     emulated: Emulated, tmp_path: Path, seed: int
@@ -101,6 +104,7 @@ async def test_the_alpha_of_hair_glass_and_shadow_is_the_true_one(
     assert record is not None and [parent.role for parent in record.parents] == ["base", "part", "part"]
 
 
+@pytest.mark.slow
 async def test_a_cutout_lies_on_its_source_whatever_size_the_model_answered_in(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -123,6 +127,7 @@ async def test_a_cutout_lies_on_its_source_whatever_size_the_model_answered_in(
     assert not facts["warnings"]
 
 
+@pytest.mark.slow
 async def test_a_cutout_that_shows_another_framing_keeps_its_size_and_tells_both(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -134,6 +139,7 @@ async def test_a_cutout_that_shows_another_framing_keeps_its_size_and_tells_both
     assert any("480x360" in warning and "400x300" in warning for warning in facts["warnings"])
 
 
+@pytest.mark.slow
 async def test_colour_is_unmixed_from_the_background(emulated: Emulated, tmp_path: Path) -> None:
     alpha, colour = cutout(*SIZE, seed=3)
     source = saved(tmp_path, photo(*SIZE, seed=9), "s.png")
@@ -145,6 +151,7 @@ async def test_colour_is_unmixed_from_the_background(emulated: Emulated, tmp_pat
     assert np.abs(shown - np.asarray(on_background(alpha, colour, (40, 90, 200)), np.float32)).mean() < 4
 
 
+@pytest.mark.slow
 async def test_a_new_picture_comes_with_real_transparency(emulated: Emulated) -> None:
     subject, truth = _subject(4, (1024, 1024))
     drawing(emulated, Plate(subject=subject), Plate(subject=subject))
@@ -156,6 +163,7 @@ async def test_a_new_picture_comes_with_real_transparency(emulated: Emulated) ->
     assert emulated.studio.journal.spending("gemini").hour_usd == pytest.approx(charged(emulated), abs=1e-5)
 
 
+@pytest.mark.slow
 async def test_plates_that_do_not_match_lead_to_a_key_colour_and_the_answer_says_so(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -174,6 +182,7 @@ async def test_plates_that_do_not_match_lead_to_a_key_colour_and_the_answer_says
     assert facts["cost_usd"] == pytest.approx(charged(emulated), abs=1e-5)
 
 
+@pytest.mark.slow
 async def test_a_painted_chequerboard_is_recognised_and_replaced_by_a_key_colour(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -186,7 +195,7 @@ async def test_a_painted_chequerboard_is_recognised_and_replaced_by_a_key_colour
     assert len(emulated.drawn) == 2
 
 
-@pytest.mark.parametrize(
+@cases(
     "answers",
     [
         (_chequered(), _chequered()),
@@ -223,6 +232,7 @@ async def test_a_refusal_of_the_second_plate_tells_of_the_first(emulated: Emulat
         await use(emulated, "remove_background", image=str(source))
 
 
+@pytest.mark.slow
 async def test_two_transparent_pictures_have_names_and_alpha_of_their_own(emulated: Emulated, tmp_path: Path) -> None:
     drawing(emulated, *_plates(1, WHITE, WHITE, BLACK, BLACK))
     wish: dict[str, Any] = {"prompt": "a furry ball", "background": "transparent", "n": 2, "idempotency_key": "balls"}
@@ -236,6 +246,7 @@ async def test_two_transparent_pictures_have_names_and_alpha_of_their_own(emulat
     assert sorted(again["file_paths"]) == sorted(facts["file_paths"]) and len(emulated.drawn) == 4
 
 
+@pytest.mark.slow
 async def test_one_of_two_may_fail_and_the_other_is_delivered(emulated: Emulated) -> None:
     drawing(emulated, Finish("IMAGE_SAFETY"), *_plates(1, WHITE, BLACK))
     facts = await use(emulated, "generate_image", prompt="a furry ball", background="transparent", n=2)
@@ -244,6 +255,7 @@ async def test_one_of_two_may_fail_and_the_other_is_delivered(emulated: Emulated
     assert facts["cost_usd"] == pytest.approx(emulated.studio.journal.spending("gemini").hour_usd, abs=1e-5)
 
 
+@pytest.mark.slow
 async def test_a_dry_run_counts_the_third_call_and_what_is_made_stays_below_it(
     emulated: Emulated, tmp_path: Path
 ) -> None:

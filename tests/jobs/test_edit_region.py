@@ -20,6 +20,7 @@ from nanobanana_mcp.pixels.edits.patch import join, prepare
 from nanobanana_mcp.pixels.outputs.thumbnails import thumbnail
 from tests.conftest import Emulated
 from tests.support.easel import beyond, drawing, files, of_kind, recipe_of, same, saved, seen, shapes, use
+from tests.support.lanes import cases
 from tests.support.scenes import as_bytes, photo
 
 DRIFT = Edit(shift=(0.01, -0.008), scale=1.012, gain=(0.95, 1.02, 1.04), offset=(4, -3, 2))
@@ -28,6 +29,7 @@ ELSEWHERE = Picture(as_bytes(photo(1024, 1024, seed=77)))
 FORMATS = ("jpg", "png", "webp", "gif", "rgba.png", "p.png", "cmyk.jpg", "cmyk.tif", "16.png", "grey.png")
 
 
+@pytest.mark.slow
 @settings(
     derandomize=True,
     deadline=None,
@@ -76,6 +78,7 @@ async def test_every_pixel_outside_the_region_is_that_of_the_file_whatever_its_f
     same(seen(source), seen(facts["file_paths"][0]), beyond(size, box, grow))
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(
     kind=st.sampled_from(FORMATS),
@@ -144,6 +147,7 @@ async def test_what_was_asked_for_is_there_and_the_rest_of_the_photo_is_untouche
     assert (facts["images"][0]["width"], facts["images"][0]["height"]) == (800, 600)
 
 
+@pytest.mark.slow
 async def test_the_report_tells_the_drift_that_the_model_had(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(800, 600, seed=2), "harbour.png")
     drawing(emulated, Edit(shift=(0.012, -0.008), scale=1.01, gain=(0.9, 1.0, 1.05), offset=(6, 0, -4), where=MIDDLE))
@@ -173,6 +177,7 @@ async def test_a_drift_that_nothing_tells_of_is_reported_as_not_known(emulated: 
     assert any("could not be aligned" in warning for warning in recoloured["warnings"])
 
 
+@pytest.mark.slow
 async def test_a_region_in_a_large_photo_is_sent_alone_in_a_ratio_and_size_that_fit_it(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -191,7 +196,7 @@ async def test_a_region_in_a_large_photo_is_sent_alone_in_a_ratio_and_size_that_
         assert len([part for part in request["contents"][0]["parts"] if "inlineData" in part]) == 1
 
 
-@pytest.mark.parametrize("kind", ["alpha", "grey", "as large", "jpg"])
+@cases("kind", ["alpha", "grey", "as large", "jpg"])
 async def test_a_mask_of_any_size_by_alpha_or_grey_names_the_region(
     emulated: Emulated, tmp_path: Path, kind: str
 ) -> None:
@@ -292,6 +297,7 @@ async def test_a_region_that_is_none_is_refused_before_anything_is_sent(
     assert emulated.emulator.requests == []
 
 
+@pytest.mark.slow
 async def test_the_thumbnail_of_an_edit_is_that_of_its_file(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(900, 600, seed=4), "sea.png")
     drawing(emulated, Edit(shift=(0.002, -0.001)))

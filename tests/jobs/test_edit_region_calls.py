@@ -20,6 +20,7 @@ from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect, Emulated
 from tests.support.easel import beyond, charged, drawing, files, same, saved, seen, use
 from tests.support.fakes import FakeModel
+from tests.support.lanes import cases
 from tests.support.scenes import as_bytes, photo
 
 DRIFT = Edit(shift=(0.01, -0.008), scale=1.012, gain=(0.95, 1.02, 1.04), offset=(4, -3, 2))
@@ -38,6 +39,7 @@ async def test_an_answer_that_shows_something_else_is_asked_for_once_more(emulat
     same(seen(source), seen(facts["file_paths"][0]), beyond((600, 450), (200, 130, 350, 280), 16))
 
 
+@pytest.mark.slow
 async def test_two_answers_that_show_something_else_are_kept_and_not_pasted(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(600, 450, seed=8), "s.png")
     before = source.read_bytes()
@@ -137,7 +139,7 @@ async def test_the_same_key_again_gives_the_finished_picture_and_pays_nothing(
         await use(emulated, "edit_region", **(wish | {"box": [150, 110, 310, 230]}))
 
 
-@pytest.mark.parametrize("by", ["recovery", "asking again"])
+@cases("by", ["recovery", "asking again"])
 async def test_an_edit_whose_process_died_after_its_answer_came_is_finished_without_paying_again(
     emulated: Emulated,
     make_studio: Callable[..., Studio],

@@ -16,6 +16,7 @@ from nanobanana_mcp.pixels.files.labels import read_label
 from nanobanana_mcp.storage import reading
 from tests.conftest import Emulated
 from tests.support.easel import drawing, files, label_of, recipe_of, saved, shapes, use
+from tests.support.lanes import cases
 from tests.support.scenes import as_bytes, cutout, on_background, photo
 
 MASTER = as_bytes(photo(640, 480, seed=3), "JPEG", quality=90)
@@ -28,7 +29,7 @@ def _is(path: str, kind: str, size: tuple[int, int]) -> None:
         assert (image.format, image.size) == (kind, size)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("shape", "size"),
     [
         ({"width": 300, "height": 200}, (300, 200)),
@@ -169,6 +170,7 @@ async def test_the_nearest_ratio_and_the_smallest_size_that_covers_it_are_asked_
     assert shapes(emulated) == [sent]
 
 
+@pytest.mark.slow
 async def test_a_file_beyond_every_size_is_enlarged_and_the_answer_says_so(emulated: Emulated) -> None:
     drawing(emulated, Picture(MASTER, "image/jpeg"))
     facts = await use(emulated, "generate_image", prompt="a heron", width=5000, height=5000)
@@ -275,6 +277,7 @@ def _in_a_small_world(monkeypatch: pytest.MonkeyPatch, *, pixels: int, size: int
     monkeypatch.setattr(stored, "UPLOAD_BYTES", size)
 
 
+@pytest.mark.slow
 async def test_what_is_made_here_is_kept_and_used_again_though_a_strangers_file_may_not_be_so_large(
     emulated: Emulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

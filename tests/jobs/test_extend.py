@@ -16,6 +16,7 @@ from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect, Emulated
 from tests.support.easel import charged, drawing, files, recipe_of, saved, seen, shapes, use
 from tests.support.fakes import FakeModel
+from tests.support.lanes import cases
 from tests.support.scenes import as_bytes, photo
 
 DRIFT = Edit(shift=(0.01, -0.012), scale=1.015, gain=(0.95, 1.02, 1.04), offset=(4, -3, 2), where=(0.9, 0.9, 1, 1))
@@ -45,6 +46,7 @@ async def test_margins_on_every_side_leave_the_picture_bit_for_bit_in_its_place(
     assert (report["source_left"], report["source_top"], report["steps"]) == (80, 60, 1)
 
 
+@pytest.mark.slow
 @settings(
     derandomize=True,
     deadline=None,
@@ -78,7 +80,7 @@ async def test_the_picture_stays_whatever_the_margins_and_the_format(
     _stands(source, facts["file_paths"][0], left, top)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("ratio", "tier", "size"),
     [
         ("16:9", "flash", (356, 200)),
@@ -127,6 +129,7 @@ async def test_a_size_beyond_one_call_takes_several_steps_and_the_quote_says_so(
     assert all("a long beach" in request["contents"][0]["parts"][0]["text"] for request in emulated.drawn)
 
 
+@pytest.mark.slow
 async def test_of_two_sizes_at_one_price_the_sharper_is_asked_for(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(500, 400, seed=5), "s.png")
     drawing(emulated)
@@ -135,6 +138,7 @@ async def test_of_two_sizes_at_one_price_the_sharper_is_asked_for(emulated: Emul
     assert [size for _, size in shapes(emulated)] == ["2K", "1K"]
 
 
+@pytest.mark.slow
 async def test_an_answer_that_does_not_go_on_from_the_picture_is_asked_for_once_more(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -147,6 +151,7 @@ async def test_an_answer_that_does_not_go_on_from_the_picture_is_asked_for_once_
     _stands(source, facts["file_paths"][0], 0, 0)
 
 
+@pytest.mark.slow
 async def test_nonsense_twice_is_refused_with_what_was_paid_and_nothing_pasted(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -163,6 +168,7 @@ async def test_nonsense_twice_is_refused_with_what_was_paid_and_nothing_pasted(
     assert len(emulated.emulator.charges) == 2
 
 
+@pytest.mark.slow
 async def test_a_refusal_in_the_second_step_tells_what_the_first_one_cost(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(500, 400, seed=5), "s.png")
     drawing(emulated, DRIFT, Finish("IMAGE_SAFETY"))
@@ -181,6 +187,7 @@ async def test_the_same_key_again_gives_the_extended_picture_and_pays_nothing(
     assert again["file_paths"] == first["file_paths"] and len(emulated.drawn) == 1
 
 
+@pytest.mark.slow
 async def test_an_extension_may_be_written_as_another_format(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(500, 400, seed=5), "s.png")
     drawing(emulated, None)

@@ -12,6 +12,7 @@ from PIL import Image, ImageCms
 
 from tests.conftest import Emulated
 from tests.support.easel import drawing, seen, use
+from tests.support.lanes import cases
 from tests.support.scenes import as_bytes, photo
 from tests.support.strange import bmp, large_profile, png_with, tiff, twelve_bits
 
@@ -163,7 +164,7 @@ async def test_colours_that_a_png_names_without_a_profile_are_shown_after_a_conv
     assert np.abs(_looked_at(facts["file_paths"][0])[20, 20] - shows).max() <= 4
 
 
-@pytest.mark.parametrize(
+@cases(
     ("tool", "wish"),
     [("edit_region", {"instruction": "a hat", "box": [100, 80, 200, 160]}), ("extend_image", {"right": 80})],
 )
@@ -181,7 +182,7 @@ async def test_an_edit_keeps_the_numbers_of_a_linear_png_and_says_that_they_are_
     assert np.abs(_looked_at(facts["file_paths"][0])[:60, :320] - expected).max() <= 2
 
 
-@pytest.mark.parametrize(
+@cases(
     ("tool", "wish"),
     [("edit_region", {"instruction": "a hat", "box": [100, 80, 200, 160]}), ("extend_image", {"right": 80})],
 )
@@ -204,8 +205,8 @@ async def test_an_avif_that_names_its_colours_by_codes_is_shown_in_them(emulated
     assert np.abs(_looked_at(facts["file_paths"][0])[20, 20] - (255, 0, 0)).max() <= 6
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-@pytest.mark.parametrize(
+@cases("kind", ["PNG", "JPEG", "WEBP"])
+@cases(
     ("tool", "wish"),
     [
         ("edit_region", {"instruction": "a hat", "box": [100, 80, 200, 160]}),
@@ -269,7 +270,7 @@ VIDEO = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(5000)
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-@pytest.mark.parametrize("wish", [{"output_format": "png"}, {"assets": "favicon"}])
+@cases("wish", [{"output_format": "png"}, {"assets": "favicon"}])
 async def test_a_conversion_says_what_it_left_out(
     emulated: Emulated, tmp_path: Path, data: bytes, words: str | None, wish: dict[str, Any]
 ) -> None:
@@ -304,6 +305,7 @@ async def test_what_is_sent_of_a_picture_is_told(
     assert any(words in one for one in told) if words is not None else not told, told
 
 
+@pytest.mark.slow
 async def test_a_set_says_what_was_cut_off_and_enlarged_for_it(emulated: Emulated, tmp_path: Path) -> None:
     (tmp_path / "small.png").write_bytes(as_bytes(photo(64, 64, seed=5)))
     story = await use(emulated, "convert_image", image=str(tmp_path / "small.png"), assets="social")

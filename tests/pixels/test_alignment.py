@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nanobanana_mcp.pixels.edits.alignment import SURE, Drift, aligned
+from tests.support.lanes import cases
 from tests.support.scenes import photo, redrawn
 
 SIZES = {"landscape": ((900, 700), (1200, 896)), "wide": ((1376, 768), (1376, 768)), "small": ((400, 500), (928, 1152))}
@@ -34,6 +35,7 @@ def _furthest(drift: Drift, shift: tuple[float, float], scale: float, size: tupl
     )
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=7)
 @given(
     kind=st.sampled_from(sorted(SIZES)),
@@ -64,7 +66,7 @@ def test_a_drift_of_three_percent_is_found_to_half_a_pixel_whatever_changed_insi
     assert drift.residual < 3
 
 
-@pytest.mark.parametrize(("shift", "scale"), [((45.0, -30.0), 1.03), ((-42.0, 38.0), 0.97)])
+@cases(("shift", "scale"), [((45.0, -30.0), 1.03), ((-42.0, 38.0), 0.97)])
 def test_a_drift_of_five_percent_is_still_found(shift: tuple[float, float], scale: float) -> None:
     source = photo(seed=12)
     drift = aligned(source, redrawn(source, shift=shift, scale=scale), changed=_changed(source.size, 0.5)).drift
@@ -90,6 +92,7 @@ def test_the_aligned_answer_lies_on_the_source() -> None:
     assert np.abs(after).mean() < 4 < 10 < np.abs(before).mean()
 
 
+@pytest.mark.slow
 def test_changes_outside_the_mask_do_not_pull_the_alignment() -> None:
     source = photo(seed=6)
     moved = _with_other_content(source, _changed(source.size, 0.5), 77)
@@ -98,7 +101,7 @@ def test_changes_outside_the_mask_do_not_pull_the_alignment() -> None:
     assert _furthest(drift, (11, -8), 0.99, source.size) < 0.5
 
 
-@pytest.mark.parametrize("seed", [21, 22, 23])
+@cases("seed", [21, 22, 23])
 def test_an_unrelated_picture_is_not_believed(seed: int) -> None:
     drift = aligned(photo(seed=seed), photo(1024, 768, seed=seed + 300)).drift
     assert drift.confidence < 0.2

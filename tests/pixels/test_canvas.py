@@ -107,6 +107,7 @@ def test_the_picture_to_send_keeps_the_source_and_runs_out_into_grey() -> None:
     assert np.abs(far - 128).max() < np.abs(near - 128).max() / 2
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=25)
 @given(
     width=st.integers(20, 150),
@@ -133,6 +134,7 @@ def test_the_picture_in_its_place_stays_bit_identical_through_every_step(
         assert (np.asarray(picture)[..., 3][beyond] == 255).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_drifted_and_recoloured_answer_continues_the_picture_without_a_join(seed: int) -> None:
     whole, place = photo(1560, 1040, seed=seed), (320, 200, 1200, 850)

@@ -14,6 +14,7 @@ from nanobanana_mcp.pixels.edits.change import looks_the_same
 from nanobanana_mcp.pixels.edits.patch import join, prepare
 from tests.conftest import Emulated
 from tests.support.easel import drawing, saved, use
+from tests.support.lanes import cases
 from tests.support.scenes import as_bytes, photo, redrawn
 
 DRIFTS: list[dict[str, Any]] = [
@@ -24,8 +25,8 @@ DRIFTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("seed", [2, 5, 11])
-@pytest.mark.parametrize("drift", DRIFTS, ids=str)
+@cases("seed", [2, 5, 11])
+@cases("drift", DRIFTS, ids=str)
 def test_a_region_that_was_only_redrawn_is_told_from_one_with_a_small_new_thing(
     seed: int, drift: dict[str, Any]
 ) -> None:
@@ -65,6 +66,7 @@ async def test_an_edit_that_loses_transparency_says_so(emulated: Emulated, tmp_p
     assert any("the answer has none" in warning for warning in facts["warnings"])
 
 
+@pytest.mark.slow
 async def test_a_region_edit_beside_the_region_is_told(emulated: Emulated, tmp_path: Any) -> None:
     source = str(saved(tmp_path, photo(800, 600, seed=2), "harbour.png"))
     for where, told in (((0.0, 0.0, 0.06, 0.06), True), ((0.3, 0.3, 0.7, 0.7), False)):

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from nanobanana_mcp.pixels.edits.chequer import looks_like_checkerboard
 from nanobanana_mcp.pixels.edits.cutout import CHEQUERBOARD, from_plates
+from tests.support.lanes import cases
 from tests.support.scenes import as_bytes, cutout, noise, on_background, photo
 
 
@@ -15,15 +16,15 @@ def _plate(picture: Image.Image) -> bytes:
     return as_bytes(picture, "JPEG", quality=88)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("cell", "greys", "margin"),
     [
+        (128, (204, 255), 0),
         (4, (255, 204), 0),
         (24, (255, 204), 0.2),
         (24, (204, 255), 0.1),
         (64, (255, 240), 0.08),
         (96, (255, 204), 0),
-        (128, (204, 255), 0),
         (200, (255, 204), 0),
     ],
 )
@@ -67,7 +68,7 @@ def _veils() -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("name", list(_veils()))
+@cases("name", list(_veils()))
 def test_nets_panes_cloth_and_shadows_keep_their_alpha(name: str) -> None:
     alpha = _veils()[name].astype(np.float32)
     colour = np.broadcast_to(np.array([70, 70, 70], np.float32), (640, 640, 3))
@@ -93,8 +94,8 @@ def _board(cell: int, greys: tuple[int, int], *, blur: float = 0.0, size: tuple[
     return Image.open(BytesIO(as_bytes(image, "JPEG", quality=80)))
 
 
-@pytest.mark.parametrize("cell", [6, 9, 16, 23, 40, 64])
-@pytest.mark.parametrize(("greys", "blur"), [((255, 204), 0.0), ((153, 102), 1.5)])
+@cases("cell", [6, 9, 16, 23, 40, 64])
+@cases(("greys", "blur"), [((255, 204), 0.0), ((153, 102), 1.5)])
 def test_a_painted_chequerboard_behind_an_object_is_recognised(cell: int, greys: tuple[int, int], blur: float) -> None:
     image = _board(cell, greys, blur=blur)
     disc = Image.new("L", (500, 460))
@@ -107,12 +108,13 @@ def test_a_chequerboard_behind_a_small_icon_is_recognised() -> None:
     assert looks_like_checkerboard(_board(8, (255, 204), size=(160, 160)))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@cases("seed", range(4))
 def test_photographs_are_not_taken_for_chequerboards(seed: int) -> None:
     assert not looks_like_checkerboard(photo(640, 520, seed=seed))
     assert not looks_like_checkerboard(photo(640, 520, seed=seed).convert("L"))
 
 
+@pytest.mark.slow
 def test_other_patterns_are_not_taken_for_chequerboards() -> None:
     rows, columns = np.mgrid[0:500, 0:500]
     stripes, diagonals = (columns // 20) % 2, ((rows + columns) // 15) % 2

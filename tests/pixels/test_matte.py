@@ -6,6 +6,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.pixels.edits.matte import Matte, key, matte
+from tests.support.lanes import cases
 from tests.support.scenes import cutout, on_background, redrawn
 
 WHITE, BLACK, BLUE = (255, 255, 255), (0, 0, 0), (40, 90, 200)
@@ -20,8 +21,8 @@ def _upon(found: Matte, colour: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(Image.alpha_composite(behind, found.image), np.float32)[..., :3]
 
 
-@pytest.mark.parametrize("quality", [None, 90])
-@pytest.mark.parametrize("seed", [1, 2])
+@cases("quality", [None, 90])
+@cases("seed", [1, 2])
 def test_two_plates_give_hair_glass_and_shadow_their_alpha_back(quality: int | None, seed: int) -> None:
     alpha, colour = cutout(seed=seed)
     plates = [on_background(alpha, colour, background, quality=quality) for background in (WHITE, BLACK)]
@@ -34,6 +35,7 @@ def test_two_plates_give_hair_glass_and_shadow_their_alpha_back(quality: int | N
     assert found.quality.transparent + found.quality.semi + found.quality.opaque == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_the_tips_of_hairs_survive_the_cleaning_and_the_background_is_empty() -> None:
     alpha, colour = cutout(seed=3)
     found = _alpha(matte(*(on_background(alpha, colour, background, quality=90) for background in (WHITE, BLACK))))
@@ -50,6 +52,7 @@ def test_plates_whose_white_and_black_are_a_little_off_are_measured() -> None:
     assert np.abs(_alpha(found) - alpha).mean() < 0.01
 
 
+@pytest.mark.slow
 def test_a_black_plate_that_has_drifted_is_aligned_first() -> None:
     alpha, colour = cutout(seed=5)
     black = redrawn(on_background(alpha, colour, BLACK), shift=(7, -5), scale=1.01, quality=90)
@@ -94,7 +97,7 @@ def test_transparent_pixels_beside_the_object_carry_its_colour_and_no_halo() -> 
     assert np.abs(visible[:, :3] - (220, 30, 30)).max() <= 6
 
 
-@pytest.mark.parametrize("colour", [(0, 255, 0), (255, 0, 255)])
+@cases("colour", [(0, 255, 0), (255, 0, 255)])
 def test_a_key_colour_is_taken_away_with_its_spill(colour: tuple[int, int, int]) -> None:
     alpha, drawn = cutout(seed=1)
     brown = np.array([190, 140, 110], np.float32) * np.clip(drawn.mean(axis=2, keepdims=True) / 128, 0.2, 1.3)

@@ -11,6 +11,7 @@ from PIL import Image, ImageCms, ImageOps
 from nanobanana_mcp.domain.errors import NotAnImage, RequestError
 from nanobanana_mcp.pixels.files.header import read_header
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail, contact_sheet, examine, thumbnail
+from tests.support.lanes import cases
 
 EVERY_FORMAT = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"]
 
@@ -71,7 +72,7 @@ def similarity(one: Image.Image, other: Image.Image) -> float:
     return float((both / ((mean_a**2 + mean_b**2 + 6.5025) * (spread + 58.5225))).mean())
 
 
-@pytest.mark.parametrize("size", [(3100, 1600), (2051, 1367), (900, 1300)])
+@cases("size", [(900, 1300), (3100, 1600), (2051, 1367)])
 @pytest.mark.parametrize("pillow", ["JPEG", "PNG"])
 def test_a_thumbnail_of_a_photograph_is_as_good_as_one_from_a_full_decode(pillow: str, size: tuple[int, int]) -> None:
     data = saved(photograph(*size), pillow, **({"quality": 92} if pillow == "JPEG" else {"compress_level": 1}))
@@ -153,7 +154,7 @@ def test_a_profile_is_applied_and_a_damaged_one_is_ignored() -> None:
     assert opened(thumbnail(data)).getpixel((20, 15))[0] > 240
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@cases("mode", ["RGB", "RGBA"])
 def test_a_thumbnail_keeps_its_bound_of_bytes(mode: str) -> None:
     channels = len(mode)
     noise = Image.fromarray(np.random.default_rng(3).integers(0, 256, (700, 900, channels), dtype=np.uint8))

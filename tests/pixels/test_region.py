@@ -15,6 +15,7 @@ from nanobanana_mcp.pixels.edits.region import Seam, composite, seam, verdict
 from nanobanana_mcp.pixels.files.clean import to_srgb
 from nanobanana_mcp.pixels.files.decoding import decoded, from_srgb
 from nanobanana_mcp.pixels.files.png import png
+from tests.support.lanes import cases
 from tests.support.scenes import as_bytes, photo, redrawn
 
 MODES = ["RGB", "RGBA", "L", "LA", "P", "CMYK", "1", "I;16"]
@@ -114,7 +115,7 @@ def _judged(source: Image.Image, answer: Image.Image) -> tuple[Drift, Seam, str]
     return result.drift, join, verdict(result.drift, join)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@cases("seed", [1, 2, 3])
 def test_a_proper_edit_is_good_and_an_unrelated_picture_is_nonsense(seed: int) -> None:
     source = photo(800, 600, seed=seed)
     edited = source.copy()
@@ -130,7 +131,7 @@ def _toned(image: Image.Image, contrast: float, *, about: int) -> Image.Image:
     return image.point([round(about + (value - about) * contrast) for value in range(256)] * 3)
 
 
-@pytest.mark.parametrize(("contrast", "about"), [(1, 0), (0.4, 0), (0.15, 0), (0.15, 128)])
+@cases(("contrast", "about"), [(1, 0), (0.4, 0), (0.15, 0), (0.15, 128)])
 def test_what_cannot_be_aligned_is_held_against_the_contrast_of_the_picture(contrast: float, about: int) -> None:
     source = _toned(photo(800, 600, seed=21), contrast, about=about)
     for answer in (

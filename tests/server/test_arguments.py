@@ -10,6 +10,7 @@ from fastmcp.exceptions import ToolError
 
 from tests.conftest import Connect, Emulated
 from tests.support.fakes import FakeModel, photo
+from tests.support.lanes import cases
 
 FLASH, PRO, LITE = "gemini-nano-banana-2.1", "gemini-3-pro-image", "gemini-3.1-flash-lite-image"
 PROMPT = "  A heron,\n at 7 o'clock: 50% grey & 'blue' "
@@ -72,7 +73,7 @@ def expected(case: Case, *pictures: dict[str, Any]) -> dict[str, Any]:
     return {"contents": [{"parts": parts, "role": "user"}], "generationConfig": config} | case.top
 
 
-@pytest.mark.parametrize("mode", ["generate", "edit"])
+@cases("mode", ["generate", "edit"])
 async def test_an_argument_is_sent_and_nothing_that_was_not_asked_for(
     emulated: Emulated, tmp_path: Path, subtests: pytest.Subtests, mode: str
 ) -> None:

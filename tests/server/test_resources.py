@@ -109,6 +109,7 @@ async def test_who_may_not_see_the_statistics_is_listed_no_pictures(
         assert (await client.read_resource("models://"))[0].text.startswith("# Models")
 
 
+@pytest.mark.slow
 def test_the_list_of_resources_imports_nothing_of_the_studio(settings: Settings, library: Library) -> None:
     (made,) = pictures(library)
     code = """

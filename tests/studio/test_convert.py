@@ -335,22 +335,27 @@ TIGHT = Image.new("RGBA", (90, 160))
 TIGHT.paste((0, 90, 0, 255), (40, 70, 50, 90))
 
 
-@pytest.mark.parametrize("picture", [photo(320, 240), LOGO, TIGHT], ids=["photo", "logo", "tight"])
+PHOTO = photo(320, 240)
+
+
 @pytest.mark.parametrize(
-    "wish",
+    ("picture", "wish"),
     [
-        {"width": 100, "output_format": "webp"},
-        {"width": 700, "height": 200, "fit": "cover"},
-        {"width": 100, "height": 100, "fit": "pad", "output_format": "jpeg"},
-        {"width": 100, "height": 101, "fit": "contain"},
-        {"crop": [0.1, 0.2, 0.6, 0.9], "rotate": 90, "height": 51},
-        *({"rotate": degrees} for degrees in (-270, 0.01, 33.3, 44.9, 179.5, -91)),
-        {"rotate": 5, "width": 64, "output_format": "jpeg", "output_path": "out/"},
-        {"background": "#ff000080"},
-        {"assets": "favicon"},
-        {"assets": "app_icons", "output_path": "icons/"},
-        {"assets": "app_icons", "background": "white"},
-        {"assets": "social"},
+        (PHOTO, {"width": 100, "output_format": "webp"}),
+        (PHOTO, {"width": 700, "height": 200, "fit": "cover"}),
+        (PHOTO, {"width": 100, "height": 100, "fit": "pad", "output_format": "jpeg"}),
+        (LOGO, {"width": 100, "height": 100, "fit": "pad", "output_format": "jpeg"}),
+        (PHOTO, {"width": 100, "height": 101, "fit": "contain"}),
+        (PHOTO, {"crop": [0.1, 0.2, 0.6, 0.9], "rotate": 90, "height": 51}),
+        *((TIGHT, {"rotate": degrees}) for degrees in (-270, 0.01, 33.3, 44.9, 179.5, -91)),
+        (PHOTO, {"rotate": 5, "width": 64, "output_format": "jpeg", "output_path": "out/"}),
+        (PHOTO, {"background": "#ff000080"}),
+        (LOGO, {"background": "#ff000080"}),
+        (LOGO, {"assets": "favicon"}),
+        (TIGHT, {"assets": "app_icons", "output_path": "icons/"}),
+        (TIGHT, {"assets": "app_icons", "background": "white"}),
+        (PHOTO, {"assets": "app_icons"}),
+        (LOGO, {"assets": "social"}),
     ],
     ids=str,
 )

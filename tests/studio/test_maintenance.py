@@ -148,6 +148,7 @@ async def test_the_newest_stay_however_old_they_are(studio: Studio) -> None:
     assert {deed.subject for deed in report.deeds} == {one.id for one in made[2:]}
 
 
+@pytest.mark.slow
 async def test_more_may_be_kept_than_a_statement_can_name(studio: Studio) -> None:
     studio.library.add(record(path=str(studio.places.output / "many.png")))
     with studio.library.database.write() as connection:
