@@ -357,7 +357,7 @@ PHOTO = photo(320, 240)
         (PHOTO, {"assets": "app_icons"}),
         (LOGO, {"assets": "social"}),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else value.mode,
 )
 async def test_a_dry_run_says_what_would_be_made_and_draws_nothing(
     emulated: Emulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: Image.Image, wish: dict[str, Any]
