@@ -266,6 +266,10 @@ class Settings(BaseSettings):
         """The variable that a field was read from, or the first one it can be read from."""
         return self._read_from.get(field) or _names(field)[0]
 
+    def with_key(self, key: str) -> Self:
+        """The same settings with another key, and Gemini to try it with."""
+        return self.model_copy(update={"gemini_api_key": SecretStr(key), "backend": "gemini", "auth": "api_key"})
+
     @property
     def key_problem(self) -> str | None:
         """Say what is wrong with the key, as far as that can be said without asking Gemini; None without a key, too."""

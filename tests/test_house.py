@@ -34,6 +34,7 @@ EXCEPTIONS = {
     ("cli/demo/sheet.py", "pixels"): "the demo's contact sheet is not the studio's",
     ("cli/doctor.py", "storage"): "it says why a file of another program is left alone",
     ("cli/install/install.py", "storage"): "files of other programs are changed as safely as our own",
+    ("cli/keyfile.py", "storage"): "the key is kept as safely as the studio's own state",
     ("cli/install/verb.py", "storage"): "it says why a file of another program is left alone",
     ("server/arguments.py", "storage"): "the spellings of a path are put right once, before anything judges a call",
     ("server/tools/generate.py", "jobs"): "a plan that is ready to be run is handed from verb to verb",

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from nanobanana_mcp.cli.install.clients import ClientKind, Surroundings
-from nanobanana_mcp.cli.install.install import KEYS, here, look
+from nanobanana_mcp.cli.install.install import here, look
+from nanobanana_mcp.cli.keyfile import KEYS
 from nanobanana_mcp.storage.others import LeftAlone
 from nanobanana_mcp.studio.checkup import Finding, check_up
 

@@ -40,6 +40,10 @@ VERBS = {
         "nanobanana_mcp.cli.rebuild:rebuild",
         "Make a new library from the pictures' own records, when the old one is lost or damaged.",
     ),
+    "setup": (
+        "nanobanana_mcp.cli.setup:setup",
+        "Ask for the key, try it for free, keep it, and install into your clients.",
+    ),
 }
 
 

@@ -19,7 +19,7 @@ import httpx2
 from nanobanana_mcp import __version__
 from nanobanana_mcp.domain.catalog import BY_ID, successor_of
 from nanobanana_mcp.domain.errors import ServiceError, SetupError, StudioError, UnknownOutcome
-from nanobanana_mcp.gemini.client import GEMINI_ADDRESS, Gemini, vertex_address
+from nanobanana_mcp.gemini.client import GEMINI_ADDRESS, vertex_address
 from nanobanana_mcp.gemini.transport import proxy_host
 from nanobanana_mcp.library.glance import Condition, condition
 from nanobanana_mcp.settings import Settings, env_file, load_settings, misspelt, project_folder
@@ -27,7 +27,7 @@ from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.state import how_many_alive
 from nanobanana_mcp.storage.writing import check_room
 from nanobanana_mcp.studio.admission import Admission
-from nanobanana_mcp.studio.open import Unreached, models, open_model, open_places
+from nanobanana_mcp.studio.open import Reached, models, open_model, open_places, reach
 
 Level = Literal["good", "note", "warning", "problem"]
 
@@ -95,11 +95,11 @@ async def check_up(*, offline: bool) -> list[Finding]:
 
 async def look_at_key(settings: Settings) -> StudioError | None:
     """Ask Gemini whether it takes the key of these settings, which costs nothing; its error when it does not."""
-    model = open_model(settings)
     try:
-        if isinstance(model, Unreached):
-            return SetupError(model.problem() or "")
-        assert isinstance(model, Gemini)
+        model = reach(settings)
+    except SetupError as error:
+        return error
+    try:
         await model.look_at(settings.flash_model, setting=settings.variable("flash_model"))
     except StudioError as error:
         return error
@@ -233,13 +233,12 @@ def _ending(model_id: str, tier: str, end: date, today: date) -> str:
 async def _asked(settings: Settings) -> list[Finding]:
     """What Gemini says of the key and of each model. Its descriptions are free."""
     model = open_model(settings)
-    if isinstance(model, Unreached):
+    told = model.problem()
+    if told is not None:
         await model.close()
-        told = model.problem()
         if settings.gemini_api_key is None or settings.key_problem is not None:
             return []  # the key is spoken of already
-        return [Finding(area="network", level="problem", says=str(told), remedy="Correct what it names.")]
-    assert isinstance(model, Gemini)
+        return [Finding(area="network", level="problem", says=told, remedy="Correct what it names.")]
     try:
         tiers = models(settings)
         answers = await asyncio.gather(
@@ -263,7 +262,7 @@ async def _asked(settings: Settings) -> list[Finding]:
     return found
 
 
-async def _answer(model: Gemini, model_id: str, setting: str) -> tuple[str, bool] | None:
+async def _answer(model: Reached, model_id: str, setting: str) -> tuple[str, bool] | None:
     """What is wrong, and whether that is Gemini's fault; None when nothing is."""
     try:
         await model.look_at(model_id, setting=setting)

@@ -1,19 +1,23 @@
 """Opening the studio from the settings: the one place where the parts are chosen."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import httpx2
 
 from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS, ModelSpec, TierName
 from nanobanana_mcp.domain.errors import RequestError, SetupError
-from nanobanana_mcp.domain.provider import ImageModel, RemoteFile
+from nanobanana_mcp.domain.provider import RemoteFile
 from nanobanana_mcp.domain.wire import ModelRequest
 from nanobanana_mcp.gemini.client import Gemini
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.settings import Settings, env_file, load_settings, misspelt, project_folder
 from nanobanana_mcp.storage.paths import Places, check_words
 from nanobanana_mcp.studio.studio import Studio
+
+T = TypeVar("T")
 
 NO_KEY = (
     "There is no Gemini key. Set GEMINI_API_KEY in the environment of this MCP server (get one at "
@@ -22,17 +26,24 @@ NO_KEY = (
 )
 
 
-class Unreached:
-    """Stands where Gemini would while the way there is not open: everything that would reach Google says what to set.
+class Reached:
+    """Gemini by the key that holds now, or, while the way there is not open, the sentence that says what to set.
 
-    Each use looks again, since the file of settings may have been put right. Whoever changed more than the key there,
-    such as a limit, is not taken at half his word: the studio that is open goes by what it was opened with.
+    While there is no way, and after Gemini refused, the next use looks whether the file of settings was put right, so that
+    a server need not be started again for a key. Whoever changed more than the key there, such as a limit, is not taken at
+    half his word: the studio that is open goes by what it was opened with.
     """
 
-    def __init__(self, settings: Settings, problem: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._problem = problem
-        self._model: ImageModel | None = None
+        self._model: Gemini | None = None
+        self._left: list[Gemini] = []
+        self._doubtful = False
+        self._problem = ""
+        try:
+            self._model = reach(settings)
+        except SetupError as error:
+            self._problem = str(error)
 
     def problem(self) -> str | None:
         """The sentence that says what is to be set, None once Gemini can be reached."""
@@ -43,31 +54,53 @@ class Unreached:
         return None
 
     async def generate(self, request: ModelRequest, *, setting: str = "") -> bytes:
-        return await self._reached().generate(request, setting=setting)
+        return await self._with(lambda model: model.generate(request, setting=setting))
 
     async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
-        return await self._reached().upload(name, data, mime_type, display_name)
+        return await self._with(lambda model: model.upload(name, data, mime_type, display_name))
 
     async def look_up(self, name: str) -> RemoteFile | None:
-        return await self._reached().look_up(name)
+        return await self._with(lambda model: model.look_up(name))
 
     async def files(self) -> list[RemoteFile]:
-        return await self._reached().files()
+        return await self._with(lambda model: model.files())
+
+    async def look_at(self, model_id: str, *, setting: str = "") -> None:
+        """Ask whether the key is accepted and the model is there, which costs nothing. Raises as `generate` does."""
+        await self._with(lambda model: model.look_at(model_id, setting=setting))
 
     async def close(self) -> None:
-        if self._model is not None:
-            await self._model.close()
+        for model in (*self._left, self._model):
+            if model is not None:
+                await model.close()
 
-    def _reached(self) -> ImageModel:
-        if self._model is None:
-            fresh = load_settings()
-            if _without_key(fresh) != _without_key(self._settings):
-                raise SetupError(
-                    f"{self._problem} The settings were changed in more than the key since this server began: start it "
-                    "again, so that all of them hold."
-                )
-            self._model = _reach(fresh)
-        return self._model
+    async def _with(self, ask: Callable[[Gemini], Awaitable[T]]) -> T:
+        try:
+            return await ask(self._reached())
+        except SetupError:
+            self._doubtful = True
+            raise
+
+    def _reached(self) -> Gemini:
+        if self._model is not None and not self._doubtful:
+            return self._model
+        fresh = load_settings()
+        changed = fresh.gemini_api_key != self._settings.gemini_api_key
+        if self._model is not None and not changed:
+            self._doubtful = False
+            return self._model
+        if _without_key(fresh) != _without_key(self._settings):
+            if self._model is not None:
+                return self._model
+            raise SetupError(
+                f"{self._problem} The settings were changed in more than the key since this server began: start it "
+                "again, so that all of them hold."
+            )
+        model = reach(fresh)
+        if self._model is not None:
+            self._left.append(self._model)  # another call may be under way on it
+        self._model, self._settings, self._doubtful = model, fresh, False
+        return model
 
 
 def _without_key(settings: Settings) -> dict[str, object]:
@@ -89,7 +122,7 @@ def open_studio(settings: Settings) -> Studio:
         uploading=settings.uploading,
         limits=settings.limits,
         max_concurrency=settings.max_concurrency,
-        setup_problem=model.problem if isinstance(model, Unreached) else lambda: None,
+        setup_problem=model.problem,
     )
 
 
@@ -113,15 +146,13 @@ def _check_not_lost(database: Path, places: Places) -> None:
         )
 
 
-def open_model(settings: Settings) -> ImageModel:
+def open_model(settings: Settings) -> Reached:
     """Who draws. What Gemini needs and has not, a key, a proxy, certificates, only its own calls have to say."""
-    try:
-        return _reach(settings)
-    except SetupError as error:
-        return Unreached(settings, str(error))
+    return Reached(settings)
 
 
-def _reach(settings: Settings) -> ImageModel:
+def reach(settings: Settings) -> Gemini:
+    """Gemini, or the emulator behind its address. Raises SetupError saying what is to be set."""
     timeout = settings.timeout_s
     if settings.backend == "emulator":
         from nanobanana_mcp.emulator.app import Emulator  # 18 ms that a real start does not pay

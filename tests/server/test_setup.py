@@ -207,6 +207,24 @@ async def test_a_key_that_gemini_does_not_take_is_told_by_the_variable_it_was_re
         assert "Check GOOGLE_API_KEY" in await said(client, "generate_image")
 
 
+async def test_a_key_that_gemini_refused_is_corrected_in_the_file_without_a_restart(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_file.write_text("GEMINI_API_KEY=an-old-key-that-ended\n")
+    async with listening() as gateway, served_with(monkeypatch, GEMINI_BASE_URL=gateway.address) as client:
+        gateway.answer = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+        await said(client, "generate_image")
+        await said(client, "generate_image")
+        assert b"an-old-key-that-ended" in gateway.heard[-1]
+        env_file.write_text(f"GEMINI_API_KEY={KEY}\nNANOBANANA_MAX_USD_PER_DAY=0.01\n")
+        heard = len(gateway.heard)
+        await said(client, "generate_image")  # a limit beside it wants a restart
+        assert len(gateway.heard) == heard + 1 and b"an-old-key-that-ended" in gateway.heard[-1]
+        env_file.write_text(f"GEMINI_API_KEY={KEY}\n")
+        await said(client, "generate_image")
+        assert KEY.encode() in gateway.heard[-1]
+
+
 @pytest.mark.parametrize("more", ["NANOBANANA_MAX_USD_PER_DAY=0.01", "NANOBANANA_BACKEND=emulator"])
 async def test_a_key_is_not_taken_up_without_the_limit_that_was_written_beside_it(more: str, env_file: Path) -> None:
     async with served() as client:

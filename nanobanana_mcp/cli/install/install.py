@@ -16,11 +16,11 @@ from typing import Any
 from nanobanana_mcp.cli.install.clients import CLIENTS, ClientKind, Surroundings
 from nanobanana_mcp.cli.install.problem import NotEditable
 from nanobanana_mcp.cli.install.program import is_ours, server_command
+from nanobanana_mcp.cli.keyfile import KEYS
 from nanobanana_mcp.settings import config_folder, variables
 from nanobanana_mcp.storage.others import LeftAlone, change_other, copy_of_other, read_other
 
 NAME = "nanobanana"
-KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _TOOL_S = 60
 
