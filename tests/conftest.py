@@ -189,6 +189,7 @@ async def emulated(make_studio: Callable[..., Studio], connect: Connect) -> Asyn
     made = make_studio(model=gemini)
     async with connect(open_it=lambda: made) as client:
         yield Emulated(studio=made, emulator=emulator, gemini=gemini, clock=clock, client=client)
+    made.library.database.close()  # a server of which no call wanted the studio has none to close
 
 
 @pytest.fixture

@@ -218,6 +218,7 @@ async def test_one_call_that_the_journal_does_not_take_leaves_the_others_their_p
     (failure,) = created.failures
     assert "locked" in failure.message
     assert {state for state, *_ in _calls(studio)} <= {"saved", "failed"}, "a call that was not sent reserves nothing"
+    await studio.close()
 
 
 async def test_an_answer_whose_delivery_cannot_be_noted_is_given_all_the_same(
