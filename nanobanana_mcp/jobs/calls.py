@@ -14,7 +14,7 @@ from nanobanana_mcp.jobs.inputs import Source
 from nanobanana_mcp.jobs.settle import Problem
 from nanobanana_mcp.library.journal import Call, RequestRow
 from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.disk import Disk
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 Sleep = Callable[[float], Awaitable[None]]
@@ -83,7 +83,7 @@ class Answer:
 class Caller(Protocol):
     """Makes the calls of a run: the runner, as a recipe sees it."""
 
-    places: Places
+    disk: Disk
     library: Library
 
     async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> Answer | Problem: ...
@@ -110,7 +110,7 @@ class ModelCalls:
 
     def __init__(self, caller: Caller, run: Run, calls: tuple[Call, ...]) -> None:
         self.run = run
-        self.places = caller.places
+        self.disk = caller.disk
         self.library = caller.library
         self._caller = caller
         self._calls = list(calls)

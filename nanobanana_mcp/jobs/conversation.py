@@ -15,8 +15,7 @@ from nanobanana_mcp.domain.terms import MAX_INPUTS
 from nanobanana_mcp.domain.wire import InputPart, ModelReply, Turn, TurnPart
 from nanobanana_mcp.jobs.files import sendable
 from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import read_turn, write_turn
+from nanobanana_mcp.storage.disk import Disk
 
 HISTORY_BYTES = 8 * 1024 * 1024
 """Pictures of earlier turns that a request carries: they are sent, and paid for as inputs, every time."""
@@ -55,7 +54,7 @@ def speaker(image_id: str, library: Library) -> str:
     return image_id
 
 
-def remember(record: ImageRecord, reply: ModelReply, plan: Plan, places: Places) -> None:
+def remember(record: ImageRecord, reply: ModelReply, plan: Plan, disk: Disk) -> None:
     """Keep a picture's turn beside its record. The picture itself is not stored twice: its place is marked."""
     model = []
     for part in reply.turn:
@@ -67,7 +66,7 @@ def remember(record: ImageRecord, reply: ModelReply, plan: Plan, places: Places)
         model.append(entry)
     request = plan.request
     previous = request.continue_from
-    if previous is not None and read_turn(previous, places) is None:
+    if previous is not None and disk.sidecars.read_turn(previous) is None:
         previous = None  # it had no turn to go on from, so its picture was sent and a conversation begins here
     shown = [parent.image_id for parent in plan.parents]
     body = {
@@ -78,11 +77,11 @@ def remember(record: ImageRecord, reply: ModelReply, plan: Plan, places: Places)
         "negative": request.negative_prompt,
         "model": model,
     }
-    write_turn(record.id, json.dumps(body, ensure_ascii=False).encode(), places)
+    disk.sidecars.write_turn(record.id, json.dumps(body, ensure_ascii=False).encode())
 
 
 def history_of(
-    image_id: str, library: Library, places: Places, *, beside: Sequence[InputPart] = (), model_id: str | None = None
+    image_id: str, library: Library, disk: Disk, *, beside: Sequence[InputPart] = (), model_id: str | None = None
 ) -> tuple[tuple[Turn, ...], list[str]]:
     """The turns up to a picture, oldest first, and what to tell the caller; no turns where they cannot be had.
 
@@ -100,7 +99,7 @@ def history_of(
     total, inputs = 0, len(beside)
     following: str | None = image_id
     while following is not None:
-        found = _exchange(following, library, places)
+        found = _exchange(following, library, disk)
         if found is None:
             break
         total, inputs = total + found.bytes, inputs + found.inputs
@@ -123,15 +122,15 @@ def _turns(exchanges: list[_Exchange]) -> tuple[Turn, ...]:
     return tuple(turn for exchange in exchanges for turn in (exchange.user, exchange.model))
 
 
-def _exchange(image_id: str, library: Library, places: Places) -> _Exchange | None:
+def _exchange(image_id: str, library: Library, disk: Disk) -> _Exchange | None:
     """One picture's turn, None when a part of it is gone: a turn with a hole in it has no valid signature."""
-    raw, record = read_turn(image_id, places), library.get(image_id)
+    raw, record = disk.sidecars.read_turn(image_id), library.get(image_id)
     if raw is None or record is None:
         return None
     try:
         body = json.loads(raw)
-        master, mime_type = sendable(record, places)
-        shown = [_shown(parent, library, places) for parent in body["inputs"]]
+        master, mime_type = sendable(record, disk)
+        shown = [_shown(parent, library, disk) for parent in body["inputs"]]
         said = [TurnPart(text=body["text"]), *([TurnPart(text=body["roles"])] if body["roles"] else []), *shown]
         if body.get("negative"):
             said.append(TurnPart(text=f"Keep these out of the picture: {body['negative']}"))
@@ -145,11 +144,11 @@ def _exchange(image_id: str, library: Library, places: Places) -> _Exchange | No
     )
 
 
-def _shown(image_id: str, library: Library, places: Places) -> TurnPart:
+def _shown(image_id: str, library: Library, disk: Disk) -> TurnPart:
     record = library.get(image_id)
     if record is None:
         raise KeyError(image_id)
-    data, mime_type = sendable(record, places)
+    data, mime_type = sendable(record, disk)
     return TurnPart(data=data, mime_type=mime_type)
 
 

@@ -13,14 +13,13 @@ from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.files.clean import clean
 from nanobanana_mcp.pixels.files.containers import stripped
 from nanobanana_mcp.pixels.files.formats import format_of
-from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.reading import read_input, read_own
+from nanobanana_mcp.storage.disk import Disk
 
 UPLOAD_BYTES = MAX_FILE_BYTES
 SENT_TYPES = ("image/jpeg", "image/png", "image/webp")
 
 
-def stored_bytes(record: ImageRecord, places: Places) -> bytes:
+def stored_bytes(record: ImageRecord, disk: Disk) -> bytes:
     """A picture's file as it is. A caller's own is read by the same rules as when it was first named.
 
     Raises SourceNotFound when it is gone or has other contents than the record, and what read_input raises.
@@ -30,9 +29,9 @@ def stored_bytes(record: ImageRecord, places: Places) -> bytes:
         raise SourceNotFound(f"{record.id} is known from the Files API only; its bytes never were on this machine.")
     data = None
     if record.origin != "imported":
-        data = read_own(Path(path), places)
+        data = disk.read_own(Path(path))
     elif Path(path).exists():
-        data = read_input(path, places)[1]
+        data = disk.read_input(path)[1]
     if data is None:
         raise SourceNotFound(
             f"The file of {record.id} is not there ({printable(path)}). Give the path where it is now; maintenance with operation "
@@ -45,9 +44,9 @@ def stored_bytes(record: ImageRecord, places: Places) -> bytes:
     return data
 
 
-def sendable(record: ImageRecord, places: Places) -> tuple[bytes, str]:
+def sendable(record: ImageRecord, disk: Disk) -> tuple[bytes, str]:
     """The bytes of a kept picture that may leave the machine, with their mime type; see `bare`."""
-    return bare(record, stored_bytes(record, places))
+    return bare(record, stored_bytes(record, disk))
 
 
 def bare(record: ImageRecord, data: bytes) -> tuple[bytes, str]:

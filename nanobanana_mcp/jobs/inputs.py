@@ -19,9 +19,8 @@ from nanobanana_mcp.jobs.uploads import MARGIN_S, RETENTION, Uploads
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.files.clean import clean
 from nanobanana_mcp.pixels.files.header import check_bounds, read_header
-from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.reading import read_input, too_large
-from nanobanana_mcp.storage.state import has_record, write_record
+from nanobanana_mcp.storage.disk import Disk
+from nanobanana_mcp.storage.reading import too_large
 
 VERTEX_BYTES = 7_000_000
 """One inline picture on Vertex AI."""
@@ -66,7 +65,7 @@ class Sources:
         model: ImageModel,
         library: Library,
         uploads: Uploads,
-        places: Places,
+        disk: Disk,
         backend: Backend,
         *,
         uploading: bool,
@@ -75,7 +74,7 @@ class Sources:
         self._model = model
         self._library = library
         self._uploads = uploads
-        self._places = places
+        self._disk = disk
         self._backend: Backend = backend
         self._uploading = uploading
         self._max_bytes = VERTEX_BYTES if backend == "vertex_ai" else UPLOAD_BYTES if uploading else INLINE_BYTES
@@ -153,7 +152,7 @@ class Sources:
                     f"{name} belongs to {upload.backend}, not to {self._backend}. Give its path or id."
                 )
             if not upload.alive(now(), margin_s=MARGIN_S):
-                await asyncio.to_thread(sendable, record, self._places)  # raises now rather than after the reservation
+                await asyncio.to_thread(sendable, record, self._disk)  # raises now rather than after the reservation
             return Source(given=given, record=record, new=False, upload=upload)
         if offline:
             unseen = _imported(None, mime_type="", width=0, height=0, size=0, sha256="")
@@ -197,7 +196,7 @@ class Sources:
             self._library.relink(source.record.id, source.path)
             source = replace(source, record=replace(source.record, path=str(source.path)))
             self._write_record(source.record)
-        elif source.record.origin == "imported" and not has_record(source.record.id, self._places):
+        elif source.record.origin == "imported" and not self._disk.sidecars.has_record(source.record.id):
             self._write_record(source.record)  # the first attempt was cut short
         if source.upload is not None and source.upload_is_new:
             self._library.add_upload(source.upload)
@@ -206,10 +205,10 @@ class Sources:
 
     def _write_record(self, record: ImageRecord) -> None:
         try:
-            write_record(record, self._places)
+            self._disk.sidecars.write_record(record)
         except OSError as error:
             raise SetupError(
-                f"The folder {self._places.own} cannot be written ({error.strerror}), so pictures could not be kept; "
+                f"The folder {self._disk.places.own} cannot be written ({error.strerror}), so pictures could not be kept; "
                 "nothing was sent. Make room, or name another folder by NANOBANANA_OUTPUT_DIR."
             ) from error
 
@@ -224,7 +223,7 @@ class Sources:
         record = self._library.get(given)
         if record is None:
             raise no_such_picture(given, self._library)
-        original = stored_bytes(record, self._places)
+        original = stored_bytes(record, self._disk)
         data, mime_type = bare(record, original)
         return self._fitting(
             Source(given=given, record=record, new=False, data=data, mime_type=mime_type, original=original)
@@ -232,7 +231,7 @@ class Sources:
 
     def _by_path(self, given: str) -> Source:
         try:
-            path, data = read_input(given, self._places, may_be_made=self._library.has_made)
+            path, data = self._disk.read_input(given, may_be_made=self._library.has_made)
         except SourceNotFound as error:
             if _LIKE_AN_ID.fullmatch(given):
                 raise no_such_picture(given, self._library) from error

@@ -13,8 +13,7 @@ from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.jobs.store import exact_file, keep_made, made_label
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail
-from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.reading import read_own
+from nanobanana_mcp.storage.disk import Disk
 
 
 def keep_finished(
@@ -25,7 +24,7 @@ def keep_finished(
     parents: tuple[Parent, ...],
     report: tuple[tuple[str, float | str], ...],
     number: int | None,
-    places: Places,
+    disk: Disk,
     library: Library,
     preview: Thumbnail | None = None,
 ) -> tuple[KeptImage, list[str]]:
@@ -42,8 +41,8 @@ def keep_finished(
             prompt=plan.request.prompt,
             like=part.record,
             parents=parents,
-            target=plan.target if exact is None else plan.target.without_name(places.output),
-            places=places,
+            target=plan.target if exact is None else plan.target.without_name(disk.places.output),
+            disk=disk,
             library=library,
             number=number,
             preview=preview,
@@ -56,25 +55,25 @@ def keep_finished(
     image = KeptImage(record=record, upload=None, cost_usd=part.cost_usd, report=report, emulated=part.emulated)
     if exact is None:
         return image, notes
-    image, more = exact_file(image, data, exact, plan.target, places, library, number=number)
+    image, more = exact_file(image, data, exact, plan.target, disk, library, number=number)
     return image, [*notes, *more]
 
 
 def exact_again(
-    plan: Plan, image: KeptImage, library: Library, places: Places | None, *, number: int | None
+    plan: Plan, image: KeptImage, library: Library, disk: Disk | None, *, number: int | None
 ) -> tuple[KeptImage, list[str]]:
     """The exact file of a picture: found, or made now where a kill came between the two; else the picture and a note.
 
-    Without `places` it is only looked for.
+    Without `disk` it is only looked for.
     """
     exact = library.get(child_id(image.record.id, "exact"))
     if exact is not None:
         return replace(image, record=exact, master=image.record), []
     wanted = plan.exact_of(image.record.mime_type)
-    data = _file(image.record, places) if places is not None else None
-    if wanted is None or places is None or data is None:
+    data = _file(image.record, disk) if disk is not None else None
+    if wanted is None or disk is None or data is None:
         return image, ["The exact file was not made; this is the picture as delivered."]
-    return exact_file(image, data, wanted, plan.target, places, library, number=number)
+    return exact_file(image, data, wanted, plan.target, disk, library, number=number)
 
 
 def found_again(plan: Plan, part: ImageRecord, library: Library, *, cost_usd: float | None) -> KeptImage | None:
@@ -88,7 +87,7 @@ def found_again(plan: Plan, part: ImageRecord, library: Library, *, cost_usd: fl
 
 
 def put_together(
-    plan: Plan, part: ImageRecord, library: Library, places: Places, *, cost_usd: float | None
+    plan: Plan, part: ImageRecord, library: Library, disk: Disk, *, cost_usd: float | None
 ) -> KeptImage | None:
     """A region edit from its answer and its source as they are on the disk; None for other recipes, for an answer
     that does not fit, and where a file is gone or changed. Raises SetupError when no disk takes the picture.
@@ -98,8 +97,8 @@ def put_together(
         return None
     from nanobanana_mcp.pixels.edits.patch import join, prepared  # numpy: 40 ms and 12 MB that only edits pay
 
-    files = {parent.role: _file(library.get(parent.image_id), places) for parent in plan.parents}
-    source, mask, answer = files.get("base"), files.get("mask"), _file(part, places)
+    files = {parent.role: _file(library.get(parent.image_id), disk) for parent in plan.parents}
+    source, mask, answer = files.get("base"), files.get("mask"), _file(part, disk)
     if source is None or answer is None or (recipe["mask"] and mask is None):
         return None
     left, top, right, bottom = recipe["crop"]
@@ -124,15 +123,15 @@ def put_together(
         parents=(*plan.parents, Parent(image_id=part.id, role="part")),
         report=(),
         number=None,
-        places=places,
+        disk=disk,
         library=library,
         preview=joined.preview,
     )
     return image
 
 
-def _file(record: ImageRecord | None, places: Places) -> bytes | None:
+def _file(record: ImageRecord | None, disk: Disk) -> bytes | None:
     """A picture's own bytes, None where they are no longer what they were."""
     path = (record.trash_path or record.path) if record is not None else None
-    data = read_own(Path(path), places) if path is not None else None
+    data = disk.read_own(Path(path)) if path is not None else None
     return data if data is not None and record is not None and sha256(data).hexdigest() == record.sha256 else None

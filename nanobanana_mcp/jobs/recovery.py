@@ -19,18 +19,8 @@ from nanobanana_mcp.jobs.settle import Reading, settle, undecodable
 from nanobanana_mcp.jobs.store import keep_orphan
 from nanobanana_mcp.library.journal import UNSETTLED, Call, Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import (
-    ProcessLock,
-    count_try,
-    drop_spool,
-    drop_unfinished,
-    forget_tries,
-    is_alive,
-    spool_path,
-    spooled,
-    spooled_calls,
-)
+from nanobanana_mcp.storage.disk import Disk
+from nanobanana_mcp.storage.processes import ProcessLock
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +58,7 @@ class Recovery:
     def __init__(
         self,
         journal: Journal,
-        places: Places,
+        disk: Disk,
         presence: Callable[[], ProcessLock],
         *,
         running: Container[str],
@@ -79,7 +69,7 @@ class Recovery:
         """
         self._mend = mend
         self._journal = journal
-        self._places = places
+        self._disk = disk
         self._process_lock = presence
         self._running = running
         self._one_at_a_time = threading.Lock()
@@ -92,7 +82,7 @@ class Recovery:
             if request_row.id in self._running:
                 continue
             if request_row.process not in alive:
-                alive[request_row.process] = request_row.process != own and is_alive(request_row.process, self._places)
+                alive[request_row.process] = request_row.process != own and self._disk.is_alive(request_row.process)
             if not alive[request_row.process]:
                 found.append((request_row, call))
         return found
@@ -138,16 +128,16 @@ class Recovery:
     def _aside(self, own: str | None) -> list[tuple[RequestRow, Call]]:
         """Calls that could not be finished and whose raw answers are kept, of processes that no longer run or our own."""
         found = []
-        for call_id in spooled_calls(self._places):
+        for call_id in self._disk.spool.calls():
             known = self._journal.with_call(call_id)
             if known is None or known[1].state != "unknown" or known[0].id in self._running:
                 continue
-            if known[0].process == own or not is_alive(known[0].process, self._places):
+            if known[0].process == own or not self._disk.is_alive(known[0].process):
                 found.append(known)
         return found
 
     def _foreseen(self, call: Call) -> str:
-        if spool_path(call.id, self._places) is not None:
+        if self._disk.spool.path(call.id) is not None:
             again = "could not be finished before and would be tried again" if call.state == "unknown" else ""
             return f"its answer is on the disk and {again or 'would be kept as a picture'}"
         return "it was never sent; nothing was charged" if call.state == "reserved" else LOST
@@ -168,12 +158,12 @@ class Recovery:
 
     def _end(self, request_row: RequestRow, call: Call, *, asked: bool) -> Recovered:
         """Settle one call. After TRIES attempts that stumbled, or that ended their process, it is set aside."""
-        tried = count_try(call.id, self._places)  # beforehand, since it may be this process's end
+        tried = self._disk.spool.count_try(call.id)  # beforehand, since it may be this process's end
         if tried <= TRIES or asked:
             found = self._by_itself(call.id, partial(self._settle, request_row, call))
             assert found is not None
             if not found.stumbled:
-                forget_tries(call.id, self._places)
+                self._disk.spool.forget_tries(call.id)
             if not found.stumbled or tried < TRIES:
                 return found
         aside = self._by_itself(call.id, partial(self._set_aside, call))
@@ -181,7 +171,7 @@ class Recovery:
         return aside
 
     def _set_aside(self, call: Call) -> Recovered:
-        path = spool_path(call.id, self._places)
+        path = self._disk.spool.path(call.id)
         message = f"It could not be finished in {TRIES} attempts and was set aside; it may have been charged."
         if path is not None:
             message += (
@@ -192,7 +182,7 @@ class Recovery:
         return Recovered(call_id=call.id, outcome=message, stumbled=True)
 
     def _settle(self, request_row: RequestRow, call: Call) -> Recovered:
-        raw = spooled(call.id, self._places)
+        raw = self._disk.spool.read(call.id)
         if raw is None and call.state == "reserved":
             self._journal.failed(call.id, reason="NEVER_SENT", message=NEVER_SENT, cost_usd=0.0)
             return Recovered(call_id=call.id, outcome=NEVER_SENT)
@@ -206,7 +196,7 @@ class Recovery:
                     plan=load_plan(request_row.plan),
                     request_row=request_row,
                     call=call,
-                    places=self._places,
+                    disk=self._disk,
                     journal=self._journal,
                     again=True,
                 )
@@ -231,7 +221,7 @@ class Recovery:
         if any(found_again(plan, record, library, cost_usd=call.cost_usd) for call, record in parts):
             return None
         for call, record in reversed(parts):
-            image = put_together(plan, record, library, self._places, cost_usd=call.cost_usd)
+            image = put_together(plan, record, library, self._disk, cost_usd=call.cost_usd)
             if image is not None:
                 made = image.record
                 return Recovered(call_id=call.id, outcome=f"put together as {made.id} at {made.path}", record=made)
@@ -247,7 +237,7 @@ class Recovery:
             for request_row, call in self._journal.undelivered_requests()
             if request_row.id not in self._running
             and request_row.process != own
-            and not is_alive(request_row.process, self._places)
+            and not self._disk.is_alive(request_row.process)
         ]
 
     def _exact_file(self, request_row: RequestRow, call: Call) -> Recovered | None:
@@ -263,7 +253,7 @@ class Recovery:
             return None
         image = KeptImage(record=record, upload=None, cost_usd=call.cost_usd)
         number = call.position + 1 if plan.request.n > 1 else None
-        made, _ = exact_again(plan, image, library, self._places, number=number)
+        made, _ = exact_again(plan, image, library, self._disk, number=number)
         if made.master is None:
             return None  # the picture itself is there, and whoever asks for it again is told why the file is not
         return Recovered(call_id=call.id, outcome=f"its exact file is kept as {made.record.id} at {made.record.path}")
@@ -271,15 +261,15 @@ class Recovery:
     def _adopt(self, *, asked: bool) -> list[Recovered]:
         """Keep the pictures of answers that no row names, which a rebuilt library leaves in the spool."""
         found = []
-        for call_id in spooled_calls(self._places):
+        for call_id in self._disk.spool.calls():
             if self._journal.state_of(call_id) is not None or not is_image_id(f"img_{call_id}"):
                 continue
-            if count_try(call_id, self._places) > TRIES and not asked:
+            if self._disk.spool.count_try(call_id) > TRIES and not asked:
                 continue
             adopted = self._by_itself(call_id, partial(self._adopted, call_id))
             assert adopted is not None
             if not adopted.stumbled:
-                forget_tries(call_id, self._places)
+                self._disk.spool.forget_tries(call_id)
             if adopted.record is None:
                 logger.warning("An answer in the spool that no row names cannot be kept: %s", adopted.outcome)
             if adopted.record is not None or asked:
@@ -288,24 +278,24 @@ class Recovery:
 
     def _adopted(self, call_id: str) -> Recovered:
         record = keep_orphan(
-            call_id, spooled(call_id, self._places) or b"", self._places, Library(self._journal.database)
+            call_id, self._disk.spool.read(call_id) or b"", self._disk, Library(self._journal.database)
         )
-        drop_spool(call_id, self._places)
+        self._disk.spool.drop(call_id)
         return Recovered(call_id=call_id, outcome=f"kept as {record.id} at {record.path}", record=record)
 
     def _sweep(self, presence: ProcessLock, *, asked: bool) -> list[Recovered]:
         """Drop raw answers whose picture is kept, since a process may end between the two, and writes cut short."""
-        for call_id in spooled_calls(self._places):
+        for call_id in self._disk.spool.calls():
             state = self._journal.state_of(call_id)
             if state is not None and state not in (*UNSETTLED, "unknown"):
-                drop_spool(call_id, self._places)
+                self._disk.spool.drop(call_id)
         alone_or_old = presence.since
         others, dead = presence.others()
         if others:
             alone_or_old -= LONGEST_WRITE_S
         if not (dead or asked):  # nobody was killed, so nothing is half done
             return []
-        drop_unfinished(self._places, before=alone_or_old)
+        self._disk.drop_unfinished(before=alone_or_old)
         try:
             mended = self._mend()
         except StudioError as error:

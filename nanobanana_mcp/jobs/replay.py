@@ -12,15 +12,15 @@ from nanobanana_mcp.jobs.mending import exact_again, found_again, put_together
 from nanobanana_mcp.jobs.settle import Problem, nothing_made, other_id, undecodable
 from nanobanana_mcp.library.journal import Call, RequestRow
 from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.disk import Disk
 
 
 def read_back(
-    request_row: RequestRow, calls: tuple[Call, ...], library: Library, backend: Backend, places: Places | None = None
+    request_row: RequestRow, calls: tuple[Call, ...], library: Library, backend: Backend, disk: Disk | None = None
 ) -> Created:
     """The pictures of a request whose calls have all ended. Raises a StudioError when there is none.
 
-    With `places`, an edit of a region is finished that has its answer and not yet its picture.
+    With `disk`, an edit of a region is finished that has its answer and not yet its picture.
     """
     plan = load_plan(request_row.plan)
     kept, problems = [], []
@@ -34,11 +34,9 @@ def read_back(
             problems.append(_problem(call, request_row))
     notes: list[str] = []
     if plan.recipe is None:
-        images = [
-            image for call, record in kept for image in _plain(plan, call, record, library, backend, places, notes)
-        ]
+        images = [image for call, record in kept for image in _plain(plan, call, record, library, backend, disk, notes)]
     else:
-        images = _made(plan, kept, problems, library, places)
+        images = _made(plan, kept, problems, library, disk)
     if not images:
         raise nothing_made(
             problems, sum(problem.failure.cost_usd or 0 for problem in problems), backend=request_row.backend
@@ -71,14 +69,14 @@ def _plain(
     record: ImageRecord,
     library: Library,
     backend: Backend,
-    places: Places | None,
+    disk: Disk | None,
     notes: list[str],
 ) -> Iterator[KeptImage]:
     """A call's picture, and those that came in the same answer."""
     image = KeptImage(record=record, upload=library.newest_upload(record.id, backend), cost_usd=call.cost_usd)
     if plan.exact_of(record.mime_type) is not None and record.width:
         number = call.position + 1 if plan.request.n > 1 else None
-        image, more = exact_again(plan, image, library, places, number=number)
+        image, more = exact_again(plan, image, library, disk, number=number)
         notes += more
     if record.width:
         yield image
@@ -97,16 +95,16 @@ def _made(
     kept: list[tuple[Call, ImageRecord]],
     problems: list[Problem],
     library: Library,
-    places: Places | None,
+    disk: Disk | None,
 ) -> list[KeptImage]:
     """The pictures that a recipe made of its answers. Raises ServiceError where it made nothing and they cannot be put together now."""
     found = [found_again(plan, record, library, cost_usd=call.cost_usd) for call, record in kept]
     images = [image for image in found if image is not None]
     if images or not kept:
         return images
-    if places is not None:
+    if disk is not None:
         for call, record in reversed(kept):
-            image = put_together(plan, record, library, places, cost_usd=call.cost_usd)
+            image = put_together(plan, record, library, disk, cost_usd=call.cost_usd)
             if image is not None:
                 return [image]
     answers = ", ".join(f"{record.id} at {record.path}" for _, record in kept)

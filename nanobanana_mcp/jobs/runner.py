@@ -43,8 +43,7 @@ from nanobanana_mcp.jobs.settle import (
 from nanobanana_mcp.jobs.uploads import Uploads
 from nanobanana_mcp.library.journal import Call, Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import give_room_back, spool, spool_path, spooled, take_room
+from nanobanana_mcp.storage.disk import Disk
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +69,12 @@ class Runner:
         library: Library,
         sources: Sources,
         uploads: Uploads,
-        places: Places,
+        disk: Disk,
         upload_now: Callable[[], bool],
         max_concurrency: int,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self.places = places
+        self.disk = disk
         self.library = library
         self._model = model
         self._journal = journal
@@ -175,7 +174,7 @@ class Runner:
             history_of,
             plan.request.continue_from,
             self.library,
-            self.places,
+            self.disk,
             beside=parts[1:],
             model_id=plan.choice.spec.id,
         )
@@ -236,7 +235,7 @@ class Runner:
                 return run.problem(call, error, type(error).__name__, 0.0)
             finally:
                 if not held:
-                    await asyncio.to_thread(give_room_back, call.id, self.places)
+                    await asyncio.to_thread(self.disk.spool.give_room_back, call.id)
             putting_aside = asyncio.create_task(self._put_aside(run, call, held[0], held))
             if len(held[0]) > LARGE_ANSWER and self._workbench.locked():
                 await asyncio.wait([putting_aside])  # before the next one is asked for
@@ -265,10 +264,10 @@ class Runner:
     def _take_room(self, run: Run, call: Call) -> None:
         """Room for the raw answer, while there is some. Raises SetupError; nothing is sent then."""
         try:
-            take_room(call.id, ANSWER_ROOM[run.plan.choice.image_size], self.places)
+            self.disk.spool.take_room(call.id, ANSWER_ROOM[run.plan.choice.image_size])
         except OSError as error:
             raise SetupError(
-                f"The folder {self.places.spool} cannot take Gemini's answer ({error.strerror}); nothing was sent. Free "
+                f"The folder {self.disk.places.spool} cannot take Gemini's answer ({error.strerror}); nothing was sent. Free "
                 "some space, or name another folder by NANOBANANA_DATABASE_URL."
             ) from error
 
@@ -283,7 +282,7 @@ class Runner:
         if kept is not None:
             told = UnknownOutcome(f"{what}. The picture is kept as {kept.id} at {kept.path}.")
             return run.problem(call, told, "INTERNAL", call.estimate_usd)
-        path = await asyncio.to_thread(spool_path, call.id, self.places)
+        path = await asyncio.to_thread(self.disk.spool.path, call.id)
         if path is not None:
             told = UnknownOutcome(
                 f"{what}. The picture's raw answer {'is' if emulated else 'was paid for and is'} kept at {path}; maintenance "
@@ -300,7 +299,7 @@ class Runner:
         if not self._upload_now() or image.upload is not None or not record.mime_type.startswith("image/"):
             return image
         try:
-            data, mime_type = await asyncio.to_thread(sendable, record, self.places)
+            data, mime_type = await asyncio.to_thread(sendable, record, self.disk)
             return replace(image, upload=await self._uploads.begin(record, data, mime_type, record.prompt))
         except StudioError as error:
             run.warnings.append(f"{record.id} is kept, but was not uploaded: {error}")
@@ -396,7 +395,7 @@ class Runner:
                     plan=run.plan,
                     request_row=run.request_row,
                     call=call,
-                    places=self.places,
+                    disk=self.disk,
                     journal=self._journal,
                     spent_usd=run.spent_usd.get(call.id, 0.0),
                     prepare_upload=self._uploads.prepare if self._upload_now() and run.plan.recipe is None else None,
@@ -418,10 +417,10 @@ class Runner:
         large and has to wait for its turn.
         """
         try:
-            await asyncio.to_thread(spool, call.id, raw, self.places)
+            await asyncio.to_thread(self.disk.spool.put, call.id, raw)
         except OSError as error:
             run.warnings.append(f"The raw answer could not be put aside ({error.strerror}); the disk may be full.")
-            await asyncio.to_thread(give_room_back, call.id, self.places)
+            await asyncio.to_thread(self.disk.spool.give_room_back, call.id)
         else:
             if len(raw) > LARGE_ANSWER and self._workbench.locked():
                 held.clear()
@@ -430,14 +429,14 @@ class Runner:
     async def _read_again(self, call: Call) -> bytes:
         """A raw answer that waited on the disk. Raises UnknownOutcome where it is there no longer."""
         try:
-            raw = await asyncio.to_thread(spooled, call.id, self.places)
+            raw = await asyncio.to_thread(self.disk.spool.read, call.id)
         except OSError as error:
             why = f"cannot be read ({error.strerror})"
         else:
             if raw is not None:
                 return raw
             why = "is gone"
-        told = f"The raw answer {why}, which was put aside in {self.places.spool}."
+        told = f"The raw answer {why}, which was put aside in {self.disk.places.spool}."
         await asyncio.to_thread(self._journal.unknown, call.id, message=told)
         raise UnknownOutcome(told)
 

@@ -18,8 +18,7 @@ from nanobanana_mcp.jobs.store import PrepareUpload, Shared, exact_file, keep, k
 from nanobanana_mcp.library.journal import Call, Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.outputs.thumbnails import examine
-from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import drop_spool
+from nanobanana_mcp.storage.disk import Disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,7 @@ def settle(
     plan: Plan,
     request_row: RequestRow,
     call: Call,
-    places: Places,
+    disk: Disk,
     journal: Journal,
     again: bool = False,
     spent_usd: float = 0.0,
@@ -73,20 +72,20 @@ def settle(
     except NoPicture as error:
         price = _with(spent_usd, price_of(error, plan, call))
         journal.failed(call.id, reason=error.reason, message=str(error), cost_usd=price)
-        drop_spool(call.id, places)
+        disk.spool.drop(call.id)
         raise
     except Unreadable as error:
         journal.unknown(call.id, message=str(error))
         raise
     library = Library(journal.database)
-    others, warnings = _keep_others(reply, plan, request_row, call, places, library)
+    others, warnings = _keep_others(reply, plan, request_row, call, disk, library)
     kept = keep(
         reply,
         reading.examined,
         plan=plan,
         request_row=request_row,
         call=call,
-        places=places,
+        disk=disk,
         journal=journal,
         again=again,
         spent_usd=spent_usd,
@@ -113,7 +112,7 @@ def settle(
             reply.image,
             exact,
             plan.target,
-            places,
+            disk,
             library,
             number=call.position + 1 if plan.request.n > 1 else None,
         )
@@ -145,7 +144,7 @@ def other_id(call_id: str, number: int) -> str:
 
 
 def _keep_others(
-    reply: ModelReply, plan: Plan, request_row: RequestRow, call: Call, places: Places, library: Library
+    reply: ModelReply, plan: Plan, request_row: RequestRow, call: Call, disk: Disk, library: Library
 ) -> tuple[tuple[KeptImage, ...], list[str]]:
     """Keep what Gemini drew beside the picture that stands for the answer: it is paid for, too."""
     shared = Shared(
@@ -156,7 +155,7 @@ def _keep_others(
         model_id=plan.choice.spec.id,
         backend=request_row.backend,
     )
-    target = Target(folder=plan.target.folder if plan.recipe is None else places.parts)
+    target = Target(folder=plan.target.folder if plan.recipe is None else disk.places.parts)
     kept, warnings = [], []
     for number, data in enumerate(reply.others, 2):
         image_id = other_id(call.id, number)
@@ -169,11 +168,11 @@ def _keep_others(
                 like=shared,
                 parents=plan.parents,
                 target=target,
-                places=places,
+                disk=disk,
                 library=library,
             )
         except (NotAnImage, OSError) as error:
-            path = rescued(data, image_id, plan.request.prompt, target.folder, places, since=call.reserved_at)
+            path = rescued(data, image_id, plan.request.prompt, target.folder, disk, since=call.reserved_at)
             where = f"Its bytes are at {path}." if path is not None else "No disk takes it."
             why = str(error).rstrip(".") if isinstance(error, NotAnImage) else error.strerror
             warnings.append(f"Picture {number} of Gemini's answer is not in the library: {why}. {where}")

@@ -26,16 +26,8 @@ from nanobanana_mcp.pixels.files.formats import FORMATS, format_of
 from nanobanana_mcp.pixels.files.header import Header, read_header
 from nanobanana_mcp.pixels.files.labels import Label, SourceType
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail, examine
-from nanobanana_mcp.storage.paths import Places, picture_stem
-from nanobanana_mcp.storage.state import (
-    begin,
-    drop_spool,
-    ended,
-    note_folder,
-    spool_path,
-    write_record,
-    write_thumbnail,
-)
+from nanobanana_mcp.storage.disk import Disk
+from nanobanana_mcp.storage.paths import picture_stem
 from nanobanana_mcp.storage.writing import write_new
 
 ICON = "image/vnd.microsoft.icon"
@@ -73,7 +65,7 @@ def keep(
     plan: Plan,
     request_row: RequestRow,
     call: Call,
-    places: Places,
+    disk: Disk,
     journal: Journal,
     again: bool = False,
     spent_usd: float = 0.0,
@@ -89,7 +81,7 @@ def keep(
     image_id = f"img_{call.id}"
     warnings: list[str] = []
     mime_type, extension = _named_by_magic(reply.image)
-    path, warning = _write_master(reply.image, mime_type, extension, image_id, plan, call, places, again=again)
+    path, warning = _write_master(reply.image, mime_type, extension, image_id, plan, call, disk, again=again)
     sha256 = hashlib.sha256(reply.image).hexdigest()
     warnings += warning
     try:
@@ -122,13 +114,13 @@ def keep(
     try:
         if preview is not None:
             suffix = "." + preview.mime_type.removeprefix("image/").replace("jpeg", "jpg")
-            thumbnail = write_thumbnail(image_id, preview.data, suffix, places)
+            thumbnail = disk.sidecars.write_thumbnail(image_id, preview.data, suffix)
             record = replace(record, thumbnail_path=str(thumbnail))
-        write_record(record, places, extra={"request": plan.dump(), "cost_usd": price})
+        disk.sidecars.write_record(record, extra={"request": plan.dump(), "cost_usd": price})
         if plan.recipe is None:
-            remember(record, reply, plan, places)
+            remember(record, reply, plan, disk)
     except OSError as error:
-        warnings.append(f"The picture is kept, but not its preview or record: {error.strerror} ({places.own}).")
+        warnings.append(f"The picture is kept, but not its preview or record: {error.strerror} ({disk.places.own}).")
     upload = None
     if prepare_upload is not None and preview is not None:
         upload = prepare_upload(record, reply.image, mime_type, record.prompt)
@@ -140,7 +132,7 @@ def keep(
             f"{error} The picture was drawn and is at {path}.{told} It enters the library by maintenance with operation "
             "'recover', or when the server starts next."
         ) from error
-    drop_spool(call.id, places)
+    disk.spool.drop(call.id)
     return Kept(record=record, cost_usd=price, upload=upload, warnings=tuple(warnings))
 
 
@@ -153,7 +145,7 @@ def keep_made(
     like: ImageRecord | Shared,
     parents: tuple[Parent, ...],
     target: Target,
-    places: Places,
+    disk: Disk,
     library: Library,
     number: int | None = None,
     icon: tuple[int, int] | None = None,
@@ -177,15 +169,15 @@ def keep_made(
         )
         width, height, mime_type, extension = header.width, header.height, header.mime_type, header.extension
         suffix = "." + preview.mime_type.removeprefix("image/").replace("jpeg", "jpg")
-        thumbnail = write_thumbnail(image_id, preview.data, suffix, places)
+        thumbnail = disk.sidecars.write_thumbnail(image_id, preview.data, suffix)
     extension = target.extension(extension)
     # The time of what it is made of, since a repetition after a death has to come to the same name.
     stem = target.stem or picture_stem(prompt or "", image_id, like.created_at)
     if number is not None and target.stem is not None:
         stem = f"{stem}-{number}"
-    note_folder(target.folder, places)
+    disk.note_folder(target.folder)
     # A repetition after a death takes up what the first attempt wrote; a file with the same bytes may also be the user's.
-    since = like.created_at.timestamp() - 1 if begin(image_id, places) else None
+    since = like.created_at.timestamp() - 1 if disk.sidecars.begin(image_id) else None
     path = write_new(target.folder, stem, extension, data, key=image_id, written_after=since)
     warnings = []
     if target.stem is not None and path.stem != stem:
@@ -211,9 +203,9 @@ def keep_made(
         call_id=like.call_id,
         parents=parents,
     )
-    write_record(record, places)
+    disk.sidecars.write_record(record)
     library.add(record)
-    ended(image_id, places)
+    disk.sidecars.ended(image_id)
     return record, warnings
 
 
@@ -222,7 +214,7 @@ def exact_file(
     data: bytes,
     exact: OutputSpec,
     target: Target,
-    places: Places,
+    disk: Disk,
     library: Library,
     *,
     number: int | None = None,
@@ -233,7 +225,7 @@ def exact_file(
     note.
     """
     try:
-        return _exact_file(image, data, exact, target, places, library, number)
+        return _exact_file(image, data, exact, target, disk, library, number)
     except (RequestError, OSError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
         return image, [f"The exact file could not be made ({why}); this is the picture as delivered."]
@@ -244,7 +236,7 @@ def _exact_file(
     data: bytes,
     exact: OutputSpec,
     target: Target,
-    places: Places,
+    disk: Disk,
     library: Library,
     number: int | None,
 ) -> tuple[KeptImage, list[str]]:
@@ -270,14 +262,14 @@ def _exact_file(
         like=master,
         parents=(Parent(image_id=master.id, role="base"),),
         target=target,
-        places=places,
+        disk=disk,
         library=library,
         number=number,
     )
     return replace(image, record=record, master=master), [*rendered.notes, *warnings]
 
 
-def keep_orphan(call_id: str, raw: bytes, places: Places, library: Library) -> ImageRecord:
+def keep_orphan(call_id: str, raw: bytes, disk: Disk, library: Library) -> ImageRecord:
     """Keep the picture of a raw answer of which nothing else is known any more: neither its prompt nor its parents.
 
     Raises Unreadable or NoPicture for an answer that has none, NotAnImage or SetupError where it cannot be kept.
@@ -291,12 +283,12 @@ def keep_orphan(call_id: str, raw: bytes, places: Places, library: Library) -> I
             prompt=None,
             like=Shared(call_id=call_id, created_at=now(), model_id=reply.model_version),
             parents=(),
-            target=Target(folder=places.output),
-            places=places,
+            target=Target(folder=disk.places.output),
+            disk=disk,
             library=library,
         )
     except OSError as error:
-        raise SetupError(f"{places.output} cannot take a recovered picture ({error.strerror}).") from error
+        raise SetupError(f"{disk.places.output} cannot take a recovered picture ({error.strerror}).") from error
     return record
 
 
@@ -320,12 +312,12 @@ def kept_format(mime_type: str) -> OutputFormat:
 
 
 def _write_master(
-    data: bytes, mime_type: str, extension: str, image_id: str, plan: Plan, call: Call, places: Places, *, again: bool
+    data: bytes, mime_type: str, extension: str, image_id: str, plan: Plan, call: Call, disk: Disk, *, again: bool
 ) -> tuple[Path, list[str]]:
-    target = plan.target if plan.recipe is None else Target(folder=places.parts)
+    target = plan.target if plan.recipe is None else Target(folder=disk.places.parts)
     stem = picture_stem(plan.request.prompt, image_id, call.reserved_at)
     if plan.exact_of(mime_type) is not None:
-        target = target.without_name(places.output)
+        target = target.without_name(disk.places.output)
     if target.stem is not None:
         stem = target.stem if plan.request.n == 1 else f"{target.stem}-{call.position + 1}"
     extension = target.extension(extension)
@@ -334,7 +326,7 @@ def _write_master(
     try:
         path = write_new(target.folder, stem, extension, data, key=image_id, written_after=since)
     except OSError as error:
-        path = _write_elsewhere(data, stem, extension, image_id, places, error, written_after=since)
+        path = _write_elsewhere(data, stem, extension, image_id, disk, error, written_after=since)
         warnings.append(f"{target.folder} could not take the picture ({error.strerror}); it is at {path} instead.")
         return path, warnings
     if target.stem is not None and path.stem != stem:
@@ -358,20 +350,20 @@ def _write_elsewhere(
     stem: str,
     extension: str,
     image_id: str,
-    places: Places,
+    disk: Disk,
     error: OSError,
     *,
     written_after: float | None,
 ) -> Path:
-    others = (places.output, places.state / "rescued")
+    others = (disk.places.output, disk.places.state / "rescued")
     path = _rescued(data, stem, extension, image_id, others, written_after=written_after)
     if path is not None:
         return path
-    raw = spool_path(image_id.removeprefix("img_"), places)
+    raw = disk.spool.path(image_id.removeprefix("img_"))
     if raw is None:
         raise SetupError(
             f"No disk takes the picture ({error.strerror}), nor its raw answer: it is lost, although it was paid for. "
-            f"Make room on the disks of {places.output} and {places.state} before asking again."
+            f"Make room on the disks of {disk.places.output} and {disk.places.state} before asking again."
         ) from error
     raise SetupError(
         f"No disk takes the picture ({error.strerror}). Its raw answer is kept as {raw}; make room and run "
@@ -379,10 +371,10 @@ def _write_elsewhere(
     ) from error
 
 
-def rescued(data: bytes, image_id: str, prompt: str, folder: Path, places: Places, *, since: datetime) -> Path | None:
+def rescued(data: bytes, image_id: str, prompt: str, folder: Path, disk: Disk, *, since: datetime) -> Path | None:
     """Where the bytes are that keep_made() did not bring into the library; None when no disk takes them."""
     stem, extension = picture_stem(prompt, image_id, since), _named_by_magic(data)[1]
-    folders = (folder, places.output, places.state / "rescued")
+    folders = (folder, disk.places.output, disk.places.state / "rescued")
     return _rescued(data, stem, extension, image_id, folders, written_after=since.timestamp() - 1)
 
 

@@ -24,7 +24,7 @@ from nanobanana_mcp.gemini.transport import proxy_host
 from nanobanana_mcp.library.glance import Condition, condition
 from nanobanana_mcp.settings import Settings, env_file, load_settings, misspelt, project_folder
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import how_many_alive
+from nanobanana_mcp.storage.processes import how_many_alive
 from nanobanana_mcp.storage.writing import check_room
 from nanobanana_mcp.studio.admission import Admission
 from nanobanana_mcp.studio.open import Reached, models, open_model, open_places, reach

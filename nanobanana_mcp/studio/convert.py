@@ -21,9 +21,7 @@ from nanobanana_mcp.pixels.files.labels import Label, read_label
 from nanobanana_mcp.pixels.outputs.assets import AssetOutline, asset_notes, asset_outlines, asset_set
 from nanobanana_mcp.pixels.outputs.render import Outline, Shape, colour_of, outline, render
 from nanobanana_mcp.storage.paths import slug
-from nanobanana_mcp.storage.reading import read_own
-from nanobanana_mcp.storage.state import making
-from nanobanana_mcp.storage.writing import check_room, plan_target
+from nanobanana_mcp.storage.writing import check_room
 from nanobanana_mcp.studio.studio import Studio
 
 ROOM = 100_000_000
@@ -96,7 +94,7 @@ async def convert(studio: Studio, request: ConvertRequest) -> tuple[list[ImageRe
 
 async def _prepared(studio: Studio, request: ConvertRequest) -> tuple[ConvertRequest, Target, Source]:
     """The wish with the format that its name asks for, where the files go, and the picture."""
-    target = await asyncio.to_thread(plan_target, request.output_path, studio.places)
+    target = await asyncio.to_thread(studio.disk.target, request.output_path)
     source = await studio.sources.resolve(request.image, offline=True)
     if source.original is None and source.record.path is not None:
         source = await studio.sources.resolve(source.record.id)  # it is in the Files API, and here as well
@@ -193,7 +191,7 @@ def _convert(
     if _has_own_folder(request):  # for each request, so that no name is numbered
         set_id = child_id(source.id, recipe)[-6:]
         target = Target(folder=target.folder / f"{slug(name or source.prompt or '')}_{request.assets}_{set_id}")
-    with making(studio.places):  # else two that ask for the same at once would write one file and add one row twice
+    with studio.disk.making():  # else two that ask for the same at once would write one file and add one row twice
         made = _kept(studio, request, source, drafts, target, recipe, name, notes)
     return made, notes
 
@@ -219,7 +217,7 @@ def _kept(
             continue
         image_id = child_id(source.id, f"{recipe} {stem} {target.folder}")
         earlier = studio.library.get(image_id)
-        if earlier is not None and read_own(Path(earlier.path or ""), studio.places) != file:
+        if earlier is not None and studio.disk.read_own(Path(earlier.path or "")) != file:
             image_id = child_id(source.id, f"{image_id} {now().isoformat()}")  # that file is gone or was changed
         record, warnings = keep_made(
             file,
@@ -233,7 +231,7 @@ def _kept(
                 stem=stem or name,
                 suffix=target.suffix if request.assets is None else "",
             ),
-            places=studio.places,
+            disk=studio.disk,
             library=studio.library,
             icon=(draft.width, draft.height) if draft.mime_type == ICON else None,
         )
@@ -255,7 +253,7 @@ def _there(file: bytes, source: ImageRecord, folder: Path, stem: str | None, stu
         return None
     path = Path(known.path)
     named = path.parent == folder and stem in (None, path.stem)
-    return known if named and read_own(path, studio.places) == file else None
+    return known if named and studio.disk.read_own(path) == file else None
 
 
 def _label(source: ImageRecord, data: bytes, recipe: str) -> Label | None:

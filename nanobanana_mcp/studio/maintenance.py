@@ -20,9 +20,8 @@ from nanobanana_mcp.domain.records import ImageRecord, Upload
 from nanobanana_mcp.domain.terms import Backend, Operation
 from nanobanana_mcp.domain.text import counted, printable, shorten
 from nanobanana_mcp.library.pictures import KeptFile, Library
-from nanobanana_mcp.storage.paths import Places, is_text
-from nanobanana_mcp.storage.reading import read_own
-from nanobanana_mcp.storage.state import tidying, write_record
+from nanobanana_mcp.storage.disk import Disk
+from nanobanana_mcp.storage.paths import is_text
 from nanobanana_mcp.storage.writing import drop_name, free_name, is_same_file, move_new
 
 UNTOUCHED_S = 60
@@ -73,10 +72,10 @@ class _Findings:
 class Maintenance:
     """Works from rows, never from a folder's listing: a file that we have no row for is at most reported."""
 
-    def __init__(self, library: Library, model: ImageModel, places: Places, backend: Backend) -> None:
+    def __init__(self, library: Library, model: ImageModel, disk: Disk, backend: Backend) -> None:
         self._library = library
         self._model = model
-        self._places = places
+        self._disk = disk
         self._backend: Backend = backend
 
     async def run(
@@ -109,9 +108,9 @@ class Maintenance:
         )
 
     def _check_reachable(self) -> None:
-        if not self._places.output.is_dir() and self._library.has_files():
+        if not self._disk.places.output.is_dir() and self._library.has_files():
             raise SetupError(
-                f"The output folder {self._places.output} is not there although the library has pictures in it. "
+                f"The output folder {self._disk.places.output} is not there although the library has pictures in it. "
                 "Mount or restore it; nothing was changed."
             )
 
@@ -127,8 +126,8 @@ class Maintenance:
 
     def _old_pictures(self, survey: _Findings, max_age_hours: float, keep_count: int) -> None:
         limit = now() - timedelta(hours=max_age_hours)
-        newest = self._library.staying_ids(keep_count, str(self._places.output))
-        staying_sources = self._library.sources_of(limit, keep_count, str(self._places.output))
+        newest = self._library.staying_ids(keep_count, str(self._disk.places.output))
+        staying_sources = self._library.sources_of(limit, keep_count, str(self._disk.places.output))
         folders: dict[str, str | None] = {}
         for file in self._library.files():
             if file.made_at > limit.timestamp() or file.id in newest:
@@ -173,19 +172,19 @@ class Maintenance:
             return "was changed since it was made"
         if not thorough and found.st_mtime <= file.made_at + UNTOUCHED_S:
             return None
-        data = read_own(Path(file.path), self._places)
+        data = self._disk.read_own(Path(file.path))
         if data is None or hashlib.sha256(data).hexdigest() != file.sha256:
             return "was changed since it was made"
         return None
 
     def _why_not_there(self, folder: Path) -> str | None:
-        if not folder.is_relative_to(self._places.output):
+        if not folder.is_relative_to(self._disk.places.output):
             return "outside the output folder, where you put it yourself"
         return "is reached through a link now" if Path(os.path.realpath(folder)) != folder else None
 
     def _hygiene(self, survey: _Findings) -> None:
-        untracked = untracked_files(self._library, self._places)
-        loose = _Loose(lambda: untracked, self._places)
+        untracked = untracked_files(self._library, self._disk)
+        loose = _Loose(lambda: untracked, self._disk)
         self._half_moved(survey, loose)
         settled = {deed.subject for deed in survey.deeds}
         for file in self._library.files():
@@ -219,8 +218,8 @@ class Maintenance:
         Raises SetupError when another process is tidying up for too long.
         """
         survey = _Findings()
-        if self._places.output.is_dir():
-            self._half_moved(survey, _Loose(lambda: untracked_files(self._library, self._places), self._places))
+        if self._disk.places.output.is_dir():
+            self._half_moved(survey, _Loose(lambda: untracked_files(self._library, self._disk), self._disk))
         if not dry_run:
             self._do(survey)
         doing = {
@@ -248,8 +247,8 @@ class Maintenance:
                 f"{counted(gone, 'picture')} of the trash: no longer there; records and lineage stay."
             )
         taken: set[str] = set()
-        for path in sorted(set(_plain_files(self._places.trash)) - named):
-            data = read_own(path, self._places)
+        for path in sorted(set(_plain_files(self._disk.places.trash)) - named):
+            data = self._disk.read_own(path)
             alike = self._library.with_content(hashlib.sha256(data).hexdigest()) if data is not None else []
             for record in (record for record in alike if record.id not in taken):
                 place = Path(str(record.path))
@@ -272,11 +271,7 @@ class Maintenance:
         if in_trash and trashed.lstat().st_nlink > 1:
             return next((one for one in names if is_same_file(one, trashed)), None)
         for one in (place,) if in_trash else names:
-            if (
-                _size(one) == record.bytes
-                and not self._library.holds(one)
-                and _has_content(one, record.sha256, self._places)
-            ):
+            if _size(one) == record.bytes and not self._library.holds(one) and self._disk.has(one, record.sha256):
                 return one
         return None
 
@@ -286,7 +281,7 @@ class Maintenance:
         if unknown:
             raise RequestError(f"Not in the trash: {shorten(', '.join(sorted(unknown)), 1000)[1:-1]}.")
         promised: set[Path] = set()
-        loose = _Loose(lambda: untracked_files(self._library, self._places), self._places)
+        loose = _Loose(lambda: untracked_files(self._library, self._disk), self._disk)
         for record in found:
             if image_ids and record.id not in image_ids:
                 continue
@@ -327,7 +322,7 @@ class Maintenance:
 
     def _do(self, survey: _Findings) -> None:
         done = []
-        with tidying(self._places) if survey.deeds else nullcontext():
+        with self._disk.tidying() if survey.deeds else nullcontext():
             for deed in survey.deeds:
                 try:
                     self._do_one(deed, survey)
@@ -351,17 +346,17 @@ class Maintenance:
             changed = self._why_untouchable(_file_of(record), {}, thorough=True)
             if changed:
                 raise OSError(0, changed)
-            self._library.move_to_trash(record, move_new(place, self._places.trash, place.name))
+            self._library.move_to_trash(record, move_new(place, self._disk.places.trash, place.name))
         elif deed.kind == "restore":
             back = move_new(Path(str(record.trash_path)), place.parent, place.name)
             self._came_back(record, back)
             if str(back) != deed.target:  # somebody took that name since the survey
                 survey.findings.append(f"{deed.target} is taken, too, so {deed.subject} came back as {back}.")
         elif deed.kind == "put_back":
-            if self._library.holds(target) or not _has_content(target, record.sha256, self._places):
+            if self._library.holds(target) or not self._disk.has(target, record.sha256):
                 raise OSError(0, "was changed or moved again")
             trashed = Path(str(record.trash_path))
-            if is_same_file(trashed, target) or _has_content(trashed, record.sha256, self._places):
+            if is_same_file(trashed, target) or self._disk.has(trashed, record.sha256):
                 drop_name(trashed, target)
             self._came_back(record, target)
         elif deed.kind == "drop_link":
@@ -374,12 +369,12 @@ class Maintenance:
 
     def _came_back(self, record: ImageRecord, path: Path) -> None:
         if str(path) != record.path:
-            write_record(replace(record, path=str(path), trash_path=None), self._places)
+            self._disk.sidecars.write_record(replace(record, path=str(path), trash_path=None))
         self._library.came_back(record, path)
 
     def _relink(self, record: ImageRecord, path: Path) -> None:
         self._library.relink(record.id, path)
-        write_record(replace(record, path=str(path), trash_path=None), self._places)
+        self._disk.sidecars.write_record(replace(record, path=str(path), trash_path=None))
 
 
 class _Loose:
@@ -387,8 +382,8 @@ class _Loose:
     picture of its size is sought.
     """
 
-    def __init__(self, files: Callable[[], list[Path]], places: Places) -> None:
-        self._files, self._places = files, places
+    def __init__(self, files: Callable[[], list[Path]], disk: Disk) -> None:
+        self._files, self._disk = files, disk
         self._by_size: dict[int | None, list[Path]] | None = None
 
     def take(self, size: int, sha256: str) -> Path | None:
@@ -398,7 +393,7 @@ class _Loose:
                 self._by_size.setdefault(_size(path), []).append(path)
         alike = self._by_size.get(size, [])
         for path in alike:
-            if is_text(path) and _has_content(path, sha256, self._places):
+            if is_text(path) and self._disk.has(path, sha256):
                 alike.remove(path)
                 return path
         return None
@@ -407,11 +402,6 @@ class _Loose:
 def _put_back(record: ImageRecord, place: Path) -> Action:
     why = "was taken out of the trash, by hand or by a restore that was interrupted"
     return Action(kind="put_back", subject=record.id, path=record.path, bytes=record.bytes, why=why, target=str(place))
-
-
-def _has_content(path: Path, sha256: str, places: Places) -> bool:
-    data = read_own(path, places)
-    return data is not None and hashlib.sha256(data).hexdigest() == sha256
 
 
 def is_plain(path: Path) -> bool:
@@ -445,11 +435,11 @@ def check_options(operation: Operation, *, max_age_hours: float, keep_count: int
         raise RequestError("max_age_hours and keep_count go with operation 'cleanup_local' or 'full_cleanup' only.")
 
 
-def untracked_files(library: Library, places: Places, *, limit: int | None = None) -> list[Path]:
+def untracked_files(library: Library, disk: Disk, *, limit: int | None = None) -> list[Path]:
     """Files in the output folder and its folders, hidden ones aside, that no row names; at most the first `limit` files
     are looked at.
     """
-    paths = list(islice(_files_in(str(places.output)), limit))
+    paths = list(islice(_files_in(str(disk.places.output)), limit))
     known = library.known_paths(paths)
     return sorted(Path(path) for path in paths if path not in known)
 

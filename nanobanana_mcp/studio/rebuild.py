@@ -12,10 +12,11 @@ from nanobanana_mcp.domain.ids import now
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.library.database import Database, alone, copied
 from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.storage.disk import Disk
 from nanobanana_mcp.storage.paths import Places, check_writable
-from nanobanana_mcp.storage.reading import read_own
+from nanobanana_mcp.storage.processes import anybody_alive
 from nanobanana_mcp.storage.safe_folder import Folder
-from nanobanana_mcp.storage.state import anybody_alive, find_in_trash, read_record
+from nanobanana_mcp.storage.sidecars import read_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +54,13 @@ def rebuild(database_path: Path, places: Places, *, agree: Callable[[Rebuilt], b
     """
     database_path.parent.mkdir(parents=True, exist_ok=True)
     with alone(database_path):
-        return _rebuild(database_path, places, agree)
+        return _rebuild(database_path, Disk(places), agree)
 
 
-def _rebuild(database_path: Path, places: Places, agree: Callable[[Rebuilt], bool]) -> Rebuilt | None:
-    if anybody_alive(places):
+def _rebuild(database_path: Path, disk: Disk, agree: Callable[[Rebuilt], bool]) -> Rebuilt | None:
+    if anybody_alive(disk.places):
         raise SetupError("A server has this library open. End every window that uses it, then rebuild.")
-    records, unreadable = _read_records(places)
+    records, unreadable = _read_records(disk)
     fresh = database_path.with_name(f"{database_path.name}.rebuilding")
     _drop(fresh)
     before = _state(database_path)
@@ -67,7 +68,7 @@ def _rebuild(database_path: Path, places: Places, agree: Callable[[Rebuilt], boo
         kept = copied(database_path, fresh)
         if not records and not kept:
             raise SetupError(
-                f"There are no records in {places.records}, so nothing can be rebuilt and nothing was changed. "
+                f"There are no records in {disk.places.records}, so nothing can be rebuilt and nothing was changed. "
                 "Is NANOBANANA_OUTPUT_DIR the folder your pictures are in?"
             )
         library = Library(Database.open(fresh))
@@ -86,7 +87,7 @@ def _rebuild(database_path: Path, places: Places, agree: Callable[[Rebuilt], boo
         )
         if not agree(found):
             return None
-        if anybody_alive(places) or _state(database_path) != before:
+        if anybody_alive(disk.places) or _state(database_path) != before:
             raise SetupError("A server has used this library meanwhile, so nothing was changed. Rebuild once more.")
         _flush(fresh)
         aside = _put_aside(database_path, readable=kept)
@@ -122,17 +123,17 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _read_records(places: Places) -> tuple[dict[str, ImageRecord], tuple[Path, ...]]:
+def _read_records(disk: Disk) -> tuple[dict[str, ImageRecord], tuple[Path, ...]]:
     """The records beside the pictures by their id, and the files that are none."""
     records: dict[str, ImageRecord] = {}
     unreadable = []
-    for path in sorted(places.records.glob("*.json")) if places.records.is_dir() else []:
+    for path in sorted(disk.places.records.glob("*.json")) if disk.places.records.is_dir() else []:
         record = read_record(path)
         if record is None:
             unreadable.append(path)
         else:
-            record = _in_its_place(record, places)
-            records[record.id] = replace(record, trash_path=_trash_path(record, places))
+            record = _in_its_place(record, disk)
+            records[record.id] = replace(record, trash_path=_trash_path(record, disk))
     return records, tuple(unreadable)
 
 
@@ -160,40 +161,40 @@ def in_order(records: dict[str, ImageRecord], known: Collection[str] = ()) -> li
     return list(found.values())
 
 
-def _in_its_place(record: ImageRecord, places: Places) -> ImageRecord:
+def _in_its_place(record: ImageRecord, disk: Disk) -> ImageRecord:
     """A record with paths that it may have, since anybody can put one beside the pictures.
 
     A caller's own picture is read by the rules for callers, wherever its path leads. One of ours is in the output folder,
     or where a caller could have had it put and its very bytes are; else it is looked for in the output folder, by its
     name. A thumbnail is in its one folder.
     """
-    small = places.thumbnails / Path(record.thumbnail_path).name if record.thumbnail_path else None
+    small = disk.places.thumbnails / Path(record.thumbnail_path).name if record.thumbnail_path else None
     record = replace(record, thumbnail_path=str(small) if small is not None else None)
     if record.origin == "imported" or record.path is None:
         return record
     path = Path(record.path)
     folder = Path(os.path.realpath(path.parent))
-    inside = path.parent.is_relative_to(places.output) and folder == path.parent
+    inside = path.parent.is_relative_to(disk.places.output) and folder == path.parent
     return (
         record
-        if inside or _is_at(path, folder, record, places)
-        else replace(record, path=str(places.output / path.name))
+        if inside or _is_at(path, folder, record, disk)
+        else replace(record, path=str(disk.places.output / path.name))
     )
 
 
-def _is_at(path: Path, folder: Path, record: ImageRecord, places: Places) -> bool:
+def _is_at(path: Path, folder: Path, record: ImageRecord, disk: Disk) -> bool:
     try:
-        check_writable(folder, places)
+        check_writable(folder, disk.places)
     except RequestError:
         return False
-    data = read_own(path, places) if folder == path.parent else None
+    data = disk.read_own(path) if folder == path.parent else None
     return data is not None and hashlib.sha256(data).hexdigest() == record.sha256
 
 
-def _trash_path(record: ImageRecord, places: Places) -> str | None:
+def _trash_path(record: ImageRecord, disk: Disk) -> str | None:
     if record.path is None or Path(record.path).exists():
         return None
-    found = find_in_trash(record.path, record.sha256, places)
+    found = disk.find_in_trash(record.path, record.sha256)
     return str(found) if found is not None else None
 
 

@@ -11,7 +11,7 @@ from nanobanana_mcp.domain.terms import Backend
 from nanobanana_mcp.library.journal import Call, Journal
 from nanobanana_mcp.library.pictures import KeptFile, Library
 from nanobanana_mcp.library.totals import Total, totals
-from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.disk import Disk
 from nanobanana_mcp.studio.maintenance import untracked_files
 
 LOOKED_AT = 1000
@@ -44,7 +44,7 @@ class Stats:
     """Whether the library is empty although the output folder has records of pictures."""
 
 
-def collect(library: Library, journal: Journal, places: Places, backend: Backend, limits: Limits, recent: int) -> Stats:
+def collect(library: Library, journal: Journal, disk: Disk, backend: Backend, limits: Limits, recent: int) -> Stats:
     database = library.database
     with database.read():  # one turn at the connection, however many pictures are being kept; files are looked at after
         newest = library.recent(recent, backend)
@@ -58,14 +58,14 @@ def collect(library: Library, journal: Journal, places: Places, backend: Backend
     missing = [file for file in files if not os.path.lexists(file.path)]
     return Stats(
         backend=backend,
-        output_dir=places.output,
+        output_dir=disk.places.output,
         total=total,
         by_tier=by_tier,
         by_mode=by_mode,
         by_day=by_day,
         recent=tuple(newest),
         missing=tuple(missing),
-        untracked=tuple(untracked_files(library, places, limit=LOOKED_AT)),
+        untracked=tuple(untracked_files(library, disk, limit=LOOKED_AT)),
         live_uploads=live,
         live_upload_bytes=live_bytes,
         undelivered=tuple(undelivered),
@@ -73,5 +73,5 @@ def collect(library: Library, journal: Journal, places: Places, backend: Backend
         limits=limits,
         spending=spending,
         minute_calls=spending.minute_calls,
-        forgotten=empty and any(places.records.glob("img_*.json")),
+        forgotten=empty and any(disk.places.records.glob("img_*.json")),
     )

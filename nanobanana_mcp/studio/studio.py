@@ -46,9 +46,10 @@ from nanobanana_mcp.library.glance import Glimpse
 from nanobanana_mcp.library.journal import UNSETTLED, Delivery, Journal, RequestRow, Reservation
 from nanobanana_mcp.library.pictures import Library, Lineage
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail
+from nanobanana_mcp.storage.disk import Disk
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import ProcessLock
-from nanobanana_mcp.storage.writing import check_room, plan_target
+from nanobanana_mcp.storage.processes import ProcessLock
+from nanobanana_mcp.storage.writing import check_room
 from nanobanana_mcp.studio.admission import judge_plan
 from nanobanana_mcp.studio.maintenance import KEEP_COUNT, MAX_AGE_HOURS, Maintenance, Report, check_options
 from nanobanana_mcp.studio.previews import make_previews
@@ -90,6 +91,7 @@ class Studio:
     ) -> None:
         self.library = Library(database)
         self.journal = Journal(database)
+        disk = self.disk = Disk(places)
         self.places = places
         self.backend: Backend = backend
         self.models = models
@@ -99,9 +101,9 @@ class Studio:
         self.may_send: Callable[[], bool] = lambda: True
         """Whether a kept picture may be uploaded unasked: not while nobody knows what the policy says."""
         self._setup_problem = setup_problem
-        self.uploads = Uploads(model, self.library, places, backend)
-        self.sources = Sources(model, self.library, self.uploads, places, backend, uploading=uploading != "never")
-        self._maintenance = Maintenance(self.library, model, places, backend)
+        self.uploads = Uploads(model, self.library, disk, backend)
+        self.sources = Sources(model, self.library, self.uploads, disk, backend, uploading=uploading != "never")
+        self._maintenance = Maintenance(self.library, model, disk, backend)
         self._made_lock: ProcessLock | None = None
         self._making_lock = threading.Lock()
         self._active = ActiveRequests()
@@ -115,7 +117,7 @@ class Studio:
             library=self.library,
             sources=self.sources,
             uploads=self.uploads,
-            places=places,
+            disk=disk,
             upload_now=lambda: uploading == "always" and self.may_send(),
             max_concurrency=max_concurrency,
             sleep=sleep,
@@ -126,14 +128,14 @@ class Studio:
         """Made with the first thing that writes: on a read-only disk what only reads goes on working."""
         with self._making_lock:  # a recovery asks for it in a thread of its own
             if self._made_lock is None:
-                self._made_lock = ProcessLock(self.places)
+                self._made_lock = self.disk.process_lock()
             return self._made_lock
 
     @cached_property
     def _recovery(self) -> Recovery:
         return Recovery(
             self.journal,
-            self.places,
+            self.disk,
             lambda: self._process_lock,
             running=self._active,
             mend=lambda: self._maintenance.mend(dry_run=False),
@@ -159,7 +161,7 @@ class Studio:
         stay = await asyncio.to_thread(self._stays_with, request)
         request, notes = shape_request(request, self.models, stay=stay)
         choice = choose(request, self.models, stay=stay)
-        target = await asyncio.to_thread(plan_target, request.output_path, self.places)
+        target = await asyncio.to_thread(self.disk.target, request.output_path)
         check_name(request.exact, target.output_format)
         if sources is None:
             sources = [await self.sources.resolve(one, offline=offline) for one in given]
@@ -168,7 +170,7 @@ class Studio:
         history: tuple[Turn, ...] = ()
         if request.continue_from is not None:
             history, _ = await asyncio.to_thread(
-                history_of, request.continue_from, self.library, self.places, model_id=choice.spec.id
+                history_of, request.continue_from, self.library, self.disk, model_id=choice.spec.id
             )
         made = make_plan(
             request, mode=mode, choice=choice, target=target, sources=sources, history=history, notes=notes
@@ -284,7 +286,7 @@ class Studio:
     async def stats(self, recent: int = 10) -> Stats:
         await self.noted()
         stats = await asyncio.to_thread(
-            collect, self.library, self.journal, self.places, self.backend, self.limits, recent
+            collect, self.library, self.journal, self.disk, self.backend, self.limits, recent
         )
         if self.backend != "emulator":
             return stats
@@ -375,15 +377,15 @@ class Studio:
         if record is None:
             raise SourceNotFound(f"The library has no picture {shorten(image_id)[1:-1]}.")
         if not thumbnail:
-            return await asyncio.to_thread(stored_bytes, record, self.places), record.mime_type
-        found = await asyncio.to_thread(make_previews, [record], THUMBNAIL_PX, self.places)
+            return await asyncio.to_thread(stored_bytes, record, self.disk), record.mime_type
+        found = await asyncio.to_thread(make_previews, [record], THUMBNAIL_PX, self.disk)
         if not found:
             raise SourceNotFound(f"There is no thumbnail of {image_id}, and its file is not there to make one of.")
         return found[0].data, found[0].mime_type
 
     async def previews(self, records: list[ImageRecord], long_side: int) -> list[Thumbnail]:
         """One preview a picture; beyond four pictures one numbered contact sheet of all of them."""
-        return await asyncio.to_thread(make_previews, records, long_side, self.places)
+        return await asyncio.to_thread(make_previews, records, long_side, self.disk)
 
     async def close(self) -> None:
         """Let what is paid for come home, within a bound, and begin nothing more; the journal tells the next start of
@@ -415,7 +417,7 @@ class Studio:
             return await self._replay(request_row.id, reservation, progress)
         plan = replace(plan, warnings=(*plan.warnings, *reservation.warnings))
         try:
-            await asyncio.to_thread(check_room, job.room, plan.target.folder, self.places.state)
+            await asyncio.to_thread(check_room, job.room, plan.target.folder, self.disk.places.state)
             sources = await self.sources.import_(sources)
         except StudioError as error:
             why = str(error)
@@ -461,7 +463,7 @@ class Studio:
             await self._sleep(REPLAY_POLL_S)
             waited += REPLAY_POLL_S
         try:
-            return await asyncio.to_thread(read_back, request_row, calls, self.library, self.backend, self.places)
+            return await asyncio.to_thread(read_back, request_row, calls, self.library, self.backend, self.disk)
         except StudioError as error:
             error.request_id = request_row.id  # the earlier request's failure is what its caller is told
             raise

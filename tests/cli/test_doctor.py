@@ -21,7 +21,7 @@ from nanobanana_mcp.gemini import transport
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.settings import config_folder
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import ProcessLock
+from nanobanana_mcp.storage.processes import ProcessLock
 from nanobanana_mcp.studio.checkup import Finding
 
 KEY = "AIzaSyCANARYcanaryCANARYcanaryCANARY1234"

@@ -14,7 +14,7 @@ import pytest
 from nanobanana_mcp.domain.errors import Refused, SetupError, StudioError
 from nanobanana_mcp.domain.requests import ImageRequest
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import spool, spooled
+from nanobanana_mcp.storage.spool import Spool
 from nanobanana_mcp.studio.studio import Studio
 from tests.support.checker import check
 from tests.support.fakes import FakeModel, jpeg, reply
@@ -163,14 +163,14 @@ async def test_a_third_place_that_others_could_look_into_is_not_used(
     for folder in (places.spool, places.own / "spool"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.write_text("in the way")
-    path = spool("0123456789abcdef", b"{}", places)
+    path = Spool(places).put("0123456789abcdef", b"{}")
     assert path.is_relative_to(tmp_path / "temporary")
     assert path.stat().st_mode & 0o077 == 0 and path.parent.parent.stat().st_mode & 0o077 == 0
-    assert spooled("0123456789abcdef", places) == b"{}"
+    assert Spool(places).read("0123456789abcdef") == b"{}"
     path.parent.parent.chmod(0o755)
-    assert spooled("0123456789abcdef", places) is None
+    assert Spool(places).read("0123456789abcdef") is None
     with pytest.raises(OSError, match=r"exists|[Nn]ot a directory"):
-        spool("0123456789abcdee", b"{}", places)
+        Spool(places).put("0123456789abcdee", b"{}")
 
 
 @pytest.mark.slow

@@ -17,15 +17,18 @@ STEPS = {
     # step: the state of its call after a kill before it and after it, and the next start
     "library.journal:Journal.reserve": ([], ["failed"]),
     "library.journal:Journal.sent": (["failed"], ["unknown"]),
-    "jobs.runner:spool": (["unknown"], ["saved"]),
+    "storage.spool:Spool.put": (["unknown"], ["saved"]),
     "library.journal:Journal.spooled": (["saved"], ["saved"]),
     "jobs.store:write_new": (["saved"], ["saved"]),
-    "jobs.store:write_thumbnail": (["saved"], ["saved"]),
-    "jobs.store:write_record": (["saved"], ["saved"]),
+    "storage.sidecars:Sidecars.write_thumbnail": (["saved"], ["saved"]),
+    "storage.sidecars:Sidecars.write_record": (["saved"], ["saved"]),
     "library.journal:Journal.saved": (["saved"], ["saved"]),
-    "jobs.store:drop_spool": (["saved"], ["saved"]),
+    "storage.spool:Spool.drop": (["saved"], ["saved"]),
     "library.journal:Journal.delivered": (["saved"], ["done"]),
 }
+
+NTH = {"storage.sidecars:Sidecars.write_record": 2}
+"""Where the step is not the first call of that name: the source's own record is written before."""
 
 
 EVERYTHING = {"act": "tidy", "operation": "cleanup_local", "bounds": {"max_age_hours": 0, "keep_count": 0}}
@@ -50,13 +53,17 @@ def test_a_kill_at_any_step_leaves_a_picture_or_an_honest_word(
     fresh: tuple[World, Forge], step: str, when: str
 ) -> None:
     world, forge = fresh
-    assert forge.create(at=f"nanobanana_mcp.{step}", when=when, how="kill") == {"status": -9}
+    assert forge.create(at=f"nanobanana_mcp.{step}", nth=NTH.get(step, 1), when=when, how="kill") == {"status": -9}
     said = forge.recover()
     check(world)
     expected = STEPS[step][when == "after"]
     assert world.states() == expected
     words = {"saved": "kept as", "unknown": "may have been charged", "failed": "nothing was charged"}
-    if expected and expected != ["done"] and step not in ("jobs.store:drop_spool", "library.journal:Journal.delivered"):
+    if (
+        expected
+        and expected != ["done"]
+        and step not in ("storage.spool:Spool.drop", "library.journal:Journal.delivered")
+    ):
         assert words[expected[0]] in said or (step, when) == ("library.journal:Journal.saved", "after")
 
 
@@ -66,7 +73,7 @@ def test_the_same_wish_after_any_kill_gets_the_same_picture_or_is_told(fresh: tu
         if after not in (["saved"], ["unknown"]):
             continue
         world.forget()
-        forge.create(wish="one", at=f"nanobanana_mcp.{step}", when="after", how="kill")
+        forge.create(wish="one", at=f"nanobanana_mcp.{step}", nth=NTH.get(step, 1), when="after", how="kill")
         again = forge.create(wish="one")
         assert (again["error"] is None) == (after == ["saved"]), (step, again)
         assert "may have been charged" in again["text"] or "made before" in again["text"]
@@ -108,7 +115,12 @@ def test_a_picture_that_no_disk_took_is_finished_by_a_later_start(fresh: tuple[W
 
 def test_a_raw_answer_that_nobody_could_put_aside_is_still_kept_as_a_picture(fresh: tuple[World, Forge]) -> None:
     world, forge = fresh
-    outcome = forge.create(at="nanobanana_mcp.storage.state:replace_durably", how=errno.ENOSPC, nth=2, lasting=True)
+    outcome = forge.create(
+        at="nanobanana_mcp.storage.spool:replace_durably,nanobanana_mcp.storage.sidecars:replace_durably",
+        how=errno.ENOSPC,
+        nth=2,
+        lasting=True,
+    )
     assert outcome["error"] is None, outcome
     assert "could not be put aside" in outcome["text"]
     assert "not its preview or record" in outcome["text"]

@@ -188,7 +188,7 @@ async def test_a_further_picture_that_cannot_be_recorded_is_there_once_where_it_
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("nanobanana_mcp.jobs.store.write_record", full)
+    monkeypatch.setattr("nanobanana_mcp.storage.sidecars.Sidecars.write_record", full)
     model.answers.append(reply(jpeg(comment="1"), jpeg(comment="2")))
     created = await studio.create(ImageRequest(prompt="a cat", output_path=f"{tmp_path}/sub/"))
     told = next(warning for warning in created.warnings if "not in the library: No space left on device." in warning)

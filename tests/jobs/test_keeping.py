@@ -20,8 +20,10 @@ from nanobanana_mcp.jobs.store import Kept, keep
 from nanobanana_mcp.library.journal import Call, Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.outputs.thumbnails import examine
+from nanobanana_mcp.storage.disk import Disk
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import read_record, spool, spooled
+from nanobanana_mcp.storage.sidecars import read_record
+from nanobanana_mcp.storage.spool import Spool
 from tests.support.rooms import close_all, folders, journal, order, png, record, tree
 
 SPEC = BY_ID[DEFAULTS["flash"]]
@@ -45,7 +47,7 @@ class Delivery:
 
     def keep(self, data: bytes | None = None, *, index: int = 0, again: bool = False) -> Kept:
         reply = ModelReply(image=data or png(7), text="", usage=Usage(prompt=100, image=1120), model_version="m")
-        spool(self.calls[index].id, b"{}", self.places)
+        Spool(self.places).put(self.calls[index].id, b"{}")
         with ThreadPoolExecutor(1) as threads:
             return keep(
                 reply,
@@ -53,7 +55,7 @@ class Delivery:
                 plan=self.plan,
                 request_row=self.request_row,
                 call=self.calls[index],
-                places=self.places,
+                disk=Disk(self.places),
                 journal=self.journal,
                 again=again,
             )
@@ -103,7 +105,7 @@ def test_a_delivered_picture_is_on_the_disk_byte_for_byte_with_thumbnail_record_
     assert read_record(delivery.places.records / f"{kept.record.id}.json") == kept.record
     assert kept.cost_usd == pytest.approx((100 * SPEC.input_usd + 1120 * SPEC.image_usd) / 1e6)  # type: ignore[operator]
     assert delivery.journal.cost_of(delivery.calls[0].id) == kept.cost_usd
-    assert spooled(delivery.calls[0].id, delivery.places) is None
+    assert Spool(delivery.places).read(delivery.calls[0].id) is None
     assert kept.warnings == ()
 
 
@@ -142,15 +144,15 @@ def test_what_was_cut_short_is_repeated_to_the_same_files_and_not_doubled(
         raise Killed
 
     place = {
-        "thumbnail": "nanobanana_mcp.jobs.store.write_thumbnail",
-        "record": "nanobanana_mcp.jobs.store.write_record",
+        "thumbnail": "nanobanana_mcp.storage.sidecars.Sidecars.write_thumbnail",
+        "record": "nanobanana_mcp.storage.sidecars.Sidecars.write_record",
         "row": "nanobanana_mcp.library.journal.Journal.saved",
     }
     with monkeypatch.context() as patch:
         patch.setattr(place[killed_before], die)
         with pytest.raises(Killed):
             delivery.keep()
-    assert spooled(delivery.calls[0].id, delivery.places) is not None
+    assert Spool(delivery.places).read(delivery.calls[0].id) is not None
     kept = delivery.keep(again=True)
     pictures = [path for path in delivery.places.output.iterdir() if path.is_file()]
     assert [str(path) for path in pictures] == [kept.record.path]
@@ -158,7 +160,7 @@ def test_what_was_cut_short_is_repeated_to_the_same_files_and_not_doubled(
     assert found is not None
     assert found.path == kept.record.path
     assert len(list(delivery.places.records.iterdir())) == len(list(delivery.places.thumbnails.iterdir())) == 1
-    assert spooled(delivery.calls[0].id, delivery.places) is None
+    assert Spool(delivery.places).read(delivery.calls[0].id) is None
 
 
 def test_a_file_name_is_numbered_for_several_pictures_and_never_written_over(tmp_path: Path) -> None:
@@ -214,7 +216,7 @@ def test_when_no_disk_takes_it_the_raw_answer_stays_and_the_way_out_is_said(
     with pytest.raises(SetupError, match=r"No disk takes the picture.*'recover'.*without paying again"):
         delivery.keep()
     call = delivery.calls[0]
-    assert spooled(call.id, delivery.places) == b"{}"
+    assert Spool(delivery.places).read(call.id) == b"{}"
     assert [found.id for _, found in delivery.journal.unfinished()] == [call.id]
     delivery.places.output.unlink()
     assert delivery.keep(again=True).record.path is not None

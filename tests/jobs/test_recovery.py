@@ -19,7 +19,8 @@ from nanobanana_mcp.jobs import settle as settling
 from nanobanana_mcp.jobs import store as keeping
 from nanobanana_mcp.library.journal import Journal
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import ProcessLock, spool, spooled_calls
+from nanobanana_mcp.storage.processes import ProcessLock
+from nanobanana_mcp.storage.spool import Spool
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect
 from tests.support.fakes import Died, FakeModel, jpeg, photo, refusal, reply
@@ -113,7 +114,7 @@ async def _left_with_answers(studio: Studio, model: FakeModel, *prompts: str) ->
     """Calls that were left open with their raw answers on the disk; their ids, oldest first."""
     found = await _broken_off(studio, model, *prompts)
     for number, call_id in enumerate(found):
-        spool(call_id, reply(jpeg(comment=f"{number}")), studio.places)
+        Spool(studio.places).put(call_id, reply(jpeg(comment=f"{number}")))
     return found
 
 
@@ -140,7 +141,7 @@ async def test_a_call_that_stumbles_keeps_no_other_from_coming_home_and_is_told(
     assert type(error).__name__ in found[bad].outcome and len(found[bad].outcome) < 200
     assert sum(len(line) for line in caplog.messages) < 5000
     assert any("in settle" in line for line in caplog.messages) or len(str(error)) > 4000, "the log has the place"
-    assert bad in spooled_calls(studio.places), "its raw answer stays"
+    assert bad in Spool(studio.places).calls(), "its raw answer stays"
 
 
 @pytest.mark.parametrize("error", [ValueError("odd"), Died()], ids=["stumbles", "ends the process"])
@@ -176,7 +177,7 @@ async def test_an_answer_without_a_row_that_stumbles_keeps_no_other_from_coming_
 ) -> None:
     bad, good = sorted((new_id(), new_id()))
     for call_id in (bad, good):
-        spool(call_id, reply(jpeg(comment=call_id)), studio.places)
+        Spool(studio.places).put(call_id, reply(jpeg(comment=call_id)))
     real = keeping.keep_orphan
 
     def keep(call_id: str, *given: Any) -> Any:
@@ -225,7 +226,7 @@ async def test_a_row_of_another_version_keeps_nobody_elses_picture_from_coming_h
 ) -> None:
     foreign, ours = await _broken_off(studio, model, "a cat", "a dog")
     for number, call_id in enumerate((foreign, ours)):
-        spool(call_id, reply(jpeg(comment=f"{number}")), studio.places)
+        Spool(studio.places).put(call_id, reply(jpeg(comment=f"{number}")))
     with studio.library.database.write() as connection:
         connection.exec_driver_sql(
             "UPDATE requests SET plan = json_remove(plan, '$.request') "
@@ -235,7 +236,7 @@ async def test_a_row_of_another_version_keeps_nobody_elses_picture_from_coming_h
     found = {one.call_id: one for one in await studio.recover()}
     assert found[ours].record is not None
     assert found[foreign].record is None and "another version" in found[foreign].outcome
-    assert foreign in spooled_calls(studio.places), "its raw answer stays"
+    assert foreign in Spool(studio.places).calls(), "its raw answer stays"
     await studio.recover()
 
 
@@ -243,7 +244,7 @@ async def test_an_answer_of_another_version_is_reported_and_its_request_answered
     studio: Studio, model: FakeModel
 ) -> None:
     (call_id,) = await _broken_off(studio, model, "a cat")
-    spool(call_id, reply(jpeg()), studio.places)
+    Spool(studio.places).put(call_id, reply(jpeg()))
     with studio.library.database.write() as connection:
         connection.exec_driver_sql("UPDATE requests SET plan = '{}'")
     async with asyncio.timeout(20):
@@ -270,7 +271,7 @@ async def test_a_library_that_is_locked_at_the_start_lets_the_next_recovery_do_i
     studio: Studio, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (call_id,) = await _broken_off(studio, model, "a cat")
-    spool(call_id, reply(jpeg()), studio.places)
+    Spool(studio.places).put(call_id, reply(jpeg()))
 
     def locked(*_given: Any, **_named: Any) -> None:
         raise SetupError("The library is locked.")
@@ -288,7 +289,7 @@ async def test_two_recoveries_at_once_keep_one_picture(
 ) -> None:
     first = make_studio()
     (call_id,) = await _broken_off(first, model, "a cat")
-    spool(call_id, reply(jpeg()), places)
+    Spool(places).put(call_id, reply(jpeg()))
     second = make_studio()
     await first.close()
     third = make_studio()
@@ -308,7 +309,7 @@ async def test_a_photo_whose_record_cannot_be_written_at_a_second_attempt_is_ref
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("nanobanana_mcp.jobs.inputs.write_record", full)
+        patch.setattr("nanobanana_mcp.storage.sidecars.Sidecars.write_record", full)
         for _ in range(2):
             with pytest.raises(SetupError, match="nothing was sent"):
                 await studio.create(request)

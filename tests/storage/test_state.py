@@ -11,17 +11,9 @@ import pytest
 
 from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import (
-    ProcessLock,
-    anybody_alive,
-    drop_spool,
-    is_alive,
-    read_record,
-    spool,
-    spooled,
-    spooled_calls,
-    write_record,
-)
+from nanobanana_mcp.storage.processes import ProcessLock, anybody_alive, is_alive
+from nanobanana_mcp.storage.sidecars import Sidecars, read_record
+from nanobanana_mcp.storage.spool import Spool
 from tests.support.rooms import at_once, folders, record
 
 
@@ -31,14 +23,14 @@ def rooms(tmp_path: Path) -> Places:
 
 
 def test_a_raw_answer_waits_on_the_disk_until_it_is_dropped(rooms: Places) -> None:
-    assert spooled("c1", rooms) is None
-    spool("c1", b"{}", rooms)
-    assert spooled("c1", rooms) == b"{}"
-    assert spooled_calls(rooms) == ["c1"]
-    drop_spool("c1", rooms)
-    drop_spool("c1", rooms)
-    assert spooled("c1", rooms) is None
-    assert spooled_calls(rooms) == []
+    assert Spool(rooms).read("c1") is None
+    Spool(rooms).put("c1", b"{}")
+    assert Spool(rooms).read("c1") == b"{}"
+    assert Spool(rooms).calls() == ["c1"]
+    Spool(rooms).drop("c1")
+    Spool(rooms).drop("c1")
+    assert Spool(rooms).read("c1") is None
+    assert Spool(rooms).calls() == []
 
 
 def test_a_raw_answer_goes_to_a_second_place_when_the_first_takes_nothing(
@@ -52,11 +44,11 @@ def test_a_raw_answer_goes_to_a_second_place_when_the_first_takes_nothing(
         return real(descriptor, data)
 
     monkeypatch.setattr(os, "write", write)
-    path = spool("c1", b"{}", rooms)
+    path = Spool(rooms).put("c1", b"{}")
     assert path.is_relative_to(rooms.own)
-    assert spooled("c1", rooms) == b"{}"
-    assert spooled_calls(rooms) == ["c1"]
-    drop_spool("c1", rooms)
+    assert Spool(rooms).read("c1") == b"{}"
+    assert Spool(rooms).calls() == ["c1"]
+    Spool(rooms).drop("c1")
     assert not path.exists()
 
 
@@ -64,7 +56,7 @@ def test_a_pictures_record_is_read_back_as_it_was(rooms: Places) -> None:
     kept = record(
         prompt="Zoë 🍌", parents=(Parent(image_id="img_a", role="base"), Parent(image_id="img_b", role="mask"))
     )
-    write_record(kept, rooms, extra={"cost_usd": 0.04, "request": "{}"})
+    Sidecars(rooms).write_record(kept, extra={"cost_usd": 0.04, "request": "{}"})
     assert read_record(rooms.records / f"{kept.id}.json") == kept
 
 
@@ -92,7 +84,7 @@ def test_a_living_process_is_told_from_one_that_is_gone(rooms: Places) -> None:
 def test_a_killed_process_is_known_to_be_dead_and_its_sign_is_swept(rooms: Places) -> None:
     code = """
 import os, signal
-from nanobanana_mcp.storage.state import ProcessLock
+from nanobanana_mcp.storage.processes import ProcessLock
 from tests.support.rooms import folders
 ProcessLock(folders(Path(sys.argv[2])))
 os.kill(os.getpid(), signal.SIGKILL)
@@ -112,7 +104,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell when a process began")
 def test_a_process_whose_sign_was_cleaned_away_is_still_alive_until_it_ends(rooms: Places) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom nanobanana_mcp.storage.state import ProcessLock\n"
+        "import sys\nfrom pathlib import Path\nfrom nanobanana_mcp.storage.processes import ProcessLock\n"
         "from tests.support.rooms import folders\nhere = ProcessLock(folders(Path(sys.argv[1])))\n"
         "print(here.name, flush=True)\nsys.stdin.readline()\nprint(here.renew(), flush=True)\nsys.stdin.readline()\n"
     )

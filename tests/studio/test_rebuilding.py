@@ -18,7 +18,8 @@ from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.storage.state import ProcessLock, spool, spooled_calls
+from nanobanana_mcp.storage.processes import ProcessLock
+from nanobanana_mcp.storage.spool import Spool
 from nanobanana_mcp.studio.rebuild import Rebuilt, rebuild
 from nanobanana_mcp.studio.studio import Studio
 from tests.support.fakes import Died, FakeModel, jpeg, refusal, reply
@@ -70,13 +71,13 @@ async def test_an_answer_that_waited_while_the_library_was_rebuilt_becomes_a_pic
     with pytest.raises(Died):
         await studio.create(ImageRequest(prompt="a dog"))
     ((call_id,),) = rows(settings.database_path, "SELECT id FROM calls WHERE state = 'sent'")
-    spool(call_id, reply(jpeg(comment="the dog")), places)
+    Spool(places).put(call_id, reply(jpeg(comment="the dog")))
     await studio.close()
     _lost(settings, places)
     studio = make_studio()
     (found,) = await studio.recover()
     assert found.record is not None and Path(str(found.record.path)).read_bytes() == jpeg(comment="the dog")
-    assert spooled_calls(places) == []
+    assert Spool(places).calls() == []
     assert found.record.id in [record.id for record in studio.library.recent(5, studio.backend)]
     assert await studio.recover() == []
     await studio.close()
@@ -88,9 +89,9 @@ async def test_what_lies_in_the_spool_and_is_no_picture_stops_no_start(
 ) -> None:
     studio = make_studio()
     whole, broken = new_id(), new_id()
-    spool(broken, junk, places)
-    spool("not-one-of-ours", junk, places)
-    spool(whole, reply(jpeg()), places)
+    Spool(places).put(broken, junk)
+    Spool(places).put("not-one-of-ours", junk)
+    Spool(places).put(whole, reply(jpeg()))
     assert f"img_{whole}" in [found.record.id for found in await studio.recover() if found.record is not None]
     await studio.close()
 

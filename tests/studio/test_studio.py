@@ -19,6 +19,7 @@ from nanobanana_mcp.jobs import runner
 from nanobanana_mcp.jobs import settle as settling
 from nanobanana_mcp.library.journal import Journal
 from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.storage.spool import Spool
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Emulated
 from tests.support.fakes import FakeModel, jpeg, photo, refusal, reply
@@ -432,7 +433,7 @@ async def test_a_large_answer_that_vanished_while_it_waited_is_told_with_its_pri
     make_studio: Callable[..., Studio], model: FakeModel, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "LARGE_ANSWER", 100)
-    monkeypatch.setattr(runner, "spooled", lambda *_: None)
+    monkeypatch.setattr(Spool, "read", lambda *_: None)
     studio = make_studio(max_concurrency=2)
     created = await studio.create(ImageRequest(prompt="a cat", n=6))
     await studio.close()

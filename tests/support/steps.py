@@ -1,7 +1,7 @@
 """Runs a studio in forked processes that die or fail at one step; a program of its own, fed with jobs on stdin.
 
 A job is a JSON object: `act` ("create", "recover", "tidy" with `bounds`, or "spend"), the folders, and at most one
-fault as `at` ("module:name", or "calls" for the `nth` call of those that make files durable), `when` ("before" or
+fault as `at` ("module:name", several with commas between them, or "calls" for the `nth` call of those that make files durable), `when` ("before" or
 "after") and `how` ("kill", or the number of an error that is raised, from then on always when `lasting`). What comes
 back is `status` (the return code, -9 for a kill), `calls` (how many of those calls there were), `text`, and `error`,
 the class of what went wrong. Everything is imported before the first fork, so that a case takes a fraction of a second.
@@ -73,10 +73,11 @@ def insert(fault: Fault, at: str | None) -> None:
         for name in DURABLE:
             setattr(os, name, fault.around(getattr(os, name)))
         return
-    module, _, name = at.partition(":")
-    *owner, last = name.split(".")
-    holder = resolve_name(f"{module}:{'.'.join(owner)}" if owner else module)
-    setattr(holder, last, fault.around(getattr(holder, last)))
+    for one in at.split(","):
+        module, _, name = one.partition(":")
+        *owner, last = name.split(".")
+        holder = resolve_name(f"{module}:{'.'.join(owner)}" if owner else module)
+        setattr(holder, last, fault.around(getattr(holder, last)))
 
 
 async def act(job: dict[str, Any]) -> str:

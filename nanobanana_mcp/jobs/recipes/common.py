@@ -31,7 +31,7 @@ async def finish(
         parents=parents,
         report=report,
         number=number,
-        places=model_calls.places,
+        disk=model_calls.disk,
         library=model_calls.library,
         preview=preview,
     )

@@ -1,0 +1,118 @@
+"""Signs of life: which processes have this library open, also after one of them was killed."""
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from nanobanana_mcp.domain.errors import SetupError
+from nanobanana_mcp.domain.ids import new_id
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.writing import make_private
+
+
+def anybody_alive(places: Places) -> bool:
+    """Whether some process has this library open."""
+    return how_many_alive(places) > 0
+
+
+def how_many_alive(places: Places) -> int:
+    """How many processes have this library open."""
+    return sum(_is_alive(path) for path in (places.state / "processes").glob("*.lock"))
+
+
+def is_alive(process: str, places: Places) -> bool:
+    """Whether the process that called itself so still runs."""
+    return _is_alive(places.state / "processes" / f"{process}.lock")
+
+
+def _is_alive(sign: Path) -> bool:
+    """Whether the process of a sign of life still runs."""
+    if not sign.exists():
+        return _runs(sign.stem)
+    try:
+        with FileLock(sign, timeout=0, mode=0o600):
+            return False
+    except Timeout:
+        return True
+    except OSError as error:
+        return error.errno != errno.ENOENT  # on a read-only disk nobody can tell, and nothing is taken over
+
+
+def _runs(name: str) -> bool:
+    """Whether another process that called itself so runs although its sign is gone, which something that cleans up may
+    have removed; known where the system tells when a process began, which one that has its number later did not.
+    """
+    process, _, rest = name.partition("-")
+    born = rest.partition("-")[0]
+    return process.isdecimal() and int(process) != os.getpid() and born == _born(int(process)) != ""
+
+
+def _born(process: int) -> str:
+    """When a process began, in ticks since the machine did; "" where that cannot be told."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _remove_dead(sign: Path) -> None:
+    """Remove the sign of a dead process while it is locked: a process that is just beginning may be about to lock it."""
+    with suppress(Timeout, OSError):
+        with FileLock(sign, timeout=0, mode=0o600), suppress(OSError):
+            sign.unlink()
+        if os.name == "nt":  # where a file that is open stays
+            sign.unlink()
+
+
+class ProcessLock:
+    """This process's sign of life: a lock that the kernel frees however the process ends.
+
+    `since` is when it began, by the clock of its disk. Raises SetupError where nothing can be written.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self._folder = places.state / "processes"
+        self.name = f"{os.getpid()}-{_born(os.getpid())}-{new_id()}"
+        self._sign = self._folder / f"{self.name}.lock"
+        self._lock = FileLock(self._sign, mode=0o600)
+        try:
+            make_private(self._folder)
+            self._lock.acquire(timeout=5)
+            self.renew()  # another start may have taken the new file for a dead process's before it was locked
+            self.since = self._sign.stat().st_mtime
+        except OSError as error:
+            raise SetupError(
+                f"The library's folder {places.state} cannot be written ({error.strerror}); nothing was sent. Make it "
+                "writable and make room, or set NANOBANANA_DATABASE_URL to another place."
+            ) from error
+
+    def is_alive(self, name: str) -> bool:
+        """Whether the process that called itself so still runs."""
+        return name == self.name or _is_alive(self._folder / f"{name}.lock")
+
+    def renew(self) -> str:
+        """Put the sign back where something that cleans up has removed it; the process's name."""
+        if not self._sign.exists():
+            self._lock.release()
+            with suppress(Timeout, OSError):  # nothing is begun less safely for that than it was until now
+                self._lock.acquire(timeout=5)
+        return self.name
+
+    def others(self) -> tuple[bool, list[Path]]:
+        """Whether other processes run, and the signs of those that were killed."""
+        signs = [path for path in self._folder.glob("*.lock") if path != self._sign]
+        dead = [path for path in signs if not _is_alive(path)]
+        return len(dead) < len(signs), dead
+
+    def sweep(self, dead: list[Path]) -> None:
+        """Remove the signs of processes that are gone."""
+        for sign in dead:
+            _remove_dead(sign)
+
+    def close(self) -> None:
+        self._lock.release()
+        with suppress(OSError):  # the sweep of a later start tries again
+            self._sign.unlink(missing_ok=True)
