@@ -9,7 +9,8 @@ StudioError
 │  ├─ UnsupportedOption    a model cannot do what was asked
 │  └─ HistoryRejected      a conversation that cannot go on as it was
 ├─ ServiceError            Gemini: wait, or say it differently
-│  ├─ Refused              it answered without a picture, and why
+│  ├─ Refused              it answered without a picture, and why; NoPicture: with the tokens that it counted
+│  ├─ Unreadable           an answer that cannot be understood; its bytes are kept
 │  ├─ RateLimited          a quota is used up
 │  ├─ Unavailable          no answer, or a fault of theirs; nothing can have been charged
 │  └─ UnknownOutcome       sent, and the answer was lost; it may have been charged
@@ -18,6 +19,8 @@ StudioError
 
 Every message names the thing and the way out, because a model reads it and acts on it.
 """
+
+from nanobanana_mcp.domain.wire import Usage
 
 
 class StudioError(Exception):
@@ -69,6 +72,19 @@ class Refused(ServiceError):
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class NoPicture(Refused):
+    """An answer without a picture, with the tokens that it is charged for."""
+
+    def __init__(self, message: str, *, reason: str, usage: Usage, emulated: bool = False) -> None:
+        super().__init__(message, reason=reason)
+        self.usage = usage
+        self.emulated = emulated
+
+
+class Unreadable(ServiceError):
+    """An answer that came and cannot be understood; it may have been charged, and its bytes are kept."""
 
 
 class NotPutTogether(ServiceError):

@@ -1,16 +1,22 @@
-"""A request made ready: everything that is decided before money is spent, and enough to finish it afterwards."""
+"""A request made ready: everything that is decided before money is spent, and enough to finish it afterwards.
+
+A plan is made once and never changed. What only the run can tell, such as a conversation that Gemini does not take or the
+row of a source that another process entered first, is a fact of the run and stands in no plan.
+"""
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from nanobanana_mcp.domain.catalog import AspectRatio, ImageSize, ModelSpec
+from pydantic import BeforeValidator, ConfigDict, Discriminator, TypeAdapter, ValidationError
+
+from nanobanana_mcp.domain.catalog import AspectRatio, ImageSize
 from nanobanana_mcp.domain.errors import SetupError
-from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.requests import Choice, ImageRequest, OutputSpec
-from nanobanana_mcp.domain.terms import Mode, Origin, OutputFormat
+from nanobanana_mcp.domain.terms import Mode, Origin, OutputFormat, Role
 
 WRITTEN: dict[str, OutputFormat] = {
     ".png": "png",
@@ -42,6 +48,15 @@ class Target:
         named = self.output_format
         return self.suffix if named is not None and named == WRITTEN.get(delivered) else delivered
 
+    def exact(self, asked: OutputSpec | None, mime_type: str) -> OutputSpec | None:
+        """The file to make of a picture that came as `mime_type`: the name says the format where nothing else does."""
+        named = self.output_format
+        if named is None or (asked is not None and asked.output_format is not None):
+            return asked
+        if asked is None:
+            return OutputSpec(output_format=named) if mime_type != f"image/{named}" else None
+        return replace(asked, output_format=named)
+
     def without_name(self, output: Path) -> "Target":
         """Where the master goes when the name the caller gave is for a file derived from it."""
         return Target(folder=output) if self.stem is not None else self
@@ -50,23 +65,111 @@ class Target:
 ANSWER_ROOM: dict[ImageSize, int] = {"512": 3_000_000, "1K": 6_000_000, "2K": 20_000_000, "4K": 60_000_000}
 """Bytes of the disk that are held for one raw answer: PNG of such a size, as base64 a third longer (4K: 43 MB)."""
 
+KNOWN_FIELDS = ConfigDict(extra="forbid")
+"""What a newer version decided and this one does not know may decide what becomes of an answer."""
+
+# The fields of a recipe, their order and the word in `edit` are part of a request's fingerprint: another name for one of them,
+# and a wish that is repeated after the change is paid for again.
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionRecipe:
+    """What edit_region needs to put its picture together again from an answer that is kept. `crop` is the part of the
+    source that was sent, in pixels (left, top, right, bottom); `grow` and `feather` are in pixels, too.
+    """
+
+    __pydantic_config__ = KNOWN_FIELDS
+
+    edit: Literal["region"] = "region"
+    box: tuple[float, float, float, float] | None
+    mask: bool
+    grow: int
+    feather: int
+    crop: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtensionRecipe:
+    """extend_image: width x height of the `canvas`, the source's `place` on it (left, top, right, bottom), and
+    the calls."""
+
+    __pydantic_config__ = KNOWN_FIELDS
+
+    edit: Literal["extension"] = "extension"
+    canvas: tuple[int, int]
+    place: tuple[int, int, int, int]
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutoutRecipe:
+    """remove_background, and a new picture with real transparency, which has no `subject` of its own."""
+
+    __pydantic_config__ = KNOWN_FIELDS
+
+    edit: Literal["cutout"] = "cutout"
+    subject: str | None
+
+
+RecipeData = RegionRecipe | ExtensionRecipe | CutoutRecipe
+"""How the model's answers become a picture, when they are only parts of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedInput:
+    """An input by its content, SHA-256 in hexadecimal or "" where only its id is known: the same picture may get its row,
+    and so another id than `image_id`, from somebody who was quicker.
+    """
+
+    __pydantic_config__ = KNOWN_FIELDS
+
+    image_id: str
+    role: Role
+    sha256: str = ""
+
+
+def _of_any_version(body: object) -> object:
+    """A plan as one of today: earlier ones have the recipe as JSON within the JSON and inputs without contents. A call that
+    was killed before an upgrade is still to be finished after it.
+    """
+    if not isinstance(body, dict):
+        return body
+    body = dict(body)
+    if isinstance(body.get("recipe"), str):
+        body["recipe"] = json.loads(body["recipe"])
+    if "inputs" not in body:
+        body["inputs"] = body.pop("parents", None)
+    request = body.get("request")
+    if isinstance(request, dict):
+        body.setdefault("continues", request.get("continue_from"))
+        if isinstance(request.get("safety"), dict):
+            body["request"] = request | {"safety": list(request["safety"].items())}
+    return body
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """A request with all that was decided for it: the model, what will be sent, and where the pictures go."""
+
+    __pydantic_config__ = KNOWN_FIELDS
 
     request: ImageRequest
     mode: Mode
     choice: Choice
     aspect_ratio: AspectRatio | None
     """As it is sent: the caller's, or in an edit the source's; None lets the model follow its input."""
-    parents: tuple[Parent, ...]
+    inputs: tuple[PlannedInput, ...]
     target: Target
     estimate_usd: float | None
     """For one picture."""
     warnings: tuple[str, ...] = ()
-    recipe: str | None = None
-    """How the model's answers become a picture, when they are only parts of it; JSON."""
+    recipe: Annotated[RecipeData, Discriminator("edit")] | None = None
+    continues: str | None = None
+    """The picture whose conversation with the model goes on; None where there is none, or it cannot be had."""
+    calls: int = 1
+    """How many calls it may take at most; each is reserved before the first is sent."""
+    room: int = 0
+    """Bytes that must be free on the disks before it is begun."""
 
     @property
     def origin(self) -> Origin:
@@ -74,60 +177,44 @@ class Plan:
         return "part" if self.recipe is not None else "edited" if self.mode == "edit" else "generated"
 
     def exact_of(self, mime_type: str) -> OutputSpec | None:
-        """The file to make of a picture that came as `mime_type`: the name asked for says the format where nothing else
-        does. It is no part of the request, whose fingerprint stays the same.
+        """The file to make of a picture that came as `mime_type`. It is no part of the request, whose fingerprint stays the
+        same.
         """
-        asked, named = self.request.exact, self.target.output_format
-        if named is None or (asked is not None and asked.output_format is not None):
-            return asked
-        if asked is None:
-            return OutputSpec(output_format=named) if mime_type != f"image/{named}" else None
-        return replace(asked, output_format=named)
+        return self.target.exact(self.request.exact, mime_type)
+
+    def number(self, position: int) -> int | None:
+        """The number that a call's file has in its name, counted from 1; None for the only picture of a request."""
+        return position + 1 if self.request.n > 1 else None
+
+    def body(self) -> dict[str, Any]:
+        """The plan as an object of JSON."""
+        found: dict[str, Any] = _adapter().dump_python(self, mode="json")
+        return found
 
     def dump(self) -> str:
-        body = asdict(self)
-        body["target"]["folder"] = str(self.target.folder)
-        body["request"]["safety"] = dict(self.request.safety)
-        body["choice"]["spec"] = asdict(replace(self.choice.spec, shutdown=None))
-        return json.dumps(body, ensure_ascii=False)
+        return _adapter().dump_json(self).decode()
 
-    def fingerprint(self, contents: tuple[str, ...]) -> str:
+    def fingerprint(self) -> str:
         """The same for the same wish: the request with its inputs' contents instead of their names."""
+        contents = tuple(one.sha256 or one.image_id for one in self.inputs)
         asked = asdict(replace(self.request, inputs=contents, file_id=None))
+        recipe = json.dumps(asdict(self.recipe)) if self.recipe is not None else None
         return hashlib.sha256(
-            json.dumps(
-                [asked, self.mode, self.choice.spec.id, self.recipe], sort_keys=True, ensure_ascii=False
-            ).encode()
+            json.dumps([asked, self.mode, self.choice.spec.id, recipe], sort_keys=True, ensure_ascii=False).encode()
         ).hexdigest()
+
+
+@cache
+def _adapter() -> TypeAdapter[Plan]:
+    return TypeAdapter(Annotated[Plan, BeforeValidator(_of_any_version)])
 
 
 def load_plan(text: str) -> Plan:
     """Raises SetupError for a plan of another version that this one cannot read."""
     try:
-        return _load(text)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return _adapter().validate_python(json.loads(text))
+    except (ValidationError, ValueError) as error:
         raise SetupError(
             "It was planned by another version of nanobanana, which this one cannot finish; its raw answer stays in "
             "the spool."
         ) from error
-
-
-def _load(text: str) -> Plan:
-    body: dict[str, Any] = json.loads(text)
-    request = body["request"]
-    request |= {name: tuple(request[name]) for name in ("inputs", "input_roles")}
-    request["safety"] = tuple(request["safety"].items())
-    request["exact"] = OutputSpec(**request["exact"]) if request["exact"] is not None else None
-    spec = body["choice"]["spec"]
-    spec |= {name: tuple(spec[name]) for name in ("sizes", "ratios", "thinking_levels")}
-    return Plan(
-        request=ImageRequest(**request),
-        mode=body["mode"],
-        choice=Choice(**(body["choice"] | {"spec": ModelSpec(**spec)})),
-        aspect_ratio=body["aspect_ratio"],
-        parents=tuple(Parent(**parent) for parent in body["parents"]),
-        target=Target(**(body["target"] | {"folder": Path(body["target"]["folder"])})),
-        estimate_usd=body["estimate_usd"],
-        warnings=tuple(body["warnings"]),
-        recipe=body.get("recipe"),
-    )

@@ -1,6 +1,6 @@
-"""The results that are told of a request once it has ended."""
+"""The results that are told of a request: each picture that is kept, each that did not come, and all together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nanobanana_mcp.domain.catalog import AspectRatio
 from nanobanana_mcp.domain.records import ImageRecord, Upload
@@ -20,11 +20,12 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptImage:
-    """A picture of an answer: its record, its preview bytes' path and its stay in the Files API."""
+    """A picture that is kept: its record, its stay in the Files API, and what is told of it."""
 
     record: ImageRecord
-    upload: Upload | None
-    cost_usd: float | None
+    cost_usd: float | None = None
+    """None where the price is not known."""
+    upload: Upload | None = None
     text: str = ""
     sources: tuple[str, ...] = ()
     emulated: bool = False
@@ -33,6 +34,17 @@ class KeptImage:
     """For an exact file, the picture as Gemini delivered it."""
     report: tuple[tuple[str, float | str], ...] = ()
     """Measurements of how a picture was put together, by name."""
+    notes: tuple[str, ...] = ()
+    """What whoever asked should be told of it."""
+    others: tuple["KeptImage", ...] = ()
+    """Further pictures of the same answer; what they cost is in this one's price."""
+    data: bytes = field(default=b"", repr=False)
+    """The bytes as delivered while a recipe or an upload still needs them, none afterwards."""
+
+    @property
+    def delivered(self) -> ImageRecord:
+        """The record of the picture as Gemini delivered it, or as it was put together."""
+        return self.master or self.record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,10 +17,11 @@ from google.genai import errors as genai_errors
 from google.genai import types
 
 from nanobanana_mcp.domain.catalog import NO_IMAGE_SIZE
-from nanobanana_mcp.domain.errors import SetupError, SourceNotFound, StudioError
+from nanobanana_mcp.domain.errors import NoPicture, SetupError, SourceNotFound, StudioError
 from nanobanana_mcp.domain.provider import RemoteFile
-from nanobanana_mcp.domain.wire import ModelRequest, Turn
+from nanobanana_mcp.domain.wire import ModelReply, ModelRequest, Turn
 from nanobanana_mcp.gemini.errors import UNREAD, translate
+from nanobanana_mcp.gemini.response import read_reply, unsigned
 from nanobanana_mcp.gemini.transport import NO_WEBSOCKETS, RAW, open_clients
 
 GEMINI_ADDRESS = "https://generativelanguage.googleapis.com/"
@@ -108,6 +109,12 @@ class Gemini:
         """Ask whether the key is accepted and the model is there, which costs nothing. Raises as `generate` does."""
         async with self._translated(model_id=model_id, setting=setting), asyncio.timeout(LOOK_S):
             await self._client.aio.models.get(model=model_id)
+
+    def read(self, raw: bytes) -> ModelReply:
+        return read_reply(raw)
+
+    def unsigned(self, raw: bytes) -> NoPicture | None:
+        return unsigned(raw)
 
     async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
         """Put bytes into the Files API under a name of our choice (`files/...`).

@@ -11,7 +11,7 @@ from typing import Any
 import pybase64
 import pydantic_core
 
-from nanobanana_mcp.domain.errors import Refused, ServiceError
+from nanobanana_mcp.domain.errors import NoPicture, Unreadable
 from nanobanana_mcp.domain.wire import ModelReply, TurnPart, Usage
 
 MAX_PARTS = 200
@@ -78,19 +78,6 @@ BLOCK_REASONS: dict[str, tuple[str, str]] = {
     "BLOCKED_REASON_UNSPECIFIED": ("Gemini blocked the prompt and gave no reason", _REPHRASE),
     "BLOCK_REASON_UNSPECIFIED": ("Gemini blocked the prompt and gave no reason", _REPHRASE),
 }
-
-
-class Unreadable(ServiceError):
-    """An answer that came and cannot be understood; it may have been charged, and its bytes are kept."""
-
-
-class NoPicture(Refused):
-    """An answer without a picture, with the tokens that it is charged for."""
-
-    def __init__(self, message: str, *, reason: str, usage: Usage, emulated: bool = False) -> None:
-        super().__init__(message, reason=reason)
-        self.usage = usage
-        self.emulated = emulated
 
 
 @dataclass(frozen=True, kw_only=True)

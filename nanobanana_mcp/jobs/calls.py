@@ -2,19 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from nanobanana_mcp.domain.errors import ServiceError, StudioError
 from nanobanana_mcp.domain.plan import Plan
-from nanobanana_mcp.domain.results import Failure, KeptImage
-from nanobanana_mcp.domain.text import counted
+from nanobanana_mcp.domain.records import Parent
+from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.domain.wire import ModelRequest
 from nanobanana_mcp.jobs.inputs import Source
-from nanobanana_mcp.jobs.settle import Problem
+from nanobanana_mcp.jobs.origins import PaidCall
+from nanobanana_mcp.jobs.outcomes import Problem
+from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.library.journal import Call, RequestRow
-from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.storage.disk import Disk
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 Sleep = Callable[[float], Awaitable[None]]
@@ -36,6 +36,8 @@ class Run:
     request: ModelRequest
     fresh: ModelRequest | None
     """The same wish without its conversation, for when Gemini does not take the history."""
+    continues: str | None
+    """The picture whose conversation goes on; None from when it had to begin afresh."""
     progress: Progress
     total: int
     done: int = 0
@@ -44,6 +46,14 @@ class Run:
     warnings: list[str] = field(default_factory=list)
     renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def parents(self) -> tuple[Parent, ...]:
+        """The inputs as they have their rows."""
+        roles = (one.role for one in self.plan.inputs)
+        return tuple(
+            Parent(image_id=source.record.id, role=role) for source, role in zip(self.sources, roles, strict=True)
+        )
 
     @property
     def name(self) -> str:
@@ -57,9 +67,15 @@ class Run:
             waited += HEARTBEAT_S
             await self.progress(self.done, self.total, f"Waiting for {self.name}: {waited:.0f} s")
 
-    def problem(self, call: Call, error: StudioError, reason: str, cost_usd: float | None) -> Problem:
-        failure = Failure(index=call.position + 1, reason=reason, message=str(error), cost_usd=cost_usd)
-        return Problem(failure=failure, error=error)
+    def paid(self, call: Call) -> PaidCall:
+        return PaidCall(
+            plan=self.plan,
+            request_row=self.request_row,
+            call=call,
+            parents=self.parents,
+            continues=self.continues,
+            spent_usd=self.spent_usd.get(call.id, 0.0),
+        )
 
 
 class Recipe(Protocol):
@@ -70,39 +86,16 @@ class Recipe(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One answer of the model: kept, with its bytes at hand."""
-
-    image: KeptImage
-    data: bytes
-    others: tuple[KeptImage, ...] = ()
-    """Further pictures of the same answer."""
-
-
 class Caller(Protocol):
     """Makes the calls of a run: the runner, as a recipe sees it."""
 
-    disk: Disk
-    library: Library
+    store: PictureStore
 
-    async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> Answer | Problem: ...
+    async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> KeptImage | Problem: ...
 
     async def bewildered(self, run: Run, call: Call, error: Exception) -> Problem: ...
 
     async def give_back(self, call: Call) -> None: ...
-
-
-def told_of_answers(answers: list[KeptImage], usd: float | None = None) -> str:
-    """How many answers there are that no picture was made of, what they cost (USD) where that is known, and where they
-    are; without a full stop.
-    """
-    count, kept = counted(len(answers), "answer"), ", ".join(str(answer.record.path) for answer in answers)
-    was, are = ("was", "is") if len(answers) == 1 else ("were", "are")
-    if any(answer.emulated or answer.record.backend == "emulator" for answer in answers):
-        return f"{count} of the emulator {are} kept ({kept}); nothing was charged"
-    price = f" (${usd:.3f})" if usd is not None else ""
-    return f"{count} {was} paid for{price} and {are} kept ({kept})"
 
 
 class ModelCalls:
@@ -110,8 +103,7 @@ class ModelCalls:
 
     def __init__(self, caller: Caller, run: Run, calls: tuple[Call, ...]) -> None:
         self.run = run
-        self.disk = caller.disk
-        self.library = caller.library
+        self.store = caller.store
         self._caller = caller
         self._calls = list(calls)
         self.answered: list[KeptImage] = []
@@ -121,8 +113,8 @@ class ModelCalls:
     def calls_left(self) -> int:
         return len(self._calls)
 
-    async def ask(self, request: ModelRequest) -> Answer:
-        """Ask the model once more; its answer is kept before this returns. Raises what went wrong."""
+    async def ask(self, request: ModelRequest) -> KeptImage:
+        """Ask the model once more; its answer is kept before this returns, with its bytes. Raises what went wrong."""
         if self.run.stop.is_set():
             raise ServiceError("The request was cancelled, so nothing more was asked for.")
         call = self._calls.pop(0)
@@ -134,7 +126,7 @@ class ModelCalls:
         if isinstance(made, Problem):
             self.problems.append(made)
             raise made.error
-        self.answered.append(made.image)
+        self.answered.append(replace(made, data=b""))
         return made
 
     async def give_back(self) -> None:

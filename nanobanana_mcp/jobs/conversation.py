@@ -8,9 +8,9 @@ from typing import Any
 
 from nanobanana_mcp.domain.errors import StudioError
 from nanobanana_mcp.domain.ids import child_id
-from nanobanana_mcp.domain.plan import Plan
 from nanobanana_mcp.domain.prompts import worded_roles
 from nanobanana_mcp.domain.records import ImageRecord
+from nanobanana_mcp.domain.requests import ImageRequest
 from nanobanana_mcp.domain.terms import MAX_INPUTS
 from nanobanana_mcp.domain.wire import InputPart, ModelReply, Turn, TurnPart
 from nanobanana_mcp.jobs.files import sendable
@@ -54,8 +54,11 @@ def speaker(image_id: str, library: Library) -> str:
     return image_id
 
 
-def remember(record: ImageRecord, reply: ModelReply, plan: Plan, disk: Disk) -> None:
-    """Keep a picture's turn beside its record. The picture itself is not stored twice: its place is marked."""
+def remember(record: ImageRecord, reply: ModelReply, request: ImageRequest, continues: str | None, disk: Disk) -> None:
+    """Keep a picture's turn beside its record. The picture itself is not stored twice: its place is marked.
+
+    `continues` is the picture whose conversation went on; None where it began with this turn.
+    """
     model = []
     for part in reply.turn:
         entry: dict[str, Any] = {"text": part.text, "mime_type": part.mime_type}
@@ -64,16 +67,12 @@ def remember(record: ImageRecord, reply: ModelReply, plan: Plan, disk: Disk) -> 
         if part.signature is not None:
             entry["signature"] = base64.b64encode(part.signature).decode()
         model.append(entry)
-    request = plan.request
-    previous = request.continue_from
-    if previous is not None and disk.sidecars.read_turn(previous) is None:
-        previous = None  # it had no turn to go on from, so its picture was sent and a conversation begins here
-    shown = [parent.image_id for parent in plan.parents]
+    shown = [parent.image_id for parent in record.parents]
     body = {
-        "previous": previous,
+        "previous": continues,
         "text": request.prompt,
-        "roles": worded_roles(request.input_roles, first=2 if previous is None and request.continue_from else 1),
-        "inputs": shown if previous is None else shown[1:],
+        "roles": worded_roles(request.input_roles, first=2 if continues is None and request.continue_from else 1),
+        "inputs": shown if continues is None else shown[1:],
         "negative": request.negative_prompt,
         "model": model,
     }

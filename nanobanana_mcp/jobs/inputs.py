@@ -14,12 +14,11 @@ from nanobanana_mcp.domain.records import ImageRecord, Upload, made_here
 from nanobanana_mcp.domain.terms import MAX_FILE_BYTES, Backend, Role
 from nanobanana_mcp.domain.text import printable, shorten
 from nanobanana_mcp.domain.wire import InputPart
-from nanobanana_mcp.jobs.files import UPLOAD_BYTES, bare, no_such_picture, sendable, stored_bytes
+from nanobanana_mcp.jobs.files import UPLOAD_BYTES, bare, no_such_picture
+from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.jobs.uploads import MARGIN_S, RETENTION, Uploads
-from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.files.clean import clean
 from nanobanana_mcp.pixels.files.header import check_bounds, read_header
-from nanobanana_mcp.storage.disk import Disk
 from nanobanana_mcp.storage.reading import too_large
 
 VERTEX_BYTES = 7_000_000
@@ -63,18 +62,18 @@ class Sources:
     def __init__(
         self,
         model: ImageModel,
-        library: Library,
+        store: PictureStore,
         uploads: Uploads,
-        disk: Disk,
         backend: Backend,
         *,
         uploading: bool,
     ) -> None:
         """`uploading` says whether the Files API may be used for what does not fit into a request."""
         self._model = model
-        self._library = library
+        self._store = store
+        self._library = store.library
         self._uploads = uploads
-        self._disk = disk
+        self._disk = store.disk
         self._backend: Backend = backend
         self._uploading = uploading
         self._max_bytes = VERTEX_BYTES if backend == "vertex_ai" else UPLOAD_BYTES if uploading else INLINE_BYTES
@@ -94,6 +93,15 @@ class Sources:
     async def import_(self, sources: list[Source]) -> list[Source]:
         """Give the callers' own pictures their rows, one for each content however often or at once it is given."""
         return [await asyncio.to_thread(self._import, source) for source in sources]
+
+    def inline(self, sources: list[Source]) -> tuple[InputPart, ...]:
+        """The sources as a request carries them, as far as that is known before anything is uploaded."""
+        size = sum(len(source.data) for source in sources if source.data is not None and source.upload is None)
+        by_uri = size > INLINE_BYTES
+        return tuple(
+            InputPart(mime_type=source.mime_type, data=None if by_uri or source.upload is not None else source.data)
+            for source in sources
+        )
 
     async def parts(self, sources: list[Source]) -> tuple[tuple[InputPart, ...], list[str]]:
         """The sources as a request carries them, and what to tell the caller: inline while they fit together, by the
@@ -152,7 +160,7 @@ class Sources:
                     f"{name} belongs to {upload.backend}, not to {self._backend}. Give its path or id."
                 )
             if not upload.alive(now(), margin_s=MARGIN_S):
-                await asyncio.to_thread(sendable, record, self._disk)  # raises now rather than after the reservation
+                await asyncio.to_thread(self._store.sendable, record)  # raises now rather than after the reservation
             return Source(given=given, record=record, new=False, upload=upload)
         if offline:
             unseen = _imported(None, mime_type="", width=0, height=0, size=0, sha256="")
@@ -223,7 +231,7 @@ class Sources:
         record = self._library.get(given)
         if record is None:
             raise no_such_picture(given, self._library)
-        original = stored_bytes(record, self._disk)
+        original = self._store.read(record)
         data, mime_type = bare(record, original)
         return self._fitting(
             Source(given=given, record=record, new=False, data=data, mime_type=mime_type, original=original)

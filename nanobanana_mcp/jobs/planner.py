@@ -1,21 +1,28 @@
-"""Prepares a job for the studio to carry out: the plan with its inputs and calls, and the quote of it."""
+"""Plans a request once: inputs, mode, model, size, history, price, recipe and room; nothing is written or paid for yet."""
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain.budget import Spending
-from nanobanana_mcp.domain.catalog import AspectRatio, ImageSize, ModelSpec
+from nanobanana_mcp.domain.catalog import AspectRatio, ImageSize, ModelSpec, TierName
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.ids import is_image_id
-from nanobanana_mcp.domain.plan import Plan, Target
-from nanobanana_mcp.domain.pricing import estimate
-from nanobanana_mcp.domain.records import ImageRecord, Parent, Upload
-from nanobanana_mcp.domain.requests import Choice, ImageRequest
+from nanobanana_mcp.domain.plan import Plan, PlannedInput, RecipeData
+from nanobanana_mcp.domain.pricing import estimate, highest_known
+from nanobanana_mcp.domain.records import ImageRecord, Upload
+from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
+from nanobanana_mcp.domain.selector import choose, find_mode
 from nanobanana_mcp.domain.shapes import nearest_ratio
+from nanobanana_mcp.domain.sizing import check_name, check_size, shape_request
 from nanobanana_mcp.domain.terms import MAX_INPUTS, Backend, Mode
 from nanobanana_mcp.domain.text import counted
 from nanobanana_mcp.domain.wire import Turn
 from nanobanana_mcp.jobs.calls import Recipe
-from nanobanana_mcp.jobs.inputs import Source
+from nanobanana_mcp.jobs.conversation import history_of, speaker
+from nanobanana_mcp.jobs.inputs import Source, Sources, check_something_is_seen
+from nanobanana_mcp.jobs.store import PictureStore
+from nanobanana_mcp.pixels.files.formats import FORMATS
 
 ROOM = 150_000_000
 """Bytes a disk must have free before anything is paid for, and for each picture on top, its raw answer included."""
@@ -25,33 +32,41 @@ PICTURE_ROOM: dict[ImageSize, int] = {"512": 3_000_000, "1K": 6_000_000, "2K": 2
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A plan with its inputs, the calls it may take, and, where it is more than plain calls, its recipe."""
+    """A plan with what it takes to carry it out: the inputs' bytes, the conversation so far and the recipe's own."""
 
     plan: Plan
     sources: list[Source]
-    calls: int
+    history: tuple[Turn, ...] = ()
     recipe: Recipe | None = None
-    made: tuple[int, int] = (0, 0)
-    """Width x height of the picture that the recipe puts together, where it is another than the model's."""
 
-    @property
-    def room(self) -> int:
-        """Bytes that must be free before it is begun: a file in pixels that nothing compresses has 4 bytes each."""
-        exact = self.plan.request.exact
-        width, height = (
-            (0, 0) if exact is None else (exact.width or exact.height or 0, exact.height or exact.width or 0)
-        )
-        finished = 4 * (self.made[0] * self.made[1] + self.plan.request.n * width * height)
-        return ROOM + self.calls * PICTURE_ROOM[self.plan.choice.image_size] + finished
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What an edit decided before the plan is made, for which it has looked at its `sources`.
+
+    `words` are ours around the prompt, which are paid for as it is; `made` is width x height of the picture that is put
+    together, where it is another than the model's; `ratio` that of what is sent, None for the plan's own.
+    """
+
+    recipe: RecipeData
+    calls: int
+    words: str
+    sources: list[Source] | None = None
+    ratio: AspectRatio | None = None
+    made: tuple[int, int] = (0, 0)
+    shape: tuple[float, float] | None = None
+    """Width and height of the finished picture where they are known, against which the file that is asked for is held."""
+    same: str = ""
+    """Which pixels stay bit for bit as they were in the PNG that is made, in words."""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quote:
-    """Tells what a request would be and cost; `calls` at most are paid for; `refusal` when the limits would not let it pass now."""
+    """Tells what a request would be and cost; `refusal` when the limits would not let it pass now."""
 
     plan: Plan
     backend: Backend
-    calls: int
     inputs: tuple[ImageRecord, ...]
     spending: Spending
     reserved_usd: float
@@ -69,7 +84,108 @@ class Uploaded:
     notes: tuple[str, ...] = ()
 
 
-def named_inputs(request: ImageRequest) -> tuple[str, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """`models` has the model of each tier."""
+
+    store: PictureStore
+    sources: Sources
+    models: Mapping[TierName, ModelSpec]
+
+    async def job(self, request: ImageRequest, *, offline: bool = False, prepared: Prepared | None = None) -> Job:
+        """Decide everything that can be decided for nothing; `offline` asks not even the Files API. Raises RequestError and
+        its kin.
+        """
+        if request.continue_from is not None:
+            goes_on = await asyncio.to_thread(speaker, request.continue_from, self.store.library)
+            request = replace(request, continue_from=goes_on)
+        given = _named_inputs(request)
+        sources = prepared.sources if prepared is not None else None
+        mode = find_mode(request) if sources is None else "edit"
+        stay = await asyncio.to_thread(self._stays_with, request)
+        request, notes = shape_request(request, self.models, stay=stay)
+        choice = choose(request, self.models, stay=stay)
+        target = await asyncio.to_thread(self.store.disk.target, request.output_path)
+        check_name(request.exact, target.output_format)
+        if sources is None:
+            sources = [await self.sources.resolve(one, offline=offline) for one in given]
+        check_something_is_seen(sources)
+        shape = prepared.shape if prepared is not None else None
+        check_size(request.exact, shape or _expected_shape(request, mode, sources), target.output_format)
+        history: tuple[Turn, ...] = ()
+        if request.continue_from is not None:
+            history, more = await asyncio.to_thread(
+                history_of,
+                request.continue_from,
+                self.store.library,
+                self.store.disk,
+                beside=self.sources.inline(sources)[1:],
+                model_id=choice.spec.id,
+            )
+            notes = [*notes, *more]
+        ratio, more = _ratio_to_send(request, mode, choice.spec, sources)
+        told_again = sum(part.data is not None for turn in history for part in turn.parts)
+        words = prepared.words if prepared is not None else request.negative_prompt or ""
+        characters = len(request.prompt) + len(request.system_instruction or "") + len(words)
+        plan = Plan(
+            request=request,
+            mode=mode,
+            choice=choice,
+            aspect_ratio=ratio if prepared is None or prepared.ratio is None else prepared.ratio,
+            inputs=_inputs(mode, sources),
+            target=target,
+            estimate_usd=estimate(
+                choice,
+                inputs=len(sources) + told_again if prepared is None else 1,
+                prompt_characters=characters,
+            ),
+            warnings=(
+                *notes,
+                *more,
+                *(note for source in sources for note in source.notes),
+                *(prepared.notes if prepared is not None else ()),
+                *(
+                    _losses(target.exact(request.exact, "image/png"), prepared.same)
+                    if prepared and prepared.same
+                    else ()
+                ),
+            ),
+            recipe=prepared.recipe if prepared is not None else None,
+            continues=request.continue_from if history else None,
+            calls=prepared.calls if prepared is not None else request.n,
+            room=_room(
+                request,
+                choice.image_size,
+                prepared.calls if prepared is not None else request.n,
+                prepared.made if prepared is not None else (0, 0),
+            ),
+        )
+        return Job(plan=plan, sources=sources, history=history)
+
+    def _stays_with(self, request: ImageRequest) -> TierName | None:
+        """The tier whose model drew the picture that a conversation goes on from: its signatures are that model's."""
+        if request.continue_from is None:
+            return None
+        drew = self.store.library.get(request.continue_from)
+        return next((tier for tier, spec in self.models.items() if drew is not None and spec.id == drew.model_id), None)
+
+
+def reserved_usd(plan: Plan) -> float:
+    """USD that one call may cost; where nobody knows, that of the dearest known model."""
+    if plan.estimate_usd is not None:
+        return plan.estimate_usd
+    return highest_known(plan.choice, inputs=len(plan.inputs), prompt_characters=len(plan.request.prompt))
+
+
+def _room(request: ImageRequest, size: ImageSize, calls: int, made: tuple[int, int]) -> int:
+    """Bytes that must be free before it is begun: a file in pixels that nothing compresses has 4 bytes each."""
+    exact = request.exact
+    width, height = (0, 0) if exact is None else (exact.width or exact.height or 0, exact.height or exact.width or 0)
+    finished = 4 * (made[0] * made[1] + request.n * width * height)
+    return ROOM + calls * PICTURE_ROOM[size] + finished
+
+
+def _named_inputs(request: ImageRequest) -> tuple[str, ...]:
     """Every input of a request in the order it is sent. Raises RequestError for what cannot be one request."""
     given = tuple(one for one in (request.continue_from, request.file_id) if one is not None) + request.inputs
     if not request.prompt.strip():
@@ -88,33 +204,7 @@ def named_inputs(request: ImageRequest) -> tuple[str, ...]:
     return given
 
 
-def make_plan(
-    request: ImageRequest,
-    *,
-    mode: Mode,
-    choice: Choice,
-    target: Target,
-    sources: list[Source],
-    history: tuple[Turn, ...],
-    notes: list[str],
-) -> Plan:
-    """The plan for a request whose inputs are found; pictures of earlier turns are sent, and paid for, again."""
-    told_again = sum(part.data is not None for turn in history for part in turn.parts)
-    characters = len(request.prompt) + len(request.negative_prompt or "") + len(request.system_instruction or "")
-    ratio, warnings = ratio_to_send(request, mode, choice.spec, sources)
-    return Plan(
-        request=request,
-        mode=mode,
-        choice=choice,
-        aspect_ratio=ratio,
-        parents=parents_of(mode, sources),
-        target=target,
-        estimate_usd=estimate(choice, inputs=len(sources) + told_again, prompt_characters=characters),
-        warnings=(*notes, *warnings, *(note for source in sources for note in source.notes)),
-    )
-
-
-def expected_shape(request: ImageRequest, mode: Mode, sources: list[Source]) -> tuple[float, float]:
+def _expected_shape(request: ImageRequest, mode: Mode, sources: list[Source]) -> tuple[float, float]:
     """The picture's shape as far as it is known before it is drawn: the ratio asked for, in an edit its source's, else square."""
     if request.aspect_ratio is not None:
         across, down = request.aspect_ratio.split(":")
@@ -123,17 +213,18 @@ def expected_shape(request: ImageRequest, mode: Mode, sources: list[Source]) -> 
     return (base.width, base.height) if base is not None and base.width and base.height else (1.0, 1.0)
 
 
-def parents_of(mode: Mode, sources: list[Source]) -> tuple[Parent, ...]:
+def _inputs(mode: Mode, sources: list[Source]) -> tuple[PlannedInput, ...]:
     return tuple(
-        Parent(
+        PlannedInput(
             image_id=source.record.id,
             role=source.role or ("base" if mode == "edit" and position == 0 else "reference"),
+            sha256=source.record.sha256,
         )
         for position, source in enumerate(sources)
     )
 
 
-def ratio_to_send(
+def _ratio_to_send(
     request: ImageRequest, mode: Mode, spec: ModelSpec, sources: list[Source]
 ) -> tuple[AspectRatio | None, list[str]]:
     """The caller's ratio, else in an edit the source's own.
@@ -147,3 +238,18 @@ def ratio_to_send(
     if not base.width:
         return None, [f"The shape of {sources[0].given} is not known here; give aspect_ratio to keep it."]
     return nearest_ratio(base.width, base.height, spec.ratios), []
+
+
+def _losses(exact: OutputSpec | None, where: str) -> tuple[str, ...]:
+    """A note where the file that is asked for, `exact`, cannot hold the pixels `where` as they are."""
+    if exact is None:
+        return ()
+    named, lossless = exact.output_format or "png", exact.output_format == "webp" and exact.quality == 100
+    if exact.width or exact.height:
+        why = "is scaled"
+    elif named != "png" and not lossless:
+        why = f"is {FORMATS[named].words}, which loses a little"
+    else:
+        return ()
+    told = f"The file {why}, so pixels {where} are not bit-identical in it. They are in the PNG that is kept beside it."
+    return (told,)

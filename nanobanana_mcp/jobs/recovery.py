@@ -1,25 +1,29 @@
-"""Finishes what a dead process left behind, from its raw answers where there are any, and reports the rest."""
+"""Finishes what a process left behind, from its raw answers where there are any, and reports the rest.
+
+A request goes through the same `finish` whether a start finds it abandoned, its caller asks for it again or maintenance is
+told to look: whoever comes first does the work, and nothing is paid for twice.
+"""
 
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 
-from nanobanana_mcp.domain.errors import SetupError, StudioError
-from nanobanana_mcp.domain.ids import child_id, is_image_id
-from nanobanana_mcp.domain.plan import load_plan
-from nanobanana_mcp.domain.records import ImageRecord
+from nanobanana_mcp.domain.errors import NoPicture, StudioError, Unreadable
+from nanobanana_mcp.domain.ids import is_image_id
+from nanobanana_mcp.domain.plan import Plan, load_plan
+from nanobanana_mcp.domain.records import ImageRecord, Parent
 from nanobanana_mcp.domain.results import KeptImage
-from nanobanana_mcp.gemini.response import NoPicture, Unreadable
-from nanobanana_mcp.jobs.mending import exact_again, found_again, put_together
-from nanobanana_mcp.jobs.settle import Reading, settle, undecodable
-from nanobanana_mcp.jobs.store import keep_orphan
-from nanobanana_mcp.library.journal import UNSETTLED, Call, Journal, RequestRow
+from nanobanana_mcp.jobs.origins import PaidCall
+from nanobanana_mcp.jobs.outcomes import Problem, problem_of, remembered_problem, undecodable
+from nanobanana_mcp.jobs.recipes.rejoin import rejoin
+from nanobanana_mcp.jobs.store import PictureStore, other_id
+from nanobanana_mcp.library.journal import UNSETTLED, Call, RequestRow
 from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.storage.disk import Disk
 from nanobanana_mcp.storage.processes import ProcessLock
 
 logger = logging.getLogger(__name__)
@@ -48,8 +52,18 @@ class Recovered:
     """Whether an error of the program kept it from being finished."""
 
 
-def _some(one: Recovered | None) -> list[Recovered]:
-    return [one] if one is not None else []
+@dataclass(kw_only=True)
+class Finished:
+    """What a request came to whose calls have all ended."""
+
+    request_row: RequestRow
+    plan: Plan
+    inputs: tuple[ImageRecord, ...] = ()
+    images: list[KeptImage] = field(default_factory=list)
+    parts: list[KeptImage] = field(default_factory=list)
+    """The model's answers that a recipe's pictures were, or were to be, put together from."""
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class Recovery:
@@ -57,90 +71,166 @@ class Recovery:
 
     def __init__(
         self,
-        journal: Journal,
-        disk: Disk,
+        store: PictureStore,
         presence: Callable[[], ProcessLock],
         *,
         running: Container[str],
         mend: Callable[[], list[tuple[str, str]]],
     ) -> None:
-        """`presence` makes this process's sign of life, which only recover() needs; `running` has the ids of its
-        requests that are under way; `mend` ends moves of pictures that were cut short, and says of each what became of it.
+        """`presence` makes this process's sign of life, which only a recovery needs; `running` has the ids of its requests
+        that are under way; `mend` ends moves of pictures that were cut short, and says of each what became of it.
         """
-        self._mend = mend
-        self._journal = journal
-        self._disk = disk
+        self._store = store
+        self._journal = store.journal
+        self._disk = store.disk
         self._process_lock = presence
         self._running = running
+        self._mend = mend
         self._one_at_a_time = threading.Lock()
 
-    def left_behind(self, own: str | None) -> list[tuple[RequestRow, Call]]:
-        """Open calls of processes that no longer run, and of this one, `own`, where it could not finish them."""
-        alive: dict[str, bool] = {}
-        found = []
-        for request_row, call in self._journal.unfinished():
-            if request_row.id in self._running:
-                continue
-            if request_row.process not in alive:
-                alive[request_row.process] = request_row.process != own and self._disk.is_alive(request_row.process)
-            if not alive[request_row.process]:
-                found.append((request_row, call))
-        return found
-
     def recover(self, *, asked: bool = False) -> list[Recovered]:
-        """Bring every call that was left behind to an end, once, whichever process does it; each by itself, so that what
+        """Bring every request that was left behind to an end, once, whichever process does it; each by itself, so that what
         befalls one keeps no other from coming home.
 
         `asked`, by a person and not by a start, tries again what was set aside.
         """
         with self._one_at_a_time:
             presence = self._process_lock()
-            owned: set[str] = set()
-            found = []
-            for request_row, _ in self.left_behind(presence.name):
-                if request_row.id in owned:
+            found: list[Recovered] = []
+            for request_row in self._left_behind(presence.name, asked=asked):
+                # Two servers may start at once and see the same dead process: the one whose change of the row counts does it.
+                if self._journal.take_over(request_row.id, dead=request_row.process, process=presence.name) is None:
                     continue
-                taken = self._journal.take_over(request_row.id, dead=request_row.process, process=presence.name)
-                if taken is None:
-                    continue
-                owned.add(request_row.id)
-                found += [self._end(taken[0], call, asked=asked) for call in taken[1]]
-            if asked:
-                for request_row, call in self._aside(presence.name):
-                    if (
-                        self._journal.take_over(request_row.id, dead=request_row.process, process=presence.name)
-                        is not None
-                    ):
-                        owned.add(request_row.id)
-                        found.append(self._end(request_row, call, asked=True))
-            for request_id in owned:
-                found += _some(self._by_itself(request_id, partial(self._put_together, request_id)))
-            for request_row, call in self._undelivered(presence.name):
-                found += _some(self._by_itself(call.id, partial(self._exact_file, request_row, call)))
-            found += self._adopt(asked=asked)
-            return found + self._sweep(presence, asked=asked)
+                self._contained(found, request_row.id, partial(self.finish, request_row.id, asked=asked, told=found))
+            for request_row in self._unanswered(presence.name):
+                self._contained(found, request_row.id, partial(self.finish, request_row.id, at_start=True, told=found))
+            return found + self.sweep(presence, asked=asked)
 
     def preview(self, own: str | None) -> list[Recovered]:
         """List what recover() would do, and do nothing; `own` is this process's name if it has one."""
-        left = [*self.left_behind(own), *self._aside(own)]
-        return [Recovered(call_id=call.id, outcome=self._foreseen(call)) for _, call in left]
-
-    def _aside(self, own: str | None) -> list[tuple[RequestRow, Call]]:
-        """Calls that could not be finished and whose raw answers are kept, of processes that no longer run or our own."""
-        found = []
-        for call_id in self._disk.spool.calls():
-            known = self._journal.with_call(call_id)
-            if known is None or known[1].state != "unknown" or known[0].id in self._running:
-                continue
-            if known[0].process == own or not self._disk.is_alive(known[0].process):
-                found.append(known)
+        found: list[Recovered] = []
+        for request_row in self._left_behind(own, asked=True):
+            self.finish(request_row.id, asked=True, dry_run=True, told=found)
         return found
+
+    def finish(
+        self,
+        request_id: str,
+        *,
+        asked: bool = False,
+        at_start: bool = False,
+        dry_run: bool = False,
+        told: list[Recovered] | None = None,
+    ) -> Finished | None:
+        """Bring a request of ours, or of a process that no longer runs, to its end, and say what it came to; what is done
+        now is added to `told`. None for a dry run, which only tells. A start, `at_start`, does not try for ever what comes to
+        nothing each time.
+
+        Raises SetupError for a plan of another version, and what keeping a picture may raise.
+        """
+        told = [] if told is None else told
+        request_row, calls = self._journal.request(request_id)
+        # Killed before its picture was in the library: what there is of an answer is in the spool.
+        left = [call for call in calls if call.state in UNSETTLED or (asked and self._is_aside(call))]
+        if dry_run:
+            told += [Recovered(call_id=call.id, outcome=self._foreseen(call)) for call in left]
+            return None
+        if left:
+            told += [self._end(request_row, call, asked=asked) for call in left]
+            request_row, calls = self._journal.request(request_id)
+        done = Finished(request_row=request_row, plan=load_plan(request_row.plan))
+        done.inputs = tuple(self._inputs(done.plan))
+        kept: list[tuple[Call, ImageRecord]] = []
+        for call in calls:
+            record = self._store.library.get(call.image_id) if call.image_id is not None else None
+            if record is None:
+                if call.reason != "NOT_NEEDED":
+                    done.problems.append(remembered_problem(call, request_row))
+            elif record.width or self._store.library.get(other_id(call.id, 2)) is not None:
+                kept.append((call, record))
+            else:
+                broken = undecodable(record)
+                done.problems.append(problem_of(call, broken, broken.reason, call.cost_usd))
+        if done.plan.recipe is None:
+            done.images = [image for call, record in kept for image in self._pictures(done, call, record, told)]
+        else:
+            done.parts = [KeptImage(record=record, cost_usd=call.cost_usd) for call, record in kept]
+            done.images = self._put_together(done, told, is_new=bool(left), at_start=at_start)
+        done.notes += [note for image in done.images for note in image.notes]
+        return done
+
+    def sweep(self, presence: ProcessLock, *, asked: bool = False) -> list[Recovered]:
+        """Tidy up behind dead processes: adopt the answers in the spool that no row names, drop those whose picture is kept,
+        and end writes and moves that were cut short.
+        """
+        found = self._adopt(asked=asked)
+        # Killed between a picture's row and the end of its raw answer.
+        for call_id in self._disk.spool.calls():
+            state = self._journal.state_of(call_id)
+            if state is not None and state not in (*UNSETTLED, "unknown"):
+                self._disk.spool.drop(call_id)
+        alone_or_old = presence.since
+        others, dead = presence.others()
+        if others:
+            alone_or_old -= LONGEST_WRITE_S
+        if not (dead or asked):  # nobody was killed, so nothing is half done
+            return found
+        self._disk.drop_unfinished(before=alone_or_old)
+        try:
+            mended = self._mend()
+        except StudioError as error:
+            logger.warning("Moves to and from the trash could not be looked at: %s", error)
+            return found
+        if not others:
+            presence.sweep(dead)
+        return found + [Recovered(call_id=image_id, outcome=outcome) for image_id, outcome in mended]
+
+    def _left_behind(self, own: str | None, *, asked: bool) -> list[RequestRow]:
+        """Requests with open calls of processes that no longer run, and of this one, `own`, where it could not finish them;
+        with `asked` also those whose answer was set aside.
+        """
+        rows = [request_row for request_row, _ in self._journal.unfinished()]
+        if asked:
+            known = [self._journal.with_call(call_id) for call_id in self._disk.spool.calls()]
+            rows += [row_and_call[0] for row_and_call in known if row_and_call and row_and_call[1].state == "unknown"]
+        return self._abandoned(rows, own, ours_too=True)
+
+    def _unanswered(self, own: str) -> list[RequestRow]:
+        """Requests whose pictures are kept, of processes that ended before they answered: something may be missing still."""
+        rows = [request_row for request_row, _ in self._journal.undelivered_requests()]
+        return self._abandoned(rows, own, ours_too=False)
+
+    def _abandoned(self, rows: list[RequestRow], own: str | None, *, ours_too: bool) -> list[RequestRow]:
+        gone: dict[str, bool] = {}
+        found: dict[str, RequestRow] = {}
+        for row in rows:
+            if row.id in self._running:
+                continue
+            if row.process not in gone:
+                gone[row.process] = ours_too if row.process == own else not self._disk.is_alive(row.process)
+            if gone[row.process]:
+                found.setdefault(row.id, row)
+        return list(found.values())
+
+    def _is_aside(self, call: Call) -> bool:
+        return call.state == "unknown" and self._disk.spool.path(call.id) is not None
 
     def _foreseen(self, call: Call) -> str:
         if self._disk.spool.path(call.id) is not None:
             again = "could not be finished before and would be tried again" if call.state == "unknown" else ""
             return f"its answer is on the disk and {again or 'would be kept as a picture'}"
         return "it was never sent; nothing was charged" if call.state == "reserved" else LOST
+
+    def _contained(self, found: list[Recovered], request_id: str, finish: Callable[[], object]) -> None:
+        """Finish one request, whatever befalls it; where that is told of its calls already, once is enough."""
+
+        def quietly() -> None:
+            finish()
+
+        before = len(found)
+        mishap = self._by_itself(request_id, quietly)
+        if mishap is not None and (mishap.stumbled or len(found) == before):
+            found.append(mishap)
 
     def _by_itself(self, call_id: str, finish: Callable[[], Recovered | None]) -> Recovered | None:
         """Do one thing, whatever befalls it: `stumbled` when that was nothing that anybody foresaw."""
@@ -189,74 +279,81 @@ class Recovery:
         if raw is None:
             self._journal.unknown(call.id, message=LOST)
             return Recovered(call_id=call.id, outcome=LOST)
+        plan = load_plan(request_row.plan)
+        paid = PaidCall(
+            plan=plan, request_row=request_row, call=call, parents=self._parents(plan), continues=plan.continues
+        )
         try:
             with ThreadPoolExecutor(2, "read") as readers:
-                kept = settle(
-                    Reading(raw, readers),
-                    plan=load_plan(request_row.plan),
-                    request_row=request_row,
-                    call=call,
-                    disk=self._disk,
-                    journal=self._journal,
-                    again=True,
-                )
+                kept = self._store.keep(self._store.reading(raw, readers), paid, again=True)
         except (NoPicture, Unreadable) as error:
             return Recovered(call_id=call.id, outcome=str(error))
-        record = kept.record
+        record = kept.delivered
         told = f"kept as {record.id} at {record.path}" if record.width else str(undecodable(record))
         return Recovered(call_id=call.id, outcome=told, record=record)
 
-    def _put_together(self, request_id: str) -> Recovered | None:
-        """The picture that a request's parts were meant for, where it can be made now; None where there is nothing to do."""
-        request_row, calls = self._journal.request(request_id)
-        try:
-            plan = load_plan(request_row.plan)
-        except SetupError:
-            return None  # its calls have said so
-        library = Library(self._journal.database)
-        records = [library.get(call.image_id) if call.image_id is not None else None for call in calls]
-        parts = [(call, record) for call, record in zip(calls, records, strict=True) if record is not None]
-        if plan.recipe is None or not parts:
-            return None
-        if any(found_again(plan, record, library, cost_usd=call.cost_usd) for call, record in parts):
-            return None
-        for call, record in reversed(parts):
-            image = put_together(plan, record, library, self._disk, cost_usd=call.cost_usd)
-            if image is not None:
-                made = image.record
-                return Recovered(call_id=call.id, outcome=f"put together as {made.id} at {made.path}", record=made)
-        kept = ", ".join(f"{record.id} at {record.path}" for _, record in parts)
-        return Recovered(
-            call_id=parts[-1][0].id, outcome=f"its picture was not put together; its parts are kept: {kept}"
-        )
+    def _inputs(self, plan: Plan) -> Iterator[ImageRecord]:
+        """The inputs' records: by the id that was planned, or by the content where another request entered it first."""
+        for one in plan.inputs:
+            record = _input(one.image_id, one.sha256, self._store.library)
+            if record is not None:
+                yield record
 
-    def _undelivered(self, own: str) -> list[tuple[RequestRow, Call]]:
-        """Kept pictures of processes that ended before they answered."""
-        return [
-            (request_row, call)
-            for request_row, call in self._journal.undelivered_requests()
-            if request_row.id not in self._running
-            and request_row.process != own
-            and not self._disk.is_alive(request_row.process)
-        ]
+    def _parents(self, plan: Plan) -> tuple[Parent, ...]:
+        found = [(one, _input(one.image_id, one.sha256, self._store.library)) for one in plan.inputs]
+        return tuple(Parent(image_id=record.id, role=one.role) for one, record in found if record is not None)
 
-    def _exact_file(self, request_row: RequestRow, call: Call) -> Recovered | None:
-        """The exact file beside a picture, where a kill came between the two: written perhaps, and not recorded."""
-        library = Library(self._journal.database)
-        record = library.get(call.image_id) if call.image_id is not None else None
-        try:
-            plan = load_plan(request_row.plan)
-        except SetupError:
-            return None
-        wanted = record is not None and plan.recipe is None and record.width and plan.exact_of(record.mime_type)
-        if record is None or not wanted or library.get(child_id(record.id, "exact")) is not None:
-            return None
-        image = KeptImage(record=record, upload=None, cost_usd=call.cost_usd)
-        number = call.position + 1 if plan.request.n > 1 else None
-        made, _ = exact_again(plan, image, library, self._disk, number=number)
-        if made.master is None:
-            return None  # the picture itself is there, and whoever asks for it again is told why the file is not
-        return Recovered(call_id=call.id, outcome=f"its exact file is kept as {made.record.id} at {made.record.path}")
+    def _pictures(self, done: Finished, call: Call, record: ImageRecord, told: list[Recovered]) -> Iterator[KeptImage]:
+        """A call's picture, with its exact file where one was asked for, and those that came in the same answer."""
+        library, backend, plan = self._store.library, done.request_row.backend, done.plan
+        image = KeptImage(record=record, cost_usd=call.cost_usd, upload=library.newest_upload(record.id, backend))
+        if record.width:
+            yield self._with_exact(image, plan, told, number=plan.number(call.position))
+        else:
+            done.notes.append(str(undecodable(record)))
+        for number in count(2):
+            other = library.get(other_id(call.id, number))
+            if other is None:
+                return
+            cost = 0.0 if record.width or number > 2 else call.cost_usd
+            yield KeptImage(record=other, cost_usd=cost, upload=library.newest_upload(other.id, backend))
+
+    def _put_together(self, done: Finished, told: list[Recovered], *, is_new: bool, at_start: bool) -> list[KeptImage]:
+        """The pictures that a recipe made of its answers, or that can be made of them now.
+
+        Killed between the last answer and the finished picture: an edit of a region is joined from what is kept. `is_new`
+        says that an answer came home just now; else what cannot be put together was told before.
+        """
+        parts, store = done.parts, self._store
+        found = [store.finished_before(part.record, cost_usd=part.cost_usd) for part in parts]
+        images = [image for image in found if image is not None]
+        if images:
+            return [
+                image if image.master is not None else self._with_exact(image, done.plan, told, number=None)
+                for image in images
+            ]
+        if at_start and self._disk.spool.count_try(done.request_row.id) > TRIES:
+            return []
+        for part in reversed(parts):
+            joined = rejoin(done.plan, part.record, store, cost_usd=part.cost_usd)
+            if joined is not None:
+                made = joined.record
+                told.append(_told(part.record, f"put together as {made.id} at {made.path}", made))
+                self._disk.spool.forget_tries(done.request_row.id)
+                return [joined]
+        if parts and is_new:
+            kept = ", ".join(f"{part.record.id} at {part.record.path}" for part in parts)
+            told.append(_told(parts[-1].record, f"its picture was not put together; its parts are kept: {kept}"))
+        return []
+
+    def _with_exact(self, image: KeptImage, plan: Plan, told: list[Recovered], *, number: int | None) -> KeptImage:
+        """Killed between a picture and its exact file: written perhaps, and not recorded."""
+        known = self._store.exact_before(image.record)
+        made = self._store.exact_again(image, plan, number=number)
+        if known is None and made.master is not None:
+            outcome = f"its exact file is kept as {made.record.id} at {made.record.path}"
+            told.append(_told(image.record, outcome, made.record))
+        return made
 
     def _adopt(self, *, asked: bool) -> list[Recovered]:
         """Keep the pictures of answers that no row names, which a rebuilt library leaves in the spool."""
@@ -277,30 +374,13 @@ class Recovery:
         return found
 
     def _adopted(self, call_id: str) -> Recovered:
-        record = keep_orphan(
-            call_id, self._disk.spool.read(call_id) or b"", self._disk, Library(self._journal.database)
-        )
-        self._disk.spool.drop(call_id)
+        record = self._store.adopt(call_id)
         return Recovered(call_id=call_id, outcome=f"kept as {record.id} at {record.path}", record=record)
 
-    def _sweep(self, presence: ProcessLock, *, asked: bool) -> list[Recovered]:
-        """Drop raw answers whose picture is kept, since a process may end between the two, and writes cut short."""
-        for call_id in self._disk.spool.calls():
-            state = self._journal.state_of(call_id)
-            if state is not None and state not in (*UNSETTLED, "unknown"):
-                self._disk.spool.drop(call_id)
-        alone_or_old = presence.since
-        others, dead = presence.others()
-        if others:
-            alone_or_old -= LONGEST_WRITE_S
-        if not (dead or asked):  # nobody was killed, so nothing is half done
-            return []
-        self._disk.drop_unfinished(before=alone_or_old)
-        try:
-            mended = self._mend()
-        except StudioError as error:
-            logger.warning("Moves to and from the trash could not be looked at: %s", error)
-            return []
-        if not others:
-            presence.sweep(dead)
-        return [Recovered(call_id=image_id, outcome=outcome) for image_id, outcome in mended]
+
+def _input(image_id: str, sha256: str, library: Library) -> ImageRecord | None:
+    return library.get(image_id) or (library.find_by_content(sha256) if sha256 else None)
+
+
+def _told(part: ImageRecord, outcome: str, made: ImageRecord | None = None) -> Recovered:
+    return Recovered(call_id=part.call_id or part.id, outcome=outcome, record=made)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from nanobanana_mcp.domain.errors import (
     HistoryRejected,
+    NoPicture,
     NotPutTogether,
     RateLimited,
     ServiceError,
@@ -21,29 +22,27 @@ from nanobanana_mcp.domain.errors import (
 from nanobanana_mcp.domain.plan import ANSWER_ROOM, Plan
 from nanobanana_mcp.domain.prompts import worded_roles
 from nanobanana_mcp.domain.provider import ImageModel
+from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.results import Created, KeptImage
+from nanobanana_mcp.domain.shapes import differences
 from nanobanana_mcp.domain.text import counted
 from nanobanana_mcp.domain.wire import InputPart, ModelRequest
-from nanobanana_mcp.gemini.response import NoPicture, unsigned
-from nanobanana_mcp.jobs.calls import Answer, ModelCalls, Progress, Recipe, Run, Sleep, told_of_answers
-from nanobanana_mcp.jobs.conversation import history_of
-from nanobanana_mcp.jobs.files import sendable
+from nanobanana_mcp.jobs.calls import ModelCalls, Progress, Recipe, Run, Sleep
 from nanobanana_mcp.jobs.group_commit import GroupCommit
-from nanobanana_mcp.jobs.inputs import Source, Sources
-from nanobanana_mcp.jobs.settle import (
+from nanobanana_mcp.jobs.inputs import Sources
+from nanobanana_mcp.jobs.outcomes import (
     Problem,
-    Reading,
-    Settled,
     nothing_made,
     price_of,
-    settle,
-    shortfalls,
+    problem_of,
+    told_of_answers,
+    total,
     undecodable,
 )
+from nanobanana_mcp.jobs.planner import Job
+from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.jobs.uploads import Uploads
-from nanobanana_mcp.library.journal import Call, Journal, RequestRow
-from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.storage.disk import Disk
+from nanobanana_mcp.library.journal import Call, Reservation
 
 logger = logging.getLogger(__name__)
 
@@ -65,19 +64,17 @@ class Runner:
         self,
         *,
         model: ImageModel,
-        journal: Journal,
-        library: Library,
+        store: PictureStore,
         sources: Sources,
         uploads: Uploads,
-        disk: Disk,
         upload_now: Callable[[], bool],
         max_concurrency: int,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self.disk = disk
-        self.library = library
+        self.store = store
         self._model = model
-        self._journal = journal
+        self._journal = journal = store.journal
+        self._disk = store.disk
         self._sources = sources
         self._uploads = uploads
         self._upload_now = upload_now
@@ -89,36 +86,31 @@ class Runner:
         self._spooled = GroupCommit(lambda *call_ids: journal.spooled(*call_ids))
 
     async def carry_out(
-        self,
-        plan: Plan,
-        sources: list[Source],
-        request_row: RequestRow,
-        calls: tuple[Call, ...],
-        progress: Progress,
-        recipe: Recipe | None = None,
-        stop: asyncio.Event | None = None,
+        self, job: Job, reservation: Reservation, progress: Progress, stop: asyncio.Event | None = None
     ) -> Created:
-        """Make the pictures. Raises a StudioError when there is none at all. Once `stop` is set nothing more is sent;
-        what was sent is still brought home.
+        """Make the pictures of a job whose inputs have their rows. Raises a StudioError when there is none at all. Once `stop`
+        is set nothing more is sent; what was sent is still brought home.
         """
+        plan, calls, recipe = job.plan, reservation.calls, job.recipe
         total = len(calls) if recipe is None else plan.request.n
         name = f"{plan.choice.spec.tier} ({plan.choice.spec.nickname})"
         await progress(0, total, f"Asking {name} for {counted(total, 'picture')}")
         try:
-            request, fresh, notes = await self._first_request(plan, sources, has_recipe=recipe is not None)
+            request, fresh, notes = await self._first_request(job)
         except StudioError as error:
             for call in calls:
                 await self._give_up(call, error)
             raise
         run = Run(
             plan=plan,
-            request_row=request_row,
-            sources=sources,
+            request_row=reservation.request_row,
+            sources=job.sources,
             request=request,
             fresh=fresh,
+            continues=plan.continues,
             progress=progress,
             total=total,
-            warnings=notes,
+            warnings=[*reservation.warnings, *notes],
             stop=stop or asyncio.Event(),
         )
         beating = asyncio.create_task(run.heartbeat())
@@ -131,7 +123,7 @@ class Runner:
         results = []
         for call, one in zip(calls, ended, strict=True):  # only now that every call has come to its end
             if isinstance(one, StudioError):
-                one = run.problem(call, one, type(one).__name__, call.estimate_usd)
+                one = problem_of(call, one, type(one).__name__, call.estimate_usd)
             if isinstance(one, Exception):
                 one = await self.bewildered(run, call, one)
             if isinstance(one, BaseException):
@@ -158,31 +150,19 @@ class Runner:
         ]
         costs += [problem.failure.cost_usd for problem in model_calls.problems]
         created = self._created(run, tuple(images), [])
-        return replace(created, cost_usd=_sum(costs), parts=tuple(answer.record for answer in model_calls.answered))
+        return replace(created, cost_usd=total(costs), parts=tuple(answer.record for answer in model_calls.answered))
 
-    async def _first_request(
-        self, plan: Plan, sources: list[Source], *, has_recipe: bool
-    ) -> tuple[ModelRequest, ModelRequest | None, list[str]]:
+    async def _first_request(self, job: Job) -> tuple[ModelRequest, ModelRequest | None, list[str]]:
         """The request as it begins, the one to fall back on when a conversation is not taken, and notes."""
-        if has_recipe:
+        plan = job.plan
+        if job.recipe is not None:
             return model_request(plan, ()), None, []
-        parts, notes = await self._sources.parts(sources)
+        parts, notes = await self._sources.parts(job.sources)
         fresh = model_request(plan, parts)
-        if plan.request.continue_from is None:
-            return fresh, None, notes
-        history, more = await asyncio.to_thread(
-            history_of,
-            plan.request.continue_from,
-            self.library,
-            self.disk,
-            beside=parts[1:],
-            model_id=plan.choice.spec.id,
-        )
-        notes += more
-        if not history:
+        if not job.history:
             return fresh, None, notes
         roles = worded_roles(plan.request.input_roles)  # the picture that goes on is in the history
-        return replace(fresh, inputs=parts[1:], history=history, roles=roles), fresh, notes
+        return replace(fresh, inputs=parts[1:], history=job.history, roles=roles), fresh, notes
 
     def _created(self, run: Run, images: tuple[KeptImage, ...], problems: list[Problem]) -> Created:
         plan = run.plan
@@ -198,16 +178,16 @@ class Runner:
             images=images,
             failures=tuple(problem.failure for problem in problems),
             warnings=tuple(dict.fromkeys((*plan.warnings, *run.warnings))),
-            cost_usd=_sum(costs),
+            cost_usd=total(costs),
             request_id=run.request_row.id,
         )
 
     async def _keep_one(self, run: Run, call: Call) -> tuple[KeptImage, ...] | Problem:
         """One call of a request that needs no bytes once they are kept: those of the others are in memory meanwhile."""
         made = await self.make_one(run, call)
-        return (made.image, *made.others) if isinstance(made, Answer) else made
+        return (replace(made, others=(), data=b""), *made.others) if isinstance(made, KeptImage) else made
 
-    async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> Answer | Problem:
+    async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> KeptImage | Problem:
         """One call to the model and everything after it; an expected mishap comes back as a Problem.
 
         Without a request of its own the call makes the run's, which all its calls share.
@@ -221,7 +201,7 @@ class Runner:
             except StudioError as error:
                 with suppress(StudioError):  # else a later start finds it reserved and never sent
                     await self._give_up(call, error)
-                return run.problem(call, error, type(error).__name__, 0.0)
+                return problem_of(call, error, type(error).__name__, 0.0)
             held: list[bytes] = []
             try:
                 held.append(await self._ask_patiently(run, call, request))
@@ -229,13 +209,13 @@ class Runner:
                 await asyncio.to_thread(self._journal.unknown, call.id, message=str(error))
                 cost = f" It may have cost ${call.estimate_usd:.3f}." if run.request_row.backend != "emulator" else ""
                 told = UnknownOutcome(f"{error}{cost}")
-                return run.problem(call, told, "UNKNOWN_OUTCOME", call.estimate_usd)
+                return problem_of(call, told, "UNKNOWN_OUTCOME", call.estimate_usd)
             except StudioError as error:
                 await self._give_up(call, error)
-                return run.problem(call, error, type(error).__name__, 0.0)
+                return problem_of(call, error, type(error).__name__, 0.0)
             finally:
                 if not held:
-                    await asyncio.to_thread(self.disk.spool.give_room_back, call.id)
+                    await asyncio.to_thread(self._disk.spool.give_room_back, call.id)
             putting_aside = asyncio.create_task(self._put_aside(run, call, held[0], held))
             if len(held[0]) > LARGE_ANSWER and self._workbench.locked():
                 await asyncio.wait([putting_aside])  # before the next one is asked for
@@ -243,31 +223,32 @@ class Runner:
             kept = await self._finish(run, call, held, putting_aside)
         except NoPicture as error:
             costs = [price_of(error, run.plan, call), run.spent_usd.get(call.id, 0.0)]
-            return run.problem(call, error, error.reason, _sum(costs))
+            return problem_of(call, error, error.reason, total(costs))
         except StudioError as error:
-            return run.problem(call, error, type(error).__name__, call.estimate_usd)
-        image, record, others = kept.image, kept.record, kept.others
+            return problem_of(call, error, type(error).__name__, call.estimate_usd)
+        record = kept.delivered
         if not record.width:
             broken = undecodable(record)
-            if not others or run.plan.recipe is not None:
-                return run.problem(call, broken, broken.reason, image.cost_usd)
+            if not kept.others or run.plan.recipe is not None:
+                return problem_of(call, broken, broken.reason, kept.cost_usd)
             run.warnings.append(str(broken))  # another picture of the same answer stands for it
-            image, others = replace(others[0], cost_usd=image.cost_usd), others[1:]
-        if image.upload is not None:
-            self._uploads.start(image.upload, kept.data)
+            kept = replace(kept.others[0], cost_usd=kept.cost_usd, others=kept.others[1:])
+            record = kept.record
+        if kept.upload is not None:
+            self._uploads.start(kept.upload, kept.data)
         run.done += 1
         shape = f"{record.width}x{record.height}, {record.bytes / 1e6:.1f} MB"
         what = "Picture" if run.plan.recipe is None else "Part"
         await run.progress(min(run.done, run.total), run.total, f"{what} {run.done} is kept: {shape}")
-        return Answer(image=image, data=kept.data, others=tuple([await self._uploaded(run, one) for one in others]))
+        return replace(kept, others=tuple([await self._uploaded(run, one) for one in kept.others]))
 
     def _take_room(self, run: Run, call: Call) -> None:
         """Room for the raw answer, while there is some. Raises SetupError; nothing is sent then."""
         try:
-            self.disk.spool.take_room(call.id, ANSWER_ROOM[run.plan.choice.image_size])
+            self._disk.spool.take_room(call.id, ANSWER_ROOM[run.plan.choice.image_size])
         except OSError as error:
             raise SetupError(
-                f"The folder {self.disk.places.spool} cannot take Gemini's answer ({error.strerror}); nothing was sent. Free "
+                f"The folder {self._disk.places.spool} cannot take Gemini's answer ({error.strerror}); nothing was sent. Free "
                 "some space, or name another folder by NANOBANANA_DATABASE_URL."
             ) from error
 
@@ -278,11 +259,11 @@ class Runner:
         emulated = run.request_row.backend == "emulator"
         cost = "" if emulated else f"; it may have cost ${call.estimate_usd:.3f}"
         told = UnknownOutcome(f"{what}. What came of this picture is not known{cost}.")
-        kept = await asyncio.to_thread(self.library.get, f"img_{call.id}")
+        kept = await asyncio.to_thread(self.store.library.get, f"img_{call.id}")
         if kept is not None:
             told = UnknownOutcome(f"{what}. The picture is kept as {kept.id} at {kept.path}.")
-            return run.problem(call, told, "INTERNAL", call.estimate_usd)
-        path = await asyncio.to_thread(self.disk.spool.path, call.id)
+            return problem_of(call, told, "INTERNAL", call.estimate_usd)
+        path = await asyncio.to_thread(self._disk.spool.path, call.id)
         if path is not None:
             told = UnknownOutcome(
                 f"{what}. The picture's raw answer {'is' if emulated else 'was paid for and is'} kept at {path}; maintenance "
@@ -291,7 +272,7 @@ class Runner:
         else:
             with suppress(StudioError):
                 await asyncio.to_thread(self._journal.unknown, call.id, message=str(told))
-        return run.problem(call, told, "INTERNAL", call.estimate_usd)
+        return problem_of(call, told, "INTERNAL", call.estimate_usd)
 
     async def _uploaded(self, run: Run, image: KeptImage) -> KeptImage:
         """Begin the upload of a kept picture where the settings ask for it; that it fails is a warning."""
@@ -299,7 +280,7 @@ class Runner:
         if not self._upload_now() or image.upload is not None or not record.mime_type.startswith("image/"):
             return image
         try:
-            data, mime_type = await asyncio.to_thread(sendable, record, self.disk)
+            data, mime_type = await asyncio.to_thread(self.store.sendable, record)
             return replace(image, upload=await self._uploads.begin(record, data, mime_type, record.prompt))
         except StudioError as error:
             run.warnings.append(f"{record.id} is kept, but was not uploaded: {error}")
@@ -309,7 +290,7 @@ class Runner:
         """Nobody waits any longer: what was not sent costs nothing and stays so."""
         error = ServiceError("The request was cancelled before this picture was asked for; nothing was charged for it.")
         await asyncio.to_thread(self._journal.failed, call.id, reason="CANCELLED", message=str(error), cost_usd=0.0)
-        return run.problem(call, error, "CANCELLED", 0.0)
+        return problem_of(call, error, "CANCELLED", 0.0)
 
     async def give_back(self, call: Call) -> None:
         await asyncio.to_thread(
@@ -346,7 +327,7 @@ class Runner:
         request = run.request
         try:
             raw = await self._generate(run, request)
-            refusal = unsigned(raw) if request.history and run.fresh is not None else None
+            refusal = self._model.unsigned(raw) if request.history and run.fresh is not None else None
             if refusal is None:
                 return raw
             run.spent_usd[call.id] = price_of(refusal, run.plan, call) or 0.0
@@ -366,8 +347,7 @@ class Runner:
 
     def _begin_afresh(self, run: Run) -> None:
         assert run.fresh is not None
-        run.request = run.fresh
-        run.plan = replace(run.plan, request=replace(run.plan.request, continue_from=None))
+        run.request, run.continues = run.fresh, None
         run.warnings.append(
             "Gemini did not take the conversation's history (its signatures are missing, wrong or too old), so the "
             "edit began afresh from the picture alone."
@@ -383,44 +363,39 @@ class Runner:
 
     async def _finish(
         self, run: Run, call: Call, held: list[bytes], putting_aside: asyncio.Task[asyncio.Task[None]]
-    ) -> Settled:
+    ) -> KeptImage:
         """The raw answer goes to the disk while it is looked at; nothing is made of it before it is there."""
         async with self._workbench:
-            reading = Reading(held.pop() if held else await self._read_again(call), self._readers)
+            reading = self.store.reading(held.pop() if held else await self._read_again(call), self._readers)
             noting = await putting_aside
             try:
                 kept = await asyncio.to_thread(
-                    settle,
+                    self.store.keep,
                     reading,
-                    plan=run.plan,
-                    request_row=run.request_row,
-                    call=call,
-                    disk=self.disk,
-                    journal=self._journal,
-                    spent_usd=run.spent_usd.get(call.id, 0.0),
+                    run.paid(call),
                     prepare_upload=self._uploads.prepare if self._upload_now() and run.plan.recipe is None else None,
                 )
             finally:
                 with suppress(StudioError):  # the file itself says that it is there
                     await noting
         base = run.sources[0].record if run.plan.mode == "edit" and run.sources else None
-        run.warnings += kept.warnings
+        run.warnings += kept.notes
         if run.plan.recipe is None:
-            run.warnings += shortfalls(kept.record, run.plan, base)
+            run.warnings += _shortfalls(kept.delivered, run.plan, base)
             before = run.sources[0].data if base is not None and len(run.sources) == 1 else None
-            if before is not None and kept.record.width:
+            if before is not None and kept.delivered.width:
                 run.warnings += await asyncio.to_thread(_what_became_of, before, kept.data)
-        return kept
+        return replace(kept, notes=())
 
     async def _put_aside(self, run: Run, call: Call, raw: bytes, held: list[bytes]) -> asyncio.Task[None]:
         """The raw answer to the disk; what is returned notes that in the journal. `held` is emptied where the answer is
         large and has to wait for its turn.
         """
         try:
-            await asyncio.to_thread(self.disk.spool.put, call.id, raw)
+            await asyncio.to_thread(self._disk.spool.put, call.id, raw)
         except OSError as error:
             run.warnings.append(f"The raw answer could not be put aside ({error.strerror}); the disk may be full.")
-            await asyncio.to_thread(self.disk.spool.give_room_back, call.id)
+            await asyncio.to_thread(self._disk.spool.give_room_back, call.id)
         else:
             if len(raw) > LARGE_ANSWER and self._workbench.locked():
                 held.clear()
@@ -429,14 +404,14 @@ class Runner:
     async def _read_again(self, call: Call) -> bytes:
         """A raw answer that waited on the disk. Raises UnknownOutcome where it is there no longer."""
         try:
-            raw = await asyncio.to_thread(self.disk.spool.read, call.id)
+            raw = await asyncio.to_thread(self._disk.spool.read, call.id)
         except OSError as error:
             why = f"cannot be read ({error.strerror})"
         else:
             if raw is not None:
                 return raw
             why = "is gone"
-        told = f"The raw answer {why}, which was put aside in {self.disk.places.spool}."
+        told = f"The raw answer {why}, which was put aside in {self._disk.places.spool}."
         await asyncio.to_thread(self._journal.unknown, call.id, message=told)
         raise UnknownOutcome(told)
 
@@ -445,6 +420,14 @@ def _what_became_of(before: bytes, after: bytes) -> list[str]:
     from nanobanana_mcp.pixels.edits.change import became  # numpy: 40 ms and 12 MB that only edits pay
 
     return became(before, after)
+
+
+def _shortfalls(record: ImageRecord, plan: Plan, base: ImageRecord | None) -> list[str]:
+    """Where the picture is not what was asked for; `base` is the picture that an edit started from."""
+    if not record.width:
+        return []
+    source = (base.width, base.height) if base is not None and base.width else None
+    return differences(record.width, record.height, size=plan.choice.image_size, ratio=plan.aspect_ratio, source=source)
 
 
 def model_request(plan: Plan, parts: tuple[InputPart, ...]) -> ModelRequest:
@@ -462,9 +445,3 @@ def model_request(plan: Plan, parts: tuple[InputPart, ...]) -> ModelRequest:
         seed=plan.request.seed,
         safety=plan.request.safety,
     )
-
-
-def _sum(costs: list[float | None]) -> float | None:
-    """The total, None as soon as one of them is not known."""
-    known = [one for one in costs if one is not None]
-    return round(sum(known), 6) if len(known) == len(costs) else None

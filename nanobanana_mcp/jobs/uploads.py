@@ -10,9 +10,7 @@ from nanobanana_mcp.domain.ids import new_id, now
 from nanobanana_mcp.domain.provider import ImageModel
 from nanobanana_mcp.domain.records import ImageRecord, Upload
 from nanobanana_mcp.domain.terms import Backend
-from nanobanana_mcp.jobs.files import sendable
-from nanobanana_mcp.library.pictures import Library
-from nanobanana_mcp.storage.disk import Disk
+from nanobanana_mcp.jobs.store import PictureStore
 
 MARGIN_S = 600
 """How much life an upload must have left to be used: a request may take minutes to be read."""
@@ -27,10 +25,10 @@ DISPLAY_NAME = 512
 class Uploads:
     """Knows what is under way in this process; everything else is in the library."""
 
-    def __init__(self, model: ImageModel, library: Library, disk: Disk, backend: Backend) -> None:
+    def __init__(self, model: ImageModel, store: PictureStore, backend: Backend) -> None:
         self._model = model
-        self._library = library
-        self._disk = disk
+        self._store = store
+        self._library = store.library
         self._backend: Backend = backend
         self._running: dict[str, asyncio.Task[Upload]] = {}
         self._gate = asyncio.Semaphore(4)
@@ -115,7 +113,7 @@ class Uploads:
         self, record: ImageRecord, *, display_name: str | None = None, data: bytes | None = None, mime_type: str = ""
     ) -> Upload:
         """Upload a picture again, under a new name, and wait until it is there; `data` where it is at hand."""
-        sent = (data, mime_type) if data is not None else await asyncio.to_thread(sendable, record, self._disk)
+        sent = (data, mime_type) if data is not None else await asyncio.to_thread(self._store.sendable, record)
         return await self.finish(await self.begin(record, *sent, display_name))
 
     async def drain(self, seconds: float) -> int:

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -99,6 +99,18 @@ def write_new(
                     held.unlink(name)
             raise
     return folder / final
+
+
+def write_new_in_any(
+    folders: Iterable[Path], stem: str, extension: str, data: bytes, *, key: str, written_after: float | None = None
+) -> Path | None:
+    """As `write_new`, into the first of the folders that takes it; None when none does."""
+    for folder in folders:
+        try:
+            return write_new(folder, stem, extension, data, key=key, written_after=written_after)
+        except OSError:
+            continue
+    return None
 
 
 def replace_durably(

@@ -15,7 +15,8 @@ from nanobanana_mcp.domain.requests import OutputSpec
 from nanobanana_mcp.domain.sizing import check_name
 from nanobanana_mcp.domain.terms import Fit, OutputFormat
 from nanobanana_mcp.jobs.inputs import Source
-from nanobanana_mcp.jobs.store import ICON, keep_made, kept_format, not_written, source_type
+from nanobanana_mcp.jobs.naming import ICON, kept_format, not_written, source_type
+from nanobanana_mcp.jobs.origins import Derived
 from nanobanana_mcp.pixels.files.clean import DECODES
 from nanobanana_mcp.pixels.files.labels import Label, read_label
 from nanobanana_mcp.pixels.outputs.assets import AssetOutline, asset_notes, asset_outlines, asset_set
@@ -219,8 +220,7 @@ def _kept(
         earlier = studio.library.get(image_id)
         if earlier is not None and studio.disk.read_own(Path(earlier.path or "")) != file:
             image_id = child_id(source.id, f"{image_id} {now().isoformat()}")  # that file is gone or was changed
-        record, warnings = keep_made(
-            file,
+        derived = Derived(
             image_id=image_id,
             origin="derived",
             prompt=source.prompt,
@@ -231,10 +231,9 @@ def _kept(
                 stem=stem or name,
                 suffix=target.suffix if request.assets is None else "",
             ),
-            disk=studio.disk,
-            library=studio.library,
             icon=(draft.width, draft.height) if draft.mime_type == ICON else None,
         )
+        record, warnings = studio.store.derive(file, derived)
         made.append(record)
         notes += warnings
     return made

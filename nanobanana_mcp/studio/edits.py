@@ -1,13 +1,11 @@
 """Jobs that take more than plain calls: a region, an extension, a cutout. Prepared here, carried out by the studio."""
 
 import asyncio
-import json
 from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain.catalog import RATIOS, AspectRatio, ImageSize, ModelSpec, ThinkingLevel
 from nanobanana_mcp.domain.errors import RequestError, UnsupportedOption
-from nanobanana_mcp.domain.plan import Plan
-from nanobanana_mcp.domain.pricing import estimate
+from nanobanana_mcp.domain.plan import CutoutRecipe, ExtensionRecipe, Plan, RegionRecipe
 from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
 from nanobanana_mcp.domain.selector import choose
 from nanobanana_mcp.domain.shapes import answer_pixels, nearest_ratio
@@ -16,7 +14,7 @@ from nanobanana_mcp.domain.terms import AskedTier, OutputFormat, Resolution
 from nanobanana_mcp.domain.text import printable, shorten
 from nanobanana_mcp.domain.wire import InputPart
 from nanobanana_mcp.jobs.inputs import Source, check_something_is_seen
-from nanobanana_mcp.jobs.planner import Job
+from nanobanana_mcp.jobs.planner import Job, Prepared
 from nanobanana_mcp.jobs.recipes.cutout import CALLS, REPLACE_PLAIN, Cut
 from nanobanana_mcp.jobs.recipes.extend import WORDS as BEYOND
 from nanobanana_mcp.jobs.recipes.extend import Extension
@@ -25,7 +23,6 @@ from nanobanana_mcp.pixels.edits.canvas import Canvas, canvas_of_ratio, canvas_o
 from nanobanana_mcp.pixels.edits.extend import steps_for
 from nanobanana_mcp.pixels.edits.patch import prepare
 from nanobanana_mcp.pixels.files.decoding import is_flat
-from nanobanana_mcp.pixels.files.formats import FORMATS
 from nanobanana_mcp.pixels.files.header import read_header
 from nanobanana_mcp.pixels.files.losses import recoloured
 from nanobanana_mcp.studio.studio import Studio
@@ -91,16 +88,19 @@ async def region_job(
     ratio = _ratio(patch.ratio)
     width, height = patch.box[2] - patch.box[0], patch.box[3] - patch.box[1]
     request = _sized(edit_request, spec, ratio, width, height)
-    plan, _ = await studio.plan(replace(request, inputs=()), sources=sources)
-    plan = replace(plan, warnings=(*plan.warnings, *patch.region.notes))
-    plan = _told_of_loss(plan, "outside the region")
-    # What jobs.mending needs to put the picture together again from an answer that is kept.
-    recipe = {"edit": "region", "box": box, "mask": mask is not None, "grow": grow, "feather": feather}
-    plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps(recipe | {"crop": patch.box}))
-    plan = _priced(plan, WORDS + patch.where)
-    edit = RegionEdit(source=original, patch=patch, instruction=edit_request.instruction)
-    shape = source.record.width, source.record.height
-    return Job(plan=plan, sources=sources, calls=2, recipe=edit, made=shape)
+    recipe = RegionRecipe(box=box, mask=mask is not None, grow=grow, feather=feather, crop=patch.box)
+    prepared = Prepared(
+        recipe=recipe,
+        calls=2,
+        words=WORDS + patch.where,
+        sources=sources,
+        ratio=ratio,
+        made=(source.record.width, source.record.height),
+        same="outside the region",
+        notes=patch.region.notes,
+    )
+    job = await studio.planner.job(replace(request, inputs=()), prepared=prepared)
+    return replace(job, recipe=RegionEdit(source=original, patch=patch, instruction=edit_request.instruction))
 
 
 async def extension_job(
@@ -141,13 +141,19 @@ async def extension_job(
         )
     prompt = edit_request.instruction.strip() or "Extend the picture beyond its edges."
     request = edit_request.request(prompt=prompt, inputs=(), resolution=RESOLUTIONS[best])
-    plan, _ = await studio.plan(request, sources=[source], shape=canvas.size)
-    plan = _told_of_loss(plan, "of the picture itself")
-    recipe = {"edit": "extension", "canvas": canvas.size, "place": canvas.place, "steps": len(steps)}
-    plan = replace(plan, aspect_ratio=_ratio(steps[0].ratio), recipe=json.dumps(recipe))
-    plan = _priced(plan, BEYOND)
+    prepared = Prepared(
+        recipe=ExtensionRecipe(canvas=canvas.size, place=canvas.place, steps=len(steps)),
+        calls=len(steps) + 1,
+        words=BEYOND,
+        sources=[source],
+        ratio=_ratio(steps[0].ratio),
+        made=canvas.size,
+        shape=canvas.size,
+        same="of the picture itself",
+    )
+    job = await studio.planner.job(request, prepared=prepared)
     extension = Extension(source=original, canvas=canvas, steps=steps, instruction=edit_request.instruction.strip())
-    return Job(plan=plan, sources=[source], calls=len(steps) + 1, recipe=extension, made=canvas.size)
+    return replace(job, recipe=extension)
 
 
 async def cutout_job(studio: Studio, edit_request: EditRequest, *, subject: str | None) -> Job:
@@ -170,15 +176,20 @@ async def cutout_job(studio: Studio, edit_request: EditRequest, *, subject: str 
         request = _sized(edit_request, spec, ratio, wanted.width or 0, wanted.height or 0, at_most="4K")
     else:
         request = _sized(edit_request, spec, ratio, source.record.width, source.record.height)
-    plan, _ = await studio.plan(replace(request, inputs=()), sources=[source])
-    _check_transparent(plan)
-    plan = replace(plan, aspect_ratio=ratio, recipe=json.dumps({"edit": "cutout", "subject": subject or SUBJECT}))
-    plan = _priced(plan, REPLACE_PLAIN * 2)
+    size = source.record.width, source.record.height
+    prepared = Prepared(
+        recipe=CutoutRecipe(subject=subject or SUBJECT),
+        calls=CALLS,
+        words=REPLACE_PLAIN * 2,
+        sources=[source],
+        ratio=ratio,
+        made=size,
+    )
+    job = await studio.planner.job(replace(request, inputs=()), prepared=prepared)
+    _check_transparent(job.plan)
     assert source.data is not None
     picture = InputPart(mime_type=source.mime_type, data=source.data)
-    size = source.record.width, source.record.height
-    cut = Cut(picture=picture, subject=subject or SUBJECT, source=original, size=size)
-    return Job(plan=plan, sources=[source], calls=CALLS, recipe=cut, made=size)
+    return replace(job, recipe=Cut(picture=picture, subject=subject or SUBJECT, source=original, size=size))
 
 
 async def transparent_job(studio: Studio, request: ImageRequest) -> Job:
@@ -187,10 +198,10 @@ async def transparent_job(studio: Studio, request: ImageRequest) -> Job:
         raise UnsupportedOption(
             "background 'transparent' is for new pictures without inputs; use remove_background on a finished picture."
         )
-    plan, sources = await studio.plan(request)
-    _check_transparent(plan)
-    plan = _priced(replace(plan, recipe=json.dumps({"edit": "cutout", "subject": None})), REPLACE_PLAIN * 2)
-    return Job(plan=plan, sources=sources, calls=CALLS * request.n, recipe=Cut(picture=None, subject=SUBJECT))
+    prepared = Prepared(recipe=CutoutRecipe(subject=None), calls=CALLS * request.n, words=REPLACE_PLAIN * 2)
+    job = await studio.planner.job(request, prepared=prepared)
+    _check_transparent(job.plan)
+    return replace(job, recipe=Cut(picture=None, subject=SUBJECT))
 
 
 SUBJECT = "the main subject"
@@ -201,22 +212,6 @@ def _check_transparent(plan: Plan) -> None:
     exact = plan.exact_of("image/png")
     if exact is not None and exact.output_format in _OPAQUE:
         raise UnsupportedOption("JPEG has no transparency; use png, webp or avif as output_format or in output_path.")
-
-
-def _told_of_loss(plan: Plan, where: str) -> Plan:
-    """With a warning where the file that is asked for cannot hold the pixels `where` as they are."""
-    exact = plan.exact_of("image/png")
-    if exact is None:
-        return plan
-    named, lossless = exact.output_format or "png", exact.output_format == "webp" and exact.quality == 100
-    if exact.width or exact.height:
-        why = "is scaled"
-    elif named != "png" and not lossless:
-        why = f"is {FORMATS[named].words}, which loses a little"
-    else:
-        return plan
-    told = f"The file {why}, so pixels {where} are not bit-identical in it. They are in the PNG that is kept beside it."
-    return replace(plan, warnings=(*plan.warnings, told))
 
 
 async def _seen(studio: Studio, given: str) -> tuple[Source, bytes]:
@@ -237,12 +232,6 @@ async def _exact_source(studio: Studio, given: str) -> tuple[Source, bytes]:
             f"{given} is only in the Files API, and exact work on pixels needs the file; give its path or img_... id."
         )
     return source, source.original
-
-
-def _priced(plan: Plan, words: str) -> Plan:
-    """With the estimate of the calls that are really made: one picture each, and the recipe's own words about the prompt."""
-    characters = len(plan.request.prompt) + len(plan.request.system_instruction or "") + len(words)
-    return replace(plan, estimate_usd=estimate(plan.choice, inputs=1, prompt_characters=characters))
 
 
 def _sized(

@@ -8,10 +8,11 @@ from typing import TypeVar
 import httpx2
 
 from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS, ModelSpec, TierName
-from nanobanana_mcp.domain.errors import RequestError, SetupError
+from nanobanana_mcp.domain.errors import NoPicture, RequestError, SetupError
 from nanobanana_mcp.domain.provider import RemoteFile
-from nanobanana_mcp.domain.wire import ModelRequest
+from nanobanana_mcp.domain.wire import ModelReply, ModelRequest
 from nanobanana_mcp.gemini.client import Gemini
+from nanobanana_mcp.gemini.response import read_reply, unsigned
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.settings import Settings, env_file, load_settings, misspelt, project_folder
 from nanobanana_mcp.storage.paths import Places, check_words
@@ -55,6 +56,12 @@ class Reached:
 
     async def generate(self, request: ModelRequest, *, setting: str = "") -> bytes:
         return await self._with(lambda model: model.generate(request, setting=setting))
+
+    def read(self, raw: bytes) -> ModelReply:
+        return read_reply(raw)  # what was paid for comes home without a key, too
+
+    def unsigned(self, raw: bytes) -> NoPicture | None:
+        return unsigned(raw)
 
     async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
         return await self._with(lambda model: model.upload(name, data, mime_type, display_name))

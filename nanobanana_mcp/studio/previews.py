@@ -4,9 +4,8 @@ from pathlib import Path
 
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.records import ImageRecord
-from nanobanana_mcp.jobs.files import stored_bytes
+from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.pixels.outputs.thumbnails import SINGLE_BYTES, Thumbnail, as_it_is, contact_sheet, thumbnail
-from nanobanana_mcp.storage.disk import Disk
 
 ANSWER_BYTES = 600_000
 """All previews of one answer: clients cut off at one megabyte, and base64 makes a third more of it."""
@@ -18,9 +17,9 @@ APART = 4
 """Up to this many pictures each have a preview of their own."""
 
 
-def make_previews(records: list[ImageRecord], long_side: int, disk: Disk) -> list[Thumbnail]:
+def make_previews(records: list[ImageRecord], long_side: int, store: PictureStore) -> list[Thumbnail]:
     """One thumbnail a picture, or one numbered contact sheet beyond four; pictures that do not decode are left out."""
-    seen = [(record, data) for record in records if (data := _seen(record, long_side, disk)) is not None]
+    seen = [(record, data) for record in records if (data := _seen(record, long_side, store)) is not None]
     if not seen:
         return []
     if len(records) > APART:
@@ -35,14 +34,14 @@ def _small(data: bytes, *, long_side: int, max_bytes: int) -> Thumbnail:
     return ready or thumbnail(data, long_side=long_side, max_bytes=max_bytes)
 
 
-def _seen(record: ImageRecord, long_side: int, disk: Disk) -> bytes | None:
+def _seen(record: ImageRecord, long_side: int, store: PictureStore) -> bytes | None:
     """The stored thumbnail where it is large enough and whole, else the master; None when neither is there."""
     if not record.width:
         return None
-    small = disk.read_own(Path(record.thumbnail_path)) if record.thumbnail_path and long_side <= STORED else None
+    small = store.disk.read_own(Path(record.thumbnail_path)) if record.thumbnail_path and long_side <= STORED else None
     if small:
         return small
     try:
-        return stored_bytes(record, disk)
+        return store.read(record)
     except RequestError:
         return None

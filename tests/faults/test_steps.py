@@ -105,7 +105,11 @@ def test_a_disk_error_at_every_call_is_told_in_words_and_loses_nothing(fresh: tu
 
 def test_a_picture_that_no_disk_took_is_finished_by_a_later_start(fresh: tuple[World, Forge]) -> None:
     world, forge = fresh
-    outcome = forge.create(at="nanobanana_mcp.jobs.store:write_new", how=errno.ENOSPC, lasting=True)
+    outcome = forge.create(
+        at="nanobanana_mcp.jobs.store:write_new,nanobanana_mcp.storage.writing:write_new",
+        how=errno.ENOSPC,
+        lasting=True,
+    )
     assert outcome["error"] == "StudioError"
     assert "operation 'recover'" in outcome["text"]
     assert "kept as" in forge.recover()

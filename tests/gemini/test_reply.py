@@ -19,14 +19,14 @@ from PIL import Image
 
 from nanobanana_mcp.domain.budget import Limits
 from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS, TierName
-from nanobanana_mcp.domain.errors import BudgetExceeded, Refused, ServiceError
+from nanobanana_mcp.domain.errors import BudgetExceeded, NoPicture, Refused, ServiceError, Unreadable
 from nanobanana_mcp.domain.pricing import bill
 from nanobanana_mcp.domain.requests import ImageRequest
 from nanobanana_mcp.domain.selector import choose
 from nanobanana_mcp.domain.wire import ModelRequest, Usage
 from nanobanana_mcp.emulator.control import Block, Finish, Picture, TextOnly, ThoughtOnly
 from nanobanana_mcp.gemini.client import Gemini
-from nanobanana_mcp.gemini.response import BLOCK_REASONS, FINISH_REASONS, NoPicture, Unreadable, read_reply
+from nanobanana_mcp.gemini.response import BLOCK_REASONS, FINISH_REASONS, read_reply
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect, Emulated
 from tests.support.fakes import FakeModel, jpeg, picture, refusal, reply

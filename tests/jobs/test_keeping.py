@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,14 @@ import pytest
 from nanobanana_mcp.domain.budget import Limits
 from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS
 from nanobanana_mcp.domain.errors import SetupError
-from nanobanana_mcp.domain.plan import Plan, Target
+from nanobanana_mcp.domain.plan import Plan, PlannedInput, Target
 from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.requests import Choice, ImageRequest
+from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.domain.wire import ModelReply, Usage
-from nanobanana_mcp.jobs.store import Kept, keep
+from nanobanana_mcp.gemini.response import read_reply
+from nanobanana_mcp.jobs.origins import PaidCall, Reading
+from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.library.journal import Call, Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.outputs.thumbnails import examine
@@ -25,6 +28,15 @@ from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.sidecars import read_record
 from nanobanana_mcp.storage.spool import Spool
 from tests.support.rooms import close_all, folders, journal, order, png, record, tree
+
+
+class _Read(Reading):
+    """A reading of an answer that is read already."""
+
+    def __init__(self, reply: ModelReply, threads: Executor) -> None:
+        self.reply = threads.submit(lambda: reply)
+        self.examined = threads.submit(examine, reply.image)
+
 
 SPEC = BY_ID[DEFAULTS["flash"]]
 
@@ -44,21 +56,15 @@ class Delivery:
     calls: tuple[Call, ...]
     places: Places
     journal: Journal
+    parents: tuple[Parent, ...] = ()
 
-    def keep(self, data: bytes | None = None, *, index: int = 0, again: bool = False) -> Kept:
-        reply = ModelReply(image=data or png(7), text="", usage=Usage(prompt=100, image=1120), model_version="m")
+    def keep(self, data: bytes | None = None, *, index: int = 0, again: bool = False) -> KeptImage:
+        reply = ModelReply(image=data or png(7), text="", usage=Usage(prompt=100, image=1120), model_version=SPEC.id)
         Spool(self.places).put(self.calls[index].id, b"{}")
+        paid = PaidCall(plan=self.plan, request_row=self.request_row, call=self.calls[index], parents=self.parents)
+        store = PictureStore(Disk(self.places), self.library, self.journal, read_reply)
         with ThreadPoolExecutor(1) as threads:
-            return keep(
-                reply,
-                threads.submit(examine, reply.image),
-                plan=self.plan,
-                request_row=self.request_row,
-                call=self.calls[index],
-                disk=Disk(self.places),
-                journal=self.journal,
-                again=again,
-            )
+            return store.keep(_Read(reply, threads), paid, again=again)
 
     @property
     def library(self) -> Library:
@@ -80,13 +86,20 @@ def _delivery(
         mode="edit" if parents else "generate",
         choice=choice,
         aspect_ratio=None,
-        parents=parents,
+        inputs=tuple(PlannedInput(image_id=parent.image_id, role=parent.role) for parent in parents),
         target=target,
         estimate_usd=0.04,
     )
     ledger = journal(places.state)
     reserved = ledger.reserve(order(plan=plan.dump(), **changes), n=n, estimate_usd=0.04, limits=Limits())
-    return Delivery(plan=plan, request_row=reserved.request_row, calls=reserved.calls, places=places, journal=ledger)
+    return Delivery(
+        plan=plan,
+        request_row=reserved.request_row,
+        calls=reserved.calls,
+        places=places,
+        journal=ledger,
+        parents=parents,
+    )
 
 
 def test_a_delivered_picture_is_on_the_disk_byte_for_byte_with_thumbnail_record_and_row(delivery: Delivery) -> None:
@@ -106,7 +119,7 @@ def test_a_delivered_picture_is_on_the_disk_byte_for_byte_with_thumbnail_record_
     assert kept.cost_usd == pytest.approx((100 * SPEC.input_usd + 1120 * SPEC.image_usd) / 1e6)  # type: ignore[operator]
     assert delivery.journal.cost_of(delivery.calls[0].id) == kept.cost_usd
     assert Spool(delivery.places).read(delivery.calls[0].id) is None
-    assert kept.warnings == ()
+    assert kept.notes == ()
 
 
 def test_an_edit_keeps_its_parents_in_the_row_and_in_the_record(tmp_path: Path) -> None:
@@ -171,16 +184,16 @@ def test_a_file_name_is_numbered_for_several_pictures_and_never_written_over(tmp
     delivery = _delivery(places, Target(folder=folder, stem="cat", suffix=".png"), n=3)
     kept = [delivery.keep(png(index), index=index) for index in range(3)]
     assert [Path(str(one.record.path)).name for one in kept] == ["cat-1.png", "cat-2-2.png", "cat-3.png"]
-    assert "was there already and was left alone" in kept[1].warnings[0]
+    assert "was there already and was left alone" in kept[1].notes[0]
     assert (folder / "cat-2.png").read_text() == "mine"
-    assert [one.warnings for one in (kept[0], kept[2])] == [(), ()]
+    assert [one.notes for one in (kept[0], kept[2])] == [(), ()]
 
 
 def test_a_name_in_a_format_that_is_not_written_gets_the_bytes_own_and_the_caller_is_told(tmp_path: Path) -> None:
     places = folders(tmp_path)
     kept = _delivery(places, Target(folder=places.output, stem="cat", suffix=".gif")).keep()
     assert Path(str(kept.record.path)).name == "cat.png"
-    assert ".gif is no format that is written here" in kept.warnings[0]
+    assert ".gif is no format that is written here" in kept.notes[0]
 
 
 def test_a_folder_that_takes_nothing_any_more_is_passed_over_and_said(tmp_path: Path) -> None:
@@ -189,7 +202,7 @@ def test_a_folder_that_takes_nothing_any_more_is_passed_over_and_said(tmp_path: 
     before = tree(tmp_path / "photos")
     kept = _delivery(places, Target(folder=tmp_path / "gone")).keep()
     assert Path(str(kept.record.path)).parent == places.output
-    assert str(kept.record.path) in kept.warnings[0]
+    assert str(kept.record.path) in kept.notes[0]
     assert (tmp_path / "gone").read_text() == "a file now"
     assert tree(tmp_path / "photos") == before
 
@@ -202,8 +215,8 @@ def test_with_the_output_folder_gone_too_the_picture_is_rescued_beside_the_libra
     kept = delivery.keep()
     assert Path(str(kept.record.path)).is_relative_to(places.state)
     assert Path(str(kept.record.path)).read_bytes() == png(7)
-    assert any(str(kept.record.path) in warning for warning in kept.warnings)
-    assert any("not its preview or record" in warning for warning in kept.warnings)
+    assert any(str(kept.record.path) in warning for warning in kept.notes)
+    assert any("not its preview or record" in warning for warning in kept.notes)
     assert delivery.library.get(kept.record.id) is not None
 
 

@@ -15,9 +15,11 @@ from nanobanana_mcp.domain.errors import ServiceError, SetupError, StudioError
 from nanobanana_mcp.domain.ids import new_id, new_image_id
 from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
 from nanobanana_mcp.jobs import recovery
-from nanobanana_mcp.jobs import settle as settling
 from nanobanana_mcp.jobs import store as keeping
+from nanobanana_mcp.jobs.origins import PaidCall, Reading
+from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.library.journal import Journal
+from nanobanana_mcp.storage import writing
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.processes import ProcessLock
 from nanobanana_mcp.storage.spool import Spool
@@ -86,6 +88,7 @@ async def test_a_request_that_found_no_disk_comes_home_when_it_is_repeated_with_
     request = ImageRequest(prompt="a cat")
     with monkeypatch.context() as patch:
         patch.setattr(keeping, "write_new", full)
+        patch.setattr(writing, "write_new", full)
         with pytest.raises(StudioError):
             await studio.create(request, key="key:cat")
         async with asyncio.timeout(20):
@@ -100,14 +103,14 @@ async def test_a_request_that_found_no_disk_comes_home_when_it_is_repeated_with_
 
 def _stumble(monkeypatch: pytest.MonkeyPatch, error: BaseException, *over: str) -> None:
     """Whatever is done with the answers of these calls ends in an error that nobody foresaw."""
-    real = settling.settle
+    real = PictureStore.keep
 
-    def settle(*given: Any, **named: Any) -> Any:
-        if named["call"].id in over:
+    def keep(store: PictureStore, reading: Reading, paid: PaidCall, **named: Any) -> Any:
+        if paid.call.id in over:
             raise error
-        return real(*given, **named)
+        return real(store, reading, paid, **named)
 
-    monkeypatch.setattr(recovery, "settle", settle)
+    monkeypatch.setattr(PictureStore, "keep", keep)
 
 
 async def _left_with_answers(studio: Studio, model: FakeModel, *prompts: str) -> list[str]:
@@ -140,7 +143,7 @@ async def test_a_call_that_stumbles_keeps_no_other_from_coming_home_and_is_told(
     assert [found[call_id].record is not None for call_id in good] == [True, True]
     assert type(error).__name__ in found[bad].outcome and len(found[bad].outcome) < 200
     assert sum(len(line) for line in caplog.messages) < 5000
-    assert any("in settle" in line for line in caplog.messages) or len(str(error)) > 4000, "the log has the place"
+    assert any("in _settle" in line for line in caplog.messages) or len(str(error)) > 4000, "the log has the place"
     assert bad in Spool(studio.places).calls(), "its raw answer stays"
 
 
@@ -178,14 +181,14 @@ async def test_an_answer_without_a_row_that_stumbles_keeps_no_other_from_coming_
     bad, good = sorted((new_id(), new_id()))
     for call_id in (bad, good):
         Spool(studio.places).put(call_id, reply(jpeg(comment=call_id)))
-    real = keeping.keep_orphan
+    real = PictureStore.adopt
 
-    def keep(call_id: str, *given: Any) -> Any:
+    def adopt(store: PictureStore, call_id: str) -> Any:
         if call_id == bad:
             raise OverflowError
-        return real(call_id, *given)
+        return real(store, call_id)
 
-    monkeypatch.setattr(recovery, "keep_orphan", keep)
+    monkeypatch.setattr(PictureStore, "adopt", adopt)
     assert [one.call_id for one in await studio.recover()] == [good]
 
 
@@ -198,7 +201,7 @@ def jpeg_of(model: FakeModel) -> bytes:
 async def test_a_request_of_another_window_is_not_waited_for_without_end(
     make_studio: Callable[..., Studio], model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nanobanana_mcp.studio.studio.REPLAY_S", 10.0)
+    monkeypatch.setattr("nanobanana_mcp.jobs.repeats.LONGEST_S", 10.0)
     studio = make_studio()
     other, slept = ProcessLock(studio.places), []
 
@@ -369,7 +372,7 @@ async def test_a_wish_that_was_cut_short_behind_its_master_gets_its_exact_file_o
 
     request = ImageRequest(prompt="a cat", exact=OutputSpec(width=300, height=200, output_format="png"))
     with monkeypatch.context() as patch:
-        patch.setattr("nanobanana_mcp.jobs.settle.exact_file", died)
+        patch.setattr("nanobanana_mcp.jobs.store.PictureStore.exact", died)
         with pytest.raises(Died):
             await studio.create(request, key="key:cat")
     ((master,),) = _rows(studio, "SELECT path FROM images")

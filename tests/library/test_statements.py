@@ -14,6 +14,7 @@ from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.journal import Journal
 from nanobanana_mcp.library.pictures import Library
+from nanobanana_mcp.storage.disk import Disk
 from nanobanana_mcp.studio.stats import collect
 from tests.support.rooms import close_all, folders, opened, order, record, rows
 
@@ -52,7 +53,7 @@ def test_statistics_take_the_same_statements_however_many_pictures_there_are(
     places, library, journal = folders(tmp_path), Library(database), Journal(database)
 
     def work() -> None:
-        collect(library, journal, places, "gemini", Limits(), 10)
+        collect(library, journal, Disk(places), "gemini", Limits(), 10)
 
     grow(database, 1)
     few = statements(work)
@@ -71,7 +72,7 @@ def test_a_day_of_thousands_of_calls_makes_neither_a_reservation_nor_statistics_
         nonlocal steps
         steps = 0
         journal.reserve(order(), n=1, estimate_usd=0.01, limits=every)
-        collect(library, journal, places, "gemini", every, 10)
+        collect(library, journal, Disk(places), "gemini", every, 10)
         return steps
 
     def count() -> None:
@@ -97,7 +98,7 @@ def test_a_day_of_thousands_of_calls_makes_neither_a_reservation_nor_statistics_
 def test_statistics_ask_for_the_library_twice(database: Database, tmp_path: Path) -> None:
     grow(database, 1)
     places = folders(tmp_path)
-    sent = statements(lambda: collect(Library(database), Journal(database), places, "gemini", Limits(), 10))
+    sent = statements(lambda: collect(Library(database), Journal(database), Disk(places), "gemini", Limits(), 10))
     assert sum(one.startswith("BEGIN") for one in sent) <= 2
 
 

@@ -16,7 +16,7 @@ from nanobanana_mcp.domain.errors import RateLimited, Refused, ServiceError, Set
 from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
 from nanobanana_mcp.emulator.control import Drop, Foreign, HttpError
 from nanobanana_mcp.jobs import runner
-from nanobanana_mcp.jobs import settle as settling
+from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.library.journal import Journal
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.storage.spool import Spool
@@ -409,7 +409,7 @@ async def test_large_answers_that_wait_for_their_turn_wait_on_the_disk_and_not_i
 ) -> None:
     monkeypatch.setattr(runner, "LARGE_ANSWER", 100)
     _Counted.alive = _Counted.most = 0
-    all_came, settle = threading.Event(), settling.settle
+    all_came, keep = threading.Event(), PictureStore.keep
 
     async def answer() -> bytes:
         if len(model.requests) == 12:
@@ -418,9 +418,9 @@ async def test_large_answers_that_wait_for_their_turn_wait_on_the_disk_and_not_i
 
     def slowly(*parts: Any, **more: Any) -> Any:
         assert all_came.wait(60)
-        return settle(*parts, **more)
+        return keep(*parts, **more)
 
-    monkeypatch.setattr(runner, "settle", slowly)
+    monkeypatch.setattr(PictureStore, "keep", slowly)
     model.standing = answer
     studio = make_studio(max_concurrency=2)
     created = await studio.create(ImageRequest(prompt="a cat", n=12))

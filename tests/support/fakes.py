@@ -17,8 +17,10 @@ from google.genai import types
 from PIL import Image
 
 from nanobanana_mcp.domain.catalog import BY_ID
+from nanobanana_mcp.domain.errors import NoPicture
 from nanobanana_mcp.domain.provider import RemoteFile
-from nanobanana_mcp.domain.wire import ModelRequest
+from nanobanana_mcp.domain.wire import ModelReply, ModelRequest
+from nanobanana_mcp.gemini.response import read_reply, unsigned
 from nanobanana_mcp.gemini.transport import RAW
 
 Answer = bytes | BaseException | Callable[[], Awaitable[bytes]]
@@ -60,6 +62,12 @@ class FakeModel:
         if answer is None:
             return reply(drawn(request, number), model_id=request.model_id)
         return await played(answer)
+
+    def read(self, raw: bytes) -> ModelReply:
+        return read_reply(raw)
+
+    def unsigned(self, raw: bytes) -> NoPicture | None:
+        return unsigned(raw)
 
     async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
         self.uploads.append((name, data, mime_type, display_name))

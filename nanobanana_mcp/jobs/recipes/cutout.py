@@ -4,12 +4,12 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain.errors import NotPutTogether, StudioError
-from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.domain.wire import InputPart, ModelRequest
-from nanobanana_mcp.jobs.calls import Answer, ModelCalls, told_of_answers
+from nanobanana_mcp.jobs.calls import ModelCalls
+from nanobanana_mcp.jobs.naming import made_label
+from nanobanana_mcp.jobs.outcomes import told_of_answers, total
 from nanobanana_mcp.jobs.recipes.common import finish
-from nanobanana_mcp.jobs.store import made_label
 from nanobanana_mcp.pixels.edits.cutout import CHEQUERBOARD, Cutout, from_key, from_plates, painted_chequerboard
 from nanobanana_mcp.pixels.edits.key import key_colour
 
@@ -70,7 +70,7 @@ class Cut:
             first = replace(base, prompt=TAKE_OUT.format(subject=self.subject, plain=plain), inputs=(self.picture,))
         white = await model_calls.ask(first)
         answers = [white]
-        label = made_label(white.image.record, model_calls.run.plan)
+        label = made_label(white.record, model_calls.run.plan)
         problem = CHEQUERBOARD
         if not await asyncio.to_thread(painted_chequerboard, white.data):
             black = await model_calls.ask(_on(base, white, "pure black", "#000000"))
@@ -98,7 +98,13 @@ class Cut:
         return await self._finished(model_calls, [white, plate], cut, cut.data, f"key colour {colour}", number)
 
     async def _finished(
-        self, model_calls: ModelCalls, answers: list[Answer], cut: Cutout, data: bytes, method: str, number: int | None
+        self,
+        model_calls: ModelCalls,
+        answers: list[KeptImage],
+        cut: Cutout,
+        data: bytes,
+        method: str,
+        number: int | None,
     ) -> KeptImage:
         quality = cut.quality
         assert quality is not None
@@ -118,16 +124,10 @@ class Cut:
                     f"({self.size[0]}x{self.size[1]}): the model framed the subject in another way, or too little of it tells "
                     "where it was."
                 )
-        parents = (
-            *model_calls.run.plan.parents,
-            *(Parent(image_id=answer.image.record.id, role="part") for answer in answers),
-        )
-        return await finish(model_calls, answers[0], data, parents=parents, report=report, number=number)
+        return await finish(model_calls, answers[0], data, parts=answers, report=report, number=number)
 
-    def _refusal(self, why: str, answers: list[Answer]) -> NotPutTogether:
-        costs = [answer.image.cost_usd for answer in answers]
-        usd = None if None in costs else sum(cost or 0 for cost in costs)
-        told = told_of_answers([answer.image for answer in answers], usd)
+    def _refusal(self, why: str, answers: list[KeptImage]) -> NotPutTogether:
+        told = told_of_answers(answers, total([answer.cost_usd for answer in answers]))
         return NotPutTogether(
             f"The background could not be taken away: {why}. {told}. Name the subject, or ask for a plainer picture, and try "
             "again."
@@ -139,8 +139,8 @@ def _clause(sentence: str | None) -> str:
     return f"{(sentence or '')[:1].lower()}{(sentence or '')[1:]}".rstrip(".")
 
 
-def _on(base: ModelRequest, white: Answer, name: str, colour: str) -> ModelRequest:
+def _on(base: ModelRequest, white: KeptImage, name: str, colour: str) -> ModelRequest:
     """The white plate's subject on another background, with nothing else asked for."""
-    picture = InputPart(mime_type=white.image.record.mime_type, data=white.data)
+    picture = InputPart(mime_type=white.record.mime_type, data=white.data)
     prompt = REPLACE_PLAIN.format(plain=PLAIN.format(name=name, colour=colour))
     return replace(base, prompt=prompt, inputs=(picture,), negative_prompt=None, roles=None, grounding=False)

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain.catalog import RATIOS
 from nanobanana_mcp.domain.errors import NotPutTogether
-from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.domain.wire import InputPart
-from nanobanana_mcp.jobs.calls import ModelCalls, told_of_answers
+from nanobanana_mcp.jobs.calls import ModelCalls
+from nanobanana_mcp.jobs.naming import made_label
+from nanobanana_mcp.jobs.outcomes import told_of_answers
 from nanobanana_mcp.jobs.recipes.common import finish
-from nanobanana_mcp.jobs.store import made_label
 from nanobanana_mcp.pixels.edits.canvas import Canvas, Step
 from nanobanana_mcp.pixels.edits.extend import begin, finished, set_in, to_send
 
@@ -34,7 +34,8 @@ class Extension:
         """Raises NotPutTogether when an answer does not fit and no spare call is left: nonsense is never pasted."""
         prompt = WORDS.format(instruction=f"\n\n{self.instruction}" if self.instruction else "")
         canvas = await asyncio.to_thread(begin, self.source, self.canvas)
-        seams, parents = [], list(model_calls.run.plan.parents)
+        seams: list[float] = []
+        used: list[KeptImage] = []
         for number, step in enumerate(self.steps, 1):
             data, mime_type = await asyncio.to_thread(to_send, canvas, step)
             picture = InputPart(mime_type=mime_type, data=data)
@@ -42,7 +43,7 @@ class Extension:
             request = replace(model_calls.run.request, prompt=prompt, inputs=(picture,), aspect_ratio=ratio)
             while True:
                 answer = await model_calls.ask(request)
-                part = answer.image.record
+                part = answer.record
                 done = await asyncio.to_thread(set_in, canvas, answer.data, step)
                 if done.verdict != "nonsense":
                     break
@@ -55,7 +56,7 @@ class Extension:
                 model_calls.run.warnings.append(f"{told}; it was asked for once more.")
             canvas = done.canvas
             seams.append(done.seam)
-            parents.append(Parent(image_id=part.id, role="part"))
+            used.append(replace(answer, data=b""))
             if done.verdict == "poor":
                 which = "The join" if len(self.steps) == 1 else f"The join of step {number} of {len(self.steps)}"
                 model_calls.run.warnings.append(
@@ -68,4 +69,4 @@ class Extension:
             ("source_left", self.canvas.place[0]),
             ("source_top", self.canvas.place[1]),
         )
-        return [await finish(model_calls, answer, made, parents=tuple(parents), report=report, number=None)]
+        return [await finish(model_calls, answer, made, parts=used, report=report)]

@@ -4,12 +4,12 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain.errors import NotPutTogether
-from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.domain.wire import InputPart
-from nanobanana_mcp.jobs.calls import Answer, ModelCalls, told_of_answers
+from nanobanana_mcp.jobs.calls import ModelCalls
+from nanobanana_mcp.jobs.naming import made_label
+from nanobanana_mcp.jobs.outcomes import told_of_answers
 from nanobanana_mcp.jobs.recipes.common import finish
-from nanobanana_mcp.jobs.store import made_label
 from nanobanana_mcp.pixels.edits.patch import Joined, Patch, join
 
 WORDS = (
@@ -31,11 +31,11 @@ class RegionEdit:
         prompt = WORDS.format(instruction=self.instruction, where=self.patch.where)
         picture = InputPart(mime_type=self.patch.mime_type, data=self.patch.crop)
         request = replace(model_calls.run.request, prompt=prompt, inputs=(picture,))
-        answers: list[Answer] = []
+        answers: list[KeptImage] = []
         while True:
             answer = await model_calls.ask(request)
             answers.append(answer)
-            part = answer.image.record
+            part = answer.record
             label = made_label(part, model_calls.run.plan)
             joined = await asyncio.to_thread(join, self.source, answer.data, self.patch, label=label)
             if joined.data is not None:
@@ -46,7 +46,7 @@ class RegionEdit:
             )
             if not model_calls.calls_left:
                 raise NotPutTogether(
-                    f"{told}. {told_of_answers([answer.image for answer in answers])}. Describe the change more plainly, "
+                    f"{told}. {told_of_answers(answers)}. Describe the change more plainly, "
                     "give a larger region or more context, or edit the whole picture with generate_image."
                 )
             model_calls.run.warnings.append(f"{told}; it was asked for once more.")
@@ -62,11 +62,9 @@ class RegionEdit:
                 "Nothing visibly changed in the region: the model gave back what was there. Say more plainly what is to be "
                 "different, or give a larger region."
             )
-        parents = (*model_calls.run.plan.parents, Parent(image_id=part.id, role="part"))
-        report = measured(joined)
         return [
             await finish(
-                model_calls, answer, joined.data, parents=parents, report=report, number=None, preview=joined.preview
+                model_calls, answer, joined.data, parts=[answer], report=measured(joined), preview=joined.preview
             )
         ]
 

@@ -269,9 +269,7 @@ async def _paid_for(
         return None
     if (await studio.quote(job)).refusal is not None:
         return None  # the limits refuse it in their own words
-    what = (
-        f"This asks {job.plan.choice.spec.nickname} for {counted(job.calls, 'picture')} and may cost up to ${price:.2f}"
-    )
+    what = f"This asks {job.plan.choice.spec.nickname} for {counted(job.plan.calls, 'picture')} and may cost up to ${price:.2f}"
     way_out = f"When the person agrees to up to ${price:.2f}, call again with max_cost_usd {ceil(price * 100) / 100:g}."
     if not can_ask(caller):
         raise NotAgreed(f"{what}; nothing was sent. Ask the person first. {way_out}")

@@ -118,13 +118,15 @@ def quote_text(quote: Quote) -> str:
     plan, choice = quote.plan, quote.plan.choice
     spec, n = choice.spec, quote.plan.request.n
     each = plan.estimate_usd
-    calls = "1 call" if quote.calls == 1 else f"{'up to ' if quote.calls != n else ''}{quote.calls} calls"
-    most = "at most " if quote.calls != n else "about "
+    calls = (
+        "1 call" if quote.plan.calls == 1 else f"{'up to ' if quote.plan.calls != n else ''}{quote.plan.calls} calls"
+    )
+    most = "at most " if quote.plan.calls != n else "about "
     emulated = quote.backend == "emulator"
     price = (
         "nothing, since it would be emulated"
         if emulated
-        else f"{most}${each * quote.calls:.3f} (${each:.3f} a call)"
+        else f"{most}${each * quote.plan.calls:.3f} (${each:.3f} a call)"
         if each is not None
         else f"an unknown amount (up to ${quote.reserved_usd:.2f} would be held against the limits)"
     )
@@ -138,7 +140,7 @@ def quote_text(quote: Quote) -> str:
         spent = quote.spending
         lines.append(f"Spent today: ${spent.day_usd:.3f}; in the last hour: ${spent.hour_usd:.3f}.")
     elif each is not None:
-        lines.append(f"Gemini would take {most}${each * quote.calls:.3f} (${each:.3f} a call).")
+        lines.append(f"Gemini would take {most}${each * quote.plan.calls:.3f} (${each:.3f} a call).")
     lines += [quote.refusal] if quote.refusal else []
     return "\n".join([*lines, *(f"Note: {warning}" for warning in plan.warnings)])
 
@@ -160,8 +162,8 @@ def quote_structure(quote: Quote) -> dict[str, Any]:
         "requested": plan.request.n,
         "input_image_count": len(quote.inputs),
         "estimated_usd_each": each,
-        "calls_at_most": quote.calls,
-        "estimated_usd": round(each * quote.calls, 6) if each is not None else None,
+        "calls_at_most": quote.plan.calls,
+        "estimated_usd": round(each * quote.plan.calls, 6) if each is not None else None,
         "spent_today_usd": quote.spending.day_usd,
         "spent_last_hour_usd": quote.spending.hour_usd,
         "would_be_refused": quote.refusal,

@@ -1,0 +1,78 @@
+"""What a picture is kept from: a raw answer with its call, or bytes that were made on this machine out of other pictures."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanobanana_mcp.domain.plan import Plan, Target
+from nanobanana_mcp.domain.records import ImageRecord, Parent, Upload
+from nanobanana_mcp.domain.terms import Backend, Mode, Origin
+from nanobanana_mcp.domain.wire import ModelReply
+from nanobanana_mcp.library.journal import Call, RequestRow
+from nanobanana_mcp.pixels.files.header import Header
+from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail, examine
+
+ReadReply = Callable[[bytes], ModelReply]
+"""The model's own reading of a raw answer; see ImageModel.read."""
+
+PrepareUpload = Callable[[ImageRecord, bytes, str, str | None], Upload]
+"""Makes the row of the upload that is to follow."""
+
+
+class Reading:
+    """A raw answer while it is read and its picture is examined: in other threads, since decoding and the disk wait for
+    each other in vain.
+    """
+
+    def __init__(self, raw: bytes, read: ReadReply, threads: Executor) -> None:
+        self.reply: Future[ModelReply] = threads.submit(read, raw)
+        self.examined: Future[tuple[Header, Thumbnail]] = threads.submit(
+            lambda: examine(self.reply.result().image, made=True)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaidCall:
+    """A call with all that its picture inherits. `parents` are the inputs as they have their rows."""
+
+    plan: Plan
+    request_row: RequestRow
+    call: Call
+    parents: tuple[Parent, ...]
+    continues: str | None = None
+    """The picture whose conversation it went on with, None where it began afresh."""
+    spent_usd: float = 0.0
+    """What the call cost before the answer that is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """The facts that pictures of one call have in common, and that what is made of a picture has from it."""
+
+    call_id: str | None
+    created_at: datetime
+    mode: Mode | None = None
+    tier: str | None = None
+    model_id: str | None = None
+    backend: Backend | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derived:
+    """A picture that is made on this machine out of others, before it is kept.
+
+    `like` is the picture or call that it shares its facts with. `number` tells several files of one name apart. `icon` is
+    the width and height of an .ico file, which is none of the formats that are read here; `preview` is its thumbnail where
+    there is one already.
+    """
+
+    image_id: str
+    origin: Origin
+    prompt: str | None
+    like: ImageRecord | Family
+    parents: tuple[Parent, ...]
+    target: Target
+    number: int | None = None
+    icon: tuple[int, int] | None = None
+    preview: Thumbnail | None = None
