@@ -67,7 +67,7 @@ async def test_a_dear_call_is_made_once_after_the_person_said_yes(
     [
         (NO, "was asked and said no; nothing was done"),
         (UNTICKED, "was asked and said no"),
-        (NOBODY, r"Nobody answered .* agrees to up to \$1\.\d\d, call again with max_cost_usd 1\.\d+\."),
+        (NOBODY, r"Nobody answered .* agrees to up to \$(1\.\d\d), call again with max_cost_usd \1\."),
         (
             None,
             r"for 8 pictures and may cost up to \$1\.\d\d; nothing was sent. Ask the person first. .*max_cost_usd 1\.",

@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 import os
+import re
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from fastmcp.exceptions import ToolError
 from fastmcp.server.auth import require_scopes
 from mcp.shared.exceptions import MCPError
 from mcp.types import ImageContent, ResourceLink, TextContent
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from nanobanana_mcp.domain import ids
 from nanobanana_mcp.server.app import build_server, open_from
@@ -105,6 +106,39 @@ async def test_some_failing_is_an_answer_and_all_failing_an_error(caller: Client
         await caller.call_tool("generate_image", {"prompt": "a dog", "n": 2})
     for words in ("safety filter", "should have drawn", "Try once more"):  # either call may get either answer
         assert words in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["claude-code", "some client"])
+async def test_every_tool_that_makes_a_picture_says_its_path_and_id_in_the_text(
+    settings: Settings, connect: Connect, tmp_path: Path, name: str
+) -> None:
+    source = tmp_path / "source.png"
+    with Image.new("RGB", (900, 700), (180, 200, 210)) as drawing:
+        ImageDraw.Draw(drawing).ellipse((300, 150, 600, 550), fill=(160, 60, 40), outline=(30, 30, 30), width=12)
+        drawing.save(source)
+    emulated = settings.model_copy(update={"backend": "emulator"})
+    calls: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("generate_image", {"prompt": "a heron"}),
+        ("generate_image", {"prompt": "a heron", "output_format": "png"}),
+        ("generate_image", {"prompt": "a hat", "input_images": [str(source)]}),
+        ("edit_region", {"image": str(source), "instruction": "a dot", "box": [0.4, 0.4, 0.6, 0.6]}),
+        ("remove_background", {"image": str(source), "subject": "the disc"}),
+        ("convert_image", {"image": str(source), "width": 100}),
+        ("convert_image", {"image": str(source), "assets": "favicon"}),
+    )
+    async with connect(open_it=open_from(emulated), name=name) as client:
+        for tool, arguments in calls:
+            content = (await client.call_tool(tool, arguments)).content
+            links = [block for block in content if isinstance(block, ResourceLink)]
+            assert content[0].text and links
+            for link in links:
+                image_id = str(link.uri).removeprefix("image://")
+                told = [line for line in content[0].text.splitlines() if image_id in line and link.name in line]
+                path = Path(re.findall(r"(/.+?) \(", told[0])[0])
+                assert path.is_file() and path.name == link.name
+        stats = (await client.call_tool("output_stats", {"recent": 1})).content[0].text
+        assert re.search(r"img_\w+ .*/.+\.(png|jpg)", stats)
 
 
 CALLS: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -269,11 +269,14 @@ async def _paid_for(
         return None
     if (await studio.quote(job)).refusal is not None:
         return None  # the limits refuse it in their own words
-    what = f"This asks {job.plan.choice.spec.nickname} for {counted(job.plan.calls, 'picture')} and may cost up to ${price:.2f}"
-    way_out = f"When the person agrees to up to ${price:.2f}, call again with max_cost_usd {ceil(price * 100) / 100:g}."
+    most = f"{ceil(price * 100) / 100:.2f}"  # rounded up, so that what is agreed to is enough
+    what = (
+        f"This asks {job.plan.choice.spec.nickname} for {counted(job.plan.calls, 'picture')} and may cost up to ${most}"
+    )
+    way_out = f"When the person agrees to up to ${most}, call again with max_cost_usd {most}."
     if not can_ask(caller):
         raise NotAgreed(f"{what}; nothing was sent. Ask the person first. {way_out}")
-    return await agreed(caller, f"{what}. Go on?", yes=f"Yes, spend up to ${price:.2f}", unanswered=way_out)
+    return await agreed(caller, f"{what}. Go on?", yes=f"Yes, spend up to ${most}", unanswered=way_out)
 
 
 def _check_price(price: float, max_cost_usd: float | None) -> None:
