@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -394,6 +395,21 @@ async def test_a_list_of_tools_loads_no_store_for_what_sessions_never_said(setti
             await client.list_prompts()
     found = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in loaded.read_text().splitlines() if "|" in line}
     assert "fastmcp" in found and not {"key_value", "beartype"} & found
+
+
+def test_pydantic_puts_off_the_types_of_the_protocol_until_they_are_used() -> None:
+    code = """
+import pydantic
+pydantic.BaseModel.model_config["defer_build"] = True  # as __main__ does
+import mcp.types
+from mcp.types import CallToolResult, InitializeResult
+complete = [one for one in vars(mcp.types).values() if getattr(one, "__pydantic_complete__", False) is True]
+print(len(complete), InitializeResult.__pydantic_complete__)
+print(CallToolResult.model_validate({"content": [{"type": "text", "text": "a"}]}).content[0].text)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    complete, put_off, text = done.stdout.split()
+    assert int(complete) < 40 and put_off == "False" and text == "a"
 
 
 def test_a_tool_is_a_function_of_its_module() -> None:
