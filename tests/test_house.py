@@ -92,6 +92,15 @@ LONG: dict[str, str] = {}
 """Files over 500 lines, each with the reason why it is one subject."""
 
 
+MANY = 8
+"""Parameters of a function, self apart; a tool has those that its callers need."""
+
+WIDE = {
+    "gemini/client.py Gemini.__init__": "the two ways to Google, each with its own settings",
+    "studio/studio.py Studio.__init__": "everything is handed in, so that a test hands in a stand-in",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Import:
     """One import, where it stands, and whether that is inside a function."""
@@ -303,3 +312,19 @@ def test_the_list_of_tools_does_not_wait_for_the_studio(module: str) -> None:
     code = f"import sys, {module}; print(*(name for name in {heavy!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_function_that_others_call_has_few_parameters() -> None:
+    wide = set()
+    for path in _files():
+        for owner in (_tree(path), *(node for node in _tree(path).body if isinstance(node, ast.ClassDef))):
+            for node in owner.body:
+                if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    continue
+                if node.name.startswith("_") and node.name != "__init__":
+                    continue
+                names = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                if len([name for name in names if name != "self"]) > MANY:
+                    of = f"{owner.name}." if isinstance(owner, ast.ClassDef) else ""
+                    wide.add(f"{path.relative_to(PACKAGE)} {of}{node.name}")
+    assert {one for one in wide if not one.startswith("server/tools/")} == set(WIDE)
