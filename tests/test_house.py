@@ -317,7 +317,9 @@ def test_the_list_of_tools_does_not_wait_for_the_studio(module: str) -> None:
 def test_a_function_that_others_call_has_few_parameters() -> None:
     wide = set()
     for path in _files():
-        for owner in (_tree(path), *(node for node in _tree(path).body if isinstance(node, ast.ClassDef))):
+        owners: list[ast.Module | ast.ClassDef] = [_tree(path)]
+        owners += [node for node in _tree(path).body if isinstance(node, ast.ClassDef)]
+        for owner in owners:
             for node in owner.body:
                 if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     continue

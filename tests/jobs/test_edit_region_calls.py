@@ -189,3 +189,32 @@ async def test_an_edit_whose_process_died_after_its_answer_came_is_finished_with
             await lost
         await first.close()
         await second.close()
+
+
+async def test_starts_do_not_try_for_ever_to_put_together_what_does_not_fit(
+    emulated: Emulated, make_studio: Callable[..., Studio], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = saved(tmp_path, photo(480, 360, seed=6), "s.png")
+    drawing(emulated, DRIFT)
+    studio = make_studio(model=emulated.gemini)
+    wish = EditRequest(image=str(source), instruction="a hat")
+    job = await region_job(studio, wish, box=(150, 110, 300, 230), mask=None, feather=9, grow=7, context=0.5)
+
+    async def killed(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("this process is dead")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nanobanana_mcp.jobs.recipes.region.finish", killed)
+        with pytest.raises(RuntimeError, match="dead"):
+            await studio.carry_out(job)
+    tried: list[str] = []
+    monkeypatch.setattr("nanobanana_mcp.jobs.recovery.rejoin", lambda *_, **__: tried.append("once"))
+    for _ in range(9):
+        studio._process_lock.close()
+        studio = make_studio(model=emulated.gemini)
+        await studio.recover()
+    assert 2 <= len(tried) <= 7
+    monkeypatch.undo()
+    created = await studio.carry_out(job)  # a person who asks again is not held to that
+    assert created.images[0].record.origin == "edited" and len(emulated.emulator.charges) == 1
+    await studio.close()
