@@ -36,6 +36,7 @@ SYNONYMS: dict[str, dict[str, str]] = {
     "model_tier": {"nano_banana_pro": "pro", "nano_banana_2": "nb2"},
 }
 
+_HALF = re.compile("[\ud800-\udfff]")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}(?:\.0*)?")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})")
 _RATIO = re.compile(r"([0-9]{1,2})\s*[:x\u00d7/]\s*([0-9]{1,2})")
@@ -48,7 +49,7 @@ def plain(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, 
     numbers and booleans as text, whole floats, other spellings of a word. What is empty is left out where that means
     nothing. What says nothing of the kind, or would lose something, stays as it came, for the tool to refuse.
 
-    Raises RequestError for an empty value of an argument that holds a call back.
+    Raises RequestError for an empty value of an argument that holds a call back, and for half of a character.
     """
     properties, required = schema.get("properties", {}), schema.get("required", ())
     found = {}
@@ -58,6 +59,11 @@ def plain(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, 
             found[name] = given
             continue
         value = _as_declared(name, given, declared)
+        if has_half_a_character(value):  # a line of the wire has none, but a list that came as text may
+            raise RequestError(
+                f"{name} has half of a character in it, such as of an emoji that was cut in two; nothing was done. Send it "
+                "again without that."
+            )
         if name in NEVER_EMPTY and _says_nothing(name, value, declared):
             raise RequestError(
                 f"{name}: {kind(given)} arrived where {NEVER_EMPTY[name]} belongs; give that, or leave it out."
@@ -92,6 +98,15 @@ def name_inputs(arguments: dict[str, Any], base: Path) -> list[str]:
         elif name == "image_ids" and isinstance(given, list):
             arguments[name] = [as_id(one) if isinstance(one, str) else one for one in given]
     return notes
+
+
+def has_half_a_character(value: object) -> bool:
+    """Whether a text in it, however deep, has a surrogate: half of a pair that means one character."""
+    if isinstance(value, str):
+        return _HALF.search(value) is not None
+    if isinstance(value, list):
+        return any(map(has_half_a_character, value))
+    return isinstance(value, dict) and any(has_half_a_character(one) for pair in value.items() for one in pair)
 
 
 def kind(value: object) -> str:
