@@ -17,6 +17,8 @@ class MessagesAPI:
 
     def __init__(self, script: Sequence[tuple[str, dict[str, Any]]]) -> None:
         self.results: list[Any] = []
+        self.heard: list[str] = []
+        """The messages of each turn, as JSON."""
         self._script = list(script)
         self._seen: set[str] = set()
         self._lock = threading.Lock()
@@ -59,6 +61,7 @@ class MessagesAPI:
 
     def turn(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         with self._lock:
+            self.heard.append(json.dumps(request["messages"]))
             for message in request["messages"]:
                 for part in message["content"] if isinstance(message["content"], list) else []:
                     use = part.get("tool_use_id", "")
