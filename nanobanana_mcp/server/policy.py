@@ -60,15 +60,15 @@ class Gate(Middleware):
     async def on_read_resource(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
         uri = str(context.message.uri)
         if not resources.is_one(uri):
-            raise _no_such(f"{shorten(uri)} is not found: there are {resources.FORMS}.", uri)
+            raise _refused(f"{shorten(uri)} is not found: there are {resources.FORMS}.", uri)
         assert context.fastmcp_context is not None
         if uri != resources.MODELS and await self._is_closed(context.fastmcp_context.fastmcp):
-            raise ResourceError("The policy closes output_stats, and pictures by id with it.", log_level=logging.DEBUG)
+            raise _refused("The policy closes output_stats, and pictures by id with it.", uri)
         try:
             return await call_next(context)
         except ResourceError as error:
             if isinstance(error.__cause__, RequestError):
-                raise _no_such(str(error), uri) from error
+                raise _refused(str(error), uri) from error
             raise
 
     async def on_list_prompts(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
@@ -176,8 +176,8 @@ class Gate(Middleware):
         return {tool.name: tool.parameters["properties"] for tool in found if tool is not None}
 
 
-def _no_such(words: str, uri: str) -> MCPError:
-    """The error that MCP wants for a resource that is not there; FastMCP's own has no room for what to do instead."""
+def _refused(words: str, uri: str) -> MCPError:
+    """The error that MCP wants for a resource that is not there, or not for the caller; FastMCP's own has no room for words."""
     return MCPError(code=INVALID_PARAMS, message=words, data={"uri": uri} if len(uri) <= LONGEST_URI else None)
 
 

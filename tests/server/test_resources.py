@@ -104,8 +104,9 @@ async def test_who_may_not_see_the_statistics_is_listed_no_pictures(
         assert len(completed.values) == count
         if not count:
             for form in ("image://{}", "image://{}/thumbnail", "lineage://{}"):
-                with pytest.raises(MCPError, match="The policy closes output_stats"):
+                with pytest.raises(MCPError, match="The policy closes output_stats") as caught:
                     await client.read_resource(form.format(made.id))
+                assert caught.value.error.code == INVALID_PARAMS
         assert (await client.read_resource("models://"))[0].text.startswith("# Models")
 
 
