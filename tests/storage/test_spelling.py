@@ -132,8 +132,9 @@ async def test_a_path_of_another_machine_is_refused_in_words_in_and_out(
     before = sorted(project.iterdir())
     with pytest.raises(ToolError, match=words):
         await _taken(connect, given)
-    with pytest.raises(ToolError, match=words):
-        await _taken(connect, "cat.png", output_path=given)
+    if given != "null":  # an argument that is null says nothing
+        with pytest.raises(ToolError, match=words):
+            await _taken(connect, "cat.png", output_path=given)
     assert [path for path in sorted(project.iterdir()) if path.name != "state"] == before
 
 
