@@ -55,6 +55,7 @@ def test_a_taken_port_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> No
     assert "cannot be listened on" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_itself_passes_the_exit_code_on() -> None:
     done = subprocess.run([sys.executable, "-m", "nanobanana_mcp", "paint"], capture_output=True, text=True)
     assert done.returncode == 1

@@ -188,6 +188,7 @@ def test_the_tree_shortens_long_prompts_to_a_few_words() -> None:
     assert "  one two three four five six, seven...  " in str(tree.children[1].label)
 
 
+@pytest.mark.slow
 def test_the_snapshot_is_the_same_every_time_and_says_where_it_was_taken() -> None:
     first = take_snapshot()
     assert first == take_snapshot()

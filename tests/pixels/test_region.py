@@ -131,6 +131,7 @@ def _toned(image: Image.Image, contrast: float, *, about: int) -> Image.Image:
     return image.point([round(about + (value - about) * contrast) for value in range(256)] * 3)
 
 
+@pytest.mark.slow
 @cases(("contrast", "about"), [(1, 0), (0.4, 0), (0.15, 0), (0.15, 128)])
 def test_what_cannot_be_aligned_is_held_against_the_contrast_of_the_picture(contrast: float, about: int) -> None:
     source = _toned(photo(800, 600, seed=21), contrast, about=about)

@@ -329,6 +329,7 @@ async def test_the_same_key_gives_the_same_picture_without_paying_again(caller: 
     assert len(model.requests) == 2
 
 
+@pytest.mark.slow
 async def test_nothing_of_a_call_that_is_answered_stays_in_memory(connect: Connect, model: FakeModel) -> None:
     model.standing = reply(jpeg((64, 64)))
     calls = 30
