@@ -85,7 +85,7 @@ async def test_the_picture_stays_whatever_the_margins_and_the_format(
     [
         ("16:9", "flash", (356, 200)),
         ("9:16", "flash", (250, 444)),
-        pytest.param("1:4", "pro", (250, 1000), marks=pytest.mark.slow),
+        ("1:4", "pro", (250, 1000)),
     ],
 )
 async def test_a_ratio_is_reached_even_one_that_the_model_lacks(
