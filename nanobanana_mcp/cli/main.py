@@ -4,12 +4,17 @@ Each verb is one function in a module of its own, which is imported when the ver
 signature, and what --help says of it is its docstring.
 """
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownOptionError
 
 from nanobanana_mcp import __version__
+from nanobanana_mcp.cli.outcome import INTERRUPTED, REFUSED
+from nanobanana_mcp.cli.output import tell
+from nanobanana_mcp.cli.words import STDIN
 
 ABOUT = """\
 A studio for making and editing pictures with Gemini's image models, as an MCP server.
@@ -24,11 +29,21 @@ SETTINGS = """\
 The settings are environment variables; the README and .env.example list them. A key comes from \
 https://aistudio.google.com/apikey. NANOBANANA_BACKEND=emulator needs none and makes no real pictures."""
 
-REFUSED, INTERRUPTED = 1, 130
-"""Exit codes of what was not understood and of Ctrl-C."""
+_PICTURES, _UPKEEP = "nanobanana_mcp.cli.pictures", "nanobanana_mcp.cli.upkeep"
 
 VERBS = {
     # Each verb: where its function is, and its line in the list of verbs.
+    "generate": (f"{_PICTURES}:generate", "Make new pictures."),
+    "edit": (f"{_PICTURES}:edit", "Edit a picture as a whole."),
+    "region": (f"{_PICTURES}:region", "Change one region of a picture, and nothing else in it."),
+    "extend": (f"{_PICTURES}:extend", "Continue a picture beyond its edges."),
+    "cutout": (f"{_PICTURES}:cutout", "Cut the subject of a picture out, with real transparency."),
+    "convert": (f"{_PICTURES}:convert", "Resize, crop, rotate or change the format; free and local."),
+    "upload": (f"{_UPKEEP}:upload", "Put a picture into Gemini's Files API."),
+    "stats": (f"{_UPKEEP}:stats", "Say what was made and spent."),
+    "show": ("nanobanana_mcp.cli.show:show", "Show one picture: record, prompt, cost and lineage."),
+    "models": ("nanobanana_mcp.cli.models:models", "Say which models there are, with sizes and prices."),
+    "maintain": (f"{_UPKEEP}:maintain", "Tidy up; only says what it would do, unless told otherwise."),
     "demo": ("nanobanana_mcp.cli.demo.verb:demo", "Drive the real server through its main job and show the pictures."),
     "doctor": ("nanobanana_mcp.cli.doctor:doctor", "Say what will go wrong before it does, and what to do about it."),
     "emulator": ("nanobanana_mcp.cli.emulator:emulator", "Serve the Gemini emulator over HTTP to any program."),
@@ -36,6 +51,7 @@ VERBS = {
         "nanobanana_mcp.cli.install.verb:install",
         "Enter the server into the configuration of a client, or take it out.",
     ),
+    "completion": ("nanobanana_mcp.cli.completion:completion", "Print the completion script of a shell."),
     "rebuild": (
         "nanobanana_mcp.cli.rebuild:rebuild",
         "Make a new library from the pictures' own records, when the old one is lost or damaged.",
@@ -49,16 +65,29 @@ VERBS = {
 
 def run(argv: Sequence[str]) -> int:
     """Do what the command line asks and return the exit code."""
+    _stand_in()
     try:
-        code = app(argv)(list(argv), exit_on_error=False, print_error=False)
+        code = app(argv)([STDIN if word == "-" else word for word in argv], exit_on_error=False, print_error=False)
     except CycloptsError as error:
         verb = " ".join(["nanobanana", *(error.command_chain or ())])
         sentence = " ".join(str(error).split()).rstrip(".")
-        sys.stderr.write(f"{verb}: {sentence}; {verb} --help says what there is.\n")
+        file = next((word for word in argv if word.startswith("-") and Path(word).is_file()), None)
+        if isinstance(error, UnknownOptionError) and file is not None:
+            sentence += f" (the file of that name is ./{file})"
+        tell(f"{verb}: {sentence}; {verb} --help says what there is.")
         return REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
     return code if isinstance(code, int) else 0
+
+
+def _stand_in() -> None:
+    """Put something in the place of a stream that is closed: else the library's file would get its number, and whatever
+    is written there would go into it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None and os.open(os.devnull, os.O_RDWR) == number:  # the lowest number that is free
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
 
 
 def app(argv: Sequence[str] = ()) -> App:

@@ -13,7 +13,9 @@ from nanobanana_mcp.studio.rebuild import Rebuilt
 from nanobanana_mcp.studio.rebuild import rebuild as studio_rebuild
 
 
-def rebuild(*, yes: Annotated[bool, Parameter(help="Agree without being asked.", negative=())] = False) -> int:
+def rebuild(
+    *, yes: Annotated[bool, Parameter(help="Agree without being asked.", negative=(), show_default=False)] = False
+) -> int:
     """Make a new library from the pictures' own records, when the old one is lost or damaged.
 
     It takes over the old one, where that can be read, and the records beside the

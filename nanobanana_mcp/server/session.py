@@ -112,6 +112,8 @@ class Home:
     settings: Settings
     newest: Callable[[int, str], Awaitable[Sequence[Any]]] = field(default=lambda _count, _beginning: _none())
     """The newest pictures, so many, whose ids begin so; none for whom the policy closes output_stats."""
+    progress: Callable[[float, float, str], Awaitable[None]] | None = None
+    """Where progress goes when calls come from no client, but from the command line in this process."""
 
     async def studio(self) -> "Studio":
         return await self.lazy.studio()
@@ -138,6 +140,9 @@ def _has_files(folder: Path) -> bool:
 
 def progress_to(context: Context) -> Callable[[float, float, str], Awaitable[None]]:
     """Progress for this call's client; silent once it has gone, since the work goes on without it."""
+    own = home(context).progress
+    if own is not None:
+        return own
     gone = False
 
     async def report(done: float, total: float, words: str) -> None:

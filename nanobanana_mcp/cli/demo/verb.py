@@ -15,9 +15,12 @@ def demo(
         Parameter(help="A new folder for everything it makes; unset: nanobanana-demo/<date and time> here."),
     ] = None,
     live: Annotated[
-        bool, Parameter(help="A small version with Gemini; says first what it will cost.", negative=())
+        bool,
+        Parameter(help="A small version with Gemini; says first what it will cost.", negative=(), show_default=False),
     ] = False,
-    yes: Annotated[bool, Parameter(help="With --live: agree to the cost without being asked.", negative=())] = False,
+    yes: Annotated[
+        bool, Parameter(help="With --live: agree to the cost without being asked.", negative=(), show_default=False)
+    ] = False,
 ) -> int:
     """Drive the real server through its main job and show the pictures.
 
