@@ -84,18 +84,15 @@ async def _run(work: Callable[[Session], Awaitable[T]], settings: Settings) -> T
             await server.home.lazy.close()
 
 
-def settings_of(max_cost: float | None = None) -> Settings:
-    """The server's, but with every tool, no previews, which nobody would look at, and what one request may cost at most.
-    What the server would log goes to stderr.
+def settings_of() -> Settings:
+    """The server's, but with every tool and without previews, which nobody would look at. What the server would log goes
+    to stderr.
 
     They are put into this process's environment, so that whoever reads the settings again finds the same. Raises
     SetupError for wrong ones.
     """
     os.environ |= {"NANOBANANA_STRUCTURED": "always", "NANOBANANA_PREVIEW_PX": "0", "NANOBANANA_TOOLS": "all"}
     found = load_settings()
-    if max_cost is not None and (found.max_usd_per_call is None or max_cost < found.max_usd_per_call):
-        os.environ["NANOBANANA_MAX_USD_PER_CALL"] = repr(max_cost)
-        found = load_settings()
     _log(found)
     return found
 

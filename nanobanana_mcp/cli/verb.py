@@ -15,27 +15,26 @@ from fastmcp.exceptions import ToolError
 from pydantic.fields import FieldInfo
 
 from nanobanana_mcp.cli import outcome
-from nanobanana_mcp.cli.calls import Interrupted, carry_out, cause_of, here, settings_of
+from nanobanana_mcp.cli.calls import Interrupted, Session, carry_out, cause_of, here, settings_of
 from nanobanana_mcp.cli.output import let_go_of_stdout, tell, write_json, write_lines
 from nanobanana_mcp.cli.words import STDIN, Piped, words_from
-from nanobanana_mcp.domain.errors import BudgetExceeded, RequestError, StudioError
-from nanobanana_mcp.domain.text import shorten
+from nanobanana_mcp.domain.errors import RequestError, StudioError
+from nanobanana_mcp.domain.text import counted, shorten
 from nanobanana_mcp.server.arguments import PATHS
 
 MANY = 4
 """Pictures in one call that are made unasked; beyond them a person agrees first."""
 
-SHORT = {"n": "-n", "output_path": "-o", "input_images": "-i"}
-"""The arguments that have a letter, too."""
+SHORT = {"n": "-n", "output_path": "-o", "input_images": "-i", "max_cost_usd": "--max-cost"}
+"""The arguments that have a shorter name, too."""
 
 NUMBERS = ("box", "crop")
 """Lists of numbers, which are written in one word: 10,20,300,400."""
 
 JSON = Annotated[bool, Parameter(help="Print the tool's own structure as JSON.", negative=(), show_default=False)]
 FILE = Annotated[str | None, Parameter(help="Take the words from this file; - is stdin.")]
-MAX_COST = Annotated[float | None, Parameter(help="Send nothing if it may cost more than so many USD.")]
 YES = Annotated[
-    bool, Parameter(help=f"Make more than {MANY} pictures without being asked.", negative=(), show_default=False)
+    bool, Parameter(help=f"Do not ask about more than {MANY} pictures or a dear call.", negative=(), show_default=False)
 ]
 
 
@@ -125,8 +124,6 @@ def _parameters(verb: Verb) -> list[inspect.Parameter]:
     if verb.words is not None:
         own["file"] = (FILE, None)
     if verb.spends:
-        own["max_cost"] = (MAX_COST, None)
-    if "n" in tools:
         own["yes"] = (YES, False)
     found += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
@@ -165,30 +162,41 @@ def _annotation(name: str, hint: Any, *, optional: bool = False, default: Any = 
 
 def _run(verb: Verb, given: dict[str, Any]) -> None:
     as_json, agreed = given.pop("json", False), given.pop("yes", False)
-    max_cost, file = given.pop("max_cost", None), given.pop("file", None)
-    if max_cost is not None and not max_cost > 0:
-        raise RequestError("--max-cost is an amount of USD above 0.")
-    settings = settings_of(max_cost)
+    file = given.pop("file", None)
+    settings = settings_of()
     piped = Piped(settings.output_dir)
     try:
         arguments = _arguments(verb, given, file, piped)
         dry = arguments.get("dry_run") is True
-        if "n" in given and given["n"] > MANY and not dry and not agreed:
-            quote = carry_out(
-                lambda session: session.call(verb.tool.__name__, {**arguments, "dry_run": True}), settings
-            )
-            _agree(quote["summary"], given["n"])
-        answer = carry_out(lambda session: session.call(verb.tool.__name__, arguments), settings)
+        if not verb.spends or dry or agreed:
+            answer = carry_out(lambda session: session.call(verb.tool.__name__, arguments), settings)
+        else:
+            answer = carry_out(lambda session: _unless_dear(verb, session, arguments), settings)
+            if answer.get("dry_run"):
+                _agree(answer["summary"], arguments.get("n", 1))
+                answer = carry_out(lambda session: session.call(verb.tool.__name__, arguments), settings)
     except (StudioError, ToolError) as error:
         reason = cause_of(error) if isinstance(error, ToolError) else error
         if outcome.code_of(reason) in (outcome.REFUSED, outcome.SETTINGS, outcome.LIMITED):  # nothing was made of it
             piped.drop()
-        if isinstance(reason, BudgetExceeded) and max_cost == settings.max_usd_per_call:
-            raise BudgetExceeded(f"{reason} The limit of one request is that of --max-cost here.") from error
         raise
     if dry:
         piped.drop()
     _print(verb, answer, as_json=as_json, dry=dry)
+
+
+async def _unless_dear(verb: Verb, session: Session, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer of a call; for many pictures, and for what costs as much as a client's person is asked about, only the
+    quote of it. An amount that was named is agreed to.
+    """
+    many, most = arguments.get("n", 1) > MANY, session.settings.ask_above_usd
+    may_be_dear = most is not None and arguments.get("max_cost_usd") is None and session.settings.backend != "emulator"
+    if many or may_be_dear:
+        quote = await session.call(verb.tool.__name__, {**arguments, "dry_run": True})
+        price = quote["estimated_usd"]
+        if quote["would_be_refused"] is None and (many or price is None or (most is not None and price >= most)):
+            return quote
+    return await session.call(verb.tool.__name__, arguments)
 
 
 def _print(verb: Verb, answer: dict[str, Any], *, as_json: bool, dry: bool) -> None:
@@ -208,10 +216,8 @@ def _agree(quote: str, n: int) -> None:
     """Ask whether so many pictures are to be made. Raises RequestError when not, or when nobody can be asked."""
     tell(quote)
     if not sys.stdin.isatty():
-        raise RequestError(
-            f"{n} pictures are many to make unasked, and nobody can be asked here; say --yes to have them made."
-        )
-    sys.stderr.write(f"Make {n} pictures? [y/N] ")
+        raise RequestError("That is much to make unasked, and nobody can be asked here; say --yes to have it made.")
+    sys.stderr.write(f"Make {counted(n, 'picture')}? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise RequestError("Nothing was sent.")
