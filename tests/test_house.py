@@ -72,7 +72,7 @@ DOORS_OF = {
     "pillow_heif": ("pixels",),
     "platformdirs": ("settings",),
     "pybase64": ("gemini", "emulator"),
-    "pydantic": ("settings", "server", "domain", "emulator", "__main__"),
+    "pydantic": ("settings", "server", "domain", "emulator", "__main__", "cli"),
     "pydantic_core": ("gemini", "emulator"),
     "pydantic_settings": ("settings",),
     "re2": ("domain",),

@@ -53,7 +53,7 @@ def command(at: World, *arguments: str | bytes, **options: object) -> "subproces
     """The command as a process of its own, in the user's folder."""
     environment = at.environment()
     del environment["CLAUDE_PROJECT_DIR"]
-    return subprocess.Popen(
+    process: subprocess.Popen[bytes] = subprocess.Popen(
         [sys.executable, "-m", "nanobanana_mcp", *arguments],
         cwd=at.project,
         env=environment,
@@ -61,6 +61,7 @@ def command(at: World, *arguments: str | bytes, **options: object) -> "subproces
         stderr=subprocess.PIPE,
         **{"stdin": subprocess.DEVNULL, **options},  # type: ignore[call-overload]  # what Popen takes
     )
+    return process
 
 
 @pytest.mark.parametrize(
@@ -289,8 +290,6 @@ def test_ctrl_c_is_a_client_that_hangs_up(at: World) -> None:
         assert process.stdout.read() == b""
     assert process.returncode == outcome.INTERRUPTED
     assert at.states() == ["saved"]
-    with command(at, "stats") as telling:
-        assert b"never delivered" in telling.communicate()[0]
     with command(at, "generate", "a banana") as again:
         out, err = again.communicate()
     assert Path(out.decode().strip()).is_file()
