@@ -15,7 +15,7 @@ from itertools import count
 
 from nanobanana_mcp.domain.errors import NoPicture, StudioError, Unreadable
 from nanobanana_mcp.domain.ids import is_image_id
-from nanobanana_mcp.domain.plan import Plan, load_plan
+from nanobanana_mcp.domain.plan import Plan, RegionRecipe, load_plan
 from nanobanana_mcp.domain.records import ImageRecord, Parent
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.jobs.origins import PaidCall
@@ -332,9 +332,10 @@ class Recovery:
                 image if image.master is not None else self._with_exact(image, done.plan, told, number=None)
                 for image in images
             ]
-        if at_start and self._disk.spool.count_try(done.request_row.id) > TRIES:
+        can_be_joined = isinstance(done.plan.recipe, RegionRecipe)
+        if can_be_joined and at_start and self._disk.spool.count_try(done.request_row.id) > TRIES:
             return []
-        for part in reversed(parts):
+        for part in reversed(parts) if can_be_joined else ():
             joined = rejoin(done.plan, part.record, store, cost_usd=part.cost_usd)
             if joined is not None:
                 made = joined.record
