@@ -1,14 +1,25 @@
-"""Draws docs/edits.jpg: three edits before and after, made by the studio on the emulator: `python -m benchmarks.strip`."""
+"""Draws docs/edits.jpg: three edits of photographs before and after, made by the studio on the emulator.
+
+The photographs come with two packages, which only need to lie somewhere; they are not installed for the project:
+
+    pip install --no-deps --target /tmp/photographs scikit-image scikit-learn
+    PYTHONPATH=/tmp/photographs python -m benchmarks.strip
+
+`coffee.png` is by Rachel Michetti (CC0, says scikit-image); `china.jpg` by danielbuechele and `flower.jpg` by vultilion
+(both on Flickr, CC BY 2.0, says scikit-learn). No model is asked: the answers are drawn here out of the same photographs,
+moved, scaled and recoloured as a model's are, and the emulator hands them to the studio.
+"""
 
 import asyncio
 import io
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS
 from nanobanana_mcp.emulator.app import Emulator
@@ -21,14 +32,23 @@ from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio.edits import EditRequest, cutout_job, extension_job, region_job
 from nanobanana_mcp.studio.studio import Studio
-from tests.support.scenes import as_bytes, cutout, on_background, photo, redrawn
+from tests.support.scenes import as_bytes, on_background, redrawn
 
 TILE = (330, 248)
-BOX = (300, 120, 520, 340)
+BOX = (410, 55, 510, 165)
 NIGHT = (24, 58, 74)
 FOOTER = (
-    "Emulated: rendered scenes, and answers that were moved, scaled and recoloured as a model's are. No real model."
+    "Photographs: danielbuechele and vultilion (CC BY 2.0), Rachel Michetti (CC0). The emulator handed out the drawn answers; "
+    "no real model."
 )
+
+
+def photograph(package: str, inside: str) -> Image.Image:
+    """A photograph out of a package's files, which are found without importing it."""
+    found = find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise SystemExit(f"{package} is not there; the top of this file says how to get its photographs.")
+    return Image.open(Path(found.submodule_search_locations[0]) / inside).convert("RGB")
 
 
 async def main() -> None:
@@ -47,24 +67,27 @@ async def main() -> None:
 
 
 async def _region(studio: Studio, emulator: Emulator, root: Path) -> tuple[str, Image.Image, Image.Image]:
-    before = photo(800, 600, seed=21)
+    before = photograph("sklearn", "datasets/images/china.jpg").crop((0, 0, 569, 427))
     job = await region_job(studio, _wish(root, before), box=BOX, mask=None, feather=16, grow=16, context=0.5)
     assert isinstance(job.recipe, RegionEdit)
     left, top, right, bottom = job.recipe.patch.box
     painted = before.copy()
-    painted.paste(_balloon((190, 190)), (BOX[0] + 15, BOX[1] + 15), _balloon((190, 190)))
+    balloon = _balloon((BOX[2] - BOX[0] - 16, BOX[3] - BOX[1] - 16))
+    painted.paste(balloon, (BOX[0] + 8, BOX[1] + 8), balloon)
     size = (1024, 1024 * (bottom - top) // (right - left))
     answer = redrawn(
-        painted.crop((left, top, right, bottom)), shift=(4, -3), scale=1.01, gain=(0.96, 1.02, 1.03), size=size
+        painted.crop((left, top, right, bottom)), shift=(2, -1), scale=1.01, gain=(0.97, 1.01, 1.02), size=size
     )
     after = await _made(studio, emulator, job, answer)
     framed = before.copy()
-    ImageDraw.Draw(framed).rectangle(BOX, outline=(255, 255, 255), width=4)
+    ImageDraw.Draw(framed).rectangle(BOX, outline=(255, 255, 255), width=3)
     return "edit_region: a balloon, in the box only", framed, after
 
 
 async def _extended(studio: Studio, emulator: Emulator, root: Path) -> tuple[str, Image.Image, Image.Image]:
-    world = photo(800, 600, seed=8)
+    world = (
+        photograph("skimage", "data/coffee.png").crop((10, 0, 543, 400)).resize((800, 600), Image.Resampling.LANCZOS)
+    )
     before = world.crop((200, 100, 600, 500))
     job = await extension_job(studio, _wish(root, before), margins=(200, 100, 200, 100), aspect_ratio=None, size=None)
     assert isinstance(job.recipe, Extension)
@@ -77,16 +100,20 @@ async def _extended(studio: Studio, emulator: Emulator, root: Path) -> tuple[str
 
 
 async def _cut(studio: Studio, emulator: Emulator, root: Path) -> tuple[str, Image.Image, Image.Image]:
-    alpha, colour = cutout(800, 600, seed=2)
-    before = photo(800, 600, seed=12)
-    pixels = np.dstack([np.clip(colour, 0, 255), alpha * 255]).round().astype(np.uint8)
-    subject = Image.fromarray(pixels)
-    before.paste(subject, mask=subject)
+    before = photograph("sklearn", "datasets/images/flower.jpg").crop((35, 0, 604, 427))
+    colour = np.asarray(before, np.float32)
+    # The flower is orange on dark green: how far red lies above blue tells it, softly, at its very edge.
+    bright = Image.fromarray(np.clip((colour[..., 0] - colour[..., 2] - 30) * 4, 0, 255).astype(np.uint8))
+    flower = Image.new("L", before.size)
+    ImageDraw.Draw(flower).ellipse((125, 70, 410, 372), fill=255)
+    inner = Image.new("L", before.size)
+    ImageDraw.Draw(inner).ellipse((160, 110, 375, 330), fill=255)
+    alpha = np.asarray(ImageChops.lighter(ImageChops.multiply(bright, flower), inner), np.float32) / 255
     job = await cutout_job(studio, _wish(root, before), subject=None)
     plates = [on_background(alpha, colour, background) for background in ((255, 255, 255), (0, 0, 0))]
     found = (await _made(studio, emulator, job, *plates)).convert("RGBA")
     return (
-        "remove_background: hair, glass and shadow",
+        "remove_background: real transparency",
         before,
         Image.alpha_composite(_backdrop(found.size), found).convert("RGB"),
     )
