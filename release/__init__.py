@@ -1,0 +1,1 @@
+"""What is shipped beside the package: the manifests of plugins, extension, bundle and registry."""

@@ -1,0 +1,103 @@
+"""The manifests of plugins, extension, bundle and registry are made from one place and taken by the real tools."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanobanana_mcp.cli.install.program import is_ours
+from release.manifests import COMMAND, ROOT, manifests, text
+
+MADE = manifests()
+
+
+def tool(name: str) -> str:
+    """A program of npm's that is on the PATH; without it the test is left out, and says so."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(
+            f"{name} is not installed here (npm install -g @anthropic-ai/{'claude-code' if name == 'claude' else name})"
+        )
+    return found
+
+
+def done(*command: str, home: Path) -> str:
+    """What a program prints; its failure is the test's."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.mark.parametrize("path", list(MADE))
+def test_each_file_is_what_the_one_place_makes(path: str) -> None:
+    assert (ROOT / path).read_text("utf-8") == text(MADE[path]), "python -m release.manifests writes them"
+
+
+def test_every_manifest_starts_this_program_in_this_version_and_holds_no_key() -> None:
+    assert is_ours(COMMAND) and re.fullmatch(r"nanobanana-studio==\d+\.\d+\.\d+", COMMAND["args"][0])
+    for manifest in MADE.values():
+        assert "AIza" not in text(manifest)
+        for server in manifest.get("mcpServers", {}).values():
+            assert server["args"] == COMMAND["args"] and "env" not in server
+
+
+def test_the_registrys_entry_keeps_its_rules() -> None:
+    entry = MADE["server.json"]
+    assert re.fullmatch(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+", entry["name"])
+    assert 1 <= len(entry["description"]) <= 100 and 1 <= len(entry["title"]) <= 100
+    (package,) = entry["packages"]
+    assert {"registryType", "identifier", "transport"} <= set(package)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", package["version"]) and package["version"] == entry["version"]
+    secrets = [one["name"] for one in package["environmentVariables"] if one.get("isSecret")]
+    assert secrets == ["GEMINI_API_KEY"]
+    assert f"mcp-name: {entry['name']}" in (ROOT / "README.md").read_text("utf-8")  # by which PyPI proves the owner
+
+
+def test_the_agent_plugin_has_the_closed_form_of_its_specification() -> None:
+    allowed = {"$schema", "name", "version", "description", "author", "homepage", "repository", "license", "keywords"}
+    plugin: dict[str, Any] = MADE["plugin/plugin.json"]
+    assert set(plugin) <= allowed | {"extensions"} and re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}[a-z0-9]", plugin["name"])
+    assert all(server["type"] == "stdio" for server in MADE["plugin/mcp.json"]["mcpServers"].values())
+    for skill in (ROOT / "plugin" / "skills").iterdir():
+        head = (skill / "SKILL.md").read_text("utf-8").split("---\n")[1]
+        assert f"name: {skill.name}\n" in head and "description: " in head
+
+
+def test_the_bundle_has_a_page_on_privacy_and_names_the_key_secret() -> None:
+    bundle = MADE["manifest.json"]
+    assert (ROOT / "docs" / "privacy.md").is_file() and bundle["privacy_policies"]
+    assert (ROOT / bundle["server"]["entry_point"]).is_file()
+    assert bundle["user_config"]["gemini_api_key"]["sensitive"] is True
+
+
+@pytest.mark.slow
+def test_claude_code_takes_plugin_and_marketplace_and_installs_it(tmp_path: Path) -> None:
+    claude = tool("claude")
+    for folder in ("plugin", "."):
+        assert "Validation passed" in done(claude, "plugin", "validate", "--strict", folder, home=tmp_path)
+    done(claude, "plugin", "marketplace", "add", str(ROOT), home=tmp_path)
+    done(claude, "plugin", "install", "nanobanana@nanobanana-studio", home=tmp_path)
+    assert "nanobanana" in done(claude, "plugin", "list", home=tmp_path)
+
+
+@pytest.mark.slow
+def test_the_bundle_is_packed_by_its_own_tool_with_all_that_it_needs(tmp_path: Path) -> None:
+    mcpb = tool("mcpb")
+    source = tmp_path / "source"
+    for name in ("nanobanana_mcp", "migrations", "docs"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("manifest.json", "pyproject.toml", "README.md", "LICENSE", ".mcpbignore"):
+        shutil.copy(ROOT / name, source)
+    done(mcpb, "validate", str(source / "manifest.json"), home=tmp_path)
+    done(mcpb, "pack", str(source), str(tmp_path / "it.mcpb"), home=tmp_path)
+    done(mcpb, "unpack", str(tmp_path / "it.mcpb"), str(tmp_path / "out"), home=tmp_path)
+    inside = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*")}
+    assert {"manifest.json", "pyproject.toml", "nanobanana_mcp/__main__.py", "docs/privacy.md"} <= inside
+    assert not [name for name in inside if name.endswith(".jpg") or name.startswith("tests")]
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["server"]["type"] == "uv"
