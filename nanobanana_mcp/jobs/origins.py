@@ -1,4 +1,4 @@
-"""Describes what a picture was made from: the raw answer of a call, or other pictures on this machine."""
+"""What a picture is kept from: a raw answer with its call, or bytes that were made on this machine out of other pictures."""
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future

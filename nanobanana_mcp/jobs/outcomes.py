@@ -1,4 +1,4 @@
-"""Says, in words and USD, what became of a call that made no picture."""
+"""What became of a call when it was not a picture, in words and USD."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Carries out a plan: makes n calls to the model at once, and turns each raw answer into a kept picture."""
+"""Carrying out a plan: n calls to the model at once, and for each what follows, from the raw answer to the kept picture."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Uploads pictures to the Files API: under ids of our choice, finished behind the answer, renewed when they have expired."""
+"""Stays in the Files API: begun under an id of our choice, finished behind the answer, renewed when they expired."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""Reads a file that a caller named: by descriptor, so that what was checked is what is read."""
+"""Reading a file that a caller named: by descriptor, so that what was checked is what is read."""
 
 import errno
 import os

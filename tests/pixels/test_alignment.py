@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from nanobanana_mcp.pixels.edits.alignment import SURE, Drift, aligned
+from nanobanana_mcp.pixels.edits.colours import applied
 from tests.support.lanes import cases
-from tests.support.scenes import photo, redrawn
+from tests.support.scenes import bent_by, photo, redrawn
 
 SIZES = {"landscape": ((900, 700), (1200, 896)), "wide": ((1376, 768), (1376, 768)), "small": ((400, 500), (928, 1152))}
 
@@ -77,8 +78,51 @@ def test_the_colours_of_an_answer_are_brought_back() -> None:
     source = photo(seed=3)
     answer = redrawn(source, gain=(1.1, 0.9, 1.0), offset=(-8, 6, 10), quality=90)
     drift = aligned(source, answer).drift
-    assert drift.gain == pytest.approx((1 / 1.1, 1 / 0.9, 1.0), abs=0.02)
-    assert drift.offset == pytest.approx((8 / 1.1, -6 / 0.9, -10), abs=2)
+    given, wanted = np.array([[[60, 120, 180]]], np.float32), (60, 120, 180)
+    recoloured = given * np.array([1.1, 0.9, 1.0], np.float32) + np.array([-8, 6, 10], np.float32)
+    assert applied(recoloured, drift.colours)[0, 0] == pytest.approx(wanted, abs=2)
+
+
+def test_paper_that_came_back_grey_is_white_again() -> None:
+    page = Image.new("RGB", (800, 600), "white")
+    draw = ImageDraw.Draw(page)
+    for row in range(20):
+        draw.text((40, 20 + 28 * row), f"{row} " + "The quick brown fox jumps over the dog " * 2, fill=(20, 20, 20))
+    weight = _changed(page.size, 0.3)
+    answer = redrawn(page, shift=(4, -3), gain=(0.95, 0.96, 0.93), offset=(2, 2, 2), quality=90)
+    brought = np.asarray(aligned(page, answer, changed=weight).image)
+    assert np.abs(brought[:12].astype(int) - 255).mean() < 1.5
+
+
+def test_colours_are_brought_back_where_geometry_is_unsure() -> None:
+    sky = Image.fromarray(
+        np.broadcast_to(np.linspace(120, 200, 500).astype(np.uint8)[:, None, None], (500, 700, 3)).copy()
+    )
+    answer = Image.fromarray((np.asarray(sky, np.float32) * (0.9, 0.95, 1.0) + (3, 8, 12)).astype(np.uint8))
+    result = aligned(sky, answer, changed=_changed(sky.size, 0.4))
+    assert not result.drift.known
+    assert np.abs(np.asarray(result.image, int) - np.asarray(sky, int)).mean() < 2
+
+
+@pytest.mark.parametrize("seed", [31, 32])
+def test_a_turned_stretched_and_bent_answer_is_put_back_within_half_a_pixel(seed: int) -> None:
+    source, weight = photo(900, 700, seed=seed), _changed((900, 700), 0.4)
+    bent = bent_by(source, degrees=0.4, stretched=1.01, px=2.0)
+    drift = aligned(source, bent.image, changed=weight).drift
+    x, y = np.meshgrid(np.linspace(0.3, 0.7, 20), np.linspace(0.3, 0.7, 20))
+    found = bent.shows(*drift.warp.lies_at(x, y))
+    assert np.hypot((found[0] - x) * 900, (found[1] - y) * 700).mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("zoom", "shift"), [(0.86, (0.0, 0.0)), (1.28, (0.0, 0.0)), (1.0, (0.13, -0.1)), (1.15, (0.05, 0.04))]
+)
+def test_the_same_scene_framed_in_another_way_is_put_back(zoom: float, shift: tuple[float, float]) -> None:
+    source = photo(seed=14)
+    moved = (shift[0] * source.width, shift[1] * source.height)
+    drift = aligned(source, redrawn(source, shift=moved, scale=zoom), changed=_changed(source.size, 0.4)).drift
+    assert drift.known
+    assert _furthest(drift, moved, zoom, source.size) < 1
 
 
 def test_the_aligned_answer_lies_on_the_source() -> None:

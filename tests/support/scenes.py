@@ -1,6 +1,7 @@
 """Renders pictures with the structure of photographs, and answers as a model would give them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 
@@ -77,6 +78,46 @@ def redrawn(
     if size is not None:
         answer = answer.resize(size, Image.Resampling.LANCZOS)
     return Image.open(BytesIO(as_bytes(answer, "JPEG", quality=quality))).convert("RGB")
+
+
+@dataclass(frozen=True)
+class Bent:
+    """An answer, and for a point of it (parts of the sides) the point of the picture that is shown there."""
+
+    image: Image.Image
+    shows: Callable[[NDArray[np.float64], NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
+def bent_by(image: Image.Image, *, degrees: float, stretched: float, px: float, quality: int = 88) -> Bent:
+    """The picture turned, made wider and bent in one slow wave of `px`, as a JPEG."""
+    width, height = image.size
+    turn = np.radians(degrees)
+
+    def shows(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        across, down = (x - 0.5) * width / stretched, (y - 0.5) * height
+        left, top = across * np.cos(turn) + down * np.sin(turn), down * np.cos(turn) - across * np.sin(turn)
+        wave_x, wave_y = px * np.sin(4 * y + 2 * x), px * np.cos(4.5 * x)
+        return (left + wave_x) / width + 0.5, (top + wave_y) / height + 0.5
+
+    columns, rows = (np.linspace(0, side, 65).round().astype(int) for side in image.size)
+    x, y = np.meshgrid(columns / width, rows / height)
+    left, top = shows(x, y)
+    margin = 60
+    wide = Image.fromarray(np.pad(np.asarray(image), ((margin, margin), (margin, margin), (0, 0)), mode="reflect"))
+    mesh = [
+        (
+            (int(columns[column]), int(rows[row]), int(columns[column + 1]), int(rows[row + 1])),
+            tuple(
+                float(value)
+                for at in ((row, column), (row + 1, column), (row + 1, column + 1), (row, column + 1))
+                for value in (left[at] * width + margin, top[at] * height + margin)
+            ),
+        )
+        for row in range(64)
+        for column in range(64)
+    ]
+    moved = wide.transform(image.size, Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
+    return Bent(Image.open(BytesIO(as_bytes(moved, "JPEG", quality=quality))).convert("RGB"), shows)
 
 
 def as_bytes(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -85,7 +85,6 @@ def measured(joined: Joined) -> tuple[tuple[str, float | str], ...]:
         ("drift_shift_x_px", round(drift.shift_x, 2)),
         ("drift_shift_y_px", round(drift.shift_y, 2)),
         ("drift_scale", round(drift.scale, 4)),
-        ("drift_gain", " ".join(f"{gain:.3f}" for gain in drift.gain)),
-        ("drift_offset", " ".join(f"{offset:.1f}" for offset in drift.offset)),
+        ("drift_colour_levels", round(drift.recolouring, 1)),
         confidence,
     )

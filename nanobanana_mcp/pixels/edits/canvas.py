@@ -16,9 +16,10 @@ from PIL import Image
 
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.terms import MADE_PIXELS, MADE_SIDE
-from nanobanana_mcp.pixels.edits.alignment import Drift, Plane, aligned
+from nanobanana_mcp.pixels.edits.alignment import Drift, aligned
 from nanobanana_mcp.pixels.edits.masks import distance, overlap
 from nanobanana_mcp.pixels.edits.region import Seam, seam
+from nanobanana_mcp.pixels.edits.warping import Plane
 from nanobanana_mcp.pixels.files.decoding import Box, Size
 
 Side = Literal["left", "top", "right", "bottom"]

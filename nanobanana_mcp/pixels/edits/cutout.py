@@ -1,6 +1,6 @@
 """A cutout on bytes: alpha from a white and a black plate, or from one on a key colour, with how good it is."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -91,11 +91,10 @@ def _upon(source: bytes, cut: Image.Image, plate: Image.Image) -> Image.Image | 
     reference = to_srgb(whole.resize(small, Image.Resampling.LANCZOS, reducing_gap=3.0)).convert("RGB")
     del whole
     solid = np.asarray(cut.getchannel("A").resize(small).filter(ImageFilter.MinFilter(5))) > 240
-    drift = aligned(reference, plate, changed=np.where(solid, np.uint8(0), np.uint8(255))).drift
+    drift = aligned(reference, plate, changed=np.where(solid, np.uint8(0), np.uint8(255)), bends=False).drift
     if not drift.known:
         return None
-    drift = replace(drift, shift_x=drift.shift_x * size[0] / small[0], shift_y=drift.shift_y * size[1] / small[1])
-    if cut.size == size and max(abs(drift.shift_x), abs(drift.shift_y), abs(drift.scale - 1) * max(size) / 2) < 0.2:
+    if cut.size == size and drift.warp.furthest(size) < 0.4:
         return cut  # as it lies; resampling would only blur it
     placed = restored(cut.convert("RGB"), size, drift)  # apart from alpha, so that colour goes on beside the object
     placed.putalpha(restored(cut.getchannel("A"), size, drift))

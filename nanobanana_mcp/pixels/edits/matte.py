@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from nanobanana_mcp.domain.errors import RequestError
-from nanobanana_mcp.pixels.edits.alignment import SURE, Drift, Plane, aligned, restored
+from nanobanana_mcp.pixels.edits.alignment import SURE, aligned, restored
 from nanobanana_mcp.pixels.edits.chequer import chequered
+from nanobanana_mcp.pixels.edits.warping import Plane
 
 Colour = tuple[int, int, int]
 
@@ -123,16 +124,11 @@ def _laid_upon(white: Image.Image, black: Image.Image) -> Image.Image:
     apart = np.asarray(white, np.int16) - np.asarray(same, np.int16)
     solid = Image.fromarray(np.where(np.abs(apart).max(axis=2) < 48, np.uint8(255), np.uint8(0)))
     changed = 255 - np.asarray(solid.filter(ImageFilter.MinFilter(5)))
-    found = aligned(white, black, changed=changed).drift
+    found = aligned(white, black, changed=changed, bends=False).drift
     if found.confidence < SURE:
         outlines = [_outline(white, 255), _outline(black, 0)]
-        found = aligned(outlines[0], outlines[1]).drift
-    return same if found.confidence < SURE or _still(found, size) else restored(black, size, found)
-
-
-def _still(drift: Drift, size: tuple[int, int]) -> bool:
-    """Resampling would blur more than it mends."""
-    return max(abs(drift.shift_x), abs(drift.shift_y), abs(drift.scale - 1) * max(size) / 2) < 0.2
+        found = aligned(outlines[0], outlines[1], bends=False).drift
+    return same if found.confidence < SURE or found.warp.furthest(size) < 0.4 else restored(black, size, found)
 
 
 def _outline(plate: Image.Image, background: int) -> Image.Image:

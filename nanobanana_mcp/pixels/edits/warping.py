@@ -1,0 +1,126 @@
+"""Where the pixels of a picture lie in a model's redrawing of it, and the redrawing laid back upon the picture."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nanobanana_mcp.pixels.files.decoding import Box, Size
+
+Plane = NDArray[np.float32]
+Exact = NDArray[np.float64]
+
+_CELLS = 32  # of the mesh along each side; the flow is smooth over far more than one of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warp:
+    """A point of the picture lies at `matrix` * (x, y, 1) + `flow` in the answer.
+
+    Points are parts of the sides, counted from the middle, in the picture and in the answer. `flow`, rows x columns x 2,
+    spans the picture from edge to edge and is read between its nodes by straight lines; None where it is nothing.
+    """
+
+    matrix: Exact
+    flow: Plane | None = None
+
+    def lies_at(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[Exact, Exact]:
+        """Both in parts of the sides from the left and the top, in the picture and in the answer."""
+        across, down = np.asarray(x, np.float64) - 0.5, np.asarray(y, np.float64) - 0.5
+        rows = self.matrix
+        left = rows[0, 0] * across + rows[0, 1] * down + rows[0, 2] + 0.5
+        top = rows[1, 0] * across + rows[1, 1] * down + rows[1, 2] + 0.5
+        if self.flow is not None:
+            added = between(self.flow, across + 0.5, down + 0.5)
+            left, top = left + added[..., 0], top + added[..., 1]
+        return left, top
+
+    @property
+    def upright(self) -> bool:
+        """Whether the answer is only shifted and scaled along its sides."""
+        return self.flow is None and not self.matrix[0, 1] and not self.matrix[1, 0]
+
+    def furthest(self, size: Size) -> float:
+        """How far, in px of a picture of this size, a point lies from where it would without any drift."""
+        x, y = _nodes(8)
+        left, top = self.lies_at(x, y)
+        return float(np.hypot((left - x) * size[0], (top - y) * size[1]).max())
+
+
+STILL = Warp(matrix=np.array([[1.0, 0, 0], [0, 1.0, 0]]))
+
+
+def similar(shift_x: float, shift_y: float, scale: float) -> Warp:
+    """A shift in parts of the sides and a change of size about the middle."""
+    return Warp(matrix=np.array([[scale, 0, shift_x], [0, scale, shift_y]], np.float64))
+
+
+def warped(answer: Image.Image, size: Size, warp: Warp, *, part: Box | None = None) -> Image.Image:
+    """The answer in `size`, or in `part` of it, read where each pixel has gone; beyond its edges the last pixels repeat."""
+    box = part or (0, 0, *size)
+    if warp.upright:
+        return _scaled(answer, size, warp, box)
+    factor = min(answer.width / size[0], answer.height / size[1])
+    if factor > 1.3:  # a mesh reads single pixels, so what is too sharp for the picture is made smaller first
+        answer = answer.resize((round(answer.width / factor), round(answer.height / factor)), Image.Resampling.LANCZOS)
+    columns = np.linspace(box[0], box[2], min(_CELLS, box[2] - box[0]) + 1).round().astype(int)
+    rows = np.linspace(box[1], box[3], min(_CELLS, box[3] - box[1]) + 1).round().astype(int)
+    x, y = np.meshgrid(columns / size[0], rows / size[1])
+    left, top = warp.lies_at(x, y)
+    left, top = left * answer.width, top * answer.height
+    beyond = int(np.ceil(max(0.0, -left.min(), -top.min(), left.max() - answer.width, top.max() - answer.height))) + 3
+    pixels = np.asarray(answer)
+    edges = ((beyond, beyond), (beyond, beyond)) + ((0, 0),) * (pixels.ndim - 2)
+    wide = Image.fromarray(np.pad(pixels, edges, mode="edge"))
+    left, top = left + beyond, top + beyond
+    # The corners of a cell in Pillow's order: left top, left bottom, right bottom, right top.
+    corners = np.stack(
+        [
+            left[:-1, :-1], top[:-1, :-1], left[1:, :-1], top[1:, :-1],
+            left[1:, 1:], top[1:, 1:], left[:-1, 1:], top[:-1, 1:],
+        ],
+        axis=-1,
+    )  # fmt: skip
+    mesh = [
+        (
+            (columns[column] - box[0], rows[row] - box[1], columns[column + 1] - box[0], rows[row + 1] - box[1]),
+            tuple(corners[row, column]),
+        )
+        for row in range(len(rows) - 1)
+        for column in range(len(columns) - 1)
+    ]
+    shape = (box[2] - box[0], box[3] - box[1])
+    return wide.transform(shape, Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
+
+
+def _scaled(answer: Image.Image, size: Size, warp: Warp, box: Box) -> Image.Image:
+    x, y = np.array([box[0], box[2]]) / size[0], np.array([box[1], box[3]]) / size[1]
+    lefts, tops = warp.lies_at(x, y)
+    left, right = (float(value) * answer.width for value in lefts)
+    top, bottom = (float(value) * answer.height for value in tops)
+    beyond = max(0, int(np.ceil(max(-left, -top, right - answer.width, bottom - answer.height))))
+    if beyond:
+        pixels = np.asarray(answer)
+        edges = ((beyond, beyond), (beyond, beyond)) + ((0, 0),) * (pixels.ndim - 2)
+        answer = Image.fromarray(np.pad(pixels, edges, mode="edge"))
+    shape = (box[2] - box[0], box[3] - box[1])
+    around = (left + beyond, top + beyond, right + beyond, bottom + beyond)
+    return answer.resize(shape, Image.Resampling.LANCZOS, box=around)
+
+
+def _nodes(cells: int) -> tuple[Exact, Exact]:
+    along = np.linspace(0, 1, cells + 1)
+    x, y = np.meshgrid(along, along)
+    return x, y
+
+
+def between(flow: Plane, x: Exact, y: Exact) -> Exact:
+    """The flow at points in parts of the sides from the left and the top."""
+    rows, columns = flow.shape[0] - 1, flow.shape[1] - 1
+    across, down = np.clip(x, 0, 1) * columns, np.clip(y, 0, 1) * rows
+    column, row = np.minimum(across.astype(int), columns - 1), np.minimum(down.astype(int), rows - 1)
+    right, lower = (across - column)[..., None], (down - row)[..., None]
+    upper = flow[row, column] * (1 - right) + flow[row, column + 1] * right
+    under = flow[row + 1, column] * (1 - right) + flow[row + 1, column + 1] * right
+    return np.asarray(upper * (1 - lower) + under * lower, np.float64)
