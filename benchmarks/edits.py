@@ -1,164 +1,157 @@
-"""What edit_region adds to the model's time on a 24-megapixel photo: `python benchmarks/edits.py [FILE]`.
+"""How region edits come out on real photographs: `python -m benchmarks.edits FOLDER [--only NAME] [--level L2]`.
 
-The studio, library and disk are the real ones; the model answers at once with the crop it was sent, a little moved,
-enlarged and recoloured. Its own seconds are not counted. Memory is the peak of the process above what it had before.
+The folder keeps the photographs (see `benchmarks.photographs`). Each is redrawn at each level as models drift, with one
+kind of answer after another, and joined by the code that the studio uses. Thresholds were set on one half of the
+photographs; the last lines are of the other half alone.
 """
 
-import asyncio
-import base64
+import argparse
 import io
-import json
-import resource
-import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS
-from nanobanana_mcp.domain.provider import RemoteFile
-from nanobanana_mcp.domain.wire import ModelRequest
-from nanobanana_mcp.library.database import Database
-from nanobanana_mcp.server.stdio import one_heap
-from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.studio.edits import EditRequest, region_job
-from nanobanana_mcp.studio.studio import Studio
+from benchmarks.photographs import Photograph, files
+from benchmarks.redrawing import LEVELS, Redrawn, apart, redrawn
+from nanobanana_mcp.domain.catalog import RATIOS
+from nanobanana_mcp.domain.shapes import answer_pixels
+from nanobanana_mcp.pixels.edits.alignment import aligned
+from nanobanana_mcp.pixels.edits.masks import distance
+from nanobanana_mcp.pixels.edits.patch import Patch, join, prepare
+from nanobanana_mcp.pixels.files.decoding import decoded
 
-SIZE = (6000, 4000)
-RUNS = 5
-PHOTO = "the photo itself"
-SECONDS, MEGABYTES = 3.0, 600.0
-REGIONS = {"a face": (0.42, 0.30, 0.48, 0.40), "a person": (0.30, 0.30, 0.45, 0.50), "half of it": (0.1, 0.1, 0.6, 0.9)}
+KINDS = ("good", "unchanged", "spilled", "zoomed", "moved", "cropped", "other scene")
+BOX = (0.36, 0.34, 0.62, 0.64)
 
 
-class Drifting:
-    """A model that redraws what it is shown; `seconds` is how long that took."""
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One answer: what became of it, the rim's error in px of the crop, colours before and after (dE), and seconds."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    async def generate(self, request: ModelRequest, *, setting: str = "") -> bytes:
-        began = time.perf_counter()
-        raw = await asyncio.to_thread(_redrawn, request)
-        self.seconds += time.perf_counter() - began
-        return raw
-
-    async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
-        raise AssertionError("The studio is told never to upload.")
-
-    async def look_up(self, name: str) -> RemoteFile | None:
-        raise AssertionError("No input is a file of the Files API.")
-
-    async def files(self) -> list[RemoteFile]:
-        raise AssertionError("Nothing asks for the quota.")
-
-    async def close(self) -> None:
-        return
+    kind: str
+    level: str
+    tuned: bool
+    outcome: str
+    rim: float
+    before: float
+    after: float
+    outside: int
+    seconds: float
 
 
 def main() -> None:
-    if len(sys.argv) > 2 and sys.argv[2] == PHOTO:
-        write_photo(Path(sys.argv[1]))
-        return
-    if len(sys.argv) > 2:
-        asyncio.run(_measure(Path(sys.argv[1]), sys.argv[2]))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        photo = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(folder) / "photo.jpg"
-        if not photo.exists():
-            # In a process of its own: a child starts with the peak of its parent, which hides what an edit adds.
-            subprocess.run([sys.executable, "-m", "benchmarks.edits", str(photo), PHOTO], check=True)
-        sys.stdout.write(
-            f"{photo.name}, {SIZE[0]}x{SIZE[1]}, {photo.stat().st_size / 1e6:.1f} MB; median of {RUNS}; goal {SECONDS:g} s "
-            f"and {MEGABYTES:g} MB for the first\n{'region':<12}{'seconds':>9}{'CPU s':>8}{'first MB':>10}{'last MB':>10}\n"
-        )
-        sys.stdout.flush()
-        for name in REGIONS:
-            command = [sys.executable, "-m", "benchmarks.edits", str(photo), name]
-            subprocess.run(command, check=True)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.edits", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", action="append", help="a photograph by name; may be given several times")
+    parser.add_argument("--level", action="append", choices=LEVELS)
+    parser.add_argument("--kind", action="append", choices=KINDS)
+    asked = parser.parse_args()
+    found = files(asked.folder)
+    rows: list[Row] = []
+    for number, photograph in enumerate(found):
+        if asked.only and photograph.name not in asked.only:
+            continue
+        other = found[(number + 5) % len(found)]
+        for row in _tried(photograph, other, asked.level or list(LEVELS), asked.kind or KINDS):
+            rows.append(row)
+        sys.stderr.write(f"{photograph.name}\n")
+    sys.stdout.write(f"{_heading()}\n")
+    for tuned in (True, False):
+        sys.stdout.write("Half on which thresholds were set\n" if tuned else "The other half\n")
+        for kind in asked.kind or KINDS:
+            for level in asked.level or LEVELS:
+                some = [row for row in rows if (row.kind, row.level, row.tuned) == (kind, level, tuned)]
+                if some:
+                    sys.stdout.write(f"{_line(some)}\n")
 
 
-def write_photo(path: Path) -> None:
-    """Soft shapes, edges and grain: about 8 MB as a JPEG of 24 megapixels."""
-    random = np.random.default_rng(5)
-    soft = Image.fromarray(random.integers(0, 256, (20, 30, 3), np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
-    hard = Image.fromarray(random.integers(0, 256, (200, 300, 3), np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
-    pixels = np.asarray(Image.blend(soft, hard, 0.3), np.float32)
-    pixels = pixels + random.normal(0, 6, (SIZE[1], SIZE[0], 1)).astype(np.float32)
-    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path, "JPEG", quality=92)
+def _heading() -> str:
+    return f"{'answer':<13}{'level':<6}{'good':>5}{'told':>5}{'refused':>8}{'rim px':>8}{'dE was':>8}{'dE is':>7}{'outside':>8}{'s':>6}"
 
 
-async def _measure(photo: Path, name: str) -> None:
-    one_heap()  # as the server does
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        places = Places(output=root / "pictures", state=root / "state", base=root)
-        for place in (places.output, places.state):
-            place.mkdir()
-        model = Drifting()
-        studio = Studio(
-            model=model,
-            database=Database.open(places.state / "library.db"),
-            places=places,
-            backend="emulator",
-            models={tier: BY_ID[model_id] for tier, model_id in DEFAULTS.items()},
-            uploading="never",
-        )
-        try:
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            walls, processors, grown = [], [], []
-            for _ in range(RUNS):
-                model.seconds = 0.0
-                began, busy = time.perf_counter(), time.process_time()
-                drawing = await _edit(studio, photo, name)
-                walls.append(time.perf_counter() - began - model.seconds)
-                processors.append(time.process_time() - busy - drawing)
-                grown.append((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
-        finally:
-            await studio.close()
-    seconds, processor = sorted(walls)[RUNS // 2], sorted(processors)[RUNS // 2]
-    met = seconds < SECONDS and grown[0] < MEGABYTES
-    sys.stdout.write(
-        f"{name:<12}{seconds:>9.2f}{processor:>8.2f}{grown[0]:>10.0f}{grown[-1]:>10.0f}   {'met' if met else 'missed'}\n"
+def _line(rows: list[Row]) -> str:
+    outcomes = [sum(row.outcome == name for row in rows) for name in ("good", "told", "refused")]
+    known = [row.rim for row in rows if row.outcome != "refused"]
+    rim = f"{np.median(known):8.2f}" if known else f"{'-':>8}"
+    before, after = np.mean([row.before for row in rows]), np.mean([row.after for row in rows])
+    return (
+        f"{rows[0].kind:<13}{rows[0].level:<6}{outcomes[0]:>5}{outcomes[1]:>5}{outcomes[2]:>8}{rim}{before:8.1f}{after:7.1f}"
+        f"{sum(row.outside for row in rows):8}{np.median([row.seconds for row in rows]):6.1f}"
     )
 
 
-async def _edit(studio: Studio, photo: Path, name: str) -> float:
-    """One edit; the seconds of processor time that the model took."""
-    wish = EditRequest(image=str(photo), instruction="Make it red.")
-    job = await region_job(studio, wish, box=REGIONS[name], mask=None, feather=16, grow=16, context=0.5)
-    created = await studio.carry_out(job)
-    await studio.delivered(created.request_id)
-    report = dict(created.images[0].report)
-    assert report["verdict"] == "good", report
-    return _spent.pop()
+def _tried(photograph: Photograph, other: Photograph, levels: list[str], kinds: tuple[str, ...]) -> Iterator[Row]:
+    source = decoded(photograph.data)
+    ratios = {ratio: answer_pixels(ratio, "1K") for ratio in RATIOS}
+    patch = prepare(photograph.data, box=BOX, mask=None, grow=16, feather=16, context=0.8, ratios=ratios)
+    sent = Image.open(io.BytesIO(patch.crop)).convert("RGB")
+    size = ratios[patch.ratio]
+    foreign = decoded(other.data).convert("RGB")
+    for level in levels:
+        for kind in kinds:
+            answer = _answer(sent, foreign, patch, kind, level, size)
+            stream = io.BytesIO()
+            answer.image.save(stream, "PNG", compress_level=1)
+            began = time.perf_counter()
+            joined = join(photograph.data, stream.getvalue(), patch)
+            seconds = time.perf_counter() - began
+            outcome = (
+                "refused" if joined.data is None else "good" if joined.verdict == "good" and joined.changed else "told"
+            )
+            outside = 0
+            if joined.data is not None:
+                kept = patch.region.within((0, 0, *source.size)) == 0
+                after = np.asarray(decoded(joined.data).convert(source.mode))
+                outside = int((after != np.asarray(source)).any(axis=-1)[kept].sum())
+            rim, before, left = _measured(sent, answer, patch)
+            yield Row(
+                kind=kind, level=level, tuned=photograph.tuned, outcome=outcome, rim=rim, before=before, after=left,
+                outside=outside, seconds=seconds,
+            )  # fmt: skip
 
 
-_spent: list[float] = []
-
-
-def _redrawn(request: ModelRequest) -> bytes:
-    busy = time.thread_time()
-    shown = Image.open(io.BytesIO(request.inputs[0].data or b""))
-    side = {"1K": 1024, "2K": 2048, "4K": 4096}[request.image_size or "1K"]
-    width, height = (int(part) for part in (request.aspect_ratio or "1:1").split(":"))
-    factor = side / (width * height) ** 0.5
-    box = (0.006 * shown.width, 0.004 * shown.height, 0.996 * shown.width, 0.994 * shown.height)
-    answer = shown.resize((round(width * factor), round(height * factor)), Image.Resampling.BICUBIC, box=box)
-    answer = answer.point([min(255, round(value * 0.97 + 3)) for value in range(256)] * 3)
-    stream = io.BytesIO()
-    answer.save(stream, "JPEG", quality=90)
-    part = {"inlineData": {"mimeType": "image/jpeg", "data": base64.b64encode(stream.getvalue()).decode()}}
-    usage = {"promptTokenCount": 1200, "candidatesTokenCount": 1120}
-    raw = {
-        "candidates": [{"content": {"role": "model", "parts": [part]}, "finishReason": "STOP"}],
-        "usageMetadata": usage,
+def _answer(
+    sent: Image.Image, foreign: Image.Image, patch: Patch, kind: str, level: str, size: tuple[int, int]
+) -> Redrawn:
+    left, top = patch.region.box[0] - patch.box[0], patch.region.box[1] - patch.box[1]
+    width, height = patch.region.box[2] - patch.region.box[0], patch.region.box[3] - patch.region.box[1]
+    edited = sent.copy()
+    if kind == "spilled":
+        edited.paste(foreign.resize((width, height)), (left + width // 4, top))
+    elif kind != "unchanged":
+        edited.paste(foreign.resize((width * 6 // 10, height * 6 // 10)), (left + width // 5, top + height // 5))
+    further: dict[str, tuple[float, tuple[float, float], tuple[float, float]]] = {
+        "zoomed": (1.2, (0, 0), (1, 1)),
+        "moved": (1.0, (0.1, -0.08), (1, 1)),
+        "cropped": (1.0, (0.015, 0), (1.03, 1)),
     }
-    _spent.append(time.thread_time() - busy)
-    return json.dumps(raw).encode()
+    zoom, moved, stretched = further.get(kind, (1.0, (0, 0), (1, 1)))
+    shown = foreign.resize(sent.size) if kind == "other scene" else edited
+    return redrawn(shown, LEVELS[level], seed=7, size=size, zoom=zoom, moved=moved, stretched=stretched)
+
+
+def _measured(sent: Image.Image, answer: Redrawn, patch: Patch) -> tuple[float, float, float]:
+    """The mean error of the place along the region's edge, px, and dE of large patches outside, as it came and aligned."""
+    width, height = sent.size
+    weight = patch.region.within(patch.box)
+    if weight.shape != (height, width):
+        weight = np.asarray(Image.fromarray(weight).resize(sent.size))
+    found = aligned(sent, answer.image, changed=weight)
+    inside = weight > 0
+    rows, columns = np.nonzero(inside & (distance(~inside, limit=4) <= 4))
+    x, y = (columns + 0.5) / width, (rows + 0.5) / height
+    shown_x, shown_y = answer.shows(*found.drift.warp.lies_at(x, y))
+    rim = float(np.hypot((shown_x - x) * width, (shown_y - y) * height).mean())
+    smooth = [
+        np.asarray(image.filter(ImageFilter.BoxBlur(8)))
+        for image in (sent, answer.image.resize(sent.size), found.image)
+    ]
+    return rim, float(apart(smooth[1], smooth[0])[~inside].mean()), float(apart(smooth[2], smooth[0])[~inside].mean())
 
 
 if __name__ == "__main__":
