@@ -1,8 +1,8 @@
 """How region edits come out on real photographs: `python -m benchmarks.edits FOLDER [--only NAME] [--level L2]`.
 
 The folder keeps the photographs (see `benchmarks.photographs`). Each is redrawn at each level as models drift, with one
-kind of answer after another, and joined by the code that the studio uses. Thresholds were set on one half of the
-photographs; the last lines are of the other half alone.
+kind of answer after another, and joined by the code that the studio uses. Whoever sets a
+threshold by them uses the first half of the photographs only; the last lines are of the other half alone.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main() -> None:
         sys.stderr.write(f"{photograph.name}\n")
     sys.stdout.write(f"{_heading()}\n")
     for tuned in (True, False):
-        sys.stdout.write("Half on which thresholds were set\n" if tuned else "The other half\n")
+        sys.stdout.write("The half to set thresholds by\n" if tuned else "The other half\n")
         for kind in asked.kind or KINDS:
             for level in asked.level or LEVELS:
                 some = [row for row in rows if (row.kind, row.level, row.tuned) == (kind, level, tuned)]

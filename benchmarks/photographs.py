@@ -48,7 +48,7 @@ _LONGEST = 1280  # px: what is larger is made smaller, so that a run takes minut
 
 @dataclass(frozen=True, kw_only=True)
 class Photograph:
-    """A file with a photograph; `tuned` says that thresholds were set on it, so that its figures are no proof."""
+    """A file with a photograph; `tuned` is the half to set thresholds by, whose figures are then no proof."""
 
     name: str
     data: bytes
