@@ -109,6 +109,7 @@ def test_a_demo_that_cannot_write_says_where(tmp_path: Path, capsys: pytest.Capt
     assert "cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["not-there", "leaves"])
 def test_a_server_that_does_not_start_is_said_in_words(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -133,6 +134,7 @@ def test_each_verb_says_what_it_does_in_the_list_and_more_when_it_is_asked(capsy
     assert "--yes" in asked
 
 
+@pytest.mark.slow
 def test_a_server_is_started_without_the_command_line() -> None:
     code = (
         "import sys, nanobanana_mcp.server.stdio; print('cyclopts' in sys.modules, 'nanobanana_mcp.cli' in sys.modules)"

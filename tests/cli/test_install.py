@@ -111,6 +111,7 @@ def test_without_yes_the_change_is_shown_and_nothing_is_written(
     assert list(nobody.rglob("*")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", [name for name in CLIENTS if name != "codex"])
 @pytest.mark.parametrize("line", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
@@ -134,6 +135,7 @@ def test_what_else_is_in_a_file_stays_to_the_letter_and_remove_takes_out_only_ou
     assert SECRET not in "".join(capsys.readouterr())
 
 
+@pytest.mark.slow
 @given(
     group=st.dictionaries(
         st.text(max_size=5), st.recursive(st.none() | st.floats(allow_nan=False) | st.text(), st.lists), max_size=3

@@ -88,6 +88,7 @@ def test_a_verb_takes_all_that_its_tool_takes_under_the_same_names(
     )
 
 
+@pytest.mark.slow
 def test_stdout_has_paths_alone_and_stderr_the_words(at: World, capsys: Capture) -> None:
     assert run(["generate", "a red fox", "-n", "2", "-o", "foxes/"]) == outcome.MADE
     out, err = capsys.readouterr()
@@ -125,6 +126,7 @@ def test_a_file_that_exists_is_never_overwritten(at: World, capsys: Capture) -> 
     assert (at.project / "out" / "fox.jpg").read_bytes() == mine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["--file", "stdin", "-", "editor"])
 def test_words_come_from_a_file_from_stdin_or_from_an_editor(
     way: str, at: World, monkeypatch: pytest.MonkeyPatch, capsys: Capture
@@ -155,6 +157,7 @@ def test_a_picture_on_stdin_is_kept_where_the_lineage_can_name_it(
     assert [path.read_bytes() for path in (at.output / "stdin").iterdir()] == [data]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -195,6 +198,7 @@ def test_what_is_missing_in_the_settings_leaves_with_2(
     assert "NANOBANANA_MAX_CONCURRENCY" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("behaviour", "code"), [(Block(), outcome.GEMINI), (Drop(when="after_charge"), outcome.UNKNOWN)]
 )
@@ -206,6 +210,7 @@ def test_no_picture_and_an_unknown_outcome_have_codes_of_their_own(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_limits_and_the_policy_hold_and_leave_with_4(
     at: World, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
@@ -221,6 +226,7 @@ def test_limits_and_the_policy_hold_and_leave_with_4(
     assert len(at.emulator.charges) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "made"), [(b"y\n", 5), (b"\n", 0)])
 def test_many_pictures_are_made_when_somebody_agrees(
     answer: bytes, made: int, at: World, monkeypatch: pytest.MonkeyPatch, capsys: Capture
@@ -233,6 +239,7 @@ def test_many_pictures_are_made_when_somebody_agrees(
     assert len(out.splitlines()) == len(at.emulator.charges) == made
 
 
+@pytest.mark.slow
 def test_a_dear_call_is_asked_about_unless_its_price_was_named(
     at: World, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
@@ -250,6 +257,7 @@ def test_a_relative_path_is_meant_from_the_folder_of_the_shell(
     assert capsys.readouterr().out == f"{at.project / 'small' / 'holiday.jpg'}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_printed_and_nothing_is_written(shell: str, nobody: Path, capsys: Capture) -> None:
     assert run(["completion", shell]) == outcome.MADE

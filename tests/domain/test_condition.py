@@ -98,6 +98,7 @@ CONDITIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "op", "value", "holds", "matches"), CONDITIONS)
 def test_a_condition_holds_as_a_requirement_and_matches_in_a_deny(
     path: str, op: str, value: str, holds: bool, matches: bool

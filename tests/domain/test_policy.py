@@ -352,6 +352,7 @@ POLICIES = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(
     documents=st.tuples(POLICIES, POLICIES),

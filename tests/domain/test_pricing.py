@@ -81,6 +81,7 @@ def test_the_emulator_and_the_table_agree_on_prices() -> None:
         assert model.tokens == spec.image_tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given_arguments", "searches"),
     [

@@ -132,6 +132,7 @@ REQUESTS = st.builds(
 TABLES = st.sampled_from([MODELS, CHEAP_AND_OLD, {t: replace(MODELS["lite"], tier=t) for t in MODELS}])
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(REQUESTS, TABLES)
 def test_a_chosen_model_can_do_it_and_a_refusal_names_one_that_can_whenever_there_is_one(

@@ -116,6 +116,7 @@ async def test_a_redrawing_edit_scales_about_the_centre() -> None:
     )
 
 
+@pytest.mark.slow
 async def test_a_redrawing_edit_recolours_and_blurs() -> None:
     before, after = await redrawn(Edit(gain=(0.5, 1.0, 1.0), offset=(10.0, 0.0, -5.0)))
     assert np.abs(after[:200, :, 0] - (before[:200, :, 0] * 0.5 + 10)).max() <= 1

@@ -32,6 +32,7 @@ def in_flight(client: httpx2.Client, wanted: int) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_served_emulator_really_hangs_up_and_stops_quietly(served: tuple[subprocess.Popen[str], str]) -> None:
     process, url = served
     whens = ("before", "after_charge", "mid_body")

@@ -103,6 +103,7 @@ async def test_retries_are_bounded_and_only_where_waiting_helps(
     assert emulated.studio.journal.spending("gemini").hour_usd == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
@@ -193,6 +194,7 @@ async def test_ten_thousand_parts_and_base64_that_is_none_are_answered_in_words(
         assert words(await client.call_tool("generate_image", {"prompt": "many"}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed_and_the_key_stays_with_its_host(emulated: Emulated, code: int) -> None:
     reached: list[Request] = []
@@ -225,6 +227,7 @@ BODIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [200, 400, 403, 404, 429, 500, 502, 503, 599])
 async def test_whatever_stands_in_an_error_comes_back_short_clean_and_without_the_key(
     make_studio: Callable[..., Studio], connect: Connect, status: int, capfd: pytest.CaptureFixture[str]

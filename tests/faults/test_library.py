@@ -48,6 +48,7 @@ def lineage(database: Path) -> tuple[list[tuple[object, ...]], ...]:
         )
 
 
+@pytest.mark.slow
 async def test_a_rebuilt_library_has_the_rows_and_the_lineage_of_the_lost_one(
     make_studio: Callable[..., Studio], places: Places, tmp_path: Path
 ) -> None:
@@ -125,6 +126,7 @@ def _emptied(database: Path) -> None:
     os.truncate(database, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
@@ -237,6 +239,7 @@ DOORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="locks that belong to a process and a file are POSIX's")
 @pytest.mark.parametrize("way", ["hard link", "mask", "renamed in the output folder"])
 async def test_no_door_opens_the_library_under_another_name_and_drops_its_locks(

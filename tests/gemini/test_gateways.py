@@ -41,6 +41,7 @@ def test_a_picture_that_a_gateway_wraps_is_still_the_picture(way: str) -> None:
     assert read_reply(WRAPPED[way](reply(data))).image == data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
@@ -102,6 +103,7 @@ async def test_a_gateways_own_error_is_never_a_reason_to_ask_again(
         assert emulated.studio.journal.spending("gemini").hour_usd > 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

@@ -50,6 +50,7 @@ def test_every_reason_that_the_sdk_knows_is_in_the_tables() -> None:
     assert {member.value for member in types.BlockedReason} - set(BLOCK_REASONS) == set()
 
 
+@pytest.mark.slow
 async def test_every_finish_reason_reaches_the_caller_as_an_error_in_words(
     connect: Connect, model: FakeModel, subtests: pytest.Subtests
 ) -> None:
@@ -64,6 +65,7 @@ async def test_every_finish_reason_reaches_the_caller_as_an_error_in_words(
     assert len(model.requests) == len(types.FinishReason)
 
 
+@pytest.mark.slow
 async def test_every_block_reason_reaches_the_caller_as_an_error_in_words(
     emulated: Emulated, subtests: pytest.Subtests
 ) -> None:
@@ -287,6 +289,7 @@ NO_COUNTS: dict[str, bytes] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raw", NO_COUNTS.values(), ids=NO_COUNTS)
 async def test_a_picture_without_a_count_that_can_be_true_costs_its_estimate_and_that_is_told(
     make_studio: Callable[..., Studio], model: FakeModel, raw: bytes
@@ -304,6 +307,7 @@ async def test_a_picture_without_a_count_that_can_be_true_costs_its_estimate_and
     await studio.close()
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(
     st.dictionaries(
@@ -379,6 +383,7 @@ async def test_a_picture_is_kept_wherever_it_stands_in_the_answer(
             assert jpeg(comment="far away") in kept and len(kept) == (2 if name == "two of them" else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new"),
     [

@@ -49,6 +49,7 @@ async def _gone(waiting: "asyncio.Task[Any]") -> None:
         await waiting
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["cancelled", "closed"])
 async def test_of_twenty_pictures_only_those_that_were_asked_for_already_are_paid(
     end: str, make_studio: Callable[..., Studio], model: FakeModel
@@ -119,6 +120,7 @@ async def test_a_cutout_of_several_answers_asks_for_no_more_of_them_when_the_stu
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 async def test_one_of_two_callers_of_the_same_request_may_leave(studio: Studio, model: FakeModel) -> None:
     easel = Easel(model, count=1)
     request = ImageRequest(prompt="a cat", n=12)

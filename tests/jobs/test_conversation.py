@@ -49,6 +49,7 @@ def _began_afresh(facts: dict[str, Any], emulated: Emulated) -> bool:
     return len(_images(turn)) == 1 and any("from the picture alone" in warning for warning in facts["warnings"])
 
 
+@pytest.mark.slow
 async def test_an_edit_goes_on_with_every_turn_and_signature_as_it_was(emulated: Emulated, tmp_path: Path) -> None:
     photo_of_her = saved(tmp_path, photo(120, 90, seed=3), "her.jpg")
     emulated.emulator.control.text = "Here she is."
@@ -162,6 +163,7 @@ async def test_a_conversation_with_one_model_begins_afresh_with_another(emulated
     assert _began_afresh(second, emulated) and len(emulated.emulator.charges) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prompt", "model"), [("a quick sketch", "pro"), ("a detailed print", "flash")])
 async def test_auto_stays_with_the_model_of_the_conversation(emulated: Emulated, prompt: str, model: Any) -> None:
     emulated.emulator.control.cheap = False  # else every picture is the same, and that is told
@@ -185,6 +187,7 @@ async def test_a_picture_whose_turn_is_gone_is_edited_afresh_with_a_note_and_goe
     assert _images(_last(emulated)[0]) == [first["sha256"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage", [b"", b"{", b"[]", b'{"model": 3}', b'{"previous": null, "text": "a", "roles": null}']
 )
@@ -194,6 +197,7 @@ async def test_a_damaged_turn_counts_as_gone(emulated: Emulated, damage: bytes) 
     assert _began_afresh(await _said(emulated, "at night", continue_from=first["id"]), emulated)
 
 
+@pytest.mark.slow
 async def test_a_picture_put_together_here_has_no_turn_and_is_edited_afresh(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(320, 240, seed=6), "s.png")
     drawing(emulated, None)
@@ -210,6 +214,7 @@ async def test_a_crop_goes_on_as_the_crop_that_it_is(emulated: Emulated) -> None
     assert facts["images"][0]["parents"] == [crop["id"]]
 
 
+@pytest.mark.slow
 async def test_a_long_conversation_loses_its_first_turns_with_a_note(
     emulated: Emulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +236,7 @@ async def test_a_turn_too_large_for_a_request_is_left_out_with_a_note(
     assert _began_afresh(await _said(emulated, "at night", continue_from=first["id"]), emulated)
 
 
+@pytest.mark.slow
 async def test_turns_with_more_inputs_than_a_request_takes_are_left_out(emulated: Emulated, tmp_path: Path) -> None:
     inputs = [str(saved(tmp_path, photo(40 + number, 30, seed=number), f"{number}.png")) for number in range(16)]
     first = await _said(emulated, "these together", input_images=inputs[:8], model_tier="flash")
@@ -243,6 +249,7 @@ async def test_turns_with_more_inputs_than_a_request_takes_are_left_out(emulated
     assert any("its first turns" in warning for warning in third["warnings"])
 
 
+@pytest.mark.slow
 async def test_two_branches_of_one_picture_share_its_history_and_nothing_else(emulated: Emulated) -> None:
     first = await _said(emulated, "a heron")
     night = await _said(emulated, "at night", continue_from=first["id"])
@@ -253,6 +260,7 @@ async def test_two_branches_of_one_picture_share_its_history_and_nothing_else(em
     assert _texts(_last(emulated)) == ["a heron", "at dawn", "with a mist"]
 
 
+@pytest.mark.slow
 async def test_undo_is_going_on_from_an_earlier_picture(emulated: Emulated) -> None:
     first = await _said(emulated, "a heron")
     second = await _said(emulated, "at night", continue_from=first["id"])

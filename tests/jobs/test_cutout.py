@@ -53,6 +53,7 @@ def _alpha(path: str) -> np.ndarray:
         return np.asarray(image, np.float32)[..., 3] / 255
 
 
+@pytest.mark.slow
 async def test_a_background_that_the_model_left_as_it_was_is_no_cutout(emulated: Emulated, tmp_path: Path) -> None:
     rows, columns = np.mgrid[0:360, 0:480].astype(np.float32)
     gradient = np.dstack([columns / 480 * 255, rows / 360 * 255, 255 - columns / 480 * 255]).astype(np.uint8)
@@ -225,6 +226,7 @@ async def test_without_real_transparency_nothing_is_delivered_and_the_cost_is_to
     assert len(emulated.drawn) == len(answers)
 
 
+@pytest.mark.slow
 async def test_a_refusal_of_the_second_plate_tells_of_the_first(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(300, 200, seed=9), "s.png")
     drawing(emulated, Plate(), Finish("IMAGE_SAFETY"))

@@ -132,6 +132,7 @@ def test_every_pixel_outside_a_mask_is_that_of_the_file_whatever_the_mask(
     same(seen(data), seen(joined.data), np.asarray(grown) == 0)
 
 
+@pytest.mark.slow
 async def test_what_was_asked_for_is_there_and_the_rest_of_the_photo_is_untouched(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -163,6 +164,7 @@ async def test_the_report_tells_the_drift_that_the_model_had(emulated: Emulated,
     assert report["verdict"] == "good" and report["seam"] < 0.5 and report["drift_confidence"] > 0.8
 
 
+@pytest.mark.slow
 async def test_a_drift_that_nothing_tells_of_is_reported_as_not_known(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, Image.new("RGB", (800, 600), (190, 200, 215)), "wall.png")
     drawing(emulated, Edit(where=MIDDLE), Edit(where=MIDDLE, offset=(6, 6, 6)))
@@ -197,6 +199,7 @@ async def test_a_region_in_a_large_photo_is_sent_alone_in_a_ratio_and_size_that_
         assert len([part for part in request["contents"][0]["parts"] if "inlineData" in part]) == 1
 
 
+@pytest.mark.slow
 @cases("kind", ["alpha", "grey", "as large", "jpg"])
 async def test_a_mask_of_any_size_by_alpha_or_grey_names_the_region(
     emulated: Emulated, tmp_path: Path, kind: str
@@ -215,6 +218,7 @@ async def test_a_mask_of_any_size_by_alpha_or_grey_names_the_region(
     assert (old[175:185, 255:265] != new[175:185, 255:265]).any()
 
 
+@pytest.mark.slow
 async def test_a_picture_knows_what_it_was_made_from_and_its_part_lies_out_of_the_way(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -238,6 +242,7 @@ async def test_a_picture_knows_what_it_was_made_from_and_its_part_lies_out_of_th
     assert [one["id"] for one in facts["parts"]] == [part.id]
 
 
+@pytest.mark.slow
 async def test_transparency_and_colour_profile_of_the_source_stay(emulated: Emulated, tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     source = saved(tmp_path, of_kind("rgba", photo(480, 360, seed=6)), "s.png", icc_profile=profile)
@@ -249,6 +254,7 @@ async def test_transparency_and_colour_profile_of_the_source_stay(emulated: Emul
         assert image.info["icc_profile"] == profile
 
 
+@pytest.mark.slow
 async def test_a_photo_that_was_given_by_its_id_is_read_as_the_file_it_is(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, of_kind("cmyk", photo(320, 240, seed=6)), "s.jpg", quality=80)
     drawing(emulated, None, None)
@@ -268,6 +274,7 @@ async def test_a_picture_that_is_also_in_the_files_api_is_edited_from_its_file(
     same(seen(source), seen(facts["file_paths"][0]), beyond((320, 240), (100, 80, 200, 160), 16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -310,6 +317,7 @@ async def test_the_thumbnail_of_an_edit_is_that_of_its_file(emulated: Emulated, 
     assert np.abs(shown - np.asarray(Image.open(io.BytesIO(again.data)).convert("RGB"), float)).mean() < 1
 
 
+@pytest.mark.slow
 async def test_a_mask_that_could_mean_two_things_is_asked_about_and_nothing_is_sent(
     emulated: Emulated, tmp_path: Path
 ) -> None:

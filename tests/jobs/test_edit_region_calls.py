@@ -27,6 +27,7 @@ DRIFT = Edit(shift=(0.01, -0.008), scale=1.012, gain=(0.95, 1.02, 1.04), offset=
 ELSEWHERE = Picture(as_bytes(photo(1024, 1024, seed=77)))
 
 
+@pytest.mark.slow
 async def test_an_answer_that_shows_something_else_is_asked_for_once_more(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(600, 450, seed=8), "s.png")
     drawing(emulated, ELSEWHERE, DRIFT)
@@ -191,6 +192,7 @@ async def test_an_edit_whose_process_died_after_its_answer_came_is_finished_with
         await second.close()
 
 
+@pytest.mark.slow
 async def test_starts_do_not_try_for_ever_to_put_together_what_does_not_fit(
     emulated: Emulated, make_studio: Callable[..., Studio], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ async def test_a_name_that_fits_the_delivered_format_is_the_picture_as_delivered
         assert (tmp_path / name).read_bytes() == MASTER
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["edit_region", "extend_image"])
 async def test_a_lossy_name_for_an_exact_edit_says_that_bit_identity_ends_there(
     emulated: Emulated, tmp_path: Path, tool: str
@@ -146,6 +147,7 @@ async def test_several_exact_files_are_numbered_as_their_calls_and_all_masters_a
     assert [image["master"] for image in again["images"]] == [image["master"] for image in facts["images"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "sent"),
     [
@@ -189,6 +191,7 @@ async def test_quality_makes_the_file_smaller_or_better(emulated: Emulated) -> N
     assert sizes[0] < sizes[1] / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["edit", "edit_region", "extend_image", "remove_background", "transparent"])
 async def test_every_tool_that_makes_pictures_makes_exact_files(emulated: Emulated, tmp_path: Path, tool: str) -> None:
     source = saved(tmp_path, photo(320, 240, seed=6), "s.png")

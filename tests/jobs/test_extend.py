@@ -30,6 +30,7 @@ def _stands(source: Path, result: str, left: int, top: int) -> None:
     assert (new[top : top + height, left : left + width, : old.shape[2]] == old).all()
 
 
+@pytest.mark.slow
 async def test_margins_on_every_side_leave_the_picture_bit_for_bit_in_its_place(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -80,6 +81,7 @@ async def test_the_picture_stays_whatever_the_margins_and_the_format(
     _stands(source, facts["file_paths"][0], left, top)
 
 
+@pytest.mark.slow
 @cases(
     ("ratio", "tier", "size"),
     [
@@ -176,6 +178,7 @@ async def test_a_refusal_in_the_second_step_tells_what_the_first_one_cost(emulat
         await use(emulated, "extend_image", image=str(source), width=2400, height=900, resolution="1k")
 
 
+@pytest.mark.slow
 async def test_the_same_key_again_gives_the_extended_picture_and_pays_nothing(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -205,6 +208,7 @@ async def test_an_extension_may_be_written_as_another_format(emulated: Emulated,
     _stands(source, facts["images"][0]["master_path"], 0, 0)
 
 
+@pytest.mark.slow
 async def test_the_profile_and_the_transparency_of_the_picture_stay(emulated: Emulated, tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     veil = Image.linear_gradient("L").resize((300, 200))
@@ -232,6 +236,7 @@ async def test_limits_count_every_step_before_the_first_is_sent(
     assert model.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

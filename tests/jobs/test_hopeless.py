@@ -16,6 +16,7 @@ def saved(path: Path, mode: str, size: tuple[int, int], colour: Any) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dry_run", [True, False])
 @pytest.mark.parametrize(
     ("mode", "size", "colour", "name", "said"),

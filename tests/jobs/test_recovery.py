@@ -129,6 +129,7 @@ STUMBLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", STUMBLES, ids=lambda error: type(error).__name__)
 async def test_a_call_that_stumbles_keeps_no_other_from_coming_home_and_is_told(
     error: Exception,
@@ -147,6 +148,7 @@ async def test_a_call_that_stumbles_keeps_no_other_from_coming_home_and_is_told(
     assert bad in Spool(studio.places).calls(), "its raw answer stays"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [ValueError("odd"), Died()], ids=["stumbles", "ends the process"])
 async def test_a_call_that_cannot_be_finished_is_set_aside_and_can_be_tried_again(
     error: BaseException, studio: Studio, model: FakeModel, monkeypatch: pytest.MonkeyPatch
@@ -389,6 +391,7 @@ async def test_a_wish_that_was_cut_short_behind_its_master_gets_its_exact_file_o
         assert any("exact file was not made" in line for line in created.warnings)
 
 
+@pytest.mark.slow
 async def test_an_exact_file_that_a_kill_kept_from_its_row_is_recorded_by_the_next_start_and_not_doubled(
     make_studio: Callable[..., Studio], model: FakeModel, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,7 @@ async def test_safety_that_is_none_is_refused(emulated: Emulated, safety: Any) -
     assert emulated.emulator.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tool", "argument", "value", "instead"),
     [

@@ -77,6 +77,7 @@ async def test_folders_that_are_narrowed_later_hold_for_what_was_imported_before
     await studio.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["empty", "taken"])
 async def test_photos_that_were_moved_are_sent_from_where_they_are(
     place: str, studio: Studio, model: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -98,6 +99,7 @@ async def test_photos_that_were_moved_are_sent_from_where_they_are(
     assert all(part.uri for part in model.requests[1].inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [True, False], ids=["own", "imported"])
 async def test_a_moved_picture_works_by_its_id_once_it_was_met_where_it_is(
     own: bool, studio: Studio, model: FakeModel, tmp_path: Path
@@ -131,6 +133,7 @@ async def test_a_copy_takes_nobodys_place(studio: Studio, tmp_path: Path) -> Non
     assert record is not None and record.path == str(path)
 
 
+@pytest.mark.slow
 async def test_a_conversation_too_big_for_a_request_goes_on_from_the_picture_alone(
     studio: Studio, model: FakeModel
 ) -> None:

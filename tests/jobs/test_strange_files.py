@@ -82,6 +82,7 @@ async def test_a_picture_with_a_doubled_exif_header_is_turned(emulated: Emulated
         assert (turned == np.rot90(np.asarray(lying), -1)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["s.png", "s.jpg"])
 @pytest.mark.parametrize(
     ("background", "corner"),
@@ -148,6 +149,7 @@ SHOWN = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @SHOWN
 @pytest.mark.parametrize("wish", [{"output_format": "png"}, {"output_format": "webp", "quality": 100}, {"rotate": 90}])
 async def test_colours_that_a_png_names_without_a_profile_are_shown_after_a_conversion(
@@ -164,6 +166,7 @@ async def test_colours_that_a_png_names_without_a_profile_are_shown_after_a_conv
     assert np.abs(_looked_at(facts["file_paths"][0])[20, 20] - shows).max() <= 4
 
 
+@pytest.mark.slow
 @cases(
     ("tool", "wish"),
     [("edit_region", {"instruction": "a hat", "box": [100, 80, 200, 160]}), ("extend_image", {"right": 80})],
@@ -246,6 +249,7 @@ JPEG = as_bytes(photo(64, 64, seed=5), "JPEG")
 VIDEO = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(5000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -283,6 +287,7 @@ async def test_a_conversion_says_what_it_left_out(
         assert words is None or words.lower() in notes[0].lower()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "words"),
     [

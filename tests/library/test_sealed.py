@@ -81,6 +81,7 @@ def test_a_sealed_library_can_be_looked_at(root: Path) -> None:
     _try(root, look)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "operation", ["cleanup_expired", "cleanup_local", "database_hygiene", "full_cleanup", "restore", "recover"]
 )

@@ -47,6 +47,7 @@ def grow(database: Database, count: int) -> None:
         Library(database).add(record(created_at=now() - timedelta(minutes=number)))
 
 
+@pytest.mark.slow
 def test_statistics_take_the_same_statements_however_many_pictures_there_are(
     database: Database, tmp_path: Path
 ) -> None:
@@ -61,6 +62,7 @@ def test_statistics_take_the_same_statements_however_many_pictures_there_are(
     assert len(statements(work)) == len(few) <= 18
 
 
+@pytest.mark.slow
 def test_a_day_of_thousands_of_calls_makes_neither_a_reservation_nor_statistics_dearer(
     database: Database, tmp_path: Path
 ) -> None:
@@ -102,6 +104,7 @@ def test_statistics_ask_for_the_library_twice(database: Database, tmp_path: Path
     assert sum(one.startswith("BEGIN") for one in sent) <= 2
 
 
+@pytest.mark.slow
 def test_adding_a_picture_takes_the_same_statements_however_many_there_are(database: Database) -> None:
     library = Library(database)
     grow(database, 1)
@@ -111,6 +114,7 @@ def test_adding_a_picture_takes_the_same_statements_however_many_there_are(datab
     assert len(first) <= 4
 
 
+@pytest.mark.slow
 def test_a_lineage_is_walked_in_one_query(database: Database) -> None:
     library, parent = Library(database), record()
     library.add(parent)

@@ -67,6 +67,7 @@ def test_a_drift_of_three_percent_is_found_to_half_a_pixel_whatever_changed_insi
     assert drift.residual < 3
 
 
+@pytest.mark.slow
 @cases(("shift", "scale"), [((45.0, -30.0), 1.03), ((-42.0, 38.0), 0.97)])
 def test_a_drift_of_five_percent_is_still_found(shift: tuple[float, float], scale: float) -> None:
     source = photo(seed=12)
@@ -74,6 +75,7 @@ def test_a_drift_of_five_percent_is_still_found(shift: tuple[float, float], scal
     assert _furthest(drift, shift, scale, source.size) < 0.5
 
 
+@pytest.mark.slow
 def test_the_colours_of_an_answer_are_brought_back() -> None:
     source = photo(seed=3)
     answer = redrawn(source, gain=(1.1, 0.9, 1.0), offset=(-8, 6, 10), quality=90)
@@ -145,6 +147,7 @@ def test_changes_outside_the_mask_do_not_pull_the_alignment() -> None:
     assert _furthest(drift, (11, -8), 0.99, source.size) < 0.5
 
 
+@pytest.mark.slow
 @cases("seed", [21, 22, 23])
 def test_an_unrelated_picture_is_not_believed(seed: int) -> None:
     drift = aligned(photo(seed=seed), photo(1024, 768, seed=seed + 300)).drift
@@ -173,6 +176,7 @@ def test_too_little_outside_says_that_it_cannot_tell() -> None:
     assert aligned(source, redrawn(source), changed=everything).drift.confidence == 0
 
 
+@pytest.mark.slow
 def test_the_alpha_of_an_answer_moves_with_it() -> None:
     source = photo(seed=9)
     answer = redrawn(source, shift=(10, 0))

@@ -54,6 +54,7 @@ def test_a_canvas_that_makes_no_sense_is_refused_in_words() -> None:
         canvas_of_ratio((100, 50), (0, 9))
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=80)
 @given(
     width=st.integers(150, 3000),
@@ -171,6 +172,7 @@ def test_an_answer_that_is_brighter_all_over_is_brought_to_the_picture() -> None
     assert np.abs(row[100, 200:] - 100).max() <= 3
 
 
+@pytest.mark.slow
 def test_an_unrelated_answer_is_nonsense() -> None:
     source, canvas = photo(700, 500, seed=3), canvas_with_margins((700, 500), right=200)
     (step,) = planned(canvas, ratios={"16:9": (1376, 768)})

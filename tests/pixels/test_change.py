@@ -25,6 +25,7 @@ DRIFTS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @cases("seed", [2, 5, 11])
 @cases("drift", DRIFTS, ids=str)
 def test_a_region_that_was_only_redrawn_is_told_from_one_with_a_small_new_thing(
@@ -46,6 +47,7 @@ def test_a_region_that_was_only_redrawn_is_told_from_one_with_a_small_new_thing(
         assert joined.data is not None and joined.changed is changed
 
 
+@pytest.mark.slow
 async def test_an_edit_that_comes_back_as_it_was_is_not_called_done_without_a_word(
     emulated: Emulated, tmp_path: Any
 ) -> None:
@@ -58,6 +60,7 @@ async def test_an_edit_that_comes_back_as_it_was_is_not_called_done_without_a_wo
     assert not any("Nothing visibly changed" in warning for warning in other["warnings"])
 
 
+@pytest.mark.slow
 async def test_an_edit_that_loses_transparency_says_so(emulated: Emulated, tmp_path: Any) -> None:
     logo = photo(600, 600, seed=4).convert("RGBA")
     logo.putalpha(Image.linear_gradient("L").resize(logo.size))

@@ -16,6 +16,7 @@ def _plate(picture: Image.Image) -> bytes:
     return as_bytes(picture, "JPEG", quality=88)
 
 
+@pytest.mark.slow
 @cases(
     ("cell", "greys", "margin"),
     [
@@ -68,6 +69,7 @@ def _veils() -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 @cases("name", list(_veils()))
 def test_nets_panes_cloth_and_shadows_keep_their_alpha(name: str) -> None:
     alpha = _veils()[name].astype(np.float32)
@@ -78,6 +80,7 @@ def test_nets_panes_cloth_and_shadows_keep_their_alpha(name: str) -> None:
         assert np.abs(np.asarray(image, np.float32)[..., 3] / 255 - alpha).mean() < 0.03
 
 
+@pytest.mark.slow
 def test_an_object_with_opaque_chequers_is_cut_out() -> None:
     rows, columns = np.mgrid[0:640, 0:640]
     alpha = (np.hypot(rows - 320, columns - 320) < 240).astype(np.float32)
@@ -108,6 +111,7 @@ def test_a_chequerboard_behind_a_small_icon_is_recognised() -> None:
     assert looks_like_checkerboard(_board(8, (255, 204), size=(160, 160)))
 
 
+@pytest.mark.slow
 @cases("seed", range(4))
 def test_photographs_are_not_taken_for_chequerboards(seed: int) -> None:
     assert not looks_like_checkerboard(photo(640, 520, seed=seed))

@@ -211,6 +211,7 @@ def test_a_jpeg_whose_colours_only_the_adobe_marker_tells_keeps_them() -> None:
     assert np.array_equal(shown(clean(data).data), shown(data))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "mime_type", "note"),
     [
@@ -401,6 +402,7 @@ def test_a_refused_picture_gives_its_place_back() -> None:
     DECODES.release(2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @given(
     data=st.sampled_from(

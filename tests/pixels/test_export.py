@@ -233,6 +233,7 @@ def _logo(width: int = 300, height: int = 200) -> bytes:
     return as_bytes(image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["favicon", "app_icons", "social"])
 @pytest.mark.parametrize("master", [as_bytes(photo(500, 400), icc_profile=SRGB), _logo()])
 def test_every_asset_has_the_size_and_type_it_claims(kind: str, master: bytes) -> None:

@@ -159,6 +159,7 @@ def test_a_bomb_is_refused_by_its_header(size: tuple[int, int]) -> None:
     assert f"{size[0]}x{size[1]}" in refusal(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(9_500, 10_000), (14_000, 14_000)])
 @pytest.mark.parametrize("pillow", ["TIFF", "BMP"])
 def test_a_picture_beyond_pillows_own_bound_is_told_ours(pillow: str, size: tuple[int, int]) -> None:

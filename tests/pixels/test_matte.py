@@ -21,6 +21,7 @@ def _upon(found: Matte, colour: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(Image.alpha_composite(behind, found.image), np.float32)[..., :3]
 
 
+@pytest.mark.slow
 @cases("quality", [None, 90])
 @cases("seed", [1, 2])
 def test_two_plates_give_hair_glass_and_shadow_their_alpha_back(quality: int | None, seed: int) -> None:
@@ -46,6 +47,7 @@ def test_the_tips_of_hairs_survive_the_cleaning_and_the_background_is_empty() ->
     assert (found[beyond] == 0).all()
 
 
+@pytest.mark.slow
 def test_plates_whose_white_and_black_are_a_little_off_are_measured() -> None:
     alpha, colour = cutout(seed=4)
     found = matte(on_background(alpha, colour, (247, 249, 246)), on_background(alpha, colour, (8, 6, 9)))
@@ -71,6 +73,7 @@ def test_a_flat_logo_is_aligned_by_its_outline() -> None:
     assert np.abs(_alpha(found) - alpha).mean() < 0.02
 
 
+@pytest.mark.slow
 def test_plates_of_two_different_objects_are_reported_as_not_matching() -> None:
     plates = [
         on_background(*cutout(seed=seed), background, quality=90) for seed, background in ((1, WHITE), (8, BLACK))

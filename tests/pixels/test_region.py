@@ -115,6 +115,7 @@ def _judged(source: Image.Image, answer: Image.Image) -> tuple[Drift, Seam, str]
     return result.drift, join, verdict(result.drift, join)
 
 
+@pytest.mark.slow
 @cases("seed", [1, 2, 3])
 def test_a_proper_edit_is_good_and_an_unrelated_picture_is_nonsense(seed: int) -> None:
     source = photo(800, 600, seed=seed)

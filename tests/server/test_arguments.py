@@ -73,6 +73,7 @@ def expected(case: Case, *pictures: dict[str, Any]) -> dict[str, Any]:
     return {"contents": [{"parts": parts, "role": "user"}], "generationConfig": config} | case.top
 
 
+@pytest.mark.slow
 @cases("mode", ["generate", "edit"])
 async def test_an_argument_is_sent_and_nothing_that_was_not_asked_for(
     emulated: Emulated, tmp_path: Path, subtests: pytest.Subtests, mode: str
@@ -158,6 +159,7 @@ async def test_files_api_ids_are_taken_among_the_inputs(emulated: Emulated, tmp_
     assert uploaded["fileData"]["file_uri"].endswith(first["files_api_ids"][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "count", "is_edit", "ratio"),
     [
@@ -243,6 +245,7 @@ SPELT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPELT)
 async def test_an_argument_in_another_spelling_is_the_same_call(name: str, emulated: Emulated, tmp_path: Path) -> None:
     source = photo(tmp_path / "source.png")
@@ -260,6 +263,7 @@ async def test_an_argument_in_another_spelling_is_the_same_call(name: str, emula
     assert len(emulated.drawn) == sent > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["2", " true ", "null", "", "[1, 2]", '{"a": 1}', "PRO", "''"])
 async def test_free_text_stays_as_it_was_written(words: str, emulated: Emulated) -> None:
     await emulated.call(prompt=f"{words}!", negative_prompt=words, system_instruction=words or "null")
@@ -268,6 +272,7 @@ async def test_free_text_stays_as_it_was_written(words: str, emulated: Emulated)
     assert sent["systemInstruction"]["parts"] == [{"text": words or "null"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [[], "", "[]", None, "null"])
 async def test_an_empty_list_of_ids_restores_nothing(given: Any, connect: Connect, model: FakeModel) -> None:
     async with connect() as client:

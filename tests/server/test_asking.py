@@ -49,6 +49,7 @@ def at_client(settings: Settings, make_studio: Callable[..., Studio], era: Era) 
     return open_client
 
 
+@pytest.mark.slow
 async def test_a_dear_call_is_made_once_after_the_person_said_yes(
     at_client: Callable[..., Client[Any]], model: FakeModel
 ) -> None:
@@ -62,6 +63,7 @@ async def test_a_dear_call_is_made_once_after_the_person_said_yes(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -90,6 +92,7 @@ async def test_without_a_yes_a_dear_call_sends_nothing_and_uses_up_no_limit(
             await client.call_tool("generate_image", {"prompt": "a heron"})
 
 
+@pytest.mark.slow
 async def test_max_cost_usd_is_the_yes_of_a_client_that_cannot_ask_and_is_never_exceeded(
     at_client: Callable[..., Client[Any]], model: FakeModel, tmp_path: Path
 ) -> None:
@@ -113,6 +116,7 @@ async def test_max_cost_usd_is_the_yes_of_a_client_that_cannot_ask_and_is_never_
         assert len(model.requests) == 8
 
 
+@pytest.mark.slow
 async def test_what_costs_little_is_free_or_was_paid_for_is_not_asked_about(
     at_client: Callable[..., Client[Any]], model: FakeModel
 ) -> None:
@@ -130,6 +134,7 @@ async def test_what_costs_little_is_free_or_was_paid_for_is_not_asked_about(
     assert person.asked == [] and len(model.requests) == 4 + 8 + 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "words"),
     [(YES, None), (NO, "said no"), (NOBODY, "Nobody answered .* on the command line"), (None, None)],

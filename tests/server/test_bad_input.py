@@ -89,6 +89,7 @@ def room(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 async def test_bad_input_gets_a_sentence_before_anything_is_sent_or_written(
     connect: Connect, settings: Settings, model: FakeModel, room: Path, subtests: pytest.Subtests
 ) -> None:

@@ -65,6 +65,7 @@ async def test_the_server_and_every_tool_have_an_icon_that_is_a_picture_of_its_o
     assert len(shapes) == len(tools) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tools", "offered"),
     [

@@ -35,6 +35,7 @@ async def test_what_is_quoted_and_counted_is_that_of_the_emulator_in_this_proces
             assert "1 live upload" in after and "1 file" in quota
 
 
+@pytest.mark.slow
 async def test_an_emulator_that_is_served_says_so_in_its_answers(emulated: Emulated, tmp_path: Path) -> None:
     emulated.emulator.control.named = True
     said = await emulated.call(prompt="a cat")
@@ -55,6 +56,7 @@ async def _text(client: Client[Any], tool: str, arguments: dict[str, Any]) -> st
     return "\n".join(block.text for block in (await client.call_tool(tool, arguments)).content if block.type == "text")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 3])
 async def test_a_failure_of_the_emulator_speaks_of_no_money(
     make_studio: Any, connect: Connect, model: FakeModel, tmp_path: Path, n: int

@@ -93,6 +93,7 @@ async def test_a_users_own_policy_may_be_a_link(connect: Connect, policy: Path, 
         assert "Policy violation" in await _refusal(client, prompt="a heron")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rules", "refused", "allowed"),
     [
@@ -194,6 +195,7 @@ async def test_a_policy_judges_a_call_in_any_spelling_as_the_plain_one(
     assert model.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dry_run", ["false", "FALSE", " false "])
 async def test_a_call_that_says_by_text_that_it_is_no_dry_run_uses_up_a_limit(
     connect: Connect, policy: Path, model: FakeModel, dry_run: str
@@ -216,6 +218,7 @@ async def test_a_policy_with_a_misspelt_tool_stops_what_spends(connect: Connect,
         await client.call_tool("generate_image", {"prompt": "a cat"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
@@ -297,6 +300,7 @@ async def test_an_answer_that_comes_while_the_policy_cannot_be_read_is_kept_and_
         assert len(model.uploads) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="links want rights there")
 @pytest.mark.parametrize(
     "given",

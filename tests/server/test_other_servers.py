@@ -116,6 +116,7 @@ def test_the_table_has_all_37_of_runware() -> None:
     assert (len(RUNWARE), len(OPENAI), len(TOGETHER)) == (37, 28, 16)
 
 
+@pytest.mark.slow
 async def test_every_argument_of_other_services_is_answered_with_what_does_it_here(
     connect: Connect, model: FakeModel, subtests: pytest.Subtests
 ) -> None:
@@ -132,6 +133,7 @@ async def test_every_argument_of_other_services_is_answered_with_what_does_it_he
     assert model.requests == [] and model.uploads == []
 
 
+@pytest.mark.slow
 async def test_no_tool_takes_another_services_argument_for_one_of_its_own(
     emulated: Emulated, subtests: pytest.Subtests
 ) -> None:

@@ -79,6 +79,7 @@ def _with(value: Any, image_id: str) -> Any:
     return image_id if isinstance(value, str) and re.fullmatch(r"<id of [^>]*>", value) else value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GIVEN)
 async def test_a_prompt_has_every_word_that_it_was_given_and_no_tool_or_argument_that_is_not_there(
     name: str, client: Client[Any], tmp_path: Path

@@ -52,6 +52,7 @@ def never() -> Studio:
     raise AssertionError("the list of resources opens no studio")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_open", [False, True])
 async def test_the_newest_pictures_are_listed_by_id_and_size_whether_the_studio_is_open_or_not(
     connect: Connect, library: Library, make_studio: Callable[..., Studio], is_open: bool
@@ -140,6 +141,7 @@ asyncio.run(run())
     assert json.loads(done.stdout) == [[made.id], []]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_open", [False, True])
 async def test_ids_are_completed_from_their_beginning_newest_first_without_opening_the_studio(
     connect: Connect, library: Library, make_studio: Callable[..., Studio], era: Era, is_open: bool
@@ -161,6 +163,7 @@ async def test_ids_are_completed_from_their_beginning_newest_first_without_openi
         assert (await client.complete(LINEAGE, {"name": "other", "value": ""})).values == []
 
 
+@pytest.mark.slow
 async def test_what_a_picture_was_made_from_is_a_resource(client: Client[Any], tmp_path: Path) -> None:
     first = (await client.call_tool("generate_image", {"prompt": "a cat"})).structured_content["images"][0]
     arguments = {"prompt": "a hat on it", "input_images": [first["id"]]}

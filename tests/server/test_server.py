@@ -150,6 +150,7 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "changes", "structured"),
     [
@@ -191,6 +192,7 @@ async def test_previews_can_be_left_out(connect: Connect) -> None:
     assert [type(block) for block in result.content] == [TextContent, ResourceLink]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "preview_px"), [(4, 1024), (20, 1024)])
 async def test_a_whole_answer_stays_below_one_megabyte(
     connect: Connect, model: FakeModel, n: int, preview_px: int
@@ -398,6 +400,7 @@ async def test_a_list_of_tools_loads_no_store_for_what_sessions_never_said(setti
     assert "fastmcp" in found and not {"key_value", "beartype"} & found
 
 
+@pytest.mark.slow
 def test_pydantic_puts_off_the_types_of_the_protocol_until_they_are_used() -> None:
     code = """
 import pydantic

@@ -93,6 +93,7 @@ def _folder(file: Path) -> None:
     file.mkdir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -138,6 +139,7 @@ async def test_a_policy_holds_from_the_first_call_after_the_settings_were_put_ri
         assert "olicy" in await said(client, "generate_image") and not (tmp_path / "state").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "key", "words"),
     [
@@ -233,6 +235,7 @@ async def test_a_key_is_not_taken_up_without_the_limit_that_was_written_beside_i
         assert "start it again" in await said(client, "generate_image")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [

@@ -39,6 +39,7 @@ async def _made(emulated: Emulated, data: bytes | None = None) -> dict[str, Any]
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wish", "kind", "size"),
     [
@@ -131,6 +132,7 @@ async def test_the_same_conversion_again_is_the_same_file_unless_that_is_gone(
     assert len(files(emulated.studio.places.output)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["favicon", "app_icons", "social"])
 async def test_a_set_of_files_comes_from_one_master(emulated: Emulated, tmp_path: Path, kind: str) -> None:
     image = await _made(emulated)
@@ -164,6 +166,7 @@ async def test_a_favicon_has_its_three_sizes_and_a_set_without_a_place_has_a_fol
     assert any(block.type == "image" for block in result.content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [None, "icons/"])
 async def test_a_set_made_again_is_the_same_files_and_no_two_records_share_one(
     emulated: Emulated, tmp_path: Path, place: str | None
@@ -179,6 +182,7 @@ async def test_a_set_made_again_is_the_same_files_and_no_two_records_share_one(
     assert shared == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_format", ["png", "webp", "avif"])
 async def test_transparency_and_profile_are_kept_where_the_format_can(
     emulated: Emulated, tmp_path: Path, output_format: str
@@ -193,6 +197,7 @@ async def test_transparency_and_profile_are_kept_where_the_format_can(
     assert np.abs(np.asarray(made)[..., 3].astype(int) - np.asarray(veil)).mean() < 2
 
 
+@pytest.mark.slow
 async def test_the_same_conversion_at_once_is_one_file(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(300, 200), "s.png")
     for wish in ({"assets": "favicon"}, {"width": 100}, {"output_format": "webp"}):
@@ -293,6 +298,7 @@ async def test_the_recipe_in_the_file_repeats_the_conversion(emulated: Emulated)
     assert (recipe["crop"], recipe["width"], recipe["output_format"]) == ([0, 0, 0.5, 1], 80, "webp")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wish", "words"),
     [
@@ -338,6 +344,7 @@ TIGHT.paste((0, 90, 0, 255), (40, 70, 50, 90))
 PHOTO = photo(320, 240)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("picture", "wish"),
     [
@@ -383,6 +390,7 @@ async def test_a_dry_run_says_what_would_be_made_and_draws_nothing(
     assert {one["bytes"] for one in told["images"]} == {None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wish", "note"),
     [

@@ -59,6 +59,7 @@ async def test_icons_and_pictures_elsewhere_take_no_place_of_the_pictures_that_a
     assert [record.origin for record in (await studio.stats(9)).recent] == ["generated"] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_the_users_own_photos_in_the_output_folder_are_untouched(operation: Operation, studio: Studio) -> None:
     own = holiday(studio.places.output)
@@ -71,6 +72,7 @@ async def test_the_users_own_photos_in_the_output_folder_are_untouched(operation
     assert {name: what for name, what in tree(studio.places.output).items() if name in before} == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_a_dry_run_lists_what_the_real_run_does_and_changes_nothing(
     operation: Operation, studio: Studio, tmp_path: Path
@@ -90,6 +92,7 @@ async def test_a_dry_run_lists_what_the_real_run_does_and_changes_nothing(
         assert dump(studio.library.database.path) != before[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_done_twice_it_finds_nothing_more_to_do(operation: Operation, studio: Studio) -> None:
     clutter(studio.library, studio.places)
@@ -333,6 +336,7 @@ def _linked(trashed: Path, place: Path) -> Path:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["database_hygiene", "restore", "recover"])
 @pytest.mark.parametrize("hand", [_moved_back, _moved_elsewhere, _copied, _linked])
 async def test_a_picture_that_somebody_took_out_of_the_trash_is_found_where_it_is(

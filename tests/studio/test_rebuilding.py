@@ -113,6 +113,7 @@ BAD: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 async def test_a_record_that_was_tampered_with_is_left_out_and_the_others_come_back(
     name: str, make_studio: Callable[..., Studio], settings: Settings, places: Places

@@ -356,6 +356,7 @@ async def test_an_answer_of_another_model_than_was_asked_is_said(studio: Studio,
     assert (await studio.create(ImageRequest(prompt="a dog"))).warnings == ()
 
 
+@pytest.mark.slow
 async def test_room_is_wanted_for_every_picture_before_the_first_is_paid_for(
     studio: Studio, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,7 @@ async def test_a_killed_call_comes_home_at_the_start_for_nothing(earlier: Earlie
     assert not [*(earlier.root / "state" / "library.db.state" / "spool").iterdir()]
 
 
+@pytest.mark.slow
 @cases("name", KILLED)
 async def test_a_wish_whose_server_was_killed_is_told_how_it_ended_and_not_paid_again(
     name: str, earlier: Earlier, emulated: Emulated
@@ -156,6 +157,7 @@ async def test_a_wish_whose_server_was_killed_is_told_how_it_ended_and_not_paid_
         assert found[0]["id"] == child_id(result.structured_content["parts"][0]["id"], "made")
 
 
+@pytest.mark.slow
 async def test_a_conversation_goes_on_with_the_turn_that_the_earlier_version_kept(
     earlier: Earlier, emulated: Emulated
 ) -> None:
@@ -187,6 +189,7 @@ async def test_a_library_is_rebuilt_from_the_earlier_versions_records_and_answer
     assert {f"img_{call_id}" for call_id in spooled} <= {row[0] for row in earlier.rows(pictures)}
 
 
+@pytest.mark.slow
 async def test_what_an_earlier_version_is_still_at_work_on_is_left_to_it(earlier: Earlier, emulated: Emulated) -> None:
     fcntl = pytest.importorskip("fcntl")  # as all versions lock, where there is one
     query = (
@@ -205,6 +208,7 @@ async def test_what_an_earlier_version_is_still_at_work_on_is_left_to_it(earlier
     assert emulated.emulator.charges == []
 
 
+@pytest.mark.slow
 def test_a_server_shows_that_it_lives_where_earlier_versions_look_for_it(tmp_path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     with world(tmp_path) as made, Server(made).greet() as server:
@@ -220,6 +224,7 @@ def test_a_server_shows_that_it_lives_where_earlier_versions_look_for_it(tmp_pat
             fcntl.flock(looking, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@pytest.mark.slow
 @cases("name", FINGERPRINTS)
 async def test_a_wish_has_the_fingerprint_that_it_always_had(name: str, earlier: Earlier, emulated: Emulated) -> None:
     asked = UNANSWERED[name]
