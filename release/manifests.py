@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nanobanana_mcp import __version__
+from nanobanana_mcp.cli.install.clients import CLIENTS
 from nanobanana_mcp.domain.terms import TOOLS
 from nanobanana_mcp.settings import variables
 
@@ -110,6 +111,15 @@ def _bundle() -> dict[str, Any]:
             "runtimes": {"python": PROJECT["requires-python"]},
         },
     }
+
+
+def clients_in_readme() -> str:
+    """The README's folded section of each client."""
+    return "".join(
+        f"<details><summary>{kind.title}</summary>\n\n```sh\nnanobanana install {kind.name} --yes\n```\n\n"
+        f"{kind.afterwards} {kind.drops}\n\n</details>\n"
+        for kind in CLIENTS.values()
+    )
 
 
 def text(manifest: dict[str, Any]) -> str:

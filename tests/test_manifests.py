@@ -10,19 +10,20 @@ from typing import Any
 
 import pytest
 
+from nanobanana_mcp.cli.install.clients import CLIENTS, Surroundings
 from nanobanana_mcp.cli.install.program import is_ours
-from release.manifests import COMMAND, ROOT, manifests, text
+from nanobanana_mcp.cli.main import run
+from release.manifests import COMMAND, ROOT, clients_in_readme, manifests, text
 
 MADE = manifests()
+PACKAGES = {"claude": "@anthropic-ai/claude-code", "codex": "@openai/codex", "mcpb": "@anthropic-ai/mcpb"}
 
 
 def tool(name: str) -> str:
     """A program of npm's that is on the PATH; without it the test is left out, and says so."""
     found = shutil.which(name)
     if found is None:
-        pytest.skip(
-            f"{name} is not installed here (npm install -g @anthropic-ai/{'claude-code' if name == 'claude' else name})"
-        )
+        pytest.skip(f"{name} is not installed here (npm install -g {PACKAGES[name]})")
     return found
 
 
@@ -45,6 +46,40 @@ def test_every_manifest_starts_this_program_in_this_version_and_holds_no_key() -
         assert "AIza" not in text(manifest)
         for server in manifest.get("mcpServers", {}).values():
             assert server["args"] == COMMAND["args"] and "env" not in server
+
+
+def test_the_readme_has_a_folded_section_for_each_client_and_its_line_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert clients_in_readme() in readme
+    lines = re.findall(r"^nanobanana (install .+ --yes)$", readme, re.MULTILINE)
+    assert len(lines) == len(CLIENTS)
+    around = Surroundings.of_this_machine()
+    for line in lines:
+        assert run(line.split()) == 0
+        kind = CLIENTS[line.split()[1]]
+        assert "nanobanana" in kind.file(around).read_text("utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("program", "client"), [("claude", "claude-code"), ("codex", "codex")])
+def test_a_real_client_has_the_server_after_install_and_not_after_remove(
+    program: str, client: str, nobody: Path
+) -> None:
+    path = tool(program)
+    assert run(["install", client, "--yes", "--env", "NANOBANANA_BACKEND=emulator"]) == 0
+    listed = done(path, "mcp", "list", home=nobody)
+    assert "nanobanana" in listed and (program != "claude" or "Connected" in listed)
+    assert run(["install", client, "--yes", "--remove"]) == 0
+    assert "nanobanana" not in done(path, "mcp", "list", home=nobody)
+
+
+def test_the_image_of_docker_is_not_run_by_root_and_is_named_as_in_the_registry() -> None:
+    words = (ROOT / "Dockerfile").read_text("utf-8")
+    assert f'"{MADE["server.json"]["name"]}"' in words and "\nUSER studio\n" in words
+    assert "ENV GEMINI" not in words and "ARG GEMINI" not in words
 
 
 def test_the_registrys_entry_keeps_its_rules() -> None:

@@ -1,4 +1,4 @@
-"""How an answer travels: as JSON, as events, as a flood, in half, or not at all."""
+"""Sends an answer: as JSON, as events, as a flood, in half, or not at all."""
 
 import json
 import zlib

@@ -1,4 +1,4 @@
-"""Where every picture is ordered: what is asked becomes an answer and a charge, over a connection or in a batch."""
+"""Turns each request for a picture into an answer and a charge, whether it came over a connection or in a batch."""
 
 import asyncio
 from collections import Counter

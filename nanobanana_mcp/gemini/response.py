@@ -1,4 +1,4 @@
-"""Reading one raw answer of generateContent: the picture, the words, the tokens, or why there is no picture."""
+"""Reads one raw answer of generateContent: the picture, the words, the tokens, or why there is no picture."""
 
 import base64
 import binascii

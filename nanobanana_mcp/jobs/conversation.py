@@ -1,4 +1,4 @@
-"""Going on with the model's own turn: what was said and drawn before, with the signatures that prove it."""
+"""Continues a conversation with a model: sends what was said and drawn before, with the signatures that prove it."""
 
 import base64
 import json

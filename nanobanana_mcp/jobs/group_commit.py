@@ -1,4 +1,4 @@
-"""Notes for the journal that fall into one moment share a transaction, as databases commit in groups."""
+"""Writes notes for the journal that come at one moment in one transaction, as databases commit in groups."""
 
 import asyncio
 from collections.abc import Callable

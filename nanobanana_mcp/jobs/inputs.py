@@ -1,4 +1,4 @@
-"""Inputs: a path, a Files API id or one of our image ids becomes a picture that is known and may be sent."""
+"""Turns an input (a path, a Files API id or one of our image ids) into a picture that is known and may be sent."""
 
 import asyncio
 import hashlib

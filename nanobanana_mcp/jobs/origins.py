@@ -1,4 +1,4 @@
-"""What a picture is kept from: a raw answer with its call, or bytes that were made on this machine out of other pictures."""
+"""Describes what a picture was made from: the raw answer of a call, or other pictures on this machine."""
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future

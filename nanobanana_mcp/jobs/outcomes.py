@@ -1,4 +1,4 @@
-"""What became of a call when it was not a picture, in words and USD."""
+"""Says, in words and USD, what became of a call that made no picture."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Carrying out a plan: n calls to the model at once, and for each what follows, from the raw answer to the kept picture."""
+"""Carries out a plan: makes n calls to the model at once, and turns each raw answer into a kept picture."""
 
 import asyncio
 import logging

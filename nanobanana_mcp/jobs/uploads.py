@@ -1,4 +1,4 @@
-"""Stays in the Files API: begun under an id of our choice, finished behind the answer, renewed when they expired."""
+"""Uploads pictures to the Files API: under ids of our choice, finished behind the answer, renewed when they have expired."""
 
 import asyncio
 import hashlib

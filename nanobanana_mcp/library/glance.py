@@ -1,4 +1,4 @@
-"""The library seen without opening it, by SQLite alone: its newest pictures where nothing is amiss, and its state."""
+"""Looks at the library without opening it, with SQLite alone: its newest pictures where nothing is amiss, and its state."""
 
 import sqlite3
 from collections.abc import Iterable

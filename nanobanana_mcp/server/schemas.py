@@ -1,4 +1,4 @@
-"""Offering a tool: errors as sentences, and a schema without what a model need not read."""
+"""Offers a tool: with errors as sentences, and with a schema that leaves out what a model need not read."""
 
 import functools
 import logging

@@ -1,4 +1,4 @@
-"""Running the server over stdio: nothing but JSON-RPC on stdout, logs to stderr, and leaving when the client says so."""
+"""Runs the server over stdio: nothing but JSON-RPC on stdout, logs to stderr, and leaving when the client says so."""
 
 import asyncio
 import ctypes

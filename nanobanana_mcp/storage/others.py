@@ -1,4 +1,4 @@
-"""Changing a file of another program: whole or not at all, one change at a time, with what was there before kept beside it."""
+"""Changes a file of another program: whole or not at all, one change at a time, with what was there before kept beside it."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Signs of life: which processes have this library open, also after one of them was killed."""
+"""Tells which processes have this library open, also after one of them was killed."""
 
 import errno
 import os

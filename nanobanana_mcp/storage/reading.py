@@ -1,4 +1,4 @@
-"""Reading a file that a caller named: by descriptor, so that what was checked is what is read."""
+"""Reads a file that a caller named: by descriptor, so that what was checked is what is read."""
 
 import errno
 import os

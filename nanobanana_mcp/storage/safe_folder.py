@@ -1,4 +1,4 @@
-"""A folder held by descriptor: what is done in it cannot be led elsewhere by a link that is swapped in."""
+"""Holds a folder by its descriptor, so that a link swapped in meanwhile leads nothing that is done in it elsewhere."""
 
 import os
 from contextlib import suppress

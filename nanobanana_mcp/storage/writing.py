@@ -1,4 +1,4 @@
-"""Writing a picture: whole or not at all, durable when it returns, and never over another file."""
+"""Writes a picture: whole or not at all, durable when it returns, and never over another file."""
 
 import errno
 import os

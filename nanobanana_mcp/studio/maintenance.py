@@ -1,4 +1,4 @@
-"""Tidying up: first a list of deeds, made from the library's rows; then, unless it is a dry run, the same list is done."""
+"""Tidies up: makes a list of actions from the library's rows and, unless it is a dry run, carries out that very list."""
 
 import asyncio
 import hashlib

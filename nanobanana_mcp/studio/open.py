@@ -1,4 +1,4 @@
-"""Opening the studio from the settings: the one place where the parts are chosen."""
+"""Opens the studio from the settings: the one place where the parts are chosen."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace

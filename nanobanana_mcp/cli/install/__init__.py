@@ -1,1 +1,1 @@
-"""Entering the server into the configuration of MCP clients, and taking it out again."""
+"""Enters the server into the configuration of MCP clients, and takes it out again."""

@@ -1,4 +1,4 @@
-"""Setting and removing one entry in a JSON text, with every other character of it kept.
+"""Sets and removes one entry in a JSON text, with every other character of it kept.
 
 The text is not parsed and written anew, which would turn numbers, escapes and blanks into the writer's own: the place of
 the entry is found, and the entry is set in or cut out. What comes out is parsed and has to be what was meant.

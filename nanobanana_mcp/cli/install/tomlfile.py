@@ -1,4 +1,4 @@
-"""Setting and removing one table in a TOML text, with every other character of it kept."""
+"""Sets and removes one table in a TOML text, with every other character of it kept."""
 
 import json
 import re

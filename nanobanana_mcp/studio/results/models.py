@@ -1,4 +1,4 @@
-"""What is told of the models: their tiers, sizes, shapes, prices and lives, for every door."""
+"""Words what the models can do: their tiers, sizes, shapes, prices and ends, for every door."""
 
 from collections.abc import Mapping
 from typing import Any
