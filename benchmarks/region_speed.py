@@ -19,8 +19,10 @@ import numpy as np
 from PIL import Image
 
 from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS
+from nanobanana_mcp.domain.errors import NoPicture
 from nanobanana_mcp.domain.provider import RemoteFile
-from nanobanana_mcp.domain.wire import ModelRequest
+from nanobanana_mcp.domain.wire import ModelReply, ModelRequest
+from nanobanana_mcp.gemini.response import read_reply, unsigned
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.server.stdio import one_heap
 from nanobanana_mcp.storage.paths import Places
@@ -45,6 +47,12 @@ class Drifting:
         raw = await asyncio.to_thread(_redrawn, request)
         self.seconds += time.perf_counter() - began
         return raw
+
+    def read(self, raw: bytes) -> ModelReply:
+        return read_reply(raw)
+
+    def unsigned(self, raw: bytes) -> NoPicture | None:
+        return unsigned(raw)
 
     async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
         raise AssertionError("The studio is told never to upload.")

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 from nanobanana_mcp.pixels.edits.masks import Weight
 from nanobanana_mcp.pixels.files.clean import DECODES, decode, eight_bit, upright
@@ -10,6 +10,7 @@ from nanobanana_mcp.pixels.files.header import read_header
 
 _SEEN = 6.0  # 8-bit levels, mean over a cell of smoothed pixels: a redraw of the same stays at 1 to 4
 _CELLS = 16  # along the longer side of what is looked at
+_MOST = 2048  # px of the longer side from twice of which on a crop is compared at fewer: 24 megapixels took 270 MB
 _LOOKED_AT = 256  # px of the longer side at which whole pictures are compared
 
 
@@ -18,6 +19,9 @@ def visibly_changed(reference: Image.Image, answer: Image.Image, weight: Weight)
 
     `weight` is the region's in the crop that both show, height x width, 0 outside.
     """
+    fewer = max(1, max(reference.size) // _MOST)
+    if fewer > 1:
+        reference, answer, weight = reference.reduce(fewer), answer.reduce(fewer), weight[::fewer, ::fewer]
     apart = _apart(reference, answer)
     rows, columns = np.nonzero(weight >= 128)
     if not rows.size:
@@ -67,16 +71,26 @@ def _small(data: bytes) -> Image.Image:
     return image
 
 
-def _apart(first: Image.Image, second: Image.Image) -> NDArray[np.float32]:
-    smooth = [np.asarray(image.convert("RGB").filter(ImageFilter.BoxBlur(2)), np.int16) for image in (first, second)]
-    return np.asarray(np.abs(smooth[0] - smooth[1]).max(axis=2), np.float32)
+def _apart(first: Image.Image, second: Image.Image) -> NDArray[np.uint8]:
+    """The largest difference of R, G and B at each pixel, 8-bit levels; whole numbers, since a crop may have 24 megapixels."""
+    smooth = [
+        (image if image.mode == "RGB" else image.convert("RGB")).filter(ImageFilter.BoxBlur(2))
+        for image in (first, second)
+    ]
+    red, green, blue = ImageChops.difference(*smooth).split()
+    return np.asarray(ImageChops.lighter(ImageChops.lighter(red, green), blue))
 
 
-def _cells(values: NDArray[np.float32], counted: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _cells(values: NDArray[np.uint8], counted: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The mean of each cell that is at least a quarter counted."""
     cell = max(4, max(values.shape) // _CELLS)
     starts = (np.arange(0, values.shape[0], cell), np.arange(0, values.shape[1], cell))
-    sums = np.add.reduceat(np.add.reduceat(np.where(counted, values, 0), starts[0], axis=0), starts[1], axis=1)
-    counts = np.add.reduceat(np.add.reduceat(counted.astype(np.int32), starts[0], axis=0), starts[1], axis=1)
+
+    def summed(plane: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.int64]:
+        # Band by band: reduceat would turn the whole plane into eight bytes a pixel first.
+        bands = np.stack([plane[top : top + cell].sum(axis=0, dtype=np.int64) for top in starts[0]])
+        return np.asarray(np.add.reduceat(bands, starts[1], axis=1), np.int64)
+
+    sums, counts = summed(np.where(counted, values, np.uint8(0))), summed(counted)
     told = counts * 4 >= counts.max()
     return np.asarray(sums[told] / np.maximum(counts[told], 1), np.float32)

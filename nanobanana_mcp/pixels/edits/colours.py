@@ -57,7 +57,8 @@ def recoloured(image: Image.Image, colours: Colours) -> Image.Image:
     """The picture in other colours, rounded and clipped; alpha is kept."""
     if colours == SAME:
         return image
-    done = image.convert("RGB").convert("RGB", colours)
+    plain = image if image.mode == "RGB" else image.convert("RGB")  # a copy of a large crop is worth avoiding
+    done = plain.convert("RGB", colours)
     if image.mode == "RGBA":
         done.putalpha(image.getchannel("A"))
     return done
