@@ -190,10 +190,6 @@ class Journal:
         with self.database.read() as connection:
             return connection.execute(_WITH_COSTLY_KEY, {"key": key}).first() is not None
 
-    def replan(self, request_id: str, plan: str) -> None:
-        with self.database.write() as connection:
-            connection.execute(_CHANGE_REQUEST, {"which": request_id, "plan": plan})
-
     def sent(self, *call_ids: str) -> None:
         with self.database.write() as connection:
             connection.execute(_SENT, {"which": call_ids, "sent_at": now()})
