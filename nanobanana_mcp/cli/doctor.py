@@ -50,7 +50,7 @@ def exit_code(found: Sequence[Finding]) -> int:
 
 
 def clients(around: Surroundings) -> list[Finding]:
-    """What each client that is on this machine has of ours, and what it drops."""
+    """Say of each client on this machine whether it has our entry, and what it drops."""
     kinds = here(around)
     if not kinds:
         return [Finding(area="clients", level="note", says="None that is known was found on this machine.")]

@@ -1,4 +1,4 @@
-"""What a verb writes: data on stdout, words and progress on stderr."""
+"""Writes for the verbs: data on stdout, words and progress on stderr."""
 
 import json
 import os

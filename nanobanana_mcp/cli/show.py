@@ -51,7 +51,7 @@ def _show(image_id: str, *, as_json: bool) -> None:
 
 
 async def _look_up(session: Session, image_id: str) -> tuple[dict[str, Any], list[str], bytes | None]:
-    """What output_stats tells of its lineage, whom the policy may refuse it, and what only the record knows."""
+    """Ask output_stats for the lineage, which the policy may refuse, and add what only the record knows."""
     told = await session.call("output_stats", {"lineage_of": image_id})
     studio = await session.studio()
     lineage = await studio.lineage(told["image"]["id"])

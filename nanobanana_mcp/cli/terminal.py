@@ -21,7 +21,7 @@ _COLUMNS, _PIXELS = 80, 512
 
 
 def protocol_of(environment: Mapping[str, str]) -> Protocol | None:
-    """What the terminal says that it can draw; None where it says it has no colours. Inside tmux and screen, which swallow
+    """Find the way of drawing that the terminal says it knows; None where it has no colours. Inside tmux and screen, which swallow
     what they do not know, it is blocks.
     """
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
@@ -39,7 +39,7 @@ def protocol_of(environment: Mapping[str, str]) -> Protocol | None:
 
 
 def drawn(data: bytes, protocol: Protocol, *, columns: int) -> str:
-    """What is written to the terminal for the picture in `data`, with the line's end."""
+    """Encode the picture in `data` for the terminal, with the line's end."""
     with Image.open(io.BytesIO(data)) as opened:
         picture = opened.convert("RGBA")
     picture.thumbnail((_PIXELS, _PIXELS))

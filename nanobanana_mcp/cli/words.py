@@ -14,7 +14,7 @@ from nanobanana_mcp.domain.terms import MAX_FILE_BYTES
 from nanobanana_mcp.domain.text import printable, shorten
 
 STDIN = "/dev/stdin"
-"""What a lone - on the command line stands for; cyclopts would take that for an option."""
+"""Stands for a lone - on the command line; cyclopts would take that for an option."""
 
 MAX_TEXT_BYTES = 1_000_000
 """Of a file with words; a prompt has 8192 characters at most, and says so itself."""

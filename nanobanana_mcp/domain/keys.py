@@ -1,4 +1,4 @@
-"""What a Gemini key looks like, as far as that can be said without asking Gemini."""
+"""Judges whether a text can be a Gemini key, without asking Gemini."""
 
 import re
 

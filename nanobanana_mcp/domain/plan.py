@@ -66,7 +66,7 @@ ANSWER_ROOM: dict[ImageSize, int] = {"512": 3_000_000, "1K": 6_000_000, "2K": 20
 """Bytes of the disk that are held for one raw answer: PNG of such a size, as base64 a third longer (4K: 43 MB)."""
 
 KNOWN_FIELDS = ConfigDict(extra="forbid")
-"""What a newer version decided and this one does not know may decide what becomes of an answer."""
+"""Refuses fields that a newer version added: they may decide what becomes of an answer."""
 
 # The fields of a recipe, their order and the word in `edit` are part of a request's fingerprint: another name for one of them,
 # and a wish that is repeated after the change is paid for again.
@@ -74,7 +74,7 @@ KNOWN_FIELDS = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, kw_only=True)
 class RegionRecipe:
-    """What edit_region needs to put its picture together again from an answer that is kept. `crop` is the part of the
+    """Holds what edit_region needs to put its picture together again from an answer that is kept. `crop` is the part of the
     source that was sent, in pixels (left, top, right, bottom); `grow` and `feather` are in pixels, too.
     """
 

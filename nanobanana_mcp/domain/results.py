@@ -35,7 +35,7 @@ class KeptImage:
     report: tuple[tuple[str, float | str], ...] = ()
     """Measurements of how a picture was put together, by name."""
     notes: tuple[str, ...] = ()
-    """What whoever asked should be told of it."""
+    """Sentences about it for whoever asked."""
     others: tuple["KeptImage", ...] = ()
     """Further pictures of the same answer; what they cost is in this one's price."""
     data: bytes = field(default=b"", repr=False)

@@ -1,4 +1,4 @@
-"""What the files of pictures are called, in which format they are, and what their labels say."""
+"""Names the files of pictures, chooses their format and writes their labels."""
 
 import json
 from dataclasses import asdict

@@ -43,7 +43,7 @@ class PaidCall:
     continues: str | None = None
     """The picture whose conversation it went on with, None where it began afresh."""
     spent_usd: float = 0.0
-    """What the call cost before the answer that is kept."""
+    """USD that the call cost before the answer that is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What an edit decided before the plan is made, for which it has looked at its `sources`.
+    """Carries what an edit decided before the plan is made; it has looked at its `sources` for that.
 
     `words` are ours around the prompt, which are paid for as it is; `made` is width x height of the picture that is put
     together, where it is another than the model's; `ratio` that of what is sent, None for the plan's own.

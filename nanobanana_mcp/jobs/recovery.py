@@ -54,7 +54,7 @@ class Recovered:
 
 @dataclass(kw_only=True)
 class Finished:
-    """What a request came to whose calls have all ended."""
+    """Tells what a request came to whose calls have all ended."""
 
     request_row: RequestRow
     plan: Plan

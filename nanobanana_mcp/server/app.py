@@ -37,7 +37,7 @@ wanted, and look at the preview before asking again. output_stats shows what the
 
 
 class SessionState:
-    """What sessions have stored, in FastMCP's own store from the first word on; until then there is none to look into, and
+    """Keeps what sessions store, in FastMCP's own store from the first word on; until then there is none to look into, and
     450 modules are not imported to find that out, which the first list of tools would wait for.
     """
 

@@ -1,4 +1,4 @@
-"""What clients read: image://{id}, its thumbnail, lineage://{id} and models://; and the ids that complete them."""
+"""Serves what clients read: image://{id}, its thumbnail, lineage://{id} and models://, and completes ids."""
 
 import asyncio
 import logging

@@ -137,7 +137,7 @@ ABOUT = {
     "resolution or thinking_level",
     "background": "auto is what opaque means here: the prompt says what is behind",
 }
-"""What an argument of ours is about, where another server means something else by its name."""
+"""Says what an argument of ours is about, where another server means something else by its name."""
 
 _WANTED = {
     "string_type": "text",
@@ -185,6 +185,6 @@ def instead(given: str, tool: str, known: Mapping[str, Collection[str]]) -> str:
 
 
 def _about(name: str, given: object) -> str:
-    """What an argument is about, for a word in its place that has a meaning elsewhere."""
+    """Say what an argument is about, for a word in its place that has a meaning elsewhere."""
     elsewhere = isinstance(given, str) and given.strip().lower() in ("auto", "low", "medium", "high", "standard", "hd")
     return f"; {ABOUT[name]}" if elsewhere and name in ABOUT else ""

@@ -201,7 +201,7 @@ def _way(settings: Settings) -> Iterator[Finding]:
 
 
 def _tables(settings: Settings) -> Iterator[Finding]:
-    """What the table of models knows of each tier's."""
+    """Look each tier's model up in the table of models."""
     today = datetime.now(UTC).date()
     for tier, spec in models(settings).items():
         setting = settings.variable(f"{tier}_model")
@@ -231,7 +231,7 @@ def _ending(model_id: str, tier: str, end: date, today: date) -> str:
 
 
 async def _asked(settings: Settings) -> list[Finding]:
-    """What Gemini says of the key and of each model. Its descriptions are free."""
+    """Ask Gemini about the key and each model. Its descriptions are free."""
     model = open_model(settings)
     told = model.problem()
     if told is not None:
@@ -263,7 +263,7 @@ async def _asked(settings: Settings) -> list[Finding]:
 
 
 async def _answer(model: Reached, model_id: str, setting: str) -> tuple[str, bool] | None:
-    """What is wrong, and whether that is Gemini's fault; None when nothing is."""
+    """Say what is wrong, and whether that is Gemini's fault; None when nothing is."""
     try:
         await model.look_at(model_id, setting=setting)
     except UnknownOutcome:  # its words speak of a charge, and there is none for this

@@ -65,11 +65,11 @@ class ClientKind:
     commands: tuple[str, ...] = ()
     """Commands that are on the PATH where it is installed."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """What its entries have besides command, args and env."""
+    """Fields that its entries have besides command, args and env."""
     drops: str
-    """What it does not pass on, and what is done about it here."""
+    """Says in words which parts of an answer it drops, and how the server makes up for that."""
     afterwards: str
-    """What has to be done before it knows the server."""
+    """Says in words how its user makes it see the new entry."""
 
     @property
     def form(self) -> Any:
@@ -111,7 +111,7 @@ class ClientKind:
         )
 
     def entry(self, command: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
-        """What is to stand in its file for a server that is started by `command`."""
+        """Make the entry of its file for a server that `command` starts."""
         words: dict[str, Any] = {"command": command[0], "args": command[1:]}
         return words | dict(self.extra) | ({"env": dict(environment)} if environment else {})
 

@@ -27,7 +27,7 @@ _TOOL_S = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """What one client has and would have. `before` and `after` are its entry, None for none."""
+    """Compares what one client has with what it would have. `before` and `after` are its entry, None for none."""
 
     kind: ClientKind
     path: Path
@@ -51,7 +51,7 @@ def look(
     environment: Mapping[str, str] | None = None,
     command: Sequence[str] | None = None,
 ) -> Outlook:
-    """What a client has and would have. Raises LeftAlone when its file cannot be changed without harm."""
+    """Compare what a client has with what it would have. Raises LeftAlone when its file cannot be changed without harm."""
     path = kind.file(around)
     before = _entry(kind, path, read_other(path), name)
     if before is not None and not is_ours(before):
@@ -108,7 +108,7 @@ def commands(outlook: Outlook) -> list[list[str]]:
 def snippet(
     kind: ClientKind, *, name: str = NAME, environment: Mapping[str, str] | None = None, command: Sequence[str] | None
 ) -> str:
-    """What to paste into a client's file that is left alone."""
+    """Make the snippet to paste into a client's file that is left alone."""
     entry = kind.entry(list(command or server_command()), environment or {})
     text: str = kind.form.with_entry("", kind.group, name, entry)
     return text.rstrip()

@@ -121,7 +121,7 @@ def show_clients(around: Surroundings) -> int:
 
 
 def _left_to_do(environment: dict[str, str]) -> list[str]:
-    """What keeps the server from drawing although it is installed: a key that only this shell has, or none."""
+    """Name what keeps the server from drawing although it is installed: a key that only this shell has, or none."""
     if environment.get("NANOBANANA_BACKEND") == "emulator":
         return []
     kept = {name: os.environ.pop(name) for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY") if name in os.environ}

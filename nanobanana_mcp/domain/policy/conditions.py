@@ -102,7 +102,7 @@ _VALUES: dict[Operator, TypeAdapter[Any]] = {
     "regex": TypeAdapter(Annotated[str, AfterValidator(_pattern)]),
     "exists": TypeAdapter(bool),
 }
-"""What a value has to be for an operator; for the others any single value."""
+"""Maps an operator to the form that its value has to have; the others take any single value."""
 
 
 class Condition(Part):

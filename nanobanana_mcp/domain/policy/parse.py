@@ -175,7 +175,7 @@ class _File:
         return self._lines[place], f"{_name(place)} {words}"
 
     def _scalar(self, node: ScalarNode, place: Place) -> Scalar:
-        """What a single value means, when there is but one thing it can mean."""
+        """Give the single value its meaning, when there is but one thing it can mean."""
         text: str = node.value
         kind = str(node.tag).rpartition(":")[2]
         if node.style is not None:  # in quotes, or a block

@@ -112,7 +112,7 @@ def _kind_of_demand(given: Any) -> str | None:
 
 
 class Validate(Part):
-    """What must be given: true for all that the tool's schema requires, or names."""
+    """Arguments that must be given: true for all that the tool's schema requires, or names."""
 
     required_args: Annotated[
         Annotated[bool, Tag("all")] | Annotated[tuple[Text, ...], Tag("some")],
@@ -143,7 +143,7 @@ class Rule(Part):
 
     @property
     def told(self) -> str:
-        """What the file's author has to say to who is refused."""
+        """Words of the file's author to whoever is refused."""
         return (self.on_deny or self.reason).strip()
 
     def refusal(
@@ -179,7 +179,7 @@ class Rule(Part):
 
 
 class ToolRules(Part):
-    """What a file says of one tool."""
+    """Holds everything that a file says of one tool."""
 
     rules: tuple[Rule, ...]
 

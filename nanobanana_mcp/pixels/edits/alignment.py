@@ -340,7 +340,7 @@ def _of_level(matrix: Exact, sides: Exact, flow: Plane | None) -> Warp:
 
 
 def _held(matrix: Exact, weight: float) -> tuple[Exact, Exact]:
-    """What holds an affine map near a mere scale: for the normal equations of its four numbers, and their right side."""
+    """Hold an affine map near a mere scale: for the normal equations of its four numbers, and their right side."""
     # Both sums are nothing for a scale: xx - yy and xy + yx stretch the picture; xy - yx turns it.
     sums = np.array([[1.0, 0, 0, -1], [0, 1, 1, 0], [0, 1, -1, 0]])
     held = weight * sums.T @ sums

@@ -32,7 +32,7 @@ _SOCIAL: dict[str, Size] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AssetOutline:
-    """What a file will be, before it is made; `width` x `height` is the largest picture in it.
+    """Describes a file before it is made; `width` x `height` is the largest picture in it.
 
     `cut` is the part of the master that is not in it, 0 to 1, and `enlarged` how many times larger it shows the rest.
     """
@@ -122,7 +122,7 @@ def asset_set(
 
 
 def asset_outlines(master: bytes, kind: AssetKind, *, background: str | None = None) -> tuple[AssetOutline, ...]:
-    """What `asset_set` would make, without making it: the master is decoded, and nothing is drawn. Raises what it raises.
+    """Say what `asset_set` would make, without making it: the master is decoded, and nothing is drawn. Raises what it raises.
 
     Hold a slot of `clean.DECODES` meanwhile.
     """

@@ -32,7 +32,7 @@ _WITH_ALPHA = re.compile(r"rgba?\(\s*(\d{1,3}%?)[\s,]+(\d{1,3}%?)[\s,]+(\d{1,3}%
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """What a file will be, before it is made: `width` x `height` px, and in words what has to be done to the picture that
+    """Describes a file before it is made: `width` x `height` px, and in words what has to be done to the picture that
     the caller may not expect.
     """
 
@@ -50,7 +50,7 @@ class Rendered(Outline):
 
 
 class Shape(TypedDict, total=False):
-    """What a file is to be made of a picture; `render` says what each word means."""
+    """Asks for a file to be made of a picture; `render` says what each word means."""
 
     width: int | None
     height: int | None
@@ -86,7 +86,7 @@ def render(data: bytes, *, label: Label | None = None, **shape: Unpack[Shape]) -
 
 
 def outline(data: bytes, **shape: Unpack[Shape]) -> Outline:
-    """What `render` would make, without making it: the picture is decoded, neither turned nor scaled nor written.
+    """Say what `render` would make, without making it: the picture is decoded, neither turned nor scaled nor written.
 
     Raises what `render` raises. Hold a slot of `clean.DECODES` meanwhile.
     """
