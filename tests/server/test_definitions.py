@@ -10,7 +10,10 @@ import pytest
 from fastmcp import Client
 from fastmcp.exceptions import ToolError
 
+from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS, ImageSize
 from nanobanana_mcp.domain.errors import SetupError
+from nanobanana_mcp.domain.pricing import estimate
+from nanobanana_mcp.domain.requests import Choice
 from nanobanana_mcp.domain.terms import CORE, TOOLS
 from nanobanana_mcp.server.app import CurrentSettings, build_server
 from nanobanana_mcp.settings import Settings, load_settings
@@ -118,3 +121,27 @@ async def test_a_choice_of_tools_holds_once_the_settings_were_put_right(
 
 def test_every_tool_has_its_word(settings: Settings) -> None:
     assert settings.offered == TOOLS >= CORE
+
+
+@pytest.mark.parametrize(
+    ("tool", "calls", "sizes"),
+    [
+        ("generate_image", 1, "high"),
+        ("edit_region", 1, "up to 2K"),
+        ("extend_image", 1, "up to 2K"),
+        ("remove_background", 2, "up to 2K"),
+    ],
+)
+async def test_a_description_names_the_price_that_its_calls_are_expected_to_have(
+    client: Client[Any], tool: str, calls: int, sizes: str
+) -> None:
+    told = (await defined(client))[tool]["description"]
+    for tier in ("flash", "pro"):
+        spec = BY_ID[DEFAULTS[tier]]
+        usual: list[ImageSize] = ["1K"] if tier == "flash" else ["2K"]
+        asked = usual if sizes == "high" else ["1K", "2K"]
+        for size in asked:
+            choice = Choice(spec=spec, reason="", auto=False, image_size=size, grounding=False, thinking_level=None)
+            usd = estimate(choice, inputs=int(tool != "generate_image"), prompt_characters=300)
+            assert usd is not None
+            assert f"{calls * usd:.2f}" in told, f"{tool} with {tier} at {size}: ${calls * usd:.3f}"

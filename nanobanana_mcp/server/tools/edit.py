@@ -217,7 +217,7 @@ def add(server: FastMCP) -> None:
         edit_region,
         title="Edit a region",
         description="Change only one region of a picture; every pixel outside it stays bit-identical (lossless PNG). "
-        "One call (about $0.04 flash, $0.13 pro), a second if the first does not fit.",
+        "One call ($0.05-0.06 flash, $0.15 pro), a second if the first does not fit.",
         annotations=CHANGES,
     )
     offer(
@@ -225,8 +225,8 @@ def add(server: FastMCP) -> None:
         extend_image,
         title="Extend a picture",
         description="Outpaint: continue a picture beyond its edges, by margins, to an aspect ratio or to a size. "
-        "The picture itself stays bit-identical in its place. One call or more (about $0.04 each with flash); dry_run "
-        "tells how many.",
+        "The picture itself stays bit-identical in its place. One call or more (each $0.05-0.06 flash, $0.15 pro); "
+        "dry_run tells how many.",
         annotations=CHANGES,
     )
     offer(
@@ -234,7 +234,7 @@ def add(server: FastMCP) -> None:
         remove_background,
         title="Remove the background",
         description="Cut the subject out with real alpha (PNG): soft edges, hair and glass kept. "
-        "Two calls (about $0.08 flash, $0.27 pro), a third if the first two do not match.",
+        "Two calls ($0.09-0.13 flash, $0.31 pro), a third if the first two do not match.",
         annotations=CHANGES,
     )
     offer(
