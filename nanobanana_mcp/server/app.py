@@ -17,9 +17,9 @@ from nanobanana_mcp import __version__
 from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.domain.terms import TOOLS
 from nanobanana_mcp.server import completions, prompts, resources
+from nanobanana_mcp.server.gate import Gate
 from nanobanana_mcp.server.icons import icon
 from nanobanana_mcp.server.lines import LineReader, LineWriter
-from nanobanana_mcp.server.policy import Gate
 from nanobanana_mcp.server.session import Home, LazyStudio
 from nanobanana_mcp.server.tools import edit, generate
 from nanobanana_mcp.server.tools import library as upkeep

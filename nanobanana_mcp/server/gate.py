@@ -24,7 +24,7 @@ from nanobanana_mcp.server.synonyms import argument_error
 from nanobanana_mcp.studio.admission import Admission, PolicyCheck
 
 LONGEST_URI = 200
-"""Of one that an error repeats whole; ours are far shorter."""
+"""Characters of an address that an error repeats whole; ours are far shorter."""
 
 
 class Gate(Middleware):
@@ -51,7 +51,7 @@ class Gate(Middleware):
         return self._shown(tools)
 
     async def on_list_resources(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
-        """With the newest pictures, for whom output_stats would tell them."""
+        """List the newest pictures, too, for a client that the policy lets use output_stats."""
         assert context.fastmcp_context is not None
         listed: Sequence[Any] = await call_next(context)
         newest = await self.newest(context.fastmcp_context.fastmcp, resources.MOST)
