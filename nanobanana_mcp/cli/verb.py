@@ -19,8 +19,8 @@ from nanobanana_mcp.cli.calls import Interrupted, Session, carry_out, cause_of, 
 from nanobanana_mcp.cli.output import let_go_of_stdout, tell, write_json, write_lines
 from nanobanana_mcp.cli.words import STDIN, Piped, words_from
 from nanobanana_mcp.domain.errors import RequestError, StudioError
+from nanobanana_mcp.domain.terms import INPUT_PATHS
 from nanobanana_mcp.domain.text import counted, shorten
-from nanobanana_mcp.server.arguments import PATHS
 
 MANY = 4
 """Pictures in one call that are made unasked; beyond them a person agrees first."""
@@ -228,7 +228,7 @@ def _arguments(verb: Verb, given: dict[str, Any], file: str | None, piped: Piped
     given = {name: _as_text(name, value) for name, value in given.items()}
     if given.get("output_path") == STDIN:
         raise RequestError("-o names a file or a folder; what is made goes to a file, and its path to stdout.")
-    pictures = [value for name, value in given.items() if name in PATHS or name == "image"]
+    pictures = [value for name, value in given.items() if name in INPUT_PATHS or name == "image"]
     pictures += given.get("input_images") or []
     if pictures.count(STDIN) > 1:
         raise RequestError("- means the picture on stdin, and there can be only one.")
@@ -243,11 +243,11 @@ def _arguments(verb: Verb, given: dict[str, Any], file: str | None, piped: Piped
     if STDIN in pictures:
         there = piped.keep()
         for name, value in found.items():
-            if name in PATHS and value == STDIN:
+            if name in INPUT_PATHS and value == STDIN:
                 found[name] = there
             elif name == "input_images":
                 found[name] = [there if one == STDIN else one for one in value]
-    for name in (*PATHS, "output_path"):
+    for name in (*INPUT_PATHS, "output_path"):
         if isinstance(found.get(name), str):
             found[name] = here(found[name])
     if found.get("input_images"):
@@ -271,7 +271,7 @@ def _as_text(name: str, value: Any) -> Any:
     try:
         return os.fsencode(value).decode()
     except UnicodeError:
-        is_input = name in (*PATHS, "image", "input_images")
+        is_input = name in (*INPUT_PATHS, "image", "input_images")
         way = "give the picture on stdin: - < FILE" if is_input else "write it in UTF-8"
         raise RequestError(
             f"{name} {shorten(value)} has bytes that are no UTF-8, which the library cannot keep; {way}."

@@ -50,6 +50,9 @@ def tools_named(text: str) -> frozenset[str]:
 MAX_PROMPT = 8192
 MAX_NEGATIVE = 1024
 MAX_INSTRUCTION = 512
+INPUT_PATHS = frozenset({"image", "mask", "path", "input_image_path_1", "input_image_path_2", "input_image_path_3"})
+"""Arguments of the tools that name one input picture by its path; `input_images` names several."""
+
 MAX_INPUTS = 14
 MAX_N = 20
 

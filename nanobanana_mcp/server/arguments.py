@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from nanobanana_mcp.domain.errors import RequestError
+from nanobanana_mcp.domain.terms import INPUT_PATHS
 from nanobanana_mcp.storage.spelling import as_id, meant
 
-PATHS = frozenset({"image", "mask", "path", "input_image_path_1", "input_image_path_2", "input_image_path_3"})
-"""Arguments that name one input picture; input_images names several."""
-
 IDS = frozenset({"file_id", "continue_from", "lineage_of"})
-NO_WORDS = PATHS | IDS | {"output_path"}
-"""Texts in which an empty one, and the word null, say nothing; a file of that name is ./null. All others are free text,
-which nobody touches.
+NO_WORDS = INPUT_PATHS | IDS | {"output_path"}
+"""Arguments whose text may be empty or the word null, and then counts as left out; a file of that name is ./null. The texts
+of all others are free, and nobody touches them.
 """
 
 NEVER_EMPTY = {
@@ -89,7 +87,7 @@ def name_inputs(arguments: dict[str, Any], base: Path) -> list[str]:
         return found
 
     for name, given in arguments.items():
-        if name in PATHS:
+        if name in INPUT_PATHS:
             arguments[name] = named(given)
         elif name == "input_images" and isinstance(given, list):
             arguments[name] = [named(one) for one in given]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nanobanana_mcp.domain.errors import PolicyError, PolicyViolation, StudioError
 from nanobanana_mcp.domain.ids import is_file_id, is_image_id
-from nanobanana_mcp.domain.terms import TOOLS
+from nanobanana_mcp.domain.terms import INPUT_PATHS, TOOLS
 from nanobanana_mcp.storage.paths import absolute
 
 if TYPE_CHECKING:
@@ -33,22 +33,10 @@ PAID = frozenset({"generate_image", "edit_region", "extend_image", "remove_backg
 READING = frozenset({"output_stats"})
 """Tools that only read: a policy that cannot be read stops all others."""
 
-INPUTS = ("input_images", "input_image_path_1", "input_image_path_2", "input_image_path_3", "file_id", "continue_from",
-          "image", "mask", "path")  # fmt: skip
+INPUTS = ("input_images", "file_id", "continue_from", *sorted(INPUT_PATHS))
 """Every way in which a call names a picture that goes in: a rule on input_images sees all of them."""
 
-PATHS = frozenset(
-    {
-        "image",
-        "mask",
-        "path",
-        "input_image_path_1",
-        "input_image_path_2",
-        "input_image_path_3",
-        "input_images",
-        "output_path",
-    }
-)
+PATHS = INPUT_PATHS | {"input_images", "output_path"}
 """Arguments that are paths, or may be."""
 
 DECIDED = frozenset(
