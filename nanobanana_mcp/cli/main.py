@@ -1,7 +1,7 @@
 """The verbs of the command line, for people and scripts; without a verb the command is an MCP server.
 
-Each verb is one function in a module of its own, which is imported when the verb is called for. What a verb takes is its
-signature, and what --help says of it is its docstring.
+Each verb is a function, and its module is imported when the verb is called for. A verb takes what its signature says, and
+--help shows its docstring.
 """
 
 import os

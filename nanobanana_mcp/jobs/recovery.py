@@ -33,7 +33,7 @@ LONGEST_WRITE_S = 3600
 """A temporary file that nobody wrote to for longer is of no living process."""
 
 TRIES = 5
-"""How often an answer is worked on before it is set aside: a start may be cut short by the one before it."""
+"""How often an answer is worked on before it is set aside: it may be what ended the process each time."""
 
 MAX_TRACE = 4000
 LOST = "The process was ended while Gemini was drawing, so the answer is lost; it may have been charged."
@@ -41,8 +41,8 @@ LOST = "The process was ended while Gemini was drawing, so the answer is lost; i
 
 @dataclass(frozen=True, kw_only=True)
 class Recovered:
-    """Tells in words how one call ended that was left open; `record` when it was a picture. A move that was cut short
-    has the picture's id in place of a call's.
+    """Tells in words how one call ended that was left behind; `record` when it was a picture. `call_id` is the picture's id
+    for a move that was cut short, and the request's where what went wrong was not of one call.
     """
 
     call_id: str
@@ -72,18 +72,18 @@ class Recovery:
     def __init__(
         self,
         store: PictureStore,
-        presence: Callable[[], ProcessLock],
+        process_lock: Callable[[], ProcessLock],
         *,
         running: Container[str],
         mend: Callable[[], list[tuple[str, str]]],
     ) -> None:
-        """`presence` makes this process's sign of life, which only a recovery needs; `running` has the ids of its requests
+        """`process_lock` makes this process's sign of life, which only a recovery needs; `running` has the ids of its requests
         that are under way; `mend` ends moves of pictures that were cut short, and says of each what became of it.
         """
         self._store = store
         self._journal = store.journal
         self._disk = store.disk
-        self._process_lock = presence
+        self._process_lock = process_lock
         self._running = running
         self._mend = mend
         self._one_at_a_time = threading.Lock()
@@ -95,16 +95,16 @@ class Recovery:
         `asked`, by a person and not by a start, tries again what was set aside.
         """
         with self._one_at_a_time:
-            presence = self._process_lock()
+            here = self._process_lock()
             found: list[Recovered] = []
-            for request_row in self._left_behind(presence.name, asked=asked):
+            for request_row in self._left_behind(here.name, asked=asked):
                 # Two servers may start at once and see the same dead process: the one whose change of the row counts does it.
-                if self._journal.take_over(request_row.id, dead=request_row.process, process=presence.name) is None:
+                if self._journal.take_over(request_row.id, dead=request_row.process, process=here.name) is None:
                     continue
                 self._contained(found, request_row.id, partial(self.finish, request_row.id, asked=asked, told=found))
-            for request_row in self._unanswered(presence.name):
+            for request_row in self._unanswered(here.name):
                 self._contained(found, request_row.id, partial(self.finish, request_row.id, at_start=True, told=found))
-            return found + self.sweep(presence, asked=asked)
+            return found + self.sweep(here, asked=asked)
 
     def preview(self, own: str | None) -> list[Recovered]:
         """List what recover() would do, and do nothing; `own` is this process's name if it has one."""
@@ -159,7 +159,7 @@ class Recovery:
         done.notes += [note for image in done.images for note in image.notes]
         return done
 
-    def sweep(self, presence: ProcessLock, *, asked: bool = False) -> list[Recovered]:
+    def sweep(self, here: ProcessLock, *, asked: bool = False) -> list[Recovered]:
         """Tidy up behind dead processes: adopt the answers in the spool that no row names, drop those whose picture is kept,
         and end writes and moves that were cut short.
         """
@@ -169,8 +169,8 @@ class Recovery:
             state = self._journal.state_of(call_id)
             if state is not None and state not in (*UNSETTLED, "unknown"):
                 self._disk.spool.drop(call_id)
-        alone_or_old = presence.since
-        others, dead = presence.others()
+        alone_or_old = here.since
+        others, dead = here.others()
         if others:
             alone_or_old -= LONGEST_WRITE_S
         if not (dead or asked):  # nobody was killed, so nothing is half done
@@ -182,7 +182,7 @@ class Recovery:
             logger.warning("Moves to and from the trash could not be looked at: %s", error)
             return found
         if not others:
-            presence.sweep(dead)
+            here.sweep(dead)
         return found + [Recovered(call_id=image_id, outcome=outcome) for image_id, outcome in mended]
 
     def _left_behind(self, own: str | None, *, asked: bool) -> list[RequestRow]:

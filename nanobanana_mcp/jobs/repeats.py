@@ -65,12 +65,12 @@ class Repeats:
         waited = 0.0
         while True:
             request_row, calls = await asyncio.to_thread(self._journal.request, request_id)
-            if not _is_open(calls):
+            if not _is_unsettled(calls):
                 return
             if await self._is_abandoned(request_row):
                 outcomes = await asyncio.to_thread(self._recovery.recover)
                 _, calls = await asyncio.to_thread(self._journal.request, request_id)
-                if not _is_open(calls):
+                if not _is_unsettled(calls):
                     return
                 ids = {call.id for call in calls}
                 told = " ".join(one.outcome for one in outcomes if one.call_id in ids)
@@ -89,7 +89,7 @@ class Repeats:
         return request_row.process == lock.name or not await asyncio.to_thread(lock.is_alive, request_row.process)
 
 
-def _is_open(calls: tuple[Call, ...]) -> bool:
+def _is_unsettled(calls: tuple[Call, ...]) -> bool:
     return any(call.state in UNSETTLED for call in calls)
 
 
