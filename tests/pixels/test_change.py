@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from nanobanana_mcp.domain.catalog import RATIOS
 from nanobanana_mcp.domain.shapes import answer_pixels
 from nanobanana_mcp.emulator.control import Edit, Picture
-from nanobanana_mcp.pixels.edits.change import looks_the_same
+from nanobanana_mcp.pixels.edits.change import became
 from nanobanana_mcp.pixels.edits.patch import join, prepare
 from tests.conftest import Emulated
 from tests.support.easel import drawing, saved, use
@@ -81,5 +81,6 @@ async def test_a_region_edit_beside_the_region_is_told(emulated: Emulated, tmp_p
 
 def test_a_picture_of_another_shape_is_another_picture() -> None:
     whole = photo(600, 400, seed=3)
-    assert looks_the_same(as_bytes(whole), as_bytes(whole.resize((450, 300)), "JPEG", quality=95))
-    assert not looks_the_same(as_bytes(whole), as_bytes(whole.crop((0, 0, 400, 400))))
+    (told,) = became(as_bytes(whole), as_bytes(whole.resize((450, 300)), "JPEG", quality=95))
+    assert "Nothing visibly changed" in told
+    assert became(as_bytes(whole), as_bytes(whole.crop((0, 0, 400, 400)))) == []

@@ -49,13 +49,6 @@ def became(before: bytes, after: bytes) -> list[str]:
     return notes
 
 
-def looks_the_same(before: bytes, after: bytes) -> bool:
-    """Whether two whole pictures of one shape show the same, whatever their sizes and formats."""
-    with DECODES:
-        first, second = (_small(data) for data in (before, after))
-    return _alike(first, second)
-
-
 def _alike(first: Image.Image, second: Image.Image) -> bool:
     if abs(first.width / first.height - second.width / second.height) > 0.02 * first.width / first.height:
         return False

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanobanana_mcp.pixels.files.decoding import Box, Size
+from nanobanana_mcp.pixels.files.decoding import Size
 
 Plane = NDArray[np.float32]
 Exact = NDArray[np.float64]
@@ -56,16 +56,15 @@ def similar(shift_x: float, shift_y: float, scale: float) -> Warp:
     return Warp(matrix=np.array([[scale, 0, shift_x], [0, scale, shift_y]], np.float64))
 
 
-def warped(answer: Image.Image, size: Size, warp: Warp, *, part: Box | None = None) -> Image.Image:
-    """The answer in `size`, or in `part` of it, read where each pixel has gone; beyond its edges the last pixels repeat."""
-    box = part or (0, 0, *size)
+def warped(answer: Image.Image, size: Size, warp: Warp) -> Image.Image:
+    """The answer in `size`, read where each pixel has gone; beyond its edges the last pixels repeat."""
     if warp.upright:
-        return _scaled(answer, size, warp, box)
+        return _scaled(answer, size, warp)
     factor = min(answer.width / size[0], answer.height / size[1])
     if factor > 1.3:  # a mesh reads single pixels, so what is too sharp for the picture is made smaller first
         answer = answer.resize((round(answer.width / factor), round(answer.height / factor)), Image.Resampling.LANCZOS)
-    columns = np.linspace(box[0], box[2], min(_CELLS, box[2] - box[0]) + 1).round().astype(int)
-    rows = np.linspace(box[1], box[3], min(_CELLS, box[3] - box[1]) + 1).round().astype(int)
+    columns = np.linspace(0, size[0], min(_CELLS, size[0]) + 1).round().astype(int)
+    rows = np.linspace(0, size[1], min(_CELLS, size[1]) + 1).round().astype(int)
     x, y = np.meshgrid(columns / size[0], rows / size[1])
     left, top = warp.lies_at(x, y)
     left, top = left * answer.width, top * answer.height
@@ -84,19 +83,18 @@ def warped(answer: Image.Image, size: Size, warp: Warp, *, part: Box | None = No
     )  # fmt: skip
     mesh = [
         (
-            (columns[column] - box[0], rows[row] - box[1], columns[column + 1] - box[0], rows[row + 1] - box[1]),
+            (columns[column], rows[row], columns[column + 1], rows[row + 1]),
             tuple(corners[row, column]),
         )
         for row in range(len(rows) - 1)
         for column in range(len(columns) - 1)
     ]
-    shape = (box[2] - box[0], box[3] - box[1])
-    return wide.transform(shape, Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
+    return wide.transform(size, Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
 
 
-def _scaled(answer: Image.Image, size: Size, warp: Warp, box: Box) -> Image.Image:
-    x, y = np.array([box[0], box[2]]) / size[0], np.array([box[1], box[3]]) / size[1]
-    lefts, tops = warp.lies_at(x, y)
+def _scaled(answer: Image.Image, size: Size, warp: Warp) -> Image.Image:
+    corners = np.array([0.0, 1.0])
+    lefts, tops = warp.lies_at(corners, corners)
     left, right = (float(value) * answer.width for value in lefts)
     top, bottom = (float(value) * answer.height for value in tops)
     beyond = max(0, int(np.ceil(max(-left, -top, right - answer.width, bottom - answer.height))))
@@ -104,9 +102,8 @@ def _scaled(answer: Image.Image, size: Size, warp: Warp, box: Box) -> Image.Imag
         pixels = np.asarray(answer)
         edges = ((beyond, beyond), (beyond, beyond)) + ((0, 0),) * (pixels.ndim - 2)
         answer = Image.fromarray(np.pad(pixels, edges, mode="edge"))
-    shape = (box[2] - box[0], box[3] - box[1])
     around = (left + beyond, top + beyond, right + beyond, bottom + beyond)
-    return answer.resize(shape, Image.Resampling.LANCZOS, box=around)
+    return answer.resize(size, Image.Resampling.LANCZOS, box=around)
 
 
 def _nodes(cells: int) -> tuple[Exact, Exact]:
