@@ -16,7 +16,21 @@ from nanobanana_mcp.cli.demo.sheet import caption, draw_tree
 from nanobanana_mcp.cli.demo.snapshot import take_snapshot
 from nanobanana_mcp.cli.demo.tour import Shown
 
-PARENTS = {1: (), 2: (), 3: (), 4: (), 5: (), 6: (), 7: (1,), 8: (6,), 9: (2,), 10: (7, 8)}
+PARENTS = {
+    1: (),
+    2: (),
+    3: (),
+    4: (),
+    5: (),
+    6: (),
+    7: (1,),
+    8: (6,),
+    9: (2,),
+    10: (7, 8),
+    11: (6,),
+    12: (6,),
+    13: (6,),
+}
 
 
 class Ran(NamedTuple):
@@ -65,10 +79,11 @@ def served() -> Iterator[str]:
 @pytest.mark.slow
 def test_the_demo_goes_through_the_whole_main_job_whatever_this_machine_is_set_to(ran: Ran) -> None:
     assert (ran.code, ran.err) == (0, "")
-    steps = re.findall(r"^ *(\d+)/11  (.+?)  +\d+\.\d s  \S", ran.out, re.MULTILINE)
-    assert [int(number) for number, _ in steps] == list(range(1, 12))
-    assert [name for _, name in steps][5:9] == [
+    steps = re.findall(r"^ *(\d+)/15  (.+?)  +\d+\.\d s  \S", ran.out, re.MULTILINE)
+    assert [int(number) for number, _ in steps] == list(range(1, 16))
+    assert [name for _, name in steps][5:13] == [
         "Edit, by path", "Edit, by Files API id", "Edit, by picture id", "Two reference pictures",
+        "Change one region only", "Extend beyond the edges", "Take the background away", "Convert, for nothing",
     ]  # fmt: skip
     assert "emulated: nothing was charged" in ran.out
 
@@ -102,20 +117,21 @@ def test_the_tree_has_every_picture_below_what_it_was_made_from(ran: Ran) -> Non
 
 
 @pytest.mark.slow
-def test_the_contact_sheet_shows_ten_different_pictures(ran: Ran) -> None:
+def test_the_contact_sheet_shows_thirteen_different_pictures(ran: Ran) -> None:
     data = (ran.folder / "contact-sheet.png").read_bytes()
     assert data.startswith(b"\x89PNG")
     sheet = Image.open(io.BytesIO(data)).convert("RGB")
     width, height = sheet.size
-    assert 1.5 < width / height < 2.5
+    assert 1 < width / height < 2
     cells = {
         sheet.crop(
-            (width * column // 5 + 60, height * row // 2 + 140, width * (column + 1) // 5 - 60, height * row // 2 + 300)
+            (width * column // 5 + 60, height * row // 3 + 140, width * (column + 1) // 5 - 60, height * row // 3 + 300)
         ).tobytes()
-        for row in range(2)
+        for row in range(3)
         for column in range(5)
+        if 5 * row + column < 13
     }
-    assert len(cells) == 10
+    assert len(cells) == 13
 
 
 @pytest.mark.slow

@@ -19,6 +19,9 @@ COAT = "Give the fox a yellow raincoat"
 ASTRONAUT = "Put the banana into a tiny space suit"
 DAWN = "Turn the night into a pink dawn"
 BENCH = "The fox and the banana wait for the train"
+APPLE = "A green apple beside the banana"
+MORE = "More of the breakfast table"
+ALONE = "The banana alone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,20 +63,32 @@ class Tour:
     """None once a picture's price was not known."""
     _step: str = ""
 
-    async def make(self, step: str, how: str, *, size: tuple[int, int] | None = None, **arguments: Any) -> list[Shown]:
-        """Pictures by generate_image, which must be as many as asked for and `size` (width, height) where given."""
-        answer = await self._call(step, "generate_image", arguments)
+    async def make(
+        self,
+        step: str,
+        how: str,
+        *,
+        tool: str = "generate_image",
+        caption: str = "",
+        size: tuple[int, int] | None = None,
+        **arguments: Any,
+    ) -> list[Shown]:
+        """Pictures by a tool that draws, which must be as many as asked for and `size` (width, height) where given. The
+        `caption` is the prompt where nothing else is given.
+        """
+        answer = await self._call(step, tool, arguments)
+        known = {one.id for one in self.shown}
         found = [
             Shown(
                 id=image["id"],
                 path=Path(image["path"]),
                 thumbnail=Path(image["thumbnail_path"] or image["path"]),
-                prompt=arguments["prompt"],
+                prompt=caption or arguments["prompt"],
                 how=how,
                 tier=answer["model_tier"],
                 width=image["width"],
                 height=image["height"],
-                parents=tuple(image["parents"]),
+                parents=tuple(one for one in image["parents"] if one in known),
             )
             for image in answer["images"]
         ]
@@ -145,11 +160,11 @@ class Tour:
 
 
 Script = Callable[[Tour, Path], Awaitable[None]]
-FULL_STEPS, SHORT_STEPS = 11, 3
+FULL_STEPS, SHORT_STEPS = 15, 3
 
 
 async def full_tour(tour: Tour, photo: Path) -> None:
-    """Everything the studio's main job is, against the emulator."""
+    """All eight tools of the server, against the emulator."""
     (fox,) = await tour.make("A flash picture", "", prompt=FOX)
     (train,) = await tour.make(
         "A pro picture, 4K, 16:9",
@@ -177,6 +192,47 @@ async def full_tour(tour: Tour, photo: Path) -> None:
         aspect_ratio="3:2",
     )
     tour.descends(bench, coat.id, astronaut.id)
+    (apple,) = await tour.make(
+        "Change one region only",
+        "edit of",
+        tool="edit_region",
+        caption=APPLE,
+        size=(1280, 960),
+        image=str(photo),
+        instruction=APPLE,
+        box=[560, 560, 900, 820],
+    )
+    tour.descends(apple, breakfast.id)
+    (table,) = await tour.make(
+        "Extend beyond the edges",
+        "edit of",
+        tool="extend_image",
+        caption=MORE,
+        size=(1600, 960),
+        image=str(photo),
+        instruction=MORE,
+        left=160,
+        right=160,
+    )
+    tour.descends(table, breakfast.id)
+    (alone,) = await tour.make(
+        "Take the background away",
+        "edit of",
+        tool="remove_background",
+        caption=ALONE,
+        size=(1280, 960),
+        image=str(photo),
+        subject="the banana",
+    )
+    tour.descends(alone, breakfast.id)
+    await tour.ask(
+        "Convert, for nothing",
+        "convert_image",
+        "{images[0][width]}x{images[0][height]}, {images[0][mime_type]}",
+        image=alone.id,
+        width=400,
+        output_format="webp",
+    )
     await tour.ask("Statistics", "output_stats", "{pictures} pictures, {live_uploads[count]} live uploads")
     await tour.ask(
         "Maintenance, as a dry run",
