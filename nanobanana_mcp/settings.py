@@ -292,7 +292,7 @@ class Settings(BaseSettings):
         return self.database_path.with_name(f"{self.database_path.name}.state")
 
     @property
-    def origin(self) -> Backend:
+    def effective_backend(self) -> Backend:
         if self.backend == "emulator":
             return "emulator"
         return "vertex_ai" if self.auth == "vertex_ai" else "gemini"
@@ -308,7 +308,7 @@ class Settings(BaseSettings):
 
     @property
     def uploading(self) -> Literal["always", "on_demand", "never"]:
-        if self.origin == "vertex_ai":
+        if self.effective_backend == "vertex_ai":
             return "never"
         return self.upload or "always"
 

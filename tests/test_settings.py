@@ -71,7 +71,7 @@ def _refusal() -> str:
 def test_with_nothing_set_everything_has_a_default(set_: pytest.MonkeyPatch) -> None:
     settings = load_settings()
     assert settings.gemini_api_key is None
-    assert (settings.backend, settings.origin, settings.uploading) == ("gemini", "gemini", "always")
+    assert (settings.backend, settings.effective_backend, settings.uploading) == ("gemini", "gemini", "always")
     assert {"flash": settings.flash_model, "pro": settings.pro_model, "lite": settings.lite_model} == DEFAULTS
     assert settings.output_dir.is_absolute()
     assert settings.output_dir.name == "nanobanana"
@@ -324,7 +324,11 @@ def test_vertex_needs_its_project_and_takes_no_uploads(set_: pytest.MonkeyPatch)
     assert "NANOBANANA_VERTEX_PROJECT" in _refusal()
     set_.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
     settings = load_settings()
-    assert (settings.origin, settings.uploading, settings.vertex_location) == ("vertex_ai", "never", "global")
+    assert (settings.effective_backend, settings.uploading, settings.vertex_location) == (
+        "vertex_ai",
+        "never",
+        "global",
+    )
     set_.setenv("NANOBANANA_UPLOAD", "never")
     assert load_settings().uploading == "never"
     set_.setenv("NANOBANANA_UPLOAD", "always")
@@ -338,7 +342,7 @@ def test_vertex_needs_its_project_and_takes_no_uploads(set_: pytest.MonkeyPatch)
 def test_the_emulator_needs_neither_key_nor_project(set_: pytest.MonkeyPatch) -> None:
     set_.setenv("NANOBANANA_BACKEND", "emulator")
     set_.setenv("NANOBANANA_AUTH", "vertex_ai")
-    assert load_settings().origin == "emulator"
+    assert load_settings().effective_backend == "emulator"
 
 
 @posix

@@ -54,7 +54,7 @@ class Session:
         return await self._server.home.studio()
 
 
-def carry_out(work: Callable[[Session], Awaitable[T]], settings: Settings) -> T:
+def run_to_end(work: Callable[[Session], Awaitable[T]], settings: Settings) -> T:
     """Run the work of a verb to its end. Ctrl-C is a client that hangs up: nothing more is asked for, and what was paid
     for is waited for and kept.
 

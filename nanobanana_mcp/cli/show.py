@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from nanobanana_mcp.cli.calls import Session, carry_out, settings_of
+from nanobanana_mcp.cli.calls import Session, run_to_end, settings_of
 from nanobanana_mcp.cli.output import shown, write_data, write_json, write_lines
 from nanobanana_mcp.cli.verb import JSON, answered
 from nanobanana_mcp.domain.errors import SourceNotFound
@@ -37,7 +37,7 @@ def show(
 
 
 def _show(image_id: str, *, as_json: bool) -> None:
-    found, words, picture = carry_out(lambda session: _look_up(session, image_id), settings_of())
+    found, words, picture = run_to_end(lambda session: _look_up(session, image_id), settings_of())
     if as_json:
         write_json(found)
         return

@@ -15,7 +15,7 @@ from fastmcp.exceptions import ToolError
 from pydantic.fields import FieldInfo
 
 from nanobanana_mcp.cli import outcome
-from nanobanana_mcp.cli.calls import Interrupted, Session, carry_out, cause_of, here, settings_of
+from nanobanana_mcp.cli.calls import Interrupted, Session, cause_of, here, run_to_end, settings_of
 from nanobanana_mcp.cli.output import let_go_of_stdout, tell, write_json, write_lines
 from nanobanana_mcp.cli.words import STDIN, Piped, words_from
 from nanobanana_mcp.domain.errors import RequestError, StudioError
@@ -169,12 +169,12 @@ def _run(verb: Verb, given: dict[str, Any]) -> None:
         arguments = _arguments(verb, given, file, piped)
         dry = arguments.get("dry_run") is True
         if not verb.spends or dry or agreed:
-            answer = carry_out(lambda session: session.call(verb.tool.__name__, arguments), settings)
+            answer = run_to_end(lambda session: session.call(verb.tool.__name__, arguments), settings)
         else:
-            answer = carry_out(lambda session: _unless_dear(verb, session, arguments), settings)
+            answer = run_to_end(lambda session: _unless_dear(verb, session, arguments), settings)
             if answer.get("dry_run"):
                 _agree(answer["summary"], arguments.get("n", 1))
-                answer = carry_out(lambda session: session.call(verb.tool.__name__, arguments), settings)
+                answer = run_to_end(lambda session: session.call(verb.tool.__name__, arguments), settings)
     except (StudioError, ToolError) as error:
         reason = cause_of(error) if isinstance(error, ToolError) else error
         if outcome.code_of(reason) in (outcome.REFUSED, outcome.SETTINGS, outcome.LIMITED):  # nothing was made of it

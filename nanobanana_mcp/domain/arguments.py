@@ -11,12 +11,12 @@ USUAL_QUALITY = 90
 
 Width = Annotated[int | None, Field(ge=1, le=16384, description="Exact width in pixels.")]
 Height = Annotated[int | None, Field(ge=1, le=16384, description="Exact height.")]
-FitText = Annotated[Fit | None, Field(description="How it fills width x height; unset: cover.")]
-FormatText = Annotated[
+FitArgument = Annotated[Fit | None, Field(description="How it fills width x height; unset: cover.")]
+FormatArgument = Annotated[
     OutputFormat | None, Field(description="Unset: as output_path says, else as Gemini delivers it.")
 ]
-QualityText = Annotated[int | None, Field(ge=1, le=100, description="For jpeg, webp, avif; unset: 90.")]
-KeyText = Annotated[
+QualityArgument = Annotated[int | None, Field(ge=1, le=100, description="For jpeg, webp, avif; unset: 90.")]
+KeyArgument = Annotated[
     str | None,
     Field(
         min_length=1,
@@ -31,7 +31,7 @@ MaxCost = Annotated[
 ]
 EditMaxCost = Annotated[float | None, Field(gt=0, description="As in generate_image.")]
 DryRun = Annotated[bool, Field(description="true: only say what it would cost.")]
-PathText = Annotated[
+PathArgument = Annotated[
     str | None, Field(description="Path of an input image (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, HEIC).")
 ]
 MorePath = Annotated[str | None, Field(description="Another one.")]

@@ -56,7 +56,7 @@ class ActiveRequests:
             if self._joined.pop(asking, None) is not None:
                 self._leave(request_id)
 
-    async def finish(self, seconds: float) -> None:
+    async def drain(self, seconds: float) -> None:
         """Send nothing more, and give what was sent some time to come home."""
         for request_id in list(self._tasks):
             self._stop(request_id)

@@ -8,9 +8,9 @@ from typing import Any
 
 from nanobanana_mcp.domain.errors import StudioError
 from nanobanana_mcp.domain.ids import child_id
-from nanobanana_mcp.domain.prompts import worded_roles
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.requests import ImageRequest
+from nanobanana_mcp.domain.roles import worded_roles
 from nanobanana_mcp.domain.terms import MAX_INPUTS
 from nanobanana_mcp.domain.wire import InputPart, ModelReply, Turn, TurnPart
 from nanobanana_mcp.jobs.files import sendable

@@ -18,9 +18,9 @@ from nanobanana_mcp.domain.sizing import check_name, check_size, shape_request
 from nanobanana_mcp.domain.terms import MAX_INPUTS, Backend, Mode
 from nanobanana_mcp.domain.text import counted
 from nanobanana_mcp.domain.wire import Turn
-from nanobanana_mcp.jobs.calls import Recipe
 from nanobanana_mcp.jobs.conversation import history_of, speaker
 from nanobanana_mcp.jobs.inputs import Source, Sources, check_something_is_seen
+from nanobanana_mcp.jobs.run import Recipe
 from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.pixels.files.formats import FORMATS
 

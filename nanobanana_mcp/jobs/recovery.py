@@ -325,7 +325,7 @@ class Recovery:
         says that an answer came home just now; else what cannot be put together was told before.
         """
         parts, store = done.parts, self._store
-        found = [store.finished_before(part.record, cost_usd=part.cost_usd) for part in parts]
+        found = [store.composed_before(part.record, cost_usd=part.cost_usd) for part in parts]
         images = [image for image in found if image is not None]
         if images:
             return [

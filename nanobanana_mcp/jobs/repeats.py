@@ -7,9 +7,9 @@ from dataclasses import replace
 from nanobanana_mcp.domain.errors import ServiceError, SetupError, StudioError
 from nanobanana_mcp.domain.results import Created
 from nanobanana_mcp.jobs.active import ActiveRequests
-from nanobanana_mcp.jobs.calls import Progress, Sleep
 from nanobanana_mcp.jobs.outcomes import nothing_made, total
 from nanobanana_mcp.jobs.recovery import Finished, Recovery
+from nanobanana_mcp.jobs.run import Progress, Sleep
 from nanobanana_mcp.library.journal import UNSETTLED, Call, Journal, RequestRow, Reservation
 from nanobanana_mcp.storage.processes import ProcessLock
 

@@ -20,14 +20,13 @@ from nanobanana_mcp.domain.errors import (
     UnknownOutcome,
 )
 from nanobanana_mcp.domain.plan import ANSWER_ROOM, Plan
-from nanobanana_mcp.domain.prompts import worded_roles
 from nanobanana_mcp.domain.provider import ImageModel
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.results import Created, KeptImage
+from nanobanana_mcp.domain.roles import worded_roles
 from nanobanana_mcp.domain.shapes import differences
 from nanobanana_mcp.domain.text import counted
 from nanobanana_mcp.domain.wire import InputPart, ModelRequest
-from nanobanana_mcp.jobs.calls import ModelCalls, Progress, Recipe, Run, Sleep
 from nanobanana_mcp.jobs.group_commit import GroupCommit
 from nanobanana_mcp.jobs.inputs import Sources
 from nanobanana_mcp.jobs.outcomes import (
@@ -40,6 +39,7 @@ from nanobanana_mcp.jobs.outcomes import (
     undecodable,
 )
 from nanobanana_mcp.jobs.planner import Job
+from nanobanana_mcp.jobs.run import ModelCalls, Progress, Recipe, Run, Sleep
 from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.jobs.uploads import Uploads
 from nanobanana_mcp.library.journal import Call, Reservation
@@ -85,7 +85,7 @@ class Runner:
         self._sent = GroupCommit(lambda *call_ids: journal.sent(*call_ids))
         self._spooled = GroupCommit(lambda *call_ids: journal.spooled(*call_ids))
 
-    async def carry_out(
+    async def run(
         self, job: Job, reservation: Reservation, progress: Progress, stop: asyncio.Event | None = None
     ) -> Created:
         """Make the pictures of a job whose inputs have their rows. Raises a StudioError when there is none at all. Once `stop`
@@ -125,7 +125,7 @@ class Runner:
             if isinstance(one, StudioError):
                 one = problem_of(call, one, type(one).__name__, call.estimate_usd)
             if isinstance(one, Exception):
-                one = await self.bewildered(run, call, one)
+                one = await self.report_bug(run, call, one)
             if isinstance(one, BaseException):
                 raise one
             results.append(one)
@@ -220,7 +220,7 @@ class Runner:
             if len(held[0]) > LARGE_ANSWER and self._workbench.locked():
                 await asyncio.wait([putting_aside])  # before the next one is asked for
         try:
-            kept = await self._finish(run, call, held, putting_aside)
+            kept = await self._keep(run, call, held, putting_aside)
         except NoPicture as error:
             costs = [price_of(error, run.plan, call), run.spent_usd.get(call.id, 0.0)]
             return problem_of(call, error, error.reason, total(costs))
@@ -252,7 +252,7 @@ class Runner:
                 "some space, or name another folder by NANOBANANA_DATABASE_URL."
             ) from error
 
-    async def bewildered(self, run: Run, call: Call, error: Exception) -> Problem:
+    async def report_bug(self, run: Run, call: Call, error: Exception) -> Problem:
         """Tell of an error of the program in one call, so that the others of its request are none the worse for it."""
         logger.error("Call %s of %s ended in an error of the program", call.id, run.request_row.id, exc_info=error)
         what = f"The program stumbled ({type(error).__name__}; its log has the place)"
@@ -361,7 +361,7 @@ class Runner:
             self._journal.failed, call.id, reason=type(error).__name__, message=str(error), cost_usd=0.0
         )
 
-    async def _finish(
+    async def _keep(
         self, run: Run, call: Call, held: list[bytes], putting_aside: asyncio.Task[asyncio.Task[None]]
     ) -> KeptImage:
         """The raw answer goes to the disk while it is looked at; nothing is made of it before it is there."""

@@ -179,7 +179,7 @@ class PictureStore:
             return replace(image, notes=(*image.notes, note))
         return self.exact(image, plan, data, number=number)
 
-    def finished(
+    def keep_composed(
         self, part: KeptImage, plan: Plan, data: bytes, derived_from: tuple[Parent, ...], *, number: int | None,
         preview: Thumbnail | None = None,
     ) -> KeptImage:  # fmt: skip
@@ -208,7 +208,7 @@ class PictureStore:
         image = KeptImage(record=record, cost_usd=part.cost_usd, emulated=part.emulated, notes=tuple(notes))
         return self.exact(image, plan, data, number=number)
 
-    def finished_before(self, part: ImageRecord, *, cost_usd: float | None) -> KeptImage | None:
+    def composed_before(self, part: ImageRecord, *, cost_usd: float | None) -> KeptImage | None:
         """The picture that was put together from `part`, None when there is none."""
         made = self.library.get(child_id(part.id, "made"))
         if made is None:

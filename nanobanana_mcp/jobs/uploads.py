@@ -73,7 +73,7 @@ class Uploads:
         self._running[upload.name] = task
         task.add_done_callback(lambda done: self._finished(upload.name, done))
 
-    async def finish(self, upload: Upload) -> Upload:
+    async def wait(self, upload: Upload) -> Upload:
         """Wait for an upload of this process. Raises what went wrong with it."""
         task = self._running.get(upload.name)
         return await asyncio.shield(task) if task is not None else upload
@@ -86,7 +86,7 @@ class Uploads:
         async with self.turn(record.id):
             known = await asyncio.to_thread(self._library.newest_upload, record.id, self._backend)
             if known is not None and known.name in self._running:
-                known = await self.finish(known)
+                known = await self.wait(known)
             if known is not None and known.alive(now(), margin_s=MARGIN_S):
                 return known
             name = known.display_name if known else None
@@ -102,19 +102,19 @@ class Uploads:
         async with self.turn(record.id):
             known = await asyncio.to_thread(self._library.newest_upload, record.id, self._backend)
             if known is not None:
-                known = await self.finish(known)
+                known = await self.wait(known)
             if known is not None and known.alive(now()) and await self._model.look_up(known.name) is not None:
                 return known, True
             if data is None:
                 raise SourceNotFound("It is in the Files API already, under that name.")
-            return await self.finish(await self.begin(record, data, mime_type, display_name)), False
+            return await self.wait(await self.begin(record, data, mime_type, display_name)), False
 
     async def renew(
         self, record: ImageRecord, *, display_name: str | None = None, data: bytes | None = None, mime_type: str = ""
     ) -> Upload:
         """Upload a picture again, under a new name, and wait until it is there; `data` where it is at hand."""
         sent = (data, mime_type) if data is not None else await asyncio.to_thread(self._store.sendable, record)
-        return await self.finish(await self.begin(record, *sent, display_name))
+        return await self.wait(await self.begin(record, *sent, display_name))
 
     async def drain(self, seconds: float) -> int:
         """Give what is under way some time; the number that had to be left is made good when next needed."""
@@ -151,4 +151,4 @@ class Uploads:
     def _finished(self, name: str, task: asyncio.Task[Upload]) -> None:
         self._running.pop(name, None)
         if not task.cancelled():
-            task.exception()  # the row has it; whoever needs the file hears of it by finish() or makes a new one
+            task.exception()  # the row has it; whoever needs the file hears of it by wait() or makes a new one

@@ -137,13 +137,13 @@ def _number(version: object) -> tuple[int, ...]:
 
 
 def _key(settings: Settings) -> Iterator[Finding]:
-    if settings.origin != "gemini":
+    if settings.effective_backend != "gemini":
         words = (
             "draws here: free, offline, and no real pictures"
             if settings.backend == "emulator"
             else "signs in by itself"
         )
-        yield Finding(area="key", level="note", says=f"None is needed: {settings.origin} {words}.")
+        yield Finding(area="key", level="note", says=f"None is needed: {settings.effective_backend} {words}.")
         return
     problem = settings.key_problem
     variable = settings.variable("gemini_api_key")
@@ -176,10 +176,10 @@ def _key(settings: Settings) -> Iterator[Finding]:
 
 def _way(settings: Settings) -> Iterator[Finding]:
     """The way to Gemini: another address, a proxy."""
-    if settings.origin == "emulator":
+    if settings.effective_backend == "emulator":
         return
-    usual = vertex_address(settings.vertex_location) if settings.origin == "vertex_ai" else GEMINI_ADDRESS
-    address = usual if settings.origin == "vertex_ai" else settings.gemini_base_url or usual
+    usual = vertex_address(settings.vertex_location) if settings.effective_backend == "vertex_ai" else GEMINI_ADDRESS
+    address = usual if settings.effective_backend == "vertex_ai" else settings.gemini_base_url or usual
     if address != usual:
         yield Finding(
             area="network",
@@ -250,7 +250,7 @@ async def _asked(settings: Settings) -> list[Finding]:
     found = [_said(error, by_gateway=by_gateway) for error in dict.fromkeys(answers) if error is not None]
     if not found:
         found.append(Finding(area="gemini", level="good", says="The key is accepted, and every model answers."))
-        if settings.origin == "gemini":
+        if settings.effective_backend == "gemini":
             found.append(
                 Finding(
                     area="gemini",

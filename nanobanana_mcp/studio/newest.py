@@ -6,4 +6,4 @@ from nanobanana_mcp.settings import Settings
 
 def newest(settings: Settings, count: int, beginning: str = "") -> list[Glimpse]:
     """As Studio.newest(); none where the library cannot be looked into."""
-    return glance(settings.database_path, settings.origin, count, beginning)
+    return glance(settings.database_path, settings.effective_backend, count, beginning)

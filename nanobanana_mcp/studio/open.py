@@ -124,7 +124,7 @@ def open_studio(settings: Settings) -> Studio:
         model=model,
         database=database,
         places=places,
-        backend=settings.origin,
+        backend=settings.effective_backend,
         models=models(settings),
         uploading=settings.uploading,
         limits=settings.limits,

@@ -25,12 +25,12 @@ from nanobanana_mcp.domain.results import Created
 from nanobanana_mcp.domain.terms import Backend, Operation
 from nanobanana_mcp.domain.text import shorten
 from nanobanana_mcp.jobs.active import ActiveRequests
-from nanobanana_mcp.jobs.calls import Progress, Sleep, silent
 from nanobanana_mcp.jobs.files import no_such_picture
 from nanobanana_mcp.jobs.inputs import Sources
 from nanobanana_mcp.jobs.planner import Job, Planner, Quote, Uploaded, reserved_usd
 from nanobanana_mcp.jobs.recovery import Recovered, Recovery
 from nanobanana_mcp.jobs.repeats import Repeats
+from nanobanana_mcp.jobs.run import Progress, Sleep, silent
 from nanobanana_mcp.jobs.runner import Runner
 from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.jobs.uploads import Uploads
@@ -337,7 +337,7 @@ class Studio:
         the rest.
         """
         self._closing = True
-        await self._active.finish(DRAIN_S)
+        await self._active.drain(DRAIN_S)
         await self.noted()
         await self.uploads.drain(UPLOAD_DRAIN_S)
         await self.model.close()
@@ -363,7 +363,7 @@ class Studio:
                 await asyncio.to_thread(self.journal.failed, call.id, reason="NEVER_SENT", message=why, cost_usd=0.0)
             raise
         stop = self._active.stop_of(request_row.id)
-        return await self._runner.carry_out(replace(job, sources=sources), reservation, progress, stop)
+        return await self._runner.run(replace(job, sources=sources), reservation, progress, stop)
 
     def _check_setup(self) -> None:
         problem = self._setup_problem()

@@ -185,7 +185,7 @@ async def test_an_upload_that_hangs_does_not_delay_the_answer_which_has_its_id(
     assert upload is not None and upload.state == "pending" and upload.name.startswith("files/nb")
     assert model.remote == {}
     gate.set()
-    await studio.uploads.finish(upload)
+    await studio.uploads.wait(upload)
     assert list(model.remote) == [upload.name]
 
 

@@ -241,7 +241,7 @@ async def test_progress_arrives_in_words(client: Client[Any], model: FakeModel) 
 async def test_a_long_wait_is_not_a_silent_one(
     caller: Client[Any], model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nanobanana_mcp.jobs.calls.HEARTBEAT_S", 0.01)
+    monkeypatch.setattr("nanobanana_mcp.jobs.run.HEARTBEAT_S", 0.01)
     heard = asyncio.Event()
 
     async def hear(_done: float, _total: float | None, words: str | None) -> None:

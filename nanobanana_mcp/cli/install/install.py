@@ -68,7 +68,7 @@ def look(
     return replace(found, tool=tool)
 
 
-def carry_out(outlook: Outlook, around: Surroundings) -> Path | None:
+def apply(outlook: Outlook, around: Surroundings) -> Path | None:
     """Make the change; the copy of what was there before, None where there was no file. Raises LeftAlone."""
     if outlook.tool is not None:
         return _by_claude(outlook, around)
@@ -180,7 +180,7 @@ def _by_claude(outlook: Outlook, around: Surroundings) -> Path | None:
         if problem is not None:
             if number:  # the old entry is out, and goes in again
                 by_file = replace(outlook, tool=None, before=None, after=outlook.before)
-                carry_out(by_file, around)
+                apply(by_file, around)
             raise LeftAlone(f"'claude mcp {step[2]}' did not do it ({problem})")
     return copy
 

@@ -11,7 +11,7 @@ from nanobanana_mcp.cli.install.clients import CLIENTS, ClientKind, ClientName, 
 from nanobanana_mcp.cli.install.install import (
     NAME,
     Outlook,
-    carry_out,
+    apply,
     checked_environment,
     commands,
     here,
@@ -81,7 +81,7 @@ def install_into(
         if not yes:
             _say("Nothing was changed; --yes does it.")
             return DONE
-        copy = carry_out(outlook, around)
+        copy = apply(outlook, around)
     except LeftAlone as reason:
         _complain(f"{kind.title}: {reason}. Nothing was changed.")
         if not remove:
@@ -127,7 +127,7 @@ def _left_to_do(environment: dict[str, str]) -> list[str]:
     kept = {name: os.environ.pop(name) for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY") if name in os.environ}
     try:
         settings = load_settings()
-        if settings.gemini_api_key is not None or settings.origin != "gemini":
+        if settings.gemini_api_key is not None or settings.effective_backend != "gemini":
             return []
         return [
             "It needs a key yet: 'nanobanana setup' asks for one"

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.results import KeptImage
-from nanobanana_mcp.jobs.calls import ModelCalls
+from nanobanana_mcp.jobs.run import ModelCalls
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail
 
 
-async def finish(
+async def keep_composed(
     model_calls: ModelCalls,
     answer: KeptImage,
     data: bytes,
@@ -27,7 +27,7 @@ async def finish(
     run = model_calls.run
     parents = (*run.parents, *(Parent(image_id=part.record.id, role="part") for part in parts))
     image = await asyncio.to_thread(
-        model_calls.store.finished, answer, run.plan, data, parents, number=number, preview=preview
+        model_calls.store.keep_composed, answer, run.plan, data, parents, number=number, preview=preview
     )
     run.warnings += image.notes
     return replace(image, report=report, notes=())

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from nanobanana_mcp.domain.errors import NotPutTogether, StudioError
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.domain.wire import InputPart, ModelRequest
-from nanobanana_mcp.jobs.calls import ModelCalls
 from nanobanana_mcp.jobs.naming import made_label
 from nanobanana_mcp.jobs.outcomes import told_of_answers, total
-from nanobanana_mcp.jobs.recipes.common import finish
+from nanobanana_mcp.jobs.recipes.common import keep_composed
+from nanobanana_mcp.jobs.run import ModelCalls
 from nanobanana_mcp.pixels.edits.cutout import CHEQUERBOARD, Cutout, from_key, from_plates, painted_chequerboard
 from nanobanana_mcp.pixels.edits.key import key_colour
 
@@ -77,9 +77,7 @@ class Cut:
             answers.append(black)
             cut = await asyncio.to_thread(from_plates, white.data, black.data, source=self.source, label=label)
             if cut.data is not None:
-                return await self._finished(
-                    model_calls, [white, black], cut, cut.data, "white and black plates", number
-                )
+                return await self._compose(model_calls, [white, black], cut, cut.data, "white and black plates", number)
             problem = _clause(cut.problem)
         colour = await asyncio.to_thread(key_colour, white.data)
         plate = await model_calls.ask(_on(base, white, "flat", colour))
@@ -95,9 +93,9 @@ class Cut:
         model_calls.run.warnings.append(
             f"Alpha comes from a key colour ({colour}) because {problem}: soft and see-through parts are less exact."
         )
-        return await self._finished(model_calls, [white, plate], cut, cut.data, f"key colour {colour}", number)
+        return await self._compose(model_calls, [white, plate], cut, cut.data, f"key colour {colour}", number)
 
-    async def _finished(
+    async def _compose(
         self,
         model_calls: ModelCalls,
         answers: list[KeptImage],
@@ -124,7 +122,7 @@ class Cut:
                     f"({self.size[0]}x{self.size[1]}): the model framed the subject in another way, or too little of it tells "
                     "where it was."
                 )
-        return await finish(model_calls, answers[0], data, parts=answers, report=report, number=number)
+        return await keep_composed(model_calls, answers[0], data, parts=answers, report=report, number=number)
 
     def _refusal(self, why: str, answers: list[KeptImage]) -> NotPutTogether:
         told = told_of_answers(answers, total([answer.cost_usd for answer in answers]))

@@ -7,10 +7,10 @@ from nanobanana_mcp.domain.catalog import RATIOS
 from nanobanana_mcp.domain.errors import NotPutTogether
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.domain.wire import InputPart
-from nanobanana_mcp.jobs.calls import ModelCalls
 from nanobanana_mcp.jobs.naming import made_label
 from nanobanana_mcp.jobs.outcomes import told_of_answers
-from nanobanana_mcp.jobs.recipes.common import finish
+from nanobanana_mcp.jobs.recipes.common import keep_composed
+from nanobanana_mcp.jobs.run import ModelCalls
 from nanobanana_mcp.pixels.edits.canvas import Canvas, Step
 from nanobanana_mcp.pixels.edits.extend import begin, finished, set_in, to_send
 
@@ -69,4 +69,4 @@ class Extension:
             ("source_left", self.canvas.place[0]),
             ("source_top", self.canvas.place[1]),
         )
-        return [await finish(model_calls, answer, made, parts=used, report=report)]
+        return [await keep_composed(model_calls, answer, made, parts=used, report=report)]

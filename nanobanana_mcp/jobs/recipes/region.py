@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from nanobanana_mcp.domain.errors import NotPutTogether
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.domain.wire import InputPart
-from nanobanana_mcp.jobs.calls import ModelCalls
 from nanobanana_mcp.jobs.naming import made_label
 from nanobanana_mcp.jobs.outcomes import told_of_answers
-from nanobanana_mcp.jobs.recipes.common import finish
+from nanobanana_mcp.jobs.recipes.common import keep_composed
+from nanobanana_mcp.jobs.run import ModelCalls
 from nanobanana_mcp.pixels.edits.patch import Joined, Patch, join
 
 WORDS = (
@@ -63,7 +63,7 @@ class RegionEdit:
                 "different, or give a larger region."
             )
         return [
-            await finish(
+            await keep_composed(
                 model_calls, answer, joined.data, parts=[answer], report=measured(joined), preview=joined.preview
             )
         ]

@@ -28,7 +28,7 @@ def rejoin(plan: Plan, part: ImageRecord, store: PictureStore, *, cost_usd: floa
         return None
     if joined.data is None:
         return None
-    return store.finished(
+    return store.keep_composed(
         KeptImage(record=part, cost_usd=cost_usd),
         plan,
         joined.data,

@@ -13,14 +13,14 @@ from pydantic import Field
 from nanobanana_mcp.domain.arguments import (
     USUAL_QUALITY,
     DryRun,
-    FitText,
-    FormatText,
+    FitArgument,
+    FormatArgument,
     Height,
-    KeyText,
+    KeyArgument,
     MaxCost,
     MorePath,
-    PathText,
-    QualityText,
+    PathArgument,
+    QualityArgument,
     Width,
 )
 from nanobanana_mcp.domain.catalog import AspectRatio, ThinkingLevel
@@ -79,7 +79,7 @@ async def generate_image(
     system_instruction: Annotated[
         str | None, Field(max_length=MAX_INSTRUCTION, description="A standing instruction, such as a house style.")
     ] = None,
-    input_image_path_1: PathText = None,
+    input_image_path_1: PathArgument = None,
     input_image_path_2: MorePath = None,
     input_image_path_3: MorePath = None,
     input_images: Annotated[
@@ -128,9 +128,9 @@ async def generate_image(
     ] = None,
     width: Width = None,
     height: Height = None,
-    fit: FitText = None,
-    output_format: FormatText = None,
-    quality: QualityText = None,
+    fit: FitArgument = None,
+    output_format: FormatArgument = None,
+    quality: QualityArgument = None,
     background: Annotated[
         Background,
         Field(description="transparent: real alpha, for a new picture without inputs; takes up to 3 calls a picture."),
@@ -151,7 +151,7 @@ async def generate_image(
             description="img_... id of a picture made here: the edit goes on in the same conversation with the model."
         ),
     ] = None,
-    idempotency_key: KeyText = None,
+    idempotency_key: KeyArgument = None,
     max_cost_usd: MaxCost = None,
     dry_run: DryRun = False,
 ) -> ToolResult | InputRequiredResult:

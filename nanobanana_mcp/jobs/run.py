@@ -86,14 +86,14 @@ class Recipe(Protocol):
         ...
 
 
-class Caller(Protocol):
+class CallMaker(Protocol):
     """Makes the calls of a run: the runner, as a recipe sees it."""
 
     store: PictureStore
 
     async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> KeptImage | Problem: ...
 
-    async def bewildered(self, run: Run, call: Call, error: Exception) -> Problem: ...
+    async def report_bug(self, run: Run, call: Call, error: Exception) -> Problem: ...
 
     async def give_back(self, call: Call) -> None: ...
 
@@ -101,10 +101,10 @@ class Caller(Protocol):
 class ModelCalls:
     """Gives a recipe the calls that were reserved for it, one answer each."""
 
-    def __init__(self, caller: Caller, run: Run, calls: tuple[Call, ...]) -> None:
+    def __init__(self, maker: CallMaker, run: Run, calls: tuple[Call, ...]) -> None:
         self.run = run
-        self.store = caller.store
-        self._caller = caller
+        self.store = maker.store
+        self._maker = maker
         self._calls = list(calls)
         self.answered: list[KeptImage] = []
         self.problems: list[Problem] = []
@@ -118,9 +118,9 @@ class ModelCalls:
         if self.run.stop.is_set():
             raise ServiceError("The request was cancelled, so nothing more was asked for.")
         call = self._calls.pop(0)
-        (made,) = await asyncio.gather(self._caller.make_one(self.run, call, request), return_exceptions=True)
+        (made,) = await asyncio.gather(self._maker.make_one(self.run, call, request), return_exceptions=True)
         if isinstance(made, Exception) and not isinstance(made, StudioError):
-            made = await self._caller.bewildered(self.run, call, made)
+            made = await self._maker.report_bug(self.run, call, made)
         if isinstance(made, BaseException):
             raise made
         if isinstance(made, Problem):
@@ -132,5 +132,5 @@ class ModelCalls:
     async def give_back(self) -> None:
         """Calls that were not needed are not paid for."""
         for call in self._calls:
-            await self._caller.give_back(call)
+            await self._maker.give_back(call)
         self._calls.clear()
