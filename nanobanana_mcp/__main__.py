@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Start what the command line names. Everything heavy is imported only by the verb that needs it."""
+    """Start what the command line names. Each verb imports the heavy modules that it needs, and no other does."""
     # FastMCP would otherwise read settings from the .env of whatever project the client has open.
     os.environ["FASTMCP_ENV_FILE"] = os.devnull
     os.environ["FASTMCP_LOG_ENABLED"] = "false"  # its highlighter takes minutes over a long line; serving has its own
@@ -16,12 +16,12 @@ def main() -> None:
 
         sys.exit(run(sys.argv[1:]))
 
-    wire = os.dup(1)  # until the server speaks, whatever an import prints goes to stderr
+    wire = os.dup(1)  # stdout belongs to the protocol: what an import prints goes to stderr
     os.dup2(2, 1)
-    gc.disable()  # nothing to collect while a thousand modules are made
+    gc.disable()  # the collector finds nothing while a thousand modules are being imported
     import pydantic
 
-    pydantic.BaseModel.model_config["defer_build"] = True  # of the 1,100 of MCP and Gemini few are used
+    pydantic.BaseModel.model_config["defer_build"] = True  # MCP and Gemini define 1,100 models, of which few are used
     from nanobanana_mcp.server.stdio import serve
 
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The environment, the file of settings and the platform's folders."""
+"""Reads the settings: environment, file of settings and the platform's folders."""
 
 import io
 import os
@@ -55,7 +55,7 @@ def _off(value: object) -> object:
 
 
 def _bare_id(value: object) -> object:
-    """Google writes models/... as often as not; the price table knows the id alone."""
+    """Google writes models/... as often as not; the table of models has the id alone."""
     return value.strip().removeprefix("models/") if isinstance(value, str) else value
 
 
@@ -254,7 +254,7 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "NANOBANANA_VERTEX_PROJECT (or GOOGLE_CLOUD_PROJECT) is no id of a Google Cloud project"
                 )
-            if not re.fullmatch(r"[a-z0-9-]+", self.vertex_location):  # it becomes a part of a host's name
+            if not re.fullmatch(r"[a-z0-9-]+", self.vertex_location):  # it becomes part of a host name
                 raise ValueError(
                     "NANOBANANA_VERTEX_LOCATION (or GOOGLE_CLOUD_LOCATION) is no location, such as global or europe-west4"
                 )
@@ -267,12 +267,14 @@ class Settings(BaseSettings):
         return self._read_from.get(field) or _names(field)[0]
 
     def with_key(self, key: str) -> Self:
-        """The same settings with another key, and Gemini to try it with."""
+        """The same settings with another key, and Gemini as the backend to try it with."""
         return self.model_copy(update={"gemini_api_key": SecretStr(key), "backend": "gemini", "auth": "api_key"})
 
     @property
     def key_problem(self) -> str | None:
-        """Say what is wrong with the key, as far as that can be said without asking Gemini; None without a key, too."""
+        """What is wrong with the key, as far as that can be told without asking Gemini; None when it looks right or
+        there is none.
+        """
         if self.gemini_api_key is None:
             return None
         return keys.problem_with(self.gemini_api_key.get_secret_value(), self.variable("gemini_api_key"))
@@ -288,7 +290,7 @@ class Settings(BaseSettings):
 
     @property
     def state_dir(self) -> Path:
-        """Beside the database, in a folder of its own: what must survive but is not for people to browse."""
+        """A folder beside the database for files that must survive but are not for people to browse."""
         return self.database_path.with_name(f"{self.database_path.name}.state")
 
     @property
@@ -314,7 +316,7 @@ class Settings(BaseSettings):
 
 
 def project_folder() -> Path:
-    """The folder that the client has open: Claude Code names it, others start their servers in it."""
+    """The folder that the client has open: Claude Code names it, other clients start their servers in it."""
     named = os.environ.get("CLAUDE_PROJECT_DIR")
     if named:
         return Path(named)
@@ -334,20 +336,19 @@ class _Given:
 
 
 def config_folder() -> Path:
-    """Our own folder for what a user sets, which other users cannot read."""
+    """Our own folder for the user's settings, which other users cannot read."""
     return user_config_path(APP, appauthor=False)
 
 
 def env_file() -> Path:
-    """Where settings may stand besides the environment. Raises SetupError when NANOBANANA_ENV_FILE names no file.
-
-    Never a `.env` of the working directory, which belongs to whatever project the client has open.
+    """The file of settings. Raises SetupError when NANOBANANA_ENV_FILE names no file. Never the `.env` of the working
+    directory, which belongs to the project that the client has open.
     """
     named = os.environ.get("NANOBANANA_ENV_FILE")
     if not named:
         return config_folder() / ".env"
     path = Path(named)
-    with suppress(RuntimeError):  # the home of nobody is told below, as any other file that is not there
+    with suppress(RuntimeError):  # an unknown home is reported below, as any missing file
         path = path.expanduser()
     if named != os.devnull and (not path.is_absolute() or stat.S_ISDIR(_mode_of(path) or stat.S_IFDIR)):
         raise SetupError(
@@ -358,9 +359,8 @@ def env_file() -> Path:
 
 
 def load_settings() -> Settings:
-    """Read the environment and the file of settings; what the environment has comes first.
-
-    Raises SetupError naming the variables that are wrong, without their values, and where to put them right.
+    """Read the environment and the file of settings; the environment comes first. Raises SetupError naming the
+    variables that are wrong, without their values, and where to correct them.
     """
     path = env_file()
     given = _given(_upper(os.environ), _in_file(path))
@@ -414,7 +414,7 @@ def misspelt() -> list[str]:
 
 
 def _mode_of(path: Path) -> int:
-    """The mode of what is at a path; 0 where nothing is, or where this user may not look, which who uses it will say."""
+    """The mode of a path; 0 when nothing is there or this user may not look."""
     try:
         return path.stat().st_mode
     except OSError:

@@ -1,1 +1,1 @@
-"""Words and rules: pure, importing nothing from the floors above."""
+"""Words and rules. Imports nothing from the floors above; only policy/rules.py reads a file, the policy's own."""

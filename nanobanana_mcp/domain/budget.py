@@ -1,4 +1,6 @@
-"""The rules of money: how much may be spent and asked in a window, and what is said when it may not. Pure."""
+"""The rules of money: how much may be spent and how often Gemini may be called in a window of time, and what is said
+when a limit is reached.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,8 +26,8 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Spending:
-    """The sums that are reserved or spent: moments of the last hour with their USD and of the last minute with their calls, oldest
-    first, and the UTC day's sum. What one moment holds leaves the window together.
+    """What is reserved or spent: for the last hour the moments and their USD, for the last minute the moments and their
+    calls (both oldest first), and the sum of the UTC day. Entries of one moment leave the window together.
     """
 
     hour: tuple[tuple[datetime, float], ...] = ()
@@ -49,11 +51,11 @@ class Dated:
     seen_at: datetime | None
 
     def counts_from(self, at: datetime, since: datetime, near: datetime) -> datetime | None:
-        """The moment from which it counts in a window that began at `since`, None when it does not count.
+        """The moment from which this entry counts in a window that began at `since`; None when it does not count.
 
-        What lies ahead of `at` counts as now, so that a clock that is set back opens no window. Beyond `near`, where no
-        window of this clock's time has anything in common with it, it does so for the length of a window after it was
-        first seen: a clock that was ahead for a year does not shut one for a year.
+        An entry ahead of `at` counts as made now, so that setting the clock back opens no window. An entry more than
+        `near` ahead counts so only for the length of one window after it was first seen: a clock that was once a year
+        ahead must not block spending for a year.
         """
         if self.made_at <= at:
             return self.made_at if self.made_at >= since else None

@@ -24,9 +24,8 @@ from nanobanana_mcp.domain.wire import Usage
 
 
 class StudioError(Exception):
-    """Anything the studio says in words to whoever called it.
-
-    `request_id` is that of a request whose failure it is, which counts as delivered once the caller has these words.
+    """Any error that is told to the caller in words. `request_id` is the request that failed, which counts as delivered
+    once the caller has these words.
     """
 
     request_id: str | None = None
@@ -92,7 +91,7 @@ class NotPutTogether(ServiceError):
 
 
 class RateLimited(ServiceError):
-    """A quota is used up; `retry_after` is Google's own delay in seconds, None when it gave none."""
+    """A quota is used up; `retry_after` is the delay in seconds that Google asks for, None when it gave none."""
 
     def __init__(self, message: str, *, retry_after: float | None = None, retryable: bool = True) -> None:
         super().__init__(message)
@@ -107,7 +106,7 @@ class Unavailable(ServiceError):
 
 
 class UnknownOutcome(ServiceError):
-    """The request was sent and its answer lost: it may have been charged. Never retried by itself."""
+    """The request was sent and its answer was lost: it may have been charged. The program never retries it."""
 
 
 class SetupError(StudioError):

@@ -35,6 +35,6 @@ def now() -> datetime:
 
 
 def child_id(image_id: str, what: str) -> str:
-    """The id of what is made out of a picture: the same whenever it is made again, and sorted with the picture."""
+    """The id of a picture made from another one: always the same for the same input, and sorted next to it."""
     digest = hashlib.sha256(f"{image_id} {what}".encode()).digest()
     return image_id[:13] + "".join(ALPHABET[byte % 32] for byte in digest[:7])

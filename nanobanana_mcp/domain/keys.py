@@ -1,9 +1,9 @@
-"""Judges whether a text can be a Gemini key, without asking Gemini."""
+"""Judges whether a text can be a Gemini key at all, without asking Gemini."""
 
 import re
 
 UNREPLACED = re.compile(r"\$\{.*\}|\$[A-Za-z_]\w*|%\w+%|\{\{.*\}\}")
-"""A variable's name as a client passes it on that does not replace it."""
+"""A variable's name such as ${GEMINI_API_KEY}, as a client passes it on that does not replace it by the value."""
 
 _PLACEHOLDER = re.compile(
     r"<.*>|\[.*\]|your.*key.*|(insert|enter|paste|put|replace)[-_ ].*key.*"

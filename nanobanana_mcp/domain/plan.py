@@ -1,7 +1,8 @@
-"""A request made ready: everything that is decided before money is spent, and enough to finish it afterwards.
+"""A request made ready: everything that is decided before money is spent, and enough to finish the request after a
+kill.
 
-A plan is made once and never changed. What only the run can tell, such as a conversation that Gemini does not take or the
-row of a source that another process entered first, is a fact of the run and stands in no plan.
+A plan is made once and never changed. What only the run can find out is not part of it: that Gemini refuses a
+conversation's history, or that another process has entered a source first.
 """
 
 import hashlib
@@ -117,8 +118,8 @@ RecipeData = RegionRecipe | ExtensionRecipe | CutoutRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedInput:
-    """An input by its content, SHA-256 in hexadecimal or "" where only its id is known: the same picture may get its row,
-    and so another id than `image_id`, from somebody who was quicker.
+    """One input by its content: SHA-256 in hexadecimal, or "" where only the id is known. The same content may get its
+    row from another process first, and then has another id than `image_id`.
     """
 
     __pydantic_config__ = KNOWN_FIELDS
@@ -129,8 +130,8 @@ class PlannedInput:
 
 
 def _of_any_version(body: object) -> object:
-    """A plan as one of today: earlier ones have the recipe as JSON within the JSON and inputs without contents. A call that
-    was killed before an upgrade is still to be finished after it.
+    """Turn a plan of an earlier version into one of today. Earlier plans have the recipe as JSON inside the JSON, and
+    inputs without contents; a call that was killed before an upgrade still has to be finished after it.
     """
     if not isinstance(body, dict):
         return body
@@ -157,7 +158,7 @@ class Plan:
     mode: Mode
     choice: Choice
     aspect_ratio: AspectRatio | None
-    """As it is sent: the caller's, or in an edit the source's; None lets the model follow its input."""
+    """The ratio that is sent: the caller's, or in an edit the source's. None lets the model follow its input."""
     inputs: tuple[PlannedInput, ...]
     target: Target
     estimate_usd: float | None
@@ -165,7 +166,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     recipe: Annotated[RecipeData, Discriminator("edit")] | None = None
     continues: str | None = None
-    """The picture whose conversation with the model goes on; None where there is none, or it cannot be had."""
+    """The picture whose conversation goes on; None where there is none or where it cannot be continued."""
     calls: int = 1
     """How many calls it may take at most; each is reserved before the first is sent."""
     room: int = 0
@@ -183,7 +184,7 @@ class Plan:
         return self.target.exact(self.request.exact, mime_type)
 
     def number(self, position: int) -> int | None:
-        """The number that a call's file has in its name, counted from 1; None for the only picture of a request."""
+        """The number in the name of a call's file, counted from 1; None when the request has one picture only."""
         return position + 1 if self.request.n > 1 else None
 
     def body(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Words what each input picture is for, as Google's guide advises: numbered, one role each. Pure."""
+"""Words what each input picture is for, as Google's guide advises: numbered, one role each."""
 
 from nanobanana_mcp.domain.terms import InputRole
 

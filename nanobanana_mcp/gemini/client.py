@@ -149,7 +149,9 @@ class Gemini:
             raise SetupError("Vertex AI has no Files API; give pictures by path or img_... id.")
 
     def _without_key(self, raw: bytes) -> bytes:
-        """An answer that repeats the key, as gateways may, would carry it into answers, records and the library."""
+        """Cut the key out of an answer that repeats it, as gateways may: else it would reach answers, records and the
+        library.
+        """
         key = (self._key or "").encode()
         return raw.replace(key, b"[key]") if len(key) >= SHORTEST_KEY else raw
 

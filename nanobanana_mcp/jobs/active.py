@@ -1,4 +1,4 @@
-"""Requests under way in this process: who still waits for each, and what stops when nobody does."""
+"""The requests under way in this process: who waits for each, and when a request that nobody waits for stops sending."""
 
 import asyncio
 from collections import Counter
@@ -9,8 +9,8 @@ from nanobanana_mcp.domain.results import Created
 
 
 class ActiveRequests:
-    """Each request is a task that no caller owns: when its last caller goes away, what was sent is still brought home,
-    and nothing more is sent.
+    """Each request is a task of its own, not of its caller: when the last caller leaves, nothing more is sent, and
+    answers to what was sent are still kept.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class ActiveRequests:
         return request_id in self._tasks
 
     def begin(self, request_id: str, work: Coroutine[Any, Any, Created]) -> None:
-        """Start a request. It is here from before its row is written, so that no recovery takes it for abandoned."""
+        """Start a request. It is listed here before its row is written, so that recovery never takes it for abandoned."""
         task = asyncio.create_task(work)
         self._tasks[request_id] = task
         task.add_done_callback(lambda done: self._ended(request_id, done))
@@ -57,7 +57,7 @@ class ActiveRequests:
                 self._leave(request_id)
 
     async def drain(self, seconds: float) -> None:
-        """Send nothing more, and give what was sent some time to come home."""
+        """Send nothing more, and wait up to `seconds` for the answers to what was sent."""
         for request_id in list(self._tasks):
             self._stop(request_id)
         if self._tasks:
@@ -72,7 +72,7 @@ class ActiveRequests:
                 self._stop(joined)
 
     def _leave(self, request_id: str) -> None:
-        """One caller fewer; nothing stays of a request that nobody waits for."""
+        """One caller leaves; the last one removes the entry."""
         self._callers[request_id] -= 1
         if not self._callers[request_id]:
             del self._callers[request_id]
@@ -81,4 +81,4 @@ class ActiveRequests:
         self._tasks.pop(request_id, None)
         self._stops.pop(request_id, None)
         if not task.cancelled():
-            task.exception()  # whoever waited has it; when nobody did, the journal does
+            task.exception()  # the callers got it, or the journal has it; asyncio need not warn

@@ -1,4 +1,4 @@
-"""Continues a conversation with a model: sends what was said and drawn before, with the signatures that prove it."""
+"""Continues a conversation with a model: sends its earlier turns again, with the signatures that Gemini demands."""
 
 import base64
 import json
@@ -42,9 +42,8 @@ class _Exchange:
 
 
 def speaker(image_id: str, library: Library) -> str:
-    """The picture whose turn goes on: for the exact file of a picture, the one that Gemini delivered.
-
-    Not for other files made of it: a crop goes on as the crop that it is.
+    """The picture whose turn goes on. For an exact file this is the picture that Gemini delivered; any other file made
+    from it, such as a crop, stands for itself.
     """
     record = library.get(image_id)
     if record is not None and record.origin == "derived" and record.parents:
@@ -55,9 +54,8 @@ def speaker(image_id: str, library: Library) -> str:
 
 
 def remember(record: ImageRecord, reply: ModelReply, request: ImageRequest, continues: str | None, disk: Disk) -> None:
-    """Keep a picture's turn beside its record. The picture itself is not stored twice: its place is marked.
-
-    `continues` is the picture whose conversation went on; None where it began with this turn.
+    """Keep a picture's turn beside its record, with a mark in place of the picture's bytes. `continues` is the picture
+    whose conversation went on; None when this turn began one.
     """
     model = []
     for part in reply.turn:
@@ -82,10 +80,10 @@ def remember(record: ImageRecord, reply: ModelReply, request: ImageRequest, cont
 def history_of(
     image_id: str, library: Library, disk: Disk, *, beside: Sequence[InputPart] = (), model_id: str | None = None
 ) -> tuple[tuple[Turn, ...], list[str]]:
-    """The turns up to a picture, oldest first, and what to tell the caller; no turns where they cannot be had.
+    """The turns up to a picture, oldest first, and notes for the caller; no turns where they cannot be had.
 
-    The oldest are left out when they are more than a request can carry with the new inputs `beside` them. `model_id` is
-    the model that is to go on: another one's signatures mean nothing to it.
+    The oldest turns are left out when they would not fit into a request together with the new inputs `beside` them.
+    `model_id` is the model that is to go on: it accepts no other model's signatures.
     """
     drawn = library.get(image_id)
     if model_id is not None and drawn is not None and drawn.model_id not in (None, model_id):
@@ -122,7 +120,7 @@ def _turns(exchanges: list[_Exchange]) -> tuple[Turn, ...]:
 
 
 def _exchange(image_id: str, library: Library, disk: Disk) -> _Exchange | None:
-    """One picture's turn, None when a part of it is gone: a turn with a hole in it has no valid signature."""
+    """One picture's turn; None when a part of it is gone, because Gemini rejects a turn that is incomplete."""
     raw, record = disk.sidecars.read_turn(image_id), library.get(image_id)
     if raw is None or record is None:
         return None

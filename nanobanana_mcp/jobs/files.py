@@ -1,4 +1,4 @@
-"""The bytes of a picture that the library knows: those of its record and no others, wherever its path leads by now."""
+"""Reads the files of pictures in the library, and only when their contents still match the record."""
 
 import hashlib
 from difflib import get_close_matches

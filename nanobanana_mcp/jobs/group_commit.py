@@ -1,11 +1,11 @@
-"""Writes notes for the journal that come at one moment in one transaction, as databases commit in groups."""
+"""Gathers journal notes that arrive at the same time into one transaction, as databases do with group commit."""
 
 import asyncio
 from collections.abc import Callable
 
 
 class GroupCommit:
-    """Passes ids on to `note`, in a thread; those that come while it is at work are the next it gets, all at once."""
+    """Calls `note` in a thread with all ids that arrived while the last call was at work."""
 
     def __init__(self, note: Callable[..., None]) -> None:
         self._note = note
@@ -14,7 +14,7 @@ class GroupCommit:
         self._sharing: asyncio.Task[None] | None = None
 
     async def __call__(self, call_id: str) -> None:
-        """Return when the id is noted. Raises what `note` raised for those it was noted with."""
+        """Return when the id is noted. Raises what `note` raised for its group."""
         self._gathered.append(call_id)
         if self._sharing is None:
             self._sharing = asyncio.create_task(self._share())

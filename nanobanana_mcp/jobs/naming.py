@@ -22,7 +22,7 @@ def made_label(part: ImageRecord, plan: Plan) -> Label:
 
 
 def source_type(record: ImageRecord) -> SourceType:
-    """The IPTC term: made by a model, or put together from a model's answer and something else."""
+    """The IPTC digital source type: made by a model, or composed of a model's answer and something else."""
     made_whole = record.origin in ("generated", "part", "derived") and record.mode == "generate"
     return "trainedAlgorithmicMedia" if made_whole else "compositeWithTrainedAlgorithmicMedia"
 

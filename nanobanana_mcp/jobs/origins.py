@@ -21,9 +21,7 @@ PrepareUpload = Callable[[ImageRecord, bytes, str, str | None], Upload]
 
 
 class Reading:
-    """A raw answer while it is read and its picture is examined: in other threads, since decoding and the disk wait for
-    each other in vain.
-    """
+    """A raw answer being read: parsing and decoding run in two other threads, so that they do not wait for the disk."""
 
     def __init__(self, raw: bytes, read: ReadReply, threads: Executor) -> None:
         self.reply: Future[ModelReply] = threads.submit(read, raw)
@@ -48,7 +46,7 @@ class PaidCall:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """The facts that pictures of one call have in common, and that what is made of a picture has from it."""
+    """The facts that all pictures of one call share, and that pictures derived from them inherit."""
 
     call_id: str | None
     created_at: datetime
@@ -60,11 +58,9 @@ class Family:
 
 @dataclass(frozen=True, kw_only=True)
 class Derived:
-    """A picture that is made on this machine out of others, before it is kept.
-
-    `like` is the picture or call that it shares its facts with. `number` tells several files of one name apart. `icon` is
-    the width and height of an .ico file, which is none of the formats that are read here; `preview` is its thumbnail where
-    there is one already.
+    """A picture made on this machine from others, before it is kept. `like` is the picture or call whose facts it
+    inherits; `number` tells several files of one name apart; `icon` is the width and height of an .ico file, a format
+    that is not read here; `preview` is its thumbnail where one exists already.
     """
 
     image_id: str

@@ -1,4 +1,4 @@
-"""Says, in words and USD, what became of a call that made no picture."""
+"""Says in words and USD why a call made no picture."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ def problem_of(call: Call, error: StudioError, reason: str, cost_usd: float | No
 
 
 def remembered_problem(call: Call, request_row: RequestRow) -> Problem:
-    """The problem of a call of an earlier request, as the journal has it."""
+    """The problem of an earlier request's call, read from the journal."""
     message = call.message or "The picture was not made."
     if call.state != "unknown":
         failure = Failure(index=call.position + 1, reason=call.reason or "", message=message, cost_usd=call.cost_usd)
@@ -74,7 +74,7 @@ def told_of_answers(answers: list[KeptImage], usd: float | None = None) -> str:
 
 
 def nothing_made(problems: list[Problem], spent: float, *, backend: Backend) -> StudioError:
-    """The error of a request without a picture; what it cost is told where money is charged."""
+    """The error of a request without any picture; it says what was paid where money was charged."""
     if backend == "emulator":
         spent = 0.0
     if len(problems) == 1:
@@ -85,7 +85,7 @@ def nothing_made(problems: list[Problem], spent: float, *, backend: Backend) -> 
 
 
 def _with_its_price(problem: Problem) -> StudioError:
-    """The error itself, which says what was paid for no picture."""
+    """The same error with a sentence about what was paid."""
     paid = problem.failure.cost_usd or 0.0
     if isinstance(problem.error, NoPicture) and problem.error.emulated:
         return problem.error

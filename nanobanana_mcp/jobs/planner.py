@@ -1,4 +1,6 @@
-"""Plans a request once: inputs, mode, model, size, history, price, recipe and room; nothing is written or paid for yet."""
+"""Plans a request: inputs, mode, model, size, history, price, recipe and disk space. Nothing is written or paid for
+yet.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -32,7 +34,7 @@ PICTURE_ROOM: dict[ImageSize, int] = {"512": 3_000_000, "1K": 6_000_000, "2K": 2
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A plan with what it takes to carry it out: the inputs' bytes, the conversation so far and the recipe's own."""
+    """A plan with what is needed to make it: the inputs' bytes, the conversation so far and the recipe."""
 
     plan: Plan
     sources: list[Source]
@@ -42,10 +44,9 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Carries what an edit decided before the plan is made; it has looked at its `sources` for that.
-
-    `words` are ours around the prompt, which are paid for as it is; `made` is width x height of the picture that is put
-    together, where it is another than the model's; `ratio` that of what is sent, None for the plan's own.
+    """What an edit decided before the plan is made. `sources` are its inputs, already read; `words` is our own text
+    around the prompt, which is paid for too; `made` is the width x height of the composed picture where it differs from
+    the model's answer; `ratio` is the ratio that is sent, None to let the plan choose.
     """
 
     recipe: RecipeData
@@ -93,8 +94,8 @@ class Planner:
     models: Mapping[TierName, ModelSpec]
 
     async def job(self, request: ImageRequest, *, offline: bool = False, prepared: Prepared | None = None) -> Job:
-        """Decide everything that can be decided for nothing; `offline` asks not even the Files API. Raises RequestError and
-        its kin.
+        """Decide everything that costs nothing to decide; `offline` does not even ask the Files API. Raises
+        RequestError and its subclasses.
         """
         if request.continue_from is not None:
             goes_on = await asyncio.to_thread(speaker, request.continue_from, self.store.library)
@@ -163,7 +164,7 @@ class Planner:
         return Job(plan=plan, sources=sources, history=history)
 
     def _stays_with(self, request: ImageRequest) -> TierName | None:
-        """The tier whose model drew the picture that a conversation goes on from: its signatures are that model's."""
+        """The tier that drew the picture whose conversation goes on: another model does not accept its signatures."""
         if request.continue_from is None:
             return None
         drew = self.store.library.get(request.continue_from)
@@ -171,14 +172,14 @@ class Planner:
 
 
 def reserved_usd(plan: Plan) -> float:
-    """USD that one call may cost; where nobody knows, that of the dearest known model."""
+    """USD reserved for one call; for a model without a known price, that of the dearest known model."""
     if plan.estimate_usd is not None:
         return plan.estimate_usd
     return highest_known(plan.choice, inputs=len(plan.inputs), prompt_characters=len(plan.request.prompt))
 
 
 def _room(request: ImageRequest, size: ImageSize, calls: int, made: tuple[int, int]) -> int:
-    """Bytes that must be free before it is begun: a file in pixels that nothing compresses has 4 bytes each."""
+    """Bytes of disk space that the request may need, counting 4 bytes a pixel for files that may not compress."""
     exact = request.exact
     width, height = (0, 0) if exact is None else (exact.width or exact.height or 0, exact.height or exact.width or 0)
     finished = 4 * (made[0] * made[1] + request.n * width * height)
@@ -227,10 +228,8 @@ def _inputs(mode: Mode, sources: list[Source]) -> tuple[PlannedInput, ...]:
 def _ratio_to_send(
     request: ImageRequest, mode: Mode, spec: ModelSpec, sources: list[Source]
 ) -> tuple[AspectRatio | None, list[str]]:
-    """The caller's ratio, else in an edit the source's own.
-
-    A model that is given none follows its last input; with references behind the source that would be the wrong
-    one, so the source's nearest ratio is sent.
+    """The caller's ratio, or in an edit the source's nearest one. Without a ratio the model follows its last input,
+    which is the wrong picture when references come after the source.
     """
     if request.aspect_ratio is not None or mode == "generate" or len(sources) == 1:
         return request.aspect_ratio, []

@@ -1,7 +1,7 @@
-"""Finishes what a process left behind, from its raw answers where there are any, and reports the rest.
+"""Finishes the requests that a killed process left behind, from their raw answers where there are any.
 
-A request goes through the same `finish` whether a start finds it abandoned, its caller asks for it again or maintenance is
-told to look: whoever comes first does the work, and nothing is paid for twice.
+All of it goes through one function, `finish`, whether a start finds an abandoned request, its caller asks again, or
+maintenance is told to look. The first one does the work, and nothing is paid for twice.
 """
 
 import logging
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 
 NEVER_SENT = "The process was ended before the request was sent; nothing was charged."
 LONGEST_WRITE_S = 3600
-"""A temporary file that nobody wrote to for longer is of no living process."""
+"""Seconds. No living process leaves a temporary file untouched for longer."""
 
 TRIES = 5
-"""How often an answer is worked on before it is set aside: it may be what ended the process each time."""
+"""How often an answer is tried before it is set aside: it may be what killed the process each time."""
 
 MAX_TRACE = 4000
 LOST = "The process was ended while Gemini was drawing, so the answer is lost; it may have been charged."
@@ -41,33 +41,33 @@ LOST = "The process was ended while Gemini was drawing, so the answer is lost; i
 
 @dataclass(frozen=True, kw_only=True)
 class Recovered:
-    """Tells in words how one call ended that was left behind; `record` when it was a picture. `call_id` is the picture's id
-    for a move that was cut short, and the request's where what went wrong was not of one call.
+    """Says how one abandoned call ended; `record` when it became a picture. `call_id` is a picture's id for a move that
+    was cut short, and a request's id for an error that concerns no single call.
     """
 
     call_id: str
     outcome: str
     record: ImageRecord | None = None
     stumbled: bool = False
-    """Whether an error of the program kept it from being finished."""
+    """Whether a bug in the program stopped it."""
 
 
 @dataclass(kw_only=True)
 class Finished:
-    """Tells what a request came to whose calls have all ended."""
+    """What a request came to once all its calls have ended."""
 
     request_row: RequestRow
     plan: Plan
     inputs: tuple[ImageRecord, ...] = ()
     images: list[KeptImage] = field(default_factory=list)
     parts: list[KeptImage] = field(default_factory=list)
-    """The model's answers that a recipe's pictures were, or were to be, put together from."""
+    """The model's answers from which a recipe composed its pictures, or still has to."""
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 class Recovery:
-    """Never touches what belongs to a living process."""
+    """Finishes requests of dead processes, and never touches those of a living one."""
 
     def __init__(
         self,
@@ -77,8 +77,9 @@ class Recovery:
         running: Container[str],
         mend: Callable[[], list[tuple[str, str]]],
     ) -> None:
-        """`process_lock` makes this process's sign of life, which only a recovery needs; `running` has the ids of its requests
-        that are under way; `mend` ends moves of pictures that were cut short, and says of each what became of it.
+        """`process_lock` creates this process's lock file, which only a recovery needs; `running` are the ids of this
+        process's own requests under way; `mend` ends moves of pictures that were cut short and says what became of
+        each.
         """
         self._store = store
         self._journal = store.journal
@@ -89,10 +90,10 @@ class Recovery:
         self._one_at_a_time = threading.Lock()
 
     def recover(self, *, asked: bool = False) -> list[Recovered]:
-        """Bring every request that was left behind to an end, once, whichever process does it; each by itself, so that what
-        befalls one keeps no other from coming home.
+        """Finish every abandoned request once, whichever process gets to it first. Each is handled by itself, so that a
+        bad one does not hold up the others.
 
-        `asked`, by a person and not by a start, tries again what was set aside.
+        `asked` means that a person asked for it: then answers that were set aside are tried again.
         """
         with self._one_at_a_time:
             here = self._process_lock()
@@ -122,15 +123,15 @@ class Recovery:
         dry_run: bool = False,
         told: list[Recovered] | None = None,
     ) -> Finished | None:
-        """Bring a request of ours, or of a process that no longer runs, to its end, and say what it came to; what is done
-        now is added to `told`. None for a dry run, which only tells. A start, `at_start`, does not try for ever what comes to
-        nothing each time.
+        """Bring a request of ours, or of a dead process, to its end, and say what it came to. What is done now is added
+        to `told`; a dry run only adds what would be done, and returns None.
 
-        Raises SetupError for a plan of another version, and what keeping a picture may raise.
+        `at_start` limits how often a request is tried that fails each time. Raises SetupError for a plan of a newer
+        version, and what keeping a picture may raise.
         """
         told = [] if told is None else told
         request_row, calls = self._journal.request(request_id)
-        # Killed before its picture was in the library: what there is of an answer is in the spool.
+        # Scenario: killed before its picture had a row. What there is of an answer is in the spool.
         left = [call for call in calls if call.state in UNSETTLED or (asked and self._is_aside(call))]
         if dry_run:
             told += [Recovered(call_id=call.id, outcome=self._foreseen(call)) for call in left]
@@ -160,11 +161,11 @@ class Recovery:
         return done
 
     def sweep(self, here: ProcessLock, *, asked: bool = False) -> list[Recovered]:
-        """Tidy up behind dead processes: adopt the answers in the spool that no row names, drop those whose picture is kept,
+        """Tidy up after dead processes: adopt answers in the spool that no row names, drop those whose picture is kept,
         and end writes and moves that were cut short.
         """
         found = self._adopt(asked=asked)
-        # Killed between a picture's row and the end of its raw answer.
+        # Scenario: killed between a picture's row and the removal of its raw answer.
         for call_id in self._disk.spool.calls():
             state = self._journal.state_of(call_id)
             if state is not None and state not in (*UNSETTLED, "unknown"):
@@ -173,7 +174,7 @@ class Recovery:
         others, dead = here.others()
         if others:
             alone_or_old -= LONGEST_WRITE_S
-        if not (dead or asked):  # nobody was killed, so nothing is half done
+        if not (dead or asked):  # no process died, so nothing is half done
             return found
         self._disk.drop_unfinished(before=alone_or_old)
         try:
@@ -186,8 +187,8 @@ class Recovery:
         return found + [Recovered(call_id=image_id, outcome=outcome) for image_id, outcome in mended]
 
     def _left_behind(self, own: str | None, *, asked: bool) -> list[RequestRow]:
-        """Requests with open calls of processes that no longer run, and of this one, `own`, where it could not finish them;
-        with `asked` also those whose answer was set aside.
+        """Requests with open calls of dead processes, and of this one, `own`, where it failed to finish them; with
+        `asked` also those whose answer was set aside.
         """
         rows = [request_row for request_row, _ in self._journal.unfinished()]
         if asked:
@@ -222,7 +223,9 @@ class Recovery:
         return "it was never sent; nothing was charged" if call.state == "reserved" else LOST
 
     def _contained(self, found: list[Recovered], request_id: str, finish: Callable[[], object]) -> None:
-        """Finish one request, whatever befalls it; where that is told of its calls already, once is enough."""
+        """Finish one request, and report an error instead of raising it. An error that was already reported for one of
+        its calls is not repeated.
+        """
 
         def quietly() -> None:
             finish()
@@ -233,22 +236,22 @@ class Recovery:
             found.append(mishap)
 
     def _by_itself(self, call_id: str, finish: Callable[[], Recovered | None]) -> Recovered | None:
-        """Do one thing, whatever befalls it: `stumbled` when that was nothing that anybody foresaw."""
+        """Do one step and turn its error into a Recovered; `stumbled` is set when the error is a bug."""
         try:
             return finish()
         except StudioError as error:
             return Recovered(call_id=call_id, outcome=f"could not be finished now: {error}")
         except OSError as error:
             return Recovered(call_id=call_id, outcome=f"could not be finished now ({error.strerror})")
-        except Exception as error:  # noqa: BLE001 - else the next start meets it first again, and finishes nothing behind
+        except Exception as error:  # noqa: BLE001 - else every later start fails at this one and finishes nothing after it
             place = "".join(traceback.format_exception(error, limit=-20))[-MAX_TRACE:]
             logger.error("Finishing %s ended in an error of the program:\n%s", call_id, place)
             outcome = f"could not be finished: the program stumbled ({type(error).__name__}; its log has the place)"
             return Recovered(call_id=call_id, outcome=outcome, stumbled=True)
 
     def _end(self, request_row: RequestRow, call: Call, *, asked: bool) -> Recovered:
-        """Settle one call. After TRIES attempts that stumbled, or that ended their process, it is set aside."""
-        tried = self._disk.spool.count_try(call.id)  # beforehand, since it may be this process's end
+        """Settle one call. After TRIES attempts that hit a bug or killed their process, it is set aside."""
+        tried = self._disk.spool.count_try(call.id)  # counted first, since this attempt may kill the process
         if tried <= TRIES or asked:
             found = self._by_itself(call.id, partial(self._settle, request_row, call))
             assert found is not None
@@ -293,7 +296,7 @@ class Recovery:
         return Recovered(call_id=call.id, outcome=told, record=record)
 
     def _inputs(self, plan: Plan) -> Iterator[ImageRecord]:
-        """The inputs' records: by the id that was planned, or by the content where another request entered it first."""
+        """The inputs' records: by the planned id, or by content where another request entered the same picture first."""
         for one in plan.inputs:
             record = _input(one.image_id, one.sha256, self._store.library)
             if record is not None:
@@ -304,7 +307,7 @@ class Recovery:
         return tuple(Parent(image_id=record.id, role=one.role) for one, record in found if record is not None)
 
     def _pictures(self, done: Finished, call: Call, record: ImageRecord, told: list[Recovered]) -> Iterator[KeptImage]:
-        """A call's picture, with its exact file where one was asked for, and those that came in the same answer."""
+        """A call's picture, with its exact file where one was asked for, and the further pictures of the same answer."""
         library, backend, plan = self._store.library, done.request_row.backend, done.plan
         image = KeptImage(record=record, cost_usd=call.cost_usd, upload=library.newest_upload(record.id, backend))
         if record.width:
@@ -319,10 +322,11 @@ class Recovery:
             yield KeptImage(record=other, cost_usd=cost, upload=library.newest_upload(other.id, backend))
 
     def _put_together(self, done: Finished, told: list[Recovered], *, is_new: bool, at_start: bool) -> list[KeptImage]:
-        """The pictures that a recipe made of its answers, or that can be made of them now.
+        """The pictures that a recipe composed of its answers, or that can be composed now.
 
-        Killed between the last answer and the finished picture: an edit of a region is joined from what is kept. `is_new`
-        says that an answer came home just now; else what cannot be put together was told before.
+        Scenario: the process was killed between the last answer and the composed picture. A region edit is then joined
+        from the kept answer. `is_new` says that an answer was recovered just now; else the caller was told before what
+        could not be composed.
         """
         parts, store = done.parts, self._store
         found = [store.composed_before(part.record, cost_usd=part.cost_usd) for part in parts]
@@ -348,7 +352,7 @@ class Recovery:
         return []
 
     def _with_exact(self, image: KeptImage, plan: Plan, told: list[Recovered], *, number: int | None) -> KeptImage:
-        """Killed between a picture and its exact file: written perhaps, and not recorded."""
+        """Scenario: killed between a picture and its exact file, which may be written but has no row."""
         known = self._store.exact_before(image.record)
         made = self._store.exact_again(image, plan, number=number)
         if known is None and made.master is not None:
@@ -357,7 +361,7 @@ class Recovery:
         return made
 
     def _adopt(self, *, asked: bool) -> list[Recovered]:
-        """Keep the pictures of answers that no row names, which a rebuilt library leaves in the spool."""
+        """Keep the pictures of spooled answers that no row names, as they remain after the library was rebuilt."""
         found = []
         for call_id in self._disk.spool.calls():
             if self._journal.state_of(call_id) is not None or not is_image_id(f"img_{call_id}"):

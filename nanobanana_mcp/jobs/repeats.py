@@ -1,4 +1,4 @@
-"""Answers a request that was made before: waits for it, finishes it or reads it back, and never pays twice."""
+"""Answers a request that was made before: waits for it, finishes it or reads its answer back, and never pays twice."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ SAME_REQUEST = (
 
 POLL_S = 0.25
 LONGEST_S = 600.0
-"""How long a repeated request waits for the process that made it first: longer than any picture takes."""
+"""Seconds that a repeat waits for the process that made the request first: longer than any picture takes."""
 
 
 class Repeats:
@@ -41,8 +41,9 @@ class Repeats:
         self._sleep = sleep
 
     async def answer(self, asking: str, reservation: Reservation, progress: Progress) -> Created:
-        """The answer to the request `asking`, which an earlier one stands for. Raises the StudioError that the earlier one
-        ended in, with its request_id.
+        """The answer to the request `asking`, taken from the earlier one that it repeats.
+
+        Raises the StudioError that the earlier request ended in, with its request_id.
         """
         earlier = reservation.request_row
         await progress(0, len(reservation.calls), "This request was made before; waiting for its pictures")
@@ -55,12 +56,12 @@ class Repeats:
             assert finished is not None, "it is no dry run"
             return _created(finished)
         except StudioError as error:
-            error.request_id = earlier.id  # the earlier request's failure is what its caller is told
+            error.request_id = earlier.id  # tell this caller how the earlier request failed
             raise
 
     async def _ended(self, request_id: str) -> None:
-        """Wait until every call of a request has ended. Raises SetupError where one cannot be finished now, ServiceError
-        where another process is still at it.
+        """Wait until every call of a request has ended. Raises SetupError when one cannot be finished now, ServiceError
+        when another process is still working on it.
         """
         waited = 0.0
         while True:

@@ -1,4 +1,4 @@
-"""One request under way: what its calls share, and what a recipe that makes a picture of several answers has of it."""
+"""One request under way: what its calls share, and how a recipe makes its own calls."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,33 +23,33 @@ HEARTBEAT_S = 5.0
 
 
 async def silent(_done: float, _total: float, _words: str) -> None:
-    """Progress that nobody hears."""
+    """A progress callback that tells nobody."""
 
 
 @dataclass(kw_only=True)
 class Run:
-    """One request under way: what its n calls share."""
+    """One request under way; its n calls share it."""
 
     plan: Plan
     request_row: RequestRow
     sources: list[Source]
     request: ModelRequest
     fresh: ModelRequest | None
-    """The same wish without its conversation, for when Gemini does not take the history."""
+    """The same request without its conversation, sent when Gemini does not accept the history."""
     continues: str | None
-    """The picture whose conversation goes on; None from when it had to begin afresh."""
+    """The picture whose conversation goes on; None once the request had to begin a new one."""
     progress: Progress
     total: int
     done: int = 0
     spent_usd: dict[str, float] = field(default_factory=dict)
-    """By call, what an attempt cost that Gemini answered without drawing, before it was made afresh."""
+    """USD by call id: the price of an attempt that Gemini answered without drawing, before the call was made again."""
     warnings: list[str] = field(default_factory=list)
     renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def parents(self) -> tuple[Parent, ...]:
-        """The inputs as they have their rows."""
+        """The inputs as rows of the library."""
         roles = (one.role for one in self.plan.inputs)
         return tuple(
             Parent(image_id=source.record.id, role=role) for source, role in zip(self.sources, roles, strict=True)
@@ -60,7 +60,7 @@ class Run:
         return f"{self.plan.choice.spec.tier} ({self.plan.choice.spec.nickname})"
 
     async def heartbeat(self) -> None:
-        """Say that it goes on: a client that hears nothing for minutes may give up."""
+        """Report progress every few seconds: a client that hears nothing for minutes may give up."""
         waited = 0.0
         while True:
             await asyncio.sleep(HEARTBEAT_S)
@@ -79,15 +79,15 @@ class Run:
 
 
 class Recipe(Protocol):
-    """Makes a picture out of one or several answers of the model."""
+    """Makes one picture out of one or several answers of the model."""
 
     async def make(self, model_calls: "ModelCalls") -> list[KeptImage]:
-        """Paint what is needed and put it together. Raises a StudioError when there is no picture."""
+        """Make the calls that are needed and put their answers together. Raises a StudioError when there is no picture."""
         ...
 
 
 class CallMaker(Protocol):
-    """Makes the calls of a run: the runner, as a recipe sees it."""
+    """Makes the calls of a run; a recipe sees the runner as this."""
 
     store: PictureStore
 
@@ -114,7 +114,9 @@ class ModelCalls:
         return len(self._calls)
 
     async def ask(self, request: ModelRequest) -> KeptImage:
-        """Ask the model once more; its answer is kept before this returns, with its bytes. Raises what went wrong."""
+        """Make one more call. Its answer is kept on disk before this returns, and is returned with its bytes. Raises
+        whatever went wrong.
+        """
         if self.run.stop.is_set():
             raise ServiceError("The request was cancelled, so nothing more was asked for.")
         call = self._calls.pop(0)
@@ -130,7 +132,7 @@ class ModelCalls:
         return made
 
     async def give_back(self) -> None:
-        """Calls that were not needed are not paid for."""
+        """Release the reserved calls that were not needed, so that they cost nothing."""
         for call in self._calls:
             await self._maker.give_back(call)
         self._calls.clear()

@@ -1,4 +1,4 @@
-"""Carries out a plan: makes n calls to the model at once, and turns each raw answer into a kept picture."""
+"""Makes the calls of a plan, n at once, and turns each raw answer into a kept picture."""
 
 import asyncio
 import logging
@@ -48,13 +48,15 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 LONGEST_WAIT_S = 60.0
-"""A delay that Google asks for beyond this is the caller's to wait out."""
+"""Seconds. When Google asks for a longer delay, the call fails and the caller decides whether to wait."""
 
 AT_WORK = 2
-"""How many answers are worked on at once: what else is asked meanwhile finds a thread and a core."""
+"""How many answers are decoded at once, so that other calls still find a free thread and a core."""
 
 LARGE_ANSWER = 8_000_000
-"""Bytes of a raw answer that waits for its turn on the disk alone: twenty of 58 MB (4K PNG) would fill a gigabyte."""
+"""Bytes. A raw answer larger than this waits for its turn on the disk and not in memory: twenty 4K PNGs (58 MB each)
+would fill a gigabyte.
+"""
 
 
 class Runner:
@@ -88,8 +90,10 @@ class Runner:
     async def run(
         self, job: Job, reservation: Reservation, progress: Progress, stop: asyncio.Event | None = None
     ) -> Created:
-        """Make the pictures of a job whose inputs have their rows. Raises a StudioError when there is none at all. Once `stop`
-        is set nothing more is sent; what was sent is still brought home.
+        """Make the pictures of a job whose inputs have their rows. Once `stop` is set nothing more is sent; answers to
+        what was sent are still kept.
+
+        Raises a StudioError when there is no picture at all.
         """
         plan, calls, recipe = job.plan, reservation.calls, job.recipe
         total = len(calls) if recipe is None else plan.request.n
@@ -121,7 +125,7 @@ class Runner:
         finally:
             beating.cancel()
         results = []
-        for call, one in zip(calls, ended, strict=True):  # only now that every call has come to its end
+        for call, one in zip(calls, ended, strict=True):  # all have ended
             if isinstance(one, StudioError):
                 one = problem_of(call, one, type(one).__name__, call.estimate_usd)
             if isinstance(one, Exception):
@@ -153,7 +157,7 @@ class Runner:
         return replace(created, cost_usd=total(costs), parts=tuple(answer.record for answer in model_calls.answered))
 
     async def _first_request(self, job: Job) -> tuple[ModelRequest, ModelRequest | None, list[str]]:
-        """The request as it begins, the one to fall back on when a conversation is not taken, and notes."""
+        """The first request, the one to fall back on when Gemini does not accept the conversation, and notes."""
         plan = job.plan
         if job.recipe is not None:
             return model_request(plan, ()), None, []
@@ -161,7 +165,7 @@ class Runner:
         fresh = model_request(plan, parts)
         if not job.history:
             return fresh, None, notes
-        roles = worded_roles(plan.request.input_roles)  # the picture that goes on is in the history
+        roles = worded_roles(plan.request.input_roles)  # the first input is already in the history
         return replace(fresh, inputs=parts[1:], history=job.history, roles=roles), fresh, notes
 
     def _created(self, run: Run, images: tuple[KeptImage, ...], problems: list[Problem]) -> Created:
@@ -183,14 +187,16 @@ class Runner:
         )
 
     async def _keep_one(self, run: Run, call: Call) -> tuple[KeptImage, ...] | Problem:
-        """One call of a request that needs no bytes once they are kept: those of the others are in memory meanwhile."""
+        """One call of a request that does not need the bytes of its pictures: they are dropped once they are on the
+        disk, since the other calls fill the memory meanwhile.
+        """
         made = await self.make_one(run, call)
         return (replace(made, others=(), data=b""), *made.others) if isinstance(made, KeptImage) else made
 
     async def make_one(self, run: Run, call: Call, request: ModelRequest | None = None) -> KeptImage | Problem:
-        """One call to the model and everything after it; an expected mishap comes back as a Problem.
+        """Make one call and keep its picture. An expected failure is returned as a Problem.
 
-        Without a request of its own the call makes the run's, which all its calls share.
+        `request` is what a recipe asks for; without it the call sends the run's own request, which all its calls share.
         """
         async with self._gate:
             if run.stop.is_set():
@@ -199,7 +205,7 @@ class Runner:
                 await asyncio.to_thread(self._take_room, run, call)
                 await self._sent(call.id)
             except StudioError as error:
-                with suppress(StudioError):  # else a later start finds it reserved and never sent
+                with suppress(StudioError):  # if even this fails, a later start finds the call reserved and never sent
                     await self._give_up(call, error)
                 return problem_of(call, error, type(error).__name__, 0.0)
             held: list[bytes] = []
@@ -231,7 +237,7 @@ class Runner:
             broken = undecodable(record)
             if not kept.others or run.plan.recipe is not None:
                 return problem_of(call, broken, broken.reason, kept.cost_usd)
-            run.warnings.append(str(broken))  # another picture of the same answer stands for it
+            run.warnings.append(str(broken))  # the answer has another picture, which is delivered instead
             kept = replace(kept.others[0], cost_usd=kept.cost_usd, others=kept.others[1:])
             record = kept.record
         if kept.upload is not None:
@@ -243,7 +249,7 @@ class Runner:
         return replace(kept, others=tuple([await self._uploaded(run, one) for one in kept.others]))
 
     def _take_room(self, run: Run, call: Call) -> None:
-        """Room for the raw answer, while there is some. Raises SetupError; nothing is sent then."""
+        """Reserve disk space for the raw answer before it is paid for. Raises SetupError, and nothing is sent then."""
         try:
             self._disk.spool.take_room(call.id, ANSWER_ROOM[run.plan.choice.image_size])
         except OSError as error:
@@ -253,7 +259,9 @@ class Runner:
             ) from error
 
     async def report_bug(self, run: Run, call: Call, error: Exception) -> Problem:
-        """Tell of an error of the program in one call, so that the others of its request are none the worse for it."""
+        """Turn an unexpected exception of one call into a Problem, so that the request's other calls are not lost with
+        it.
+        """
         logger.error("Call %s of %s ended in an error of the program", call.id, run.request_row.id, exc_info=error)
         what = f"The program stumbled ({type(error).__name__}; its log has the place)"
         emulated = run.request_row.backend == "emulator"
@@ -275,7 +283,7 @@ class Runner:
         return problem_of(call, told, "INTERNAL", call.estimate_usd)
 
     async def _uploaded(self, run: Run, image: KeptImage) -> KeptImage:
-        """Begin the upload of a kept picture where the settings ask for it; that it fails is a warning."""
+        """Start the upload of a kept picture where the settings ask for it. A failed upload is a warning, not an error."""
         record = image.master or image.record
         if not self._upload_now() or image.upload is not None or not record.mime_type.startswith("image/"):
             return image
@@ -287,7 +295,7 @@ class Runner:
             return image
 
     async def _not_sent(self, run: Run, call: Call) -> Problem:
-        """Nobody waits any longer: what was not sent costs nothing and stays so."""
+        """Close a call that was not sent because its caller has gone; it costs nothing."""
         error = ServiceError("The request was cancelled before this picture was asked for; nothing was charged for it.")
         await asyncio.to_thread(self._journal.failed, call.id, reason="CANCELLED", message=str(error), cost_usd=0.0)
         return problem_of(call, error, "CANCELLED", 0.0)
@@ -298,7 +306,7 @@ class Runner:
         )
 
     async def _ask_patiently(self, run: Run, call: Call, request: ModelRequest | None) -> bytes:
-        """Ask again, a bounded number of times, where Gemini said no before it drew anything."""
+        """Make a call, and make it again a few times where Gemini refused it before it drew anything."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await (self._ask(run, call) if request is None else self._generate(run, request))
@@ -320,9 +328,11 @@ class Runner:
         raise AssertionError("the last attempt returns or raises")
 
     async def _ask(self, run: Run, call: Call) -> bytes:
-        """Make the run's request. What Google refuses before it draws is put right once: a file that has expired is
-        uploaded again, and a conversation that is not taken begins afresh. The first is not charged, nor is the second
-        where Google refuses it with an error; where it answers that a signature is missing, the call costs that, too.
+        """Send the run's request, and repair it once where Google refuses it before drawing: an expired file is
+        uploaded again, and a conversation that is not accepted is begun anew.
+
+        A refusal as an error is not charged. An answer that only says that a signature is missing is charged, and its
+        price is added to the call's.
         """
         request = run.request
         try:
@@ -364,7 +374,9 @@ class Runner:
     async def _keep(
         self, run: Run, call: Call, held: list[bytes], putting_aside: asyncio.Task[asyncio.Task[None]]
     ) -> KeptImage:
-        """The raw answer goes to the disk while it is looked at; nothing is made of it before it is there."""
+        """Keep one raw answer. It is decoded while it is written to the spool, and the picture is made only once the
+        raw answer is durable: a kill in between loses nothing.
+        """
         async with self._workbench:
             reading = self.store.reading(held.pop() if held else await self._read_again(call), self._readers)
             noting = await putting_aside
@@ -376,7 +388,7 @@ class Runner:
                     prepare_upload=self._uploads.prepare if self._upload_now() and run.plan.recipe is None else None,
                 )
             finally:
-                with suppress(StudioError):  # the file itself says that it is there
+                with suppress(StudioError):  # without the note, recovery still finds the file in the spool
                     await noting
         base = run.sources[0].record if run.plan.mode == "edit" and run.sources else None
         run.warnings += kept.notes
@@ -388,8 +400,10 @@ class Runner:
         return replace(kept, notes=())
 
     async def _put_aside(self, run: Run, call: Call, raw: bytes, held: list[bytes]) -> asyncio.Task[None]:
-        """The raw answer to the disk; what is returned notes that in the journal. `held` is emptied where the answer is
-        large and has to wait for its turn.
+        """Write the raw answer to the spool, and return the task that notes this in the journal.
+
+        Where the answer is large and must wait for a free worker, `held` is emptied: the bytes are read again from the
+        disk when its turn comes.
         """
         try:
             await asyncio.to_thread(self._disk.spool.put, call.id, raw)
@@ -402,7 +416,7 @@ class Runner:
         return asyncio.create_task(self._spooled(call.id))
 
     async def _read_again(self, call: Call) -> bytes:
-        """A raw answer that waited on the disk. Raises UnknownOutcome where it is there no longer."""
+        """Read a raw answer that waited on the disk. Raises UnknownOutcome when it is no longer there."""
         try:
             raw = await asyncio.to_thread(self._disk.spool.read, call.id)
         except OSError as error:
@@ -423,7 +437,7 @@ def _what_became_of(before: bytes, after: bytes) -> list[str]:
 
 
 def _shortfalls(record: ImageRecord, plan: Plan, base: ImageRecord | None) -> list[str]:
-    """Where the picture is not what was asked for; `base` is the picture that an edit started from."""
+    """Say where the picture differs from what was asked for; `base` is the picture that an edit started from."""
     if not record.width:
         return []
     source = (base.width, base.height) if base is not None and base.width else None

@@ -1,7 +1,8 @@
-"""The one way a picture is kept: bytes as delivered, thumbnail, record, then its row and lineage in one transaction.
+"""The one way a picture is kept: the bytes as delivered, the thumbnail, the record, then its row and lineage in one
+transaction.
 
-Whatever is cut short between two of these steps is repeated with the same ids and comes to the same files, so that a kill
-anywhere leaves one picture and not two or none.
+After a kill between two of these steps, the same steps are repeated with the same ids and lead to the same files, so
+that there is one picture in the end, and not two or none.
 """
 
 import hashlib
@@ -35,7 +36,9 @@ from nanobanana_mcp.storage.writing import write_new, write_new_in_any
 
 
 class PictureStore:
-    """Keeps what Gemini drew, what is derived of it, and reads both again. `journal` and `library` are of one database."""
+    """Keeps what Gemini drew and what is derived from it, and reads both again. `journal` and `library` share one
+    database.
+    """
 
     def __init__(self, disk: Disk, library: Library, journal: Journal, read_reply: ReadReply) -> None:
         self.disk = disk
@@ -44,11 +47,13 @@ class PictureStore:
         self._read_reply = read_reply
 
     def reading(self, raw: bytes, threads: Executor) -> Reading:
-        """A raw answer that `threads` begin to read."""
+        """A raw answer that `threads` have begun to read."""
         return Reading(raw, self._read_reply, threads)
 
     def read(self, record: ImageRecord) -> bytes:
-        """A picture's bytes as they were when it got its record; see `files.stored_bytes` for what is raised."""
+        """A picture's bytes, if its file still has the contents of its record; see `files.stored_bytes` for what is
+        raised.
+        """
         return stored_bytes(record, self.disk)
 
     def sendable(self, record: ImageRecord) -> tuple[bytes, str]:
@@ -56,7 +61,7 @@ class PictureStore:
         return sendable(record, self.disk)
 
     def own_bytes(self, record: ImageRecord | None) -> bytes | None:
-        """A picture's own bytes, None where they are no longer what they were."""
+        """A picture's bytes; None when the file is gone or has changed."""
         path = (record.trash_path or record.path) if record is not None else None
         data = self.disk.read_own(Path(path)) if path is not None else None
         return data if data and record and hashlib.sha256(data).hexdigest() == record.sha256 else None
@@ -64,10 +69,11 @@ class PictureStore:
     def keep(
         self, reading: Reading, paid: PaidCall, *, again: bool = False, prepare_upload: PrepareUpload | None = None
     ) -> KeptImage:
-        """Keep the picture of a raw answer that is in the spool; the journal has the outcome when this returns.
+        """Keep the picture of a raw answer that is in the spool. The journal has the outcome when this returns. `again`
+        says that an earlier attempt was cut short, so that its files are taken over and not written twice.
 
-        `again` says that an attempt was cut short, so that its files are taken up and not doubled. Raises NoPicture with
-        Gemini's reason, Unreadable, whose raw answer stays in the spool, or SetupError when no disk takes the picture.
+        Raises NoPicture with Gemini's reason, Unreadable (the raw answer then stays in the spool), or SetupError when
+        no disk takes the picture.
         """
         plan, call = paid.plan, paid.call
         try:
@@ -94,8 +100,10 @@ class PictureStore:
         return image
 
     def derive(self, data: bytes, derived: Derived) -> tuple[ImageRecord, list[str]]:
-        """Keep a picture that was made on this machine out of others; its record, and notes. Repeating it with the same id
-        is harmless. Raises OSError where it cannot be written, NotAnImage for bytes that are no picture.
+        """Keep a picture that was made on this machine from others; return its record and notes. Repeating it with the
+        same id is harmless.
+
+        Raises OSError where it cannot be written, NotAnImage for bytes that are no picture.
         """
         image_id, like, target = derived.image_id, derived.like, derived.target
         known = self.library.get(image_id)
@@ -146,11 +154,9 @@ class PictureStore:
         return record, naming_notes(target, stem, extension, path)
 
     def exact(self, image: KeptImage, plan: Plan, data: bytes, *, number: int | None) -> KeptImage:
-        """The picture with the file in the size and format that was asked for, recorded as its child; as it is where none
-        was.
-
-        The picture is paid for and kept by now: where the file cannot be made, the picture itself is the answer, with a
-        note.
+        """Add the file in the size and format that was asked for, recorded as the picture's child; unchanged where none
+        was asked for. The picture is already paid for and kept: when the exact file cannot be made, the picture itself
+        is the answer, with a note.
         """
         wanted = plan.exact_of(image.record.mime_type)
         if wanted is None:
@@ -163,11 +169,11 @@ class PictureStore:
             return replace(image, notes=(*image.notes, note))
 
     def exact_before(self, record: ImageRecord) -> ImageRecord | None:
-        """The exact file that was made of a picture, None when there is none."""
+        """The exact file that was made of a picture earlier, None when there is none."""
         return self.library.get(child_id(record.id, "exact"))
 
     def exact_again(self, image: KeptImage, plan: Plan, *, number: int | None) -> KeptImage:
-        """The picture with its exact file: found, or made now where a kill came between the two."""
+        """The picture with its exact file: the one found, or one made now after a kill between the two."""
         if plan.exact_of(image.record.mime_type) is None:
             return image
         exact = self.exact_before(image.record)
@@ -183,9 +189,9 @@ class PictureStore:
         self, part: KeptImage, plan: Plan, data: bytes, derived_from: tuple[Parent, ...], *, number: int | None,
         preview: Thumbnail | None = None,
     ) -> KeptImage:  # fmt: skip
-        """Keep the picture that a recipe put together from `part` and others, and its exact file where one was asked for.
+        """Keep the picture that a recipe composed from `part` and others, with its exact file where one was asked for.
 
-        Raises SetupError when no disk takes it; the answers that it was made from are kept then.
+        Raises SetupError when no disk takes it; the answers are kept even then.
         """
         named_by_exact = plan.exact_of("image/png") is not None
         derived = Derived(
@@ -209,7 +215,7 @@ class PictureStore:
         return self.exact(image, plan, data, number=number)
 
     def composed_before(self, part: ImageRecord, *, cost_usd: float | None) -> KeptImage | None:
-        """The picture that was put together from `part`, None when there is none."""
+        """The picture that was composed from `part` earlier, None when there is none."""
         made = self.library.get(child_id(part.id, "made"))
         if made is None:
             return None
@@ -218,8 +224,9 @@ class PictureStore:
         return image if exact is None else replace(image, record=exact, master=made)
 
     def adopt(self, call_id: str) -> ImageRecord:
-        """Keep the picture of a raw answer in the spool of which nothing else is known any more: neither its prompt nor its
-        parents. Raises Unreadable or NoPicture for an answer that has none, NotAnImage or SetupError where it cannot be kept.
+        """Keep the picture of a spooled answer of which nothing else is known, neither its prompt nor its parents.
+
+        Raises Unreadable or NoPicture for an answer that has none, NotAnImage or SetupError where it cannot be kept.
         """
         reply = self._read_reply(self.disk.spool.read(call_id) or b"")
         derived = Derived(
@@ -248,7 +255,9 @@ class PictureStore:
         again: bool,
         prepare_upload: PrepareUpload | None,
     ) -> KeptImage:
-        """Bytes first, row second: a kill in between leaves the raw answer, from which the same is done once more."""
+        """Write the bytes first and the row second: after a kill in between, the raw answer is still there and the same
+        is done again.
+        """
         plan, call, image_id = paid.plan, paid.call, f"img_{paid.call.id}"
         mime_type, extension = named_by_magic(reply.image)
         path, notes = self._write_master(reply.image, mime_type, extension, paid, again=again)
@@ -314,7 +323,7 @@ class PictureStore:
         )
 
     def _keep_others(self, reply: ModelReply, paid: PaidCall) -> tuple[tuple[KeptImage, ...], list[str]]:
-        """Keep what Gemini drew beside the picture that stands for the answer: it is paid for, too."""
+        """Keep the further pictures of an answer: they are paid for, too."""
         plan, call = paid.plan, paid.call
         family = Family(
             call_id=call.id,
@@ -423,7 +432,9 @@ class PictureStore:
         )
 
     def _rescue(self, data: bytes, derived: Derived) -> Path | None:
-        """Where the bytes are that did not come into the library; None when no disk takes them."""
+        """Write the bytes to any folder that takes them, when they cannot go into the library, and say where; None when
+        none does.
+        """
         since = derived.like.created_at
         stem, extension = picture_stem(derived.prompt or "", derived.image_id, since), named_by_magic(data)[1]
         folders = (derived.target.folder, self.disk.places.output, self.disk.places.state / "rescued")
@@ -433,7 +444,7 @@ class PictureStore:
 
 
 def other_id(call_id: str, number: int) -> str:
-    """The id of a further picture of one answer, which are counted from 2."""
+    """The id of a further picture of one answer; these are counted from 2."""
     return child_id(f"img_{call_id}", f"picture {number}")
 
 

@@ -1,4 +1,4 @@
-"""Uploads pictures to the Files API: under ids of our choice, finished behind the answer, renewed when they have expired."""
+"""Uploads pictures to the Files API under ids of our own, in the background, and again when they have expired."""
 
 import asyncio
 import hashlib
@@ -13,7 +13,7 @@ from nanobanana_mcp.domain.terms import Backend
 from nanobanana_mcp.jobs.store import PictureStore
 
 MARGIN_S = 600
-"""How much life an upload must have left to be used: a request may take minutes to be read."""
+"""How long an upload must still live to be used: a request may wait for minutes before it is read."""
 
 RETENTION = timedelta(hours=48)
 """How long Google keeps a file; used only until Google has said so itself."""
@@ -23,7 +23,7 @@ DISPLAY_NAME = 512
 
 
 class Uploads:
-    """Knows what is under way in this process; everything else is in the library."""
+    """Knows the uploads under way in this process; the library knows all others."""
 
     def __init__(self, model: ImageModel, store: PictureStore, backend: Backend) -> None:
         self._model = model
@@ -35,14 +35,14 @@ class Uploads:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def turn(self, image_id: str) -> asyncio.Lock:
-        """Held while somebody looks for a picture's upload and makes one where there is none, so that there is one."""
+        """Hold this while looking for a picture's upload and making one where there is none, so that only one is made."""
         lock = self._turns.get(image_id)
         if lock is None:
             lock = self._turns[image_id] = asyncio.Lock()
         return lock
 
     async def begin(self, record: ImageRecord, data: bytes, mime_type: str, display_name: str | None = None) -> Upload:
-        """Enter an upload and start it; the row that comes back already has the name the file will have."""
+        """Enter an upload and start it; the returned row already has the name that the file will have."""
         upload = await asyncio.to_thread(self.prepare, record, data, mime_type, display_name)
         await asyncio.to_thread(self._library.add_upload, upload)
         self.start(upload, data)
@@ -68,13 +68,13 @@ class Uploads:
         )
 
     def start(self, upload: Upload, data: bytes) -> None:
-        """Send an upload that is entered, behind whatever goes on."""
+        """Send an entered upload in the background."""
         task = asyncio.create_task(self._carry_out(upload, data))
         self._running[upload.name] = task
         task.add_done_callback(lambda done: self._finished(upload.name, done))
 
     async def wait(self, upload: Upload) -> Upload:
-        """Wait for an upload of this process. Raises what went wrong with it."""
+        """Wait for an upload of this process. Raises its error."""
         task = self._running.get(upload.name)
         return await asyncio.shield(task) if task is not None else upload
 
@@ -95,9 +95,8 @@ class Uploads:
     async def put(
         self, record: ImageRecord, data: bytes | None, mime_type: str, display_name: str | None
     ) -> tuple[Upload, bool]:
-        """A picture's upload that Gemini still has, or a new one; and whether it was there already.
-
-        Raises SourceNotFound without `data` where it is not.
+        """A picture's upload that Gemini still has, or a new one; and whether it was already there. Raises
+        SourceNotFound without `data` where it is not.
         """
         async with self.turn(record.id):
             known = await asyncio.to_thread(self._library.newest_upload, record.id, self._backend)
@@ -117,7 +116,9 @@ class Uploads:
         return await self.wait(await self.begin(record, *sent, display_name))
 
     async def drain(self, seconds: float) -> int:
-        """Give what is under way some time; the number that had to be left is made good when next needed."""
+        """Wait a while for the uploads under way; return how many are left, which are uploaded again when they are
+        needed.
+        """
         tasks = list(self._running.values())
         if not tasks:
             return 0

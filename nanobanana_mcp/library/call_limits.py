@@ -1,4 +1,4 @@
-"""How often a policy's limits were used, counted over all processes and taken in one transaction."""
+"""Counts how often a policy's limits were used, over all processes, each use in one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

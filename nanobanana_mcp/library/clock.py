@@ -1,4 +1,4 @@
-"""Tells whether the clock was set: a clock that was set is no proof that time has passed."""
+"""Notices that the clock was set: then a later time of day is no proof that time has passed."""
 
 import time
 import zlib
@@ -11,10 +11,10 @@ from sqlalchemy.dialects.sqlite import insert
 from nanobanana_mcp.library.tables import clock
 
 CALLS, POLICY = 0, 2**40
-"""Where the rows begin of who looks at the clock: each has to notice by itself that it was set."""
+"""The first row of each watcher of the clock; each must notice for itself that the clock was set."""
 
 UNEVEN = timedelta(seconds=1)
-"""So much the clocks of processes at one moment may differ."""
+"""How far apart the clocks of two processes may be at one moment."""
 
 _LAST = select(clock.c.at).where(clock.c.id == bindparam("which"))
 _FORGET = delete(clock).where(
@@ -25,10 +25,12 @@ _SET = _SET.on_conflict_do_update(index_elements=["id"], set_={"at": _SET.exclud
 
 
 def was_moved(connection: Connection, at: datetime, *, watcher: int = CALLS) -> bool:
-    """Whether the clock was set since a watcher last looked at it, in any process; notes where it stands now.
+    """Whether the clock was set since a watcher last looked at it, in any process; also notes where the clock stands
+    now.
 
-    It was set back when it stands earlier than then. That it was set forward is known where the system tells how long
-    it has run (Linux): somebody who sets it back by a day and then on by hours would else make those hours of a second.
+    It was set back when it stands earlier than then. That it was set forward is known only where the system tells how
+    long it has run (Linux). Without that check, setting it back by a day and then forward by hours would make those
+    hours pass in a second.
     """
     last = connection.execute(_LAST, {"which": watcher + 1}).scalar()
     connection.execute(_SET, {"id": watcher + 1, "at": at})
@@ -47,7 +49,7 @@ def was_moved(connection: Connection, at: datetime, *, watcher: int = CALLS) -> 
 
 
 def since_boot() -> tuple[int, float] | None:
-    """A number for this run of the system, above 1, and how long it has lasted, in seconds, asleep or awake."""
+    """A number for this run of the system, above 1, and how long it has run in seconds, asleep or awake."""
     try:
         name = Path("/proc/sys/kernel/random/boot_id").read_bytes()
         return 2 + zlib.crc32(name), time.clock_gettime(time.CLOCK_BOOTTIME)

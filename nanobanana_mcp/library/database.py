@@ -1,4 +1,4 @@
-"""The connection: one SQLite file shared by many processes, upgraded when it is opened."""
+"""The connection: one SQLite file that many processes share, upgraded when it is opened."""
 
 import os
 import sqlite3
@@ -21,7 +21,7 @@ BUSY_S = 30
 """How long a statement waits for another process's transaction."""
 
 DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
-"""How SQLite's names begin for a file that is damaged or never was a library."""
+"""The first letters of SQLite's error names for a file that is damaged or never was a database."""
 
 _upgrading = threading.Lock()  # alembic keeps its context in module globals
 
@@ -47,7 +47,7 @@ class Database:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Connect and bring the schema up to date. Raises SetupError when it cannot, and then changes nothing."""
+        """Connect and bring the schema up to date. Raises SetupError when it cannot, and changes nothing then."""
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             upgrade(path)
@@ -67,7 +67,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One look at one state of the library. Questions asked inside it, by the same thread, share its transaction."""
+        """Read one consistent state of the library. Reads nested inside it, in the same thread, share its transaction."""
         held = getattr(self._held, "connection", None)
         if held is not None:
             yield held
@@ -81,7 +81,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction, short: never held over a request, a decode or a file."""
+        """One short write transaction: never held during a request, a decode or a file operation."""
         if self._identity is not None and _identity(self.path) != self._identity:
             raise SetupError(
                 f"The library {self.path} was moved or replaced while the server runs. Restart the server; "
@@ -91,7 +91,9 @@ class Database:
             yield connection
 
     def close(self) -> None:
-        """Whoever asks afterwards is told so at once, instead of waiting for a connection that nobody gives back."""
+        """Close the connection. A later read or write fails at once instead of waiting for a connection that nobody
+        gives back.
+        """
         self._closed = True
         self._engine.dispose()
 
@@ -118,7 +120,7 @@ def upgrade(path: Path, *, target: str = HEAD) -> None:
         current = _revision(path)
         if current == target:
             return
-        if not os.access(path.parent, os.W_OK | os.X_OK):  # a lock that cannot be made looks like one that is held
+        if not os.access(path.parent, os.W_OK | os.X_OK):  # no lock file: looks like a held lock
             raise SetupError(
                 f"The folder of the library, {path.parent}, cannot be written. Set "
                 "NANOBANANA_DATABASE_URL to a place that can be written."
@@ -142,9 +144,10 @@ def upgrade(path: Path, *, target: str = HEAD) -> None:
 
 
 def copied(path: Path, copy: Path) -> bool:
-    """Copy a library into a new file, private to the user; False where it is not there, not one, or damaged.
+    """Copy a library into a new file, private to the user; False when there is none, or it is damaged or not a
+    database.
 
-    Raises SetupError for a library of a newer program and for another program's file, which nobody replaces.
+    Raises SetupError for a library of a newer version and for another program's file, which must not be replaced.
     """
     try:
         if _revision(path) is None:
@@ -160,14 +163,16 @@ def copied(path: Path, copy: Path) -> bool:
         copy.unlink(missing_ok=True)
         if getattr(error, "sqlite_errorname", "").startswith(DAMAGE):
             return False
-        raise _explained(path, error) from error  # a full disk is no damage: spending would be forgotten for nothing
+        raise _explained(path, error) from error  # a full disk is no damage, and a rebuild would forget what was spent
     copy.chmod(0o600)
     return True
 
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Be the only process that puts another library in the place of this one. Raises SetupError where there is one."""
+    """Hold the lock of the one process that may replace the library file. Raises SetupError while another process holds
+    it.
+    """
     try:
         with FileLock(f"{path}.rebuild", timeout=0, mode=0o600):
             yield
@@ -176,7 +181,7 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def migrations_folder() -> Path:
-    """Inside the package when installed, beside it in a checkout."""
+    """The folder of the migrations: inside the package when installed, beside it in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "migrations"
@@ -184,11 +189,11 @@ def migrations_folder() -> Path:
 
 def _engine(path: Path, *, pragmas: tuple[str, ...]) -> Engine:
     engine = create_engine(
-        URL.create("sqlite", database=str(path)),  # a path is no URL: it may hold ? and %
+        URL.create("sqlite", database=str(path)),  # a path may contain ? and %, which mean something in a URL
         poolclass=QueuePool,
         pool_size=1,
         max_overflow=0,
-        pool_timeout=2 * BUSY_S,  # who waits for the connection waits for somebody who waits for the file
+        pool_timeout=2 * BUSY_S,  # as long as a statement may wait for the file
         connect_args={"timeout": BUSY_S, "check_same_thread": False},
     )
 
@@ -207,7 +212,7 @@ def _engine(path: Path, *, pragmas: tuple[str, ...]) -> Engine:
 
 
 def _revision(path: Path) -> str | None:
-    """The migration a file stands at, None for a new file; read without SQLAlchemy since every start pays for it."""
+    """The migration that a file stands at, None for a new file. Read without SQLAlchemy, since every start pays for it."""
     if not path.exists():
         return None
     # Not mode=ro: after a kill in mid-commit the file can only be read once its journal is rolled back. Where the file
@@ -251,10 +256,11 @@ def _backup(path: Path, revision: str) -> None:
 
 
 def _run_steps(path: Path, target: str) -> None:
-    """The whole chain in one IMMEDIATE transaction.
+    """Run the whole chain of migrations in one IMMEDIATE transaction: alembic alone would leave half a step behind when
+    one fails.
 
-    Foreign keys are off while tables are rebuilt (a rebuilt parent would otherwise take its children along) and
-    checked before the commit; alembic alone would leave half a step behind when one fails.
+    Foreign keys are off while tables are rebuilt (rebuilding a parent would delete its children) and checked before the
+    commit.
     """
     from alembic import command  # 115 ms that only an upgrade pays
     from alembic.config import Config

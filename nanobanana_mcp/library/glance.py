@@ -1,4 +1,4 @@
-"""Looks at the library without opening it, with SQLite alone: its newest pictures where nothing is amiss, and its state."""
+"""Reads a library file with SQLite alone, without opening it as the studio does: its newest pictures and its state."""
 
 import sqlite3
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from nanobanana_mcp.domain.terms import Backend
 from nanobanana_mcp.library import HEAD
 
 WAIT_S = 0.5
-"""For another process's transaction; a list that is empty once is no loss."""
+"""Seconds to wait for another process's transaction; a list that is empty once does no harm."""
 
 NEWEST = """
 SELECT id, mime_type, width, height, bytes FROM images
@@ -20,7 +20,7 @@ AND (backend = ? OR backend IS NULL) AND substr(id, 1, length(?)) = ? ORDER BY c
 
 
 class Glimpse(NamedTuple):
-    """One picture as a list shows it, without anything that anybody wrote."""
+    """One picture as a list shows it, without any text that somebody wrote."""
 
     id: str
     mime_type: str
@@ -30,9 +30,10 @@ class Glimpse(NamedTuple):
 
 
 def glance(path: Path, backend: Backend, count: int, beginning: str = "") -> list[Glimpse]:
-    """The newest pictures that one backend drew or edited, that are not in the trash and whose ids begin so; none where the
-    file is missing, locked, damaged, of another schema or not a library at all. Changes nothing, not even after a kill in
-    mid-commit.
+    """The newest pictures that one backend drew or edited, that are not in the trash and whose ids begin with a text;
+    none when the file is missing, locked, damaged, of another schema or no library.
+
+    Changes nothing, not even after a process was killed during a commit.
     """
     try:
         if not path.is_file():
@@ -54,7 +55,7 @@ Condition = Literal["missing", "current", "older", "newer", "strange", "damaged"
 
 
 def condition(path: Path) -> tuple[Condition, int]:
-    """The state of a library file and how many pictures it has; looks without opening it, which would upgrade it."""
+    """The state of a library file and how many pictures it has; opening it instead would upgrade it."""
     if not path.exists():
         return "missing", 0
     try:
@@ -78,7 +79,7 @@ def condition(path: Path) -> tuple[Condition, int]:
 
 
 def glimpses(rows: Iterable[Any]) -> list[Glimpse]:
-    """Rows of NEWEST; what a damaged file may hold in their place is left out."""
+    """The rows of NEWEST; values that a damaged file has in place of the right ones are left out."""
     found = (Glimpse(*row) for row in rows)
     return [one for one in found if _is_whole(one)]
 

@@ -1,4 +1,4 @@
-"""The journal of paid calls: a row before a request is sent, and every step after it, over all processes."""
+"""The journal of paid calls: a row before a call is sent, and an update after every step, shared by all processes."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -21,15 +21,16 @@ CallState = Literal["reserved", "sent", "spooled", "saved", "done", "failed", "u
 OPEN: tuple[CallState, ...] = ("reserved", "sent", "spooled", "saved")
 UNSETTLED: tuple[CallState, ...] = ("reserved", "sent", "spooled")
 _IS_OPEN = calls.c.state.in_([literal_column(f"'{state}'") for state in OPEN])
-"""The condition of the index ix_calls_open, word for word: SQLite uses it only where a query repeats it."""
+"""The condition of the index ix_calls_open, word for word: SQLite uses the index only for a query with the same text.
+"""
 
 UNKNOWN_FOR = timedelta(days=30)
-"""How long an unknown outcome is told of; after that the month's bill has answered it."""
+"""How long an unknown outcome is reported; after that Google's monthly bill has shown whether it was charged."""
 
 REPLAY_FOR = timedelta(hours=24)
-"""How long an undelivered answer waits for whoever asks for it again."""
+"""How long an undelivered answer waits for a caller who asks for it again."""
 
-# What every picture asks is put into words once: SQLAlchemy takes longer for that than SQLite for the answer.
+# Statements that every picture needs are built once: SQLAlchemy takes longer to build one than SQLite to run it.
 _REQUEST_COLUMNS = tuple(column.name for column in requests.columns)
 _CALL_COLUMNS = tuple(column.name for column in calls.columns)
 _ADD_REQUEST = insert(requests)
@@ -58,14 +59,14 @@ _CHARGE = func.coalesce(calls.c.cost_usd, calls.c.estimate_usd)
 _COSTLY = (
     select(calls.c.id).where(calls.c.request_id == requests.c.id, or_(calls.c.state != "failed", _CHARGE > 0)).exists()
 )
-"""Whether a request has calls that are under way or that cost, or may have cost, something."""
+"""True for a request with calls that are under way, or that cost or may have cost something."""
 _SAME_KEY = requests.c.idempotency_key == bindparam("key")
 _WITH_KEY = select(requests).where(_SAME_KEY)
 _WITH_COSTLY_KEY = select(requests.c.id).where(_SAME_KEY, _COSTLY)
 _UNANSWERED = (
     select(requests)
     .where(requests.c.fingerprint == bindparam("fingerprint"))
-    .where(func.coalesce(requests.c.idempotency_key, "") == "")  # "is null" would lead SQLite through every such row
+    .where(func.coalesce(requests.c.idempotency_key, "") == "")  # "is null" would read every such row
     .where(requests.c.delivered_at.is_(None), requests.c.created_at > bindparam("since"))
     .where(_COSTLY)
     .order_by(requests.c.created_at.desc())
@@ -107,7 +108,9 @@ class RequestRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One picture asked of the model. `cost_usd` is None until it is settled; an unknown outcome keeps its estimate."""
+    """One call to the model, for one picture. `cost_usd` is None until the call is settled; for an unknown outcome the
+    estimate counts.
+    """
 
     id: str
     request_id: str
@@ -124,7 +127,7 @@ class Call:
 
 
 class Delivery(NamedTuple):
-    """That an answer has gone to a client; `before` is when the same request was answered the last time."""
+    """Says that an answer reached a client; `before` is when the same request was answered the last time."""
 
     request_id: str
     at: datetime
@@ -133,7 +136,7 @@ class Delivery(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Reservation:
-    """The outcome of reserve(): calls to make, or an earlier request whose answer this request is entitled to."""
+    """What reserve() came to: calls to make, or an earlier request whose answer this one gets."""
 
     request_row: RequestRow
     calls: tuple[Call, ...]
@@ -142,15 +145,15 @@ class Reservation:
 
 
 class Journal:
-    """Every change is one transaction that is durable when it returns."""
+    """Every method that changes something is one transaction, durable when it returns."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     def reserve(self, request_row: RequestRow, *, n: int, estimate_usd: float, limits: Limits) -> Reservation:
-        """Enter a request and the most it may cost, unless an earlier one already stands for it.
+        """Enter a request and reserve the most it may cost, unless it repeats an earlier one.
 
-        Raises BudgetExceeded, or RequestError for an idempotency key that was used for something else.
+        Raises BudgetExceeded, or RequestError for an idempotency key that was used for another request.
         """
         refusal: BudgetExceeded | None = None
         with self.database.write() as connection:
@@ -165,7 +168,7 @@ class Journal:
             try:
                 warnings = check(limits, spending, wanted_usd=n * estimate_usd, calls=n, at=at)
             except BudgetExceeded as error:
-                refusal = error  # raised behind the transaction: what was seen ahead of the clock stays so
+                refusal = error  # raised after the commit: entries seen ahead of the clock are noted
             else:
                 connection.execute(_ADD_REQUEST, {name: getattr(request_row, name) for name in _REQUEST_COLUMNS})
                 rows = [
@@ -186,7 +189,7 @@ class Journal:
         return Reservation(request_row=request_row, calls=made, replay=False, warnings=tuple(warnings))
 
     def knows(self, key: str) -> bool:
-        """Whether a request with this idempotency key was made, and not all for nothing."""
+        """Whether a request with this idempotency key was made and cost, or may have cost, something."""
         with self.database.read() as connection:
             return connection.execute(_WITH_COSTLY_KEY, {"key": key}).first() is not None
 
@@ -195,12 +198,14 @@ class Journal:
             connection.execute(_SENT, {"which": call_ids, "sent_at": now()})
 
     def spooled(self, *call_ids: str) -> None:
-        """Unless a call has ended meanwhile: this is noted beside the work on the answer, not before it."""
+        """Note that answers are on the disk, except for calls that have ended meanwhile: this runs beside the work on
+        the answer, not before it.
+        """
         with self.database.write() as connection:
             connection.execute(_SPOOLED, {"which": call_ids})
 
     def saved(self, call_id: str, record: ImageRecord, cost_usd: float | None, *, upload: Upload | None = None) -> None:
-        """The picture, its lineage, its price and the upload that begins with it, together."""
+        """Enter the picture, its lineage, its price and the upload that begins with it, in one transaction."""
         with self.database.write() as connection:
             insert_image(connection, record)
             if upload is not None:
@@ -208,17 +213,19 @@ class Journal:
             _settle(connection, call_id, state="saved", cost_usd=cost_usd, image_id=record.id)
 
     def failed(self, call_id: str, *, reason: str, message: str, cost_usd: float | None) -> None:
-        """`cost_usd` None: charged, nobody knows how much, so that the estimate counts as spent."""
+        """End a call without a picture. `cost_usd` None: it was charged, and nobody knows how much; the estimate counts
+        as spent.
+        """
         with self.database.write() as connection:
             _settle(connection, call_id, state="failed", cost_usd=cost_usd, reason=reason, message=message)
 
     def unknown(self, call_id: str, *, message: str) -> None:
-        """Sent, and nobody knows what came of it: the estimate counts as spent."""
+        """End a call that was sent and whose answer was lost; the estimate counts as spent."""
         with self.database.write() as connection:
             _settle(connection, call_id, state="unknown", cost_usd=None, reason="UNKNOWN_OUTCOME", message=message)
 
     def delivered(self, request_id: str) -> Delivery:
-        """The answer has gone to the client."""
+        """Note that the answer has gone to the client."""
         at = now()
         with self.database.write() as connection:
             before = connection.execute(_DELIVERED_AT, {"which": request_id}).scalar()
@@ -227,7 +234,9 @@ class Journal:
         return Delivery(request_id, at, before)
 
     def taken_back(self, delivery: Delivery) -> None:
-        """The client never read that answer. One that it, or another, was given before or since still counts."""
+        """Undo a delivery whose answer the client never read. Deliveries of the same request before or since still
+        count.
+        """
         which = {"which": delivery.request_id}
         with self.database.write() as connection:
             changed = connection.execute(_TAKEN_BACK, which | {"at": delivery.at, "delivered_at": delivery.before})
@@ -241,7 +250,7 @@ class Journal:
             return _request_row(row), tuple(_call(call) for call in found)
 
     def unfinished(self) -> list[tuple[RequestRow, Call]]:
-        """Calls that some process has begun and not brought to an end."""
+        """Calls that a process has begun and not ended."""
         with self.database.read() as connection:
             rows = connection.execute(
                 select(calls).where(_IS_OPEN, calls.c.state != "saved").order_by(calls.c.reserved_at)
@@ -253,7 +262,7 @@ class Journal:
             return found
 
     def undelivered_requests(self) -> list[tuple[RequestRow, Call]]:
-        """Calls whose picture is kept and whose request nobody has been answered."""
+        """Calls whose picture is kept and whose request has not been answered."""
         with self.database.read() as connection:
             rows = connection.execute(select(calls).where(_IS_OPEN, calls.c.state == "saved")).all()
             return [
@@ -273,9 +282,8 @@ class Journal:
             return _request_row(request_row), _call(row)
 
     def take_over(self, request_id: str, *, dead: str, process: str) -> tuple[RequestRow, tuple[Call, ...]] | None:
-        """Make a dead process's request ours: it and its calls that are still open, as they are at this moment.
-
-        None when another process was quicker.
+        """Make a dead process's request ours; returns it and its calls that are still open. None when another process
+        was quicker.
         """
         with self.database.write() as connection:
             changed = connection.execute(
@@ -308,9 +316,9 @@ class Journal:
             return [_call(row) for row in rows]
 
     def undelivered(self, backend: Backend, *, limit: int = 20) -> list[str]:
-        """Ids of pictures that were paid for and never reached the client that asked; of requests that have ended."""
+        """Ids of pictures that were paid for and never reached the client that asked, of requests that have ended."""
         still = select(calls.c.request_id).where(_IS_OPEN, calls.c.state.in_(UNSETTLED))
-        settled_before = now() - timedelta(minutes=1)  # an answer that is on its way is no loss
+        settled_before = now() - timedelta(minutes=1)  # a request still under way has lost nothing
         with self.database.read() as connection:
             rows = connection.execute(
                 select(calls.c.image_id)
@@ -341,10 +349,8 @@ def _settle(
     reason: str | None = None,
     message: str | None = None,
 ) -> None:
-    """End a call; the day's spend takes its cost, or its estimate where the cost is not known.
-
-    A call that has ended already stays as it is; only a picture that comes after all takes the place of an unknown
-    outcome.
+    """End a call; the day's spending gets its cost, or its estimate where the cost is not known. A call that has ended
+    stays as it is, except that a picture found later replaces an unknown outcome.
     """
     row = connection.execute(_WITH_REQUEST, {"which": call_id}).one()
     counted = cost_usd if cost_usd is not None else row.estimate_usd
@@ -359,9 +365,10 @@ def _settle(
 
 
 def _earlier(connection: Connection, request_row: RequestRow) -> RequestRow | None:
-    """The request that this one repeats: the same key, or, without a key, the same wish whose answer never arrived.
+    """The request that this one repeats: one with the same key, or, without a key, the same request whose answer was
+    never delivered.
 
-    A request of which every call failed for nothing stands for nothing: the wish may be tried again.
+    A request whose calls all failed without cost is not repeated but made again.
     """
     if request_row.idempotency_key is not None:
         key = {"key": request_row.idempotency_key}
@@ -384,8 +391,8 @@ def _earlier(connection: Connection, request_row: RequestRow) -> RequestRow | No
 
 
 def _clock(connection: Connection, backend: Backend) -> datetime:
-    """Now; entries that lie ahead of it keep their dates, and when they were first seen there, since the clock was last
-    set back, is noted beside them.
+    """The time to reserve at. When the clock was set back, the entries that now lie ahead of it keep their dates, and
+    the moment when they were first seen ahead is noted beside them.
     """
     at = now()
     seen = {"whose": backend, "at": at, "again": was_moved(connection, at)}
@@ -411,7 +418,9 @@ def _spending(connection: Connection, backend: Backend, at: datetime) -> Spendin
 def _spent(
     connection: Connection, backend: Backend, span: timedelta, *, since: datetime, at: datetime, near: datetime
 ) -> list[tuple[datetime, int, int]]:
-    """The spending that counts in a window, as the moment from which it does, calls and millionths of a dollar, oldest first."""
+    """The spending that counts in a window, oldest first: the moment it counts from, the number of calls, and
+    millionths of a dollar.
+    """
     asked = {"whose": backend, "which": _milliseconds(span), "after": since - span}
     found = []
     for latest, seen_at, made, usd in connection.execute(_SPENT, asked):

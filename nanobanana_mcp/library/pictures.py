@@ -1,4 +1,4 @@
-"""The library: pictures, what each was made from, and their stays in the Files API."""
+"""The library: pictures, what each was made from, and their uploads to the Files API."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -70,7 +70,7 @@ class KeptFile(NamedTuple):
 
 
 class Library:
-    """Questions and additions. Plain records go in and out; nothing stays attached to the database."""
+    """Queries and additions. It takes and returns plain records, none of which stays attached to the database."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -81,7 +81,7 @@ class Library:
             insert_image(connection, record)
 
     def add_all(self, records: Iterable[ImageRecord]) -> None:
-        """Keep many records, parents before their children, or none of them."""
+        """Keep many records, parents before their children, in one transaction."""
         with self.database.write() as connection:
             for record in records:
                 insert_image(connection, record)
@@ -92,7 +92,7 @@ class Library:
             return frozenset(connection.execute(select(images.c.id)).scalars())
 
     def add_import(self, record: ImageRecord) -> ImageRecord:
-        """Keep a caller's picture unless its content is known already; the record that stands for it."""
+        """Keep a caller's own picture unless its content is known already; returns the record for that content."""
         with self.database.write() as connection:
             if record.sha256:
                 row = connection.execute(
@@ -111,7 +111,7 @@ class Library:
         return self._first(images.c.sha256 == sha256, order=_OURS_FIRST)
 
     def has_made(self, size: int) -> bool:
-        """Whether a picture of so many bytes was made here; asked of very large files only."""
+        """Whether a picture of exactly so many bytes was made here; asked for very large files only."""
         return self._first((images.c.bytes == size) & (images.c.origin != "imported")) is not None
 
     def find_by_upload(self, name: str) -> tuple[ImageRecord, Upload] | None:
@@ -126,7 +126,7 @@ class Library:
             return record[0], found
 
     def recent(self, count: int, backend: Backend) -> list[ImageRecord]:
-        """The newest pictures that one backend drew or edited for us; files derived from pictures are not counted."""
+        """The newest pictures that one backend drew or edited; files derived from pictures are not counted."""
         mine = or_(images.c.backend == backend, images.c.backend.is_(None))
         query = select(images).where(_MADE, mine).order_by(images.c.created_at.desc()).limit(count)
         with self.database.read() as connection:
@@ -134,7 +134,7 @@ class Library:
             return _records(connection, rows)
 
     def glimpses(self, count: int, backend: Backend, beginning: str = "") -> list[Glimpse]:
-        """As glance(), over the connection that is open."""
+        """The same as glance(), over the open connection."""
         with self.database.read() as connection:
             return glimpses(connection.exec_driver_sql(NEWEST, (backend, beginning, beginning, count)).all())
 
@@ -191,7 +191,7 @@ class Library:
             return {*connection.execute(newest).scalars(), *connection.execute(derived).scalars()}
 
     def sources_of(self, made_after: datetime, newest: int, folder: str) -> set[str]:
-        """Ids of what the pictures on the disk were made from that are newer than a date, or among the newest."""
+        """Ids of the sources of those pictures on the disk that are newer than a date or among the newest."""
         query = (
             select(image_sources.c.parent_id)
             .join(images, images.c.id == image_sources.c.image_id)
@@ -217,7 +217,9 @@ class Library:
             return connection.execute(query).first() is not None
 
     def known_paths(self, paths: Iterable[str]) -> set[str]:
-        """Those of `paths` that some record names; the library is in UTF-8 and has no path that is not."""
+        """Those of `paths` that some record names. The library is in UTF-8, so a path that is not UTF-8 is never among
+        them.
+        """
         wanted = [path for path in paths if path.isascii() or path.encode(errors="ignore").decode() == path]
         found: set[str] = set()
         with self.database.read() as connection:
@@ -272,11 +274,13 @@ class Library:
             return _records(connection, rows)
 
     def move_to_trash(self, record: ImageRecord, trash_path: Path) -> None:
-        """Note where the master went; the days' totals follow, once, whoever notes it again."""
+        """Note where the file went, and update the day's totals; doing it again changes nothing."""
         self._moved(record, images.c.trash_path.is_(None), trash_path=str(trash_path))
 
     def came_back(self, record: ImageRecord, path: Path) -> None:
-        """Note where the master is that was in the trash; the days' totals follow, once."""
+        """Note where the file is that came back from the trash, and update the day's totals; doing it again changes
+        nothing.
+        """
         self._moved(record, images.c.trash_path.is_not(None), trash_path=None, path=str(path))
 
     def _moved(self, record: ImageRecord, unless_noted: ColumnElement[bool], **values: str | None) -> None:
@@ -304,7 +308,7 @@ class Library:
         expires_at: datetime | None = None,
         error: str | None = None,
     ) -> Upload:
-        """Note how a stay in the Files API went on. The name never changes: a renewal is a new row."""
+        """Note the new state of an upload. Its name never changes: a renewal is a new row."""
         changed = replace(
             upload, state=state, uri=uri or upload.uri, expires_at=expires_at or upload.expires_at, error=error
         )
@@ -317,7 +321,7 @@ class Library:
         return changed
 
     def newest_upload(self, image_id: str, backend: Backend) -> Upload | None:
-        """The latest stay of a picture that did not fail; it may have expired."""
+        """The latest upload of a picture that did not fail; it may have expired."""
         with self.database.read() as connection:
             row = connection.execute(
                 select(uploads)
@@ -339,7 +343,7 @@ class Library:
         return int(row[0]), int(row[1])
 
     def expired_uploads(self, at: datetime, backend: Backend) -> list[Upload]:
-        """Uploads that are still called active or pending although Google has let them go."""
+        """Uploads that count as active or pending although Google has deleted them."""
         with self.database.read() as connection:
             rows = connection.execute(
                 select(uploads).where(
@@ -370,7 +374,7 @@ class Library:
 
 
 def insert_image(connection: Connection, record: ImageRecord) -> None:
-    """A picture, its parents and the day's totals: for a transaction that is already open."""
+    """Add a picture, its parents and the day's totals within an open transaction."""
     connection.execute(_ADD_IMAGE, {name: getattr(record, name) for name in _COLUMNS})
     if record.parents:
         connection.execute(
@@ -386,7 +390,7 @@ def insert_image(connection: Connection, record: ImageRecord) -> None:
 
 
 def _is_drawn(record: ImageRecord) -> bool:
-    """Whether the days' totals have it: a caller's own picture, converted, is nobody's draw."""
+    """Whether the days' totals count it: a conversion of a caller's own picture was not drawn by anybody."""
     return record.origin != "imported" and record.tier is not None
 
 

@@ -134,8 +134,9 @@ saw an entry ahead of it, which keeps its date.
 """
 
 clock = Table("clock", metadata, Column("id", Integer, primary_key=True), Column("at", Moment, nullable=False))
-"""For calls, and 2**40 further on for limits of a policy. Row 1: where the clock stood when somebody last reserved a call or used a policy's limit. On Linux one more row, by the
-number of this run of the system: when it began, by this clock."""
+"""Row 1: where the clock stood when somebody last reserved a call (or, 2**40 further on, used a policy's limit). On
+Linux one more row whose number stands for this run of the system: when it began, by this clock.
+"""
 
 policy_calls = Table(
     "policy_calls",

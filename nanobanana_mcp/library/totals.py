@@ -1,4 +1,4 @@
-"""Totals a day, kept while pictures are added, so that statistics never read every row."""
+"""Totals per day, kept while pictures are added, so that statistics never read every row."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -37,8 +37,8 @@ wanted, and look at the preview before asking again. output_stats shows what the
 
 
 class SessionState:
-    """Keeps what sessions store, in FastMCP's own store from the first word on; until then there is none to look into, and
-    450 modules are not imported to find that out, which the first list of tools would wait for.
+    """Uses FastMCP's own session store once a session stores something. Until then there is nothing to read, and 450
+    modules need not be imported before the first list of tools.
     """
 
     def __init__(self, open_it: Callable[[], Any]) -> None:
@@ -54,7 +54,7 @@ class SessionState:
 
 
 class Server(FastMCP):
-    """FastMCP over a pair of pipes, which looks for what a session has stored only when something was."""
+    """FastMCP over a pair of pipes."""
 
     home: Home
     _session_state: SessionState | None = None
@@ -66,21 +66,21 @@ class Server(FastMCP):
         return self._session_state
 
     async def run_on(self, ear: LineReader, mouth: LineWriter) -> None:
-        """Serve over a pair of pipes until the client closes its own; run_async() has no place for them."""
+        """Serve over a pair of pipes until the client closes its end; FastMCP's run_async() takes no pipes."""
         pipes: tuple[Any, Any] = (ear, mouth)  # of an AsyncFile it uses what these have
         async with self._lifespan_manager(), stdio_server(*pipes) as (read, write):
             await self._mcp_server.run(read, write, self._mcp_server.create_initialization_options())
 
 
 class CurrentSettings:
-    """The settings that hold: once they are right they stay, and until then whoever asks has them read again."""
+    """The settings in force. Once they are right they stay; until then they are read again each time."""
 
     def __init__(self, settings: Settings | None) -> None:
         self.settings = settings
         self._lock = threading.Lock()
 
     def right(self) -> Settings:
-        """Raises SetupError with all that is wrong with them now."""
+        """The settings. Raises SetupError with everything that is wrong with them."""
         with self._lock:
             if self.settings is None:
                 self.settings = load_settings()
@@ -91,8 +91,8 @@ class CurrentSettings:
 
 
 class SettingsGate(Middleware):
-    """Lets everything by to the policy of the settings that hold. While they are wrong the tools are listed and nothing
-    else is done, since nobody knows what the policy, the limits and the folders are: each call says what to put right.
+    """Passes every call on to the policy of the current settings. While the settings are wrong, tools are listed and
+    every call is answered with what to put right, since policy, limits and folders are not known.
     """
 
     def __init__(self, standing: CurrentSettings, furnish: Callable[[Settings], Gate]) -> None:
@@ -112,8 +112,8 @@ class SettingsGate(Middleware):
             except SetupError as error:
                 if context.method == "tools/call":
                     raise ToolError(str(error), log_level=logging.DEBUG) from error
-                return await call_next(context)  # opening the studio says the same
-            if self._gate is None:  # a call beside this one may have been first
+                return await call_next(context)  # opening the studio reports the same problem
+            if self._gate is None:  # another call may have set it meanwhile
                 self._gate = self._furnish(settings)
         return await (call_next(context) if self._gate is None else self._gate(context, call_next))
 

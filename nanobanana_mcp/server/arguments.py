@@ -1,5 +1,5 @@
-"""Takes what a client sent as what it says, once and before anything looks at the call: by the type that each argument
-declares, and only where nothing is lost.
+"""Puts a client's arguments into plain form, once and before anything looks at the call: according to the type that
+each argument declares, and only where nothing is lost.
 """
 
 import json
@@ -15,8 +15,8 @@ from nanobanana_mcp.storage.spelling import as_id, meant
 
 IDS = frozenset({"file_id", "continue_from", "lineage_of"})
 NO_WORDS = INPUT_PATHS | IDS | {"output_path"}
-"""Arguments whose text may be empty or the word null, and then counts as left out; a file of that name is ./null. The texts
-of all others are free, and nobody touches them.
+"""Arguments for which an empty text or the word null counts as left out; a file of that name is ./null. All other texts
+are free and never changed.
 """
 
 NEVER_EMPTY = {
@@ -26,7 +26,7 @@ NEVER_EMPTY = {
     "keep_count": "a number",
     "max_age_hours": "a number of hours",
 }
-"""Arguments that hold a call back. To take an empty value for left out could let it do more than was meant."""
+"""Arguments that restrict a call. Taking an empty value as left out could let the call do more than was meant."""
 
 SYNONYMS: dict[str, dict[str, str]] = {
     "output_format": {"jpg": "jpeg", "jpe": "jpeg"},
@@ -39,15 +39,15 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,15}(?:\.0*)?")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})")
 _RATIO = re.compile(r"([0-9]{1,2})\s*[:x\u00d7/]\s*([0-9]{1,2})")
 _EXACT = 2**53
-"""Below it a float that is whole is that number and no other."""
+"""Below this, a whole float is exactly one integer."""
 
 
 def plain(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments in the form that the tool's JSON schema declares: lists and objects that came as JSON text,
-    numbers and booleans as text, whole floats, other spellings of a word. What is empty is left out where that means
-    nothing. What says nothing of the kind, or would lose something, stays as it came, for the tool to refuse.
+    """The arguments in the form that the tool's JSON schema declares. Lists and objects that came as JSON text, numbers
+    and booleans as text, whole floats and other spellings of a word are converted; what is empty is left out where that
+    means nothing. Anything ambiguous stays as it came, for the tool to refuse.
 
-    Raises RequestError for an empty value of an argument that holds a call back, and for half of a character.
+    Raises RequestError for an empty value of an argument that restricts the call, and for half of a character.
     """
     properties, required = schema.get("properties", {}), schema.get("required", ())
     found = {}
@@ -72,9 +72,8 @@ def plain(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, 
 
 
 def name_inputs(arguments: dict[str, Any], base: Path) -> list[str]:
-    """Put the plain name of the one file or picture that each input means in its place; what to tell of it is returned.
-
-    Only inputs: a picture is never written to a place that was guessed. Raises RequestError.
+    """Replace each input by the plain name of the one file or picture that it means; returns notes on that. Only for
+    inputs: where a picture is written is never guessed. Raises RequestError.
     """
     notes = []
 
@@ -99,7 +98,7 @@ def name_inputs(arguments: dict[str, Any], base: Path) -> list[str]:
 
 
 def has_half_a_character(value: object) -> bool:
-    """Whether a text in it, however deep, has a surrogate: half of a pair that means one character."""
+    """Whether a text anywhere in the value has a lone surrogate: half of a pair that means one character."""
     if isinstance(value, str):
         return _HALF.search(value) is not None
     if isinstance(value, list):
@@ -108,7 +107,7 @@ def has_half_a_character(value: object) -> bool:
 
 
 def kind(value: object) -> str:
-    """Say what kind of JSON value it is, without the value."""
+    """The kind of a JSON value, without the value."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -125,7 +124,9 @@ def kind(value: object) -> str:
 
 
 def _says_nothing(name: str, value: object, declared: Mapping[str, Any]) -> bool:
-    """Whether an argument is empty; not a box of no numbers, which is a mistake, nor free text."""
+    """Whether an argument is empty. A box without numbers is a mistake and not empty, and free text never counts as
+    empty.
+    """
     if value is None:
         return True
     if value in ([], {}):
@@ -187,7 +188,7 @@ def _whole(given: object) -> object:
 
 
 def _number(given: object) -> object:
-    """A whole number as one, whether it came as 2, 2.0 or text: so rules that compare words see one spelling."""
+    """A whole number, whether it came as 2, 2.0 or text, so that rules see one spelling."""
     whole = _whole(given)
     if not isinstance(whole, str):
         return whole
@@ -219,7 +220,7 @@ def _chosen_in(given: dict[str, Any], declared: Mapping[str, Any]) -> dict[str, 
 
 
 def _chosen(name: str, given: object, words: list[str]) -> Any:
-    """The one of `words` that was meant: by case, spaces, hyphens for underscores, and the usual other names."""
+    """The one of `words` that was meant, whatever its case, spaces or hyphens, or under a usual other name."""
     if not isinstance(given, str) or given in words:
         return given
     text = given.strip().lower()

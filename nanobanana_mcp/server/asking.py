@@ -1,7 +1,7 @@
-"""Asks the person before what is dear or clears away, in the way that a client's protocol has for it.
+"""Asks the person before a call that is dear or clears something away, as the client's protocol version does it.
 
-Until 2025-11-25 a server asks in the middle of a call. From 2026-07-28 on it ends the call with its question, and the client
-makes the call again with the answer: so nothing may be done before the answer is there.
+Up to 2025-11-25 a server asks in the middle of a call. From 2026-07-28 on it ends the call with its question, and the
+client makes the call again with the answer, so nothing may be done before the answer is there.
 """
 
 from fastmcp import Context
@@ -20,7 +20,7 @@ _NAME = "agreed"
 
 
 def can_ask(caller: Context) -> bool:
-    """Whether there is a person to be asked: the client says so."""
+    """Whether the client says that it can ask a person."""
     params = caller.session.client_params if caller.request_context is not None else None
     capabilities: ClientCapabilities | None = params.capabilities if params is not None else None
     asked = capabilities.elicitation if capabilities is not None else None
@@ -28,9 +28,10 @@ def can_ask(caller: Context) -> bool:
 
 
 async def agreed(caller: Context, question: str, *, yes: str, unanswered: str) -> InputRequiredResult | None:
-    """Ask for a yes. None once it is there; else what the call has to end with, so that the client asks and calls again.
+    """Ask for a yes. Returns None once it was given; else the result that the call must end with, so that the client
+    asks and calls again.
 
-    `yes` is the line that is ticked, `unanswered` what to do when nobody was there. Raises NotAgreed.
+    `yes` is the line that the person ticks, `unanswered` what to do when nobody is there. Raises NotAgreed.
     """
     schema = {
         "type": "object",

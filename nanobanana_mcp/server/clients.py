@@ -1,4 +1,4 @@
-"""Which half of an answer each client shows its model, and the answer made accordingly."""
+"""Which part of an answer each client shows its model, and how the answer is made for it."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -15,7 +15,7 @@ class Known(NamedTuple):
     """A client that drops what stands beside structured content."""
 
     name: str
-    """Part of the name it gives in its clientInfo, in small letters."""
+    """Part of the client's name in clientInfo, in lower case."""
     drops: str
     source: str
     seen: date
@@ -26,7 +26,7 @@ KNOWN = (
     Known("codex", "text, pictures and links", "Codex CLI 0.169, recorded", date(2026, 11, 20)),
     Known("opencode", "text and pictures", "github.com/anomalyco/opencode #32832, until #34505", date(2026, 6, 29)),
 )
-"""They get text and pictures without structure. All others get both halves, and each half is whole."""
+"""Clients that get text and pictures without structure. All others get both, and either alone is complete."""
 
 
 def wants_structure(context: Context) -> bool:
@@ -43,7 +43,7 @@ def client_name(context: Context) -> str:
 
 
 def result(context: Context, text: str, structure: dict[str, Any], more: Sequence[ContentBlock] = ()) -> ToolResult:
-    """An answer of every tool. The structure has the whole text, too: a client that shows it alone hides no sentence."""
+    """The answer of a tool. The structure contains the whole text, for clients that show the model the structure alone."""
     return ToolResult(
         content=[TextContent(type="text", text=text), *more],
         structured_content={"summary": text, **structure} if wants_structure(context) else None,

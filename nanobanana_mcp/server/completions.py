@@ -1,4 +1,4 @@
-"""Completes what a person types for a resource or a prompt: ids of pictures, newest first."""
+"""Completes what a person types into a resource or a prompt: ids of pictures, newest first."""
 
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ from mcp.types import CompletionArgument, CompletionContext
 from nanobanana_mcp.server.session import Home
 
 MOST = 100
-"""More values than this MCP does not take."""
+"""MCP allows at most so many values."""
 
 
 def add(server: FastMCP, own: Home) -> None:
@@ -17,7 +17,7 @@ def add(server: FastMCP, own: Home) -> None:
 
 
 async def complete(own: Home, _ref: Any, argument: CompletionArgument, _context: CompletionContext | None) -> list[str]:
-    """Values for an argument; none for one whose values nobody can list."""
+    """Values for an argument; none for an argument whose values cannot be listed."""
     if argument.name in ("image_id", "picture"):
         return [one.id for one in await own.newest(MOST, argument.value.strip())]
     return []

@@ -1,4 +1,6 @@
-"""Stands before every tool: puts arguments into their plain form, asks for admission, words argument errors."""
+"""Handles every call before its tool: puts the arguments into plain form, asks for admission, and words argument
+errors.
+"""
 
 import asyncio
 import logging
@@ -28,8 +30,8 @@ LONGEST_URI = 200
 
 
 class Gate(Middleware):
-    """Puts the arguments of each call into their plain form, which is all that anything after it sees, and judges the
-    call by the policy before it is made.
+    """Puts each call's arguments into plain form, which is all that the rest of the program sees, and has the policy
+    judge the call before it is made.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Gate(Middleware):
         return self._shown(tools)
 
     async def on_list_resources(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
-        """List the newest pictures, too, for a client that the policy lets use output_stats."""
+        """List the newest pictures as well, for clients that the policy lets use output_stats."""
         assert context.fastmcp_context is not None
         listed: Sequence[Any] = await call_next(context)
         newest = await self.newest(context.fastmcp_context.fastmcp, resources.MOST)
@@ -72,7 +74,7 @@ class Gate(Middleware):
             raise
 
     async def on_list_prompts(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
-        """Those whose tools are all offered."""
+        """List the prompts whose tools are all offered."""
         assert context.fastmcp_context is not None
         offered = {tool.name for tool in await self._offered(context.fastmcp_context.fastmcp)}
         return [prompt for prompt in await call_next(context) if prompts.NEEDS.get(prompt.name, offered) <= offered]
@@ -148,17 +150,17 @@ class Gate(Middleware):
         return tools if policy is None else [tool for tool in tools if not policy.hidden(tool.name)]
 
     async def newest(self, server: FastMCP, count: int, beginning: str = "") -> Sequence[Any]:
-        """The newest pictures whose ids begin so; none for whom output_stats would tell of none."""
+        """The newest pictures whose ids begin with a text; none when the policy refuses output_stats."""
         return () if await self._is_closed(server) else await self._newest(count, beginning)
 
     async def _is_closed(self, server: FastMCP) -> bool:
-        """Whether the policy lets nobody be told of the newest pictures, whether output_stats is offered or not."""
+        """Whether the policy refuses output_stats, whether or not the tool is offered."""
         tool = await server.local_provider.get_tool("output_stats")
         return tool is None or self._admission.closes("output_stats", tool.parameters)
 
     async def _plainly(self, context: MiddlewareContext[Any]) -> tuple[MiddlewareContext[Any], list[str]]:
-        """The call as the tool's schema declares it, each input under the name of the one file it means, and what to
-        tell of that. Raises RequestError.
+        """The call as the tool's schema declares it, with each input named as the one file it means, and notes on that.
+        Raises RequestError.
         """
         assert context.fastmcp_context is not None
         message = context.message
@@ -177,12 +179,14 @@ class Gate(Middleware):
 
 
 def _refused(words: str, uri: str) -> MCPError:
-    """The error that MCP wants for a resource that is not there, or not for the caller; FastMCP's own has no room for words."""
+    """The error that MCP prescribes for a resource that does not exist or may not be read; FastMCP's own has no
+    message.
+    """
     return MCPError(code=INVALID_PARAMS, message=words, data={"uri": uri} if len(uri) <= LONGEST_URI else None)
 
 
 def _told(result: Any, notes: Sequence[str]) -> Any:
-    """An answer that tells `notes`, in both its halves."""
+    """The answer with `notes` added, in its text and its structure."""
     if notes and isinstance(result, ToolResult) and isinstance(result.content[0], TextContent):
         lines = "".join(f"\nNote: {note}" for note in notes)
         result.content[0].text += lines

@@ -1,4 +1,4 @@
-"""The two pipes to a client: each line that comes is answered or passed on, and each answer is known to have gone."""
+"""The two pipes to a client: answers or passes on each line that comes in, and notes when each answer has been written."""
 
 import errno
 import json
@@ -28,12 +28,12 @@ _ID = re.compile(r'"id"\s*:\s*([0-9]{1,15}|"[\w.:-]{1,100}")\s*[,}]')
 
 
 _GOING_MS = 200
-"""How long the ends of a dead process may take to close one after the other."""
+"""Seconds within which the pipes of a dead process close one after the other."""
 
 
 class LineWriter:
-    """The file that stdio_server() writes to. A message is delivered when the pipe has taken the whole of it. When the client goes
-    and leaves some of it in the pipe, it was not delivered after all.
+    """The file that stdio_server() writes to. A message is delivered when the pipe has taken all of it; when the client
+    ends and leaves part of it in the pipe, it was not delivered.
     """
 
     def __init__(self, wire: int, on_their_way: OnTheirWay) -> None:
@@ -42,10 +42,12 @@ class LineWriter:
         self._lock = anyio.Lock()
         self._given = 0
         self._answered: list[tuple[int, TakeBack]] = []
-        """Answers that may lie unread: where each ends, in bytes since the start, and what takes its delivery back."""
+        """Answers that the client may not have read yet: where each ends, in bytes since the start, and what takes its
+        delivery back.
+        """
 
     async def write(self, text: str) -> None:
-        """Raises OSError when the client has gone; then what was to be delivered is not."""
+        """Raises OSError when the client has gone; the message then counts as undelivered."""
         async with self._lock:
             await anyio.to_thread.run_sync(self._write, text.encode())
             if self._on_their_way:
@@ -57,10 +59,10 @@ class LineWriter:
                     self._answered.append((self._given, await deliver()))
 
     async def flush(self) -> None:
-        """Each write is whole."""
+        """Nothing to do: each write is complete."""
 
     async def take_back(self) -> None:
-        """For when the connection ends: whoever asks again for an answer that a client left unread pays nothing."""
+        """Called when the connection ends: an answer that the client left unread can be asked for again at no charge."""
         read = self._given - await anyio.to_thread.run_sync(_left_unread, self._wire)
         unread = [take_back for end, take_back in self._answered if end > read]
         self._answered = [one for one in self._answered if one[0] <= read]
@@ -69,7 +71,7 @@ class LineWriter:
 
     def _write(self, data: bytes) -> None:
         left = memoryview(data)
-        self._given += len(left)  # beforehand: what is half written when the client goes is no unread answer's
+        self._given += len(left)  # before writing: a message half written when the client goes is not one of those
         try:
             while left:
                 left = left[os.write(self._wire, left) :]
@@ -79,7 +81,9 @@ class LineWriter:
 
 
 def _in_the_pipe(wire: int) -> int:
-    """Bytes that the client has not read. A socket counts more than those; 0 where the system does not say."""
+    """Bytes in the pipe that the client has not read. A socket reports more than those; 0 where the system does not
+    say.
+    """
     if sys.platform != "linux":
         return 0
     mode = os.fstat(wire).st_mode
@@ -90,11 +94,13 @@ def _in_the_pipe(wire: int) -> int:
 
 
 def _left_unread(wire: int) -> int:
-    """How many bytes, at least, a client that has gone never read; 0 while it is there, and where the system does not say.
+    """How many bytes, at least, a client that has gone never read; 0 while it is there, and where the system does not
+    say.
 
-    Linux counts the bytes in a pipe at the end that writes, too. A Unix socket, which Node gives to its children, forgets
-    its bytes with the reader and keeps that there were some: then the last one was unread, and it is not known how many
-    more. macOS counts at the end that reads alone, and Windows not at all: there what was written stays delivered.
+    Linux reports the bytes in a pipe at the writing end, too. A Unix socket, which Node gives its child processes,
+    forgets its bytes when the reader ends, and only tells that there were some: then the last answer was unread, and it
+    is not known how many more. macOS reports them at the reading end only and Windows not at all: there, what was
+    written counts as delivered.
     """
     if sys.platform != "linux":
         return 0
@@ -110,7 +116,9 @@ def _left_unread(wire: int) -> int:
 
 
 class LineReader:
-    """The file that stdio_server() reads from: it gives lines that are messages, and answers any other itself, since the SDK drops it."""
+    """The file that stdio_server() reads from. It passes on lines that are messages, and answers any other line itself,
+    since the SDK would drop it.
+    """
 
     def __init__(self, file: BinaryIO, mouth: LineWriter) -> None:
         self._file = file
@@ -134,7 +142,7 @@ class LineReader:
 
 
 def refusal(text: str) -> dict[str, Any]:
-    """The JSON-RPC error for a line that is no message, with the request's own id where there is one to be read."""
+    """The JSON-RPC error for a line that is no message, with the request's id where it can be read."""
     number: object = None
     try:
         message = json.loads(text, parse_int=_whole)
@@ -166,7 +174,7 @@ def refusal(text: str) -> dict[str, Any]:
 _LONGEST_NAME = 200
 _DEEPEST = 100
 _DIGITS = 300
-"""More than the largest float has, and fewer than Python and the SDK stumble over."""
+"""More digits than the largest float has, and fewer than Python and the SDK fail at."""
 
 
 class _LongNumber(Exception):
@@ -180,7 +188,7 @@ def _whole(digits: str) -> int:
 
 
 def _only_id(text: str) -> object:
-    """The id of a request that cannot be parsed; None where more than one might be it."""
+    """The id of a request that cannot be parsed; None where there could be more than one."""
     found = _ID.findall(text)
     return json.loads(found[0]) if len(found) == 1 else None
 
@@ -192,7 +200,7 @@ def _half_a_character(value: object) -> bool:
 
 
 def _depth(text: str) -> int:
-    """How deep brackets go, those in texts counted as well."""
+    """How deep brackets nest, brackets in texts included."""
     deepest = depth = 0
     for bracket in re.findall(r"[\[\]{}]", text):
         depth += 1 if bracket in "[{" else -1

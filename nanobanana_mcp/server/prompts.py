@@ -1,7 +1,7 @@
-"""The prompts: what a person may ask for by name, each with calls of the tools that do it well.
+"""MCP prompts: what a person may ask for by name, each with tool calls that do it well.
 
-A prompt is told to the model that drives the tools. It has the person's own words, what to think of, and calls that are
-valid as they stand; the model fills in what it knows better.
+A prompt is read by the model that calls the tools. It has the person's own words, advice, and calls that are valid as
+they stand; the model fills in what it knows better.
 """
 
 import inspect
@@ -337,8 +337,8 @@ PROMPTS: dict[str, tuple[str, Callable[..., str]]] = {
 
 
 class Suggestion(Prompt):
-    """A prompt that is one of the functions above. FastMCP's own would parse docstrings and build types of each at the
-    start.
+    """A prompt made of one of the functions above. FastMCP's own class parses docstrings and builds types for each at
+    the start.
     """
 
     write: Callable[..., str] = Field(exclude=True)

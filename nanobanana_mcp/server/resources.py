@@ -1,4 +1,4 @@
-"""Serves what clients read: image://{id}, its thumbnail, lineage://{id} and models://, and completes ids."""
+"""The resources: image://{id}, its thumbnail, lineage://{id} and models://."""
 
 import asyncio
 import logging
@@ -80,7 +80,7 @@ def add(server: FastMCP) -> None:
 
 
 def is_one(uri: str) -> bool:
-    """Whether a URI has one of the forms of ours, with an id that may be one."""
+    """Whether a URI has one of our forms, with an id that can exist."""
     found = _ONE.fullmatch(uri)
     return found is not None and (uri == MODELS or is_image_id(found[1] or found[2] or ""))
 
@@ -97,7 +97,9 @@ def listed(one: Any) -> Resource:
 
 
 async def newest(opening: LazyStudio, settings: Settings, count: int, beginning: str) -> Sequence[Any]:
-    """The newest pictures whose ids begin so, without opening the studio; none where the library cannot be looked into."""
+    """The newest pictures whose ids begin with a text, without opening the studio; none where the library cannot be
+    read.
+    """
     studio = opening.opened
     try:
         if studio is not None:

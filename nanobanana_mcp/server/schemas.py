@@ -1,4 +1,4 @@
-"""Offers a tool: with errors as sentences, and with a schema that leaves out what a model need not read."""
+"""Lists a tool with a schema that leaves out what a model need not read, and turns its errors into sentences."""
 
 import functools
 import logging
@@ -17,7 +17,7 @@ P = ParamSpec("P")
 
 
 class Offered(FunctionTool):
-    """A tool that is listed without FastMCP's own words about it, as long as they are that it has no tags."""
+    """A tool listed without the metadata that FastMCP adds to say that a tool has no tags."""
 
     def get_meta(self) -> dict[str, Any]:
         found = super().get_meta()
@@ -65,8 +65,8 @@ def _tool(function: Callable[P, Awaitable[ToolResult | InputRequiredResult]]) ->
 
 
 def slim(parameters: dict[str, Any]) -> dict[str, Any]:
-    """An input schema without generated titles and without null for what may be left out. Arguments are still judged
-    by the function's own annotations, which take null as well.
+    """An input schema without generated titles, and without null for what may be left out. Arguments are still
+    validated by the function's own annotations, which accept null.
     """
     return {**parameters, "properties": {name: _slimmed(value) for name, value in parameters["properties"].items()}}
 

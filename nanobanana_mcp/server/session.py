@@ -1,4 +1,4 @@
-"""Opens the studio when a call needs it, passes progress on, and tells whether two calls are the same wish."""
+"""Opens the studio when a call needs it, passes progress on, and tells whether two calls are the same request."""
 
 import asyncio
 import gc
@@ -34,18 +34,17 @@ RECOVER_S = 10.0
 
 
 class LazyStudio:
-    """Opens the studio once, at the first call that needs it: until then an idle server is half as large.
-
-    It opens by itself behind the list of tools when a file lies in `waiting`, where dead processes leave raw answers.
+    """Opens the studio at the first call that needs it: until then a server takes half the memory. Once tools are
+    listed, it opens by itself when a file lies in `waiting`, where dead processes leave raw answers.
     """
 
     def __init__(self, open_it: "Callable[[], Studio]", *, waiting: Path | None = None) -> None:
         self._open_it = open_it
         self._waiting = waiting
         self.may_send: Callable[[], bool] = lambda: True
-        """Whether pictures may be uploaded unasked, asked anew for each."""
+        """Whether pictures may be uploaded without being asked for; evaluated for each picture."""
         self.before_closing: Callable[[], Awaitable[None]] = _nothing
-        """Notes in the library whatever a transport still has to note, at whatever end."""
+        """Notes in the library what a transport still has to note, however the server ends."""
         self._lock = asyncio.Lock()
         self._studio: Studio | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -61,7 +60,7 @@ class LazyStudio:
 
     @property
     def opened(self) -> "Studio | None":
-        """The studio, where something has needed it already."""
+        """The studio, if it has been opened."""
         return self._studio
 
     def warm_up(self) -> None:
@@ -69,19 +68,19 @@ class LazyStudio:
             self._warming = asyncio.create_task(self._warm())
 
     async def close(self) -> None:
-        """Once; whoever comes second waits for the first."""
+        """Close once; a second caller waits for the first."""
         await self.before_closing()
         async with self._lock:
             if self._warming is not None:
                 self._warming.cancel()
             studio, self._studio = self._studio, None
-            if self._recovering is not None:  # else it would ask a library that is closed
+            if self._recovering is not None:  # it must not read a library that is being closed
                 await asyncio.wait([self._recovering], timeout=RECOVER_S)
             if studio is not None:
                 await studio.close()
 
     def _open(self) -> "Studio":
-        gc.disable()  # half a second of imports makes nothing that could be collected
+        gc.disable()  # half a second of imports leaves nothing to collect
         try:
             return self._open_it()
         finally:
@@ -89,7 +88,7 @@ class LazyStudio:
             gc.enable()
 
     async def _recover(self, studio: "Studio") -> None:
-        """Pictures that a dead process left behind come home without anybody asking."""
+        """Keep the pictures that a dead process left behind, without being asked."""
         try:
             for one in await studio.recover():
                 logger.warning("Left by a process that ended: %s: %s", one.call_id, one.outcome)
@@ -97,7 +96,7 @@ class LazyStudio:
             logger.warning("What processes that ended left behind could not be looked at: %s", error)
 
     async def _warm(self) -> None:
-        await asyncio.sleep(WARM_UP_S)  # the list is on its way first
+        await asyncio.sleep(WARM_UP_S)  # let the list of tools go out first
         try:
             await self.studio()
         except StudioError:
@@ -106,21 +105,21 @@ class LazyStudio:
 
 @dataclass
 class Home:
-    """The things that the tools of one server have in common; the settings are those that hold now."""
+    """What the tools of one server have in common; the settings are the current ones."""
 
     lazy: LazyStudio
     settings: Settings
     newest: Callable[[int, str], Awaitable[Sequence[Any]]] = field(default=lambda _count, _beginning: _none())
-    """The newest pictures, so many, whose ids begin so; none for whom the policy closes output_stats."""
+    """The newest pictures (how many) whose ids begin with a text; none when the policy refuses output_stats."""
     progress: Callable[[float, float, str], Awaitable[None]] | None = None
-    """Where progress goes when calls come from no client, but from the command line in this process."""
+    """Where progress is reported when the command line calls the tools in this process."""
 
     async def studio(self) -> "Studio":
         return await self.lazy.studio()
 
 
 def home(caller: Context) -> Home:
-    """The home of the server that a call came to."""
+    """The Home of the server that received a call."""
     server: Any = caller.fastmcp  # a Server of app.py, which knows this module
     found: Home = server.home
     return found
@@ -139,7 +138,7 @@ def _has_files(folder: Path) -> bool:
 
 
 def progress_to(context: Context) -> Callable[[float, float, str], Awaitable[None]]:
-    """Progress for this call's client; silent once it has gone, since the work goes on without it."""
+    """Progress for this call's client; silent once the client has gone, since the work goes on without it."""
     own = home(context).progress
     if own is not None:
         return own
@@ -158,8 +157,8 @@ def progress_to(context: Context) -> Callable[[float, float, str], Awaitable[Non
 
 
 async def delivered(context: Context, studio: "Studio", request_id: str) -> None:
-    """Note that this answer is with its client, when the transport has taken it: a client that stopped reading and died
-    has none, and asks again for nothing.
+    """Note that this answer is with its client once the transport has written it: a client that died before reading it
+    can ask again at no charge.
     """
     waiting, request = on_their_way.get(), context.request_context
     if waiting is None or request is None:
@@ -169,7 +168,9 @@ async def delivered(context: Context, studio: "Studio", request_id: str) -> None
 
 
 def request_key(context: Context, explicit: str | None) -> str | None:
-    """The key that two calls share when they are the same wish: the caller's, or the id that Claude Code gives each use of a tool."""
+    """The key that makes two calls the same request: the caller's own, or the id that Claude Code gives each use of a
+    tool.
+    """
     if explicit is not None:
         return f"key:{explicit}"
     request = context.request_context

@@ -1,4 +1,6 @@
-"""Runs the server over stdio: nothing but JSON-RPC on stdout, logs to stderr, and leaving when the client says so."""
+"""Runs the server over stdio: only JSON-RPC on stdout, logs on stderr, and an orderly end when the client closes or
+signals.
+"""
 
 import asyncio
 import ctypes
@@ -25,17 +27,16 @@ LONGEST, MOST_LINES = 400, 60
 """The most characters of a line and of a record in the log."""
 
 THREADS = 24
-"""Python's own choice, six on two processors, is taken up by as many pictures waiting for their disk."""
+"""Threads. Python's own choice, six on two processors, can all be taken by pictures waiting for their disk."""
 
 
 _M_ARENA_MAX = -8
-"""The number that glibc's malloc.h gives it."""
+"""M_ARENA_MAX in glibc's malloc.h."""
 
 
 def serve(wire: int) -> int:
-    """Serve until the client closes stdin or sends a signal, with wrong settings, too: then each call says what is wrong.
-
-    `wire` is the descriptor of the real stdout; what anything prints goes to stderr.
+    """Serve until the client closes stdin or sends a signal; with wrong settings each call says what to put right.
+    `wire` is the descriptor of the real stdout; stdout itself goes to stderr.
     """
     try:
         settings, warnings = load_settings(), misspelt()
@@ -62,15 +63,15 @@ def serve(wire: int) -> int:
 
 
 def one_heap() -> None:
-    """Have all threads share a heap. glibc would give each its own and keep what was freed there: five edits of a photo
-    of 24 megapixels then hold 830 MB, and 450 MB in one. Other C libraries have no such heaps.
+    """Make all threads share one heap. glibc gives each thread its own and keeps freed memory there: five edits of a
+    24-megapixel photo then hold 830 MB, and 450 MB in one heap. Other C libraries have no such heaps.
     """
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 class Bounded(logging.Formatter):
-    """Puts what came from outside into the log as a few printable lines, however long it is."""
+    """Logs text from outside as a few printable lines, however long it is."""
 
     def format(self, record: logging.LogRecord) -> str:
         lines = super().format(record).splitlines()
@@ -92,11 +93,11 @@ async def _run(server: Server, opening: LazyStudio, wire: int) -> None:
         except* OSError as group:
             logger.warning("The client went without reading what was for it (%s).", group.exceptions[0])
         await opening.close()
-        os._exit(0)  # worker threads that still decode or read would hold the exit up
+        os._exit(0)  # worker threads that still decode or read would delay the exit
 
 
 def _own_stdin() -> BinaryIO:
-    """The client's pipe; whatever else reads stdin finds it empty."""
+    """Keep the client's pipe for the protocol; anything else that reads stdin finds it empty."""
     own = os.fdopen(os.dup(0), "rb")
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
@@ -105,9 +106,8 @@ def _own_stdin() -> BinaryIO:
 
 
 async def _leave_on_signal(opening: LazyStudio) -> None:
-    """FastMCP does not leave on SIGINT, and SIGTERM would skip what has to be closed.
-
-    Claude Code sends the one and 100 ms later the other: the second must not cut short what the first began.
+    """FastMCP does not end on SIGINT, and SIGTERM would skip closing. Claude Code sends SIGINT and, 100 ms later,
+    SIGTERM: the second must not interrupt the closing that the first began.
     """
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with anyio.create_task_group() as tasks:

@@ -1,4 +1,4 @@
-"""Says what is wrong with an argument, and what to use in place of one that a tool does not have."""
+"""Says what is wrong with an argument, and what to use instead of one that a tool does not have."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -47,7 +47,7 @@ SAME: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("task_uuid", "request_id", "idempotency"), ("idempotency_key",)),
     "action": ("mode",),
 }  # fmt: skip
-"""Names that other image servers have for arguments of ours, first the one that means the most."""
+"""Other image servers' names for our arguments, the most likely meaning first."""
 
 WORDS = {
     "resolution": "resolution (1k, 2k, 4k), with aspect_ratio; width and height make an exact file",
@@ -60,7 +60,7 @@ WORDS = {
     "safety": "safety (Gemini's thresholds by category; it checks every picture anyway)",
     "idempotency_key": "idempotency_key (the same key and request again is not charged again)",
 }
-"""Where the name of an argument alone would not be enough."""
+"""Names for which one of our arguments alone is not the answer."""
 
 _SAY_IT = "Gemini has no such control; say it in words"
 _EXAMPLES = (
@@ -130,7 +130,7 @@ NOTHING_LIKE_IT: dict[str, str] = {
     "image_path": "output_path says where to save; a picture to start from goes into input_images, or into image of the "
     "tools that edit one",
 }  # fmt: skip
-"""Names that other image servers have for what nothing here does, and what to do about it."""
+"""Other image servers' names for what no tool here does, and what to do instead."""
 
 ABOUT = {
     "quality": "it is the compression of a jpeg, webp or avif file, 1 to 100; a better picture comes from model_tier, "
@@ -166,7 +166,7 @@ def argument_error(problem: Any, tool: str, known: Mapping[str, Collection[str]]
 
 
 def instead(given: str, tool: str, known: Mapping[str, Collection[str]]) -> str:
-    """Say what to use in place of an argument that a tool does not have; `known` are the arguments of every tool."""
+    """What to use instead of an argument that a tool does not have; `known` are the arguments of every tool."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", given).lower().replace("-", "_")
     own = known.get(tool, ())
     meant = next((one for one in (name, *SAME.get(name, ())) if one in own), None)

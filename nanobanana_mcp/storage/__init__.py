@@ -1,1 +1,1 @@
-"""The disk: what may be read and written, and how, so that nothing is torn, overwritten or read by mistake."""
+"""The disk: which files may be read and written, and how, so that none is torn, overwritten or mistaken for another."""

@@ -1,7 +1,7 @@
-"""The files of one installation: the pictures' folder and the library's, and everything that is read and written there.
+"""The files of one installation: the pictures' folder and the library's, and all reading and writing there.
 
-All of the program's own files go through a `Disk`; what a caller names is judged in `paths`, read in `reading` and written in
-`writing`.
+All of the program's own files go through a `Disk`. A path that a caller names is judged in `paths`, read in `reading`
+and written in `writing`.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ from nanobanana_mcp.storage.writing import make_private, plan_target, replace_du
 
 _UNFINISHED = re.compile(r"\..*\.tmp", re.DOTALL)
 _UNFINISHED_PICTURE = re.compile(rf"\.img_[{ALPHABET}]{{16}}\.tmp")
-"""The file that `write_new` fills before it has a name, perhaps in a folder with files of the user's own."""
+"""The temporary file that `write_new` fills before the picture gets its name; it may lie among the user's own files."""
 
 TIDY_S = 30
-"""How long one process waits for another that is tidying up."""
+"""Seconds that one process waits for another that is tidying up."""
 
 
 class Disk:
@@ -58,15 +58,15 @@ class Disk:
         return data is not None and hashlib.sha256(data).hexdigest() == sha256
 
     def process_lock(self) -> ProcessLock:
-        """This process's new sign of life. Raises SetupError where nothing can be written."""
+        """Create this process's lock file. Raises SetupError where nothing can be written."""
         return ProcessLock(self.places)
 
     def is_alive(self, process: str) -> bool:
-        """Whether the process that called itself so still runs."""
+        """Whether the process with this name still runs."""
         return is_alive(process, self.places)
 
     def find_in_trash(self, path: str | None, sha256: str) -> Path | None:
-        """Where in the trash a picture of this path is: its name may have been numbered there, its bytes are its own."""
+        """Where in the trash the picture of this path is: its name may have got a number there, so its bytes decide."""
         trash = self.places.trash
         if path is None or not trash.is_dir():
             return None
@@ -77,7 +77,7 @@ class Disk:
     def note_folder(self, folder: Path) -> None:
         """Remember that something is about to be written into a folder that is not ours. Raises OSError.
 
-        A kill may leave a temporary file there, beside the user's own files, and nothing else would ever look for it.
+        Scenario: a kill leaves a temporary file there beside the user's files, and nothing else would ever look for it.
         """
         if folder.is_relative_to(self.places.output):
             return
@@ -87,10 +87,9 @@ class Disk:
             replace_durably(note, os.fsencode(folder))
 
     def drop_unfinished(self, *, before: float) -> None:
-        """Remove the temporary files of writes that were cut short before a time in seconds since 1970, in our own folders and
-        beside the pictures in the output folder and in every folder of `note_folder`.
-
-        Only for a time after which every process that wrote then has ended.
+        """Remove temporary files older than a time (seconds since 1970): in our own folders, beside the pictures in the
+        output folder, and in every folder of `note_folder`. The time must be one after which every process that wrote
+        then has ended.
         """
         own = [path for path in _entries(self.places.own) if path.is_dir()]
         folders = dict.fromkeys([*self.spool.folders(), *own])
@@ -99,7 +98,7 @@ class Disk:
             inner[:] = [name for name in inner if not name.startswith(".")]
             left += [Path(folder, name) for name in names if _UNFINISHED_PICTURE.fullmatch(name)]
         for note in _entries(self._noted_folders):
-            with suppress(OSError):  # a folder that is gone has nothing, and one that is closed keeps it
+            with suppress(OSError):  # a folder that is gone needs nothing; one we may not enter is left alone
                 noted = Path(os.fsdecode(note.read_bytes()))
                 left += [path for path in noted.iterdir() if _UNFINISHED_PICTURE.fullmatch(path.name)]
         for path in left:
@@ -109,14 +108,16 @@ class Disk:
 
     @contextmanager
     def making(self) -> Iterator[None]:
-        """Be the only one, in all processes, that puts files made of other pictures in their place. Raises SetupError."""
+        """Hold the lock, over all processes, for writing files derived from other pictures. Raises SetupError."""
         with self._only("making.lock", "converting pictures"):
             yield
 
     @contextmanager
     def tidying(self) -> Iterator[None]:
-        """Held while files move between their places and the trash, by one process at a time: a move half done by another
-        looks like one that was cut short. Raises SetupError when another takes too long, or nothing can be written.
+        """Hold the lock, over all processes, for moving files to and from the trash: a move that another process has
+        half done looks like one that was cut short.
+
+        Raises SetupError when another process takes too long, or nothing can be written.
         """
         with self._only("tidying.lock", "tidying up"):
             yield

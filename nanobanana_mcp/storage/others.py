@@ -1,4 +1,6 @@
-"""Changes a file of another program: whole or not at all, one change at a time, with what was there before kept beside it."""
+"""Changes a file of another program, whole or not at all and one change at a time, and keeps a copy of what was there
+before.
+"""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Which paths a caller may name, and what files are called. Looks at strings and folders, opens nothing."""
+"""Which paths a caller may name, and how files are named. Looks at strings and folders, and opens no file."""
 
 import os
 import re
@@ -76,15 +76,13 @@ class Places:
 
 
 def named_path(text: str, places: Places) -> Path:
-    """The path a caller means, absolute, not yet resolved. Raises RequestError as `absolute` does."""
+    """The path that a caller means, absolute and not yet resolved. Raises RequestError as `absolute` does."""
     return absolute(text, places.base)
 
 
 def absolute(text: str, base: Path) -> Path:
-    """A text as a path, relative to `base`.
-
-    Raises RequestError for what cannot be a path of this machine; nothing is looked up before that, since asking
-    for a network path would already send the user's credentials on Windows.
+    """A text as a path, relative to `base`. Raises RequestError for what cannot be a path on this machine. Nothing is
+    looked up before that: on Windows, asking for a network path would already send the user's credentials.
     """
     if not text or not text.strip():
         raise RequestError("An empty path was given; name a file, or leave the argument out.")
@@ -195,8 +193,8 @@ def check_writable(path: Path, places: Places) -> None:
 
 
 def check_words(path: Path) -> None:
-    """Raise RequestError for a path that this process cannot name on its disk, or that the library, which is in UTF-8,
-    cannot keep: so it is with letters beyond ASCII where the locale is not UTF-8.
+    """Raise RequestError for a path that this process cannot spell on its disk or that the library, which is in UTF-8,
+    cannot keep, as with letters beyond ASCII in a locale that is not UTF-8.
     """
     try:
         os.fsencode(path)
@@ -221,9 +219,9 @@ def _is_ours(path: Path, places: Places) -> bool:
 
 
 def is_own_file(path: Path, places: Places) -> bool:
-    """Whether a path leads to the library's files under whatever name: a hard link, another case on a disk that knows
-    no case, another mount. Nothing is opened for it, since closing the database drops all locks this process has on it
-    (POSIX locks belong to a process and a file, not to a descriptor).
+    """Whether a path leads to one of the library's files under any name: a hard link, another case, another mount. No
+    file is opened for this, since closing the database drops all locks that this process has on it (POSIX locks belong
+    to a process and a file, not to a descriptor).
     """
     found = _identity(path)
     if found is None:
@@ -268,8 +266,8 @@ def _check_allowed(path: Path, places: Places, *, doing: str) -> None:
 
 
 def _closed_part(path: Path) -> str | None:
-    """The first component that is a closed folder in any spelling that a disk may take for it: without regard to case,
-    to characters that are not seen, to dots and spaces at its end.
+    """The first component that is a closed folder, in any spelling that a disk may accept for it: case, invisible
+    characters, dots and spaces at the end are ignored.
     """
     for part in path.parts:
         seen = "".join(c for c in unicodedata.normalize("NFKC", part) if unicodedata.category(c) != "Cf")
@@ -304,7 +302,7 @@ def picture_stem(prompt: str, image_id: str, at: datetime) -> str:
 
 
 def _local(at: datetime) -> datetime:
-    """In the machine's own time; as it is where that is none, such as TZ=XXX-25."""
+    """In the machine's local time; unchanged when the time zone is not valid, such as TZ=XXX-25."""
     try:
         return at.astimezone()
     except (ValueError, OverflowError, OSError):

@@ -24,12 +24,12 @@ def how_many_alive(places: Places) -> int:
 
 
 def is_alive(process: str, places: Places) -> bool:
-    """Whether the process that called itself so still runs."""
+    """Whether the process with this name still runs."""
     return _is_alive(places.state / "processes" / f"{process}.lock")
 
 
 def _is_alive(sign: Path) -> bool:
-    """Whether the process of a sign of life still runs."""
+    """Whether the process of a lock file still runs."""
     if not sign.exists():
         return _runs(sign.stem)
     try:
@@ -38,12 +38,13 @@ def _is_alive(sign: Path) -> bool:
     except Timeout:
         return True
     except OSError as error:
-        return error.errno != errno.ENOENT  # on a read-only disk nobody can tell, and nothing is taken over
+        return error.errno != errno.ENOENT  # on a read-only disk it cannot be told; as if alive, nothing is taken over
 
 
 def _runs(name: str) -> bool:
-    """Whether another process that called itself so runs although its sign is gone, which something that cleans up may
-    have removed; known where the system tells when a process began, which one that has its number later did not.
+    """Whether another process with this name runs although its lock file is gone, as a cleaner of temporary files may
+    remove it. Known where the system tells when a process began, so that a later process with the same number is not
+    mistaken for it.
     """
     process, _, rest = name.partition("-")
     born = rest.partition("-")[0]
@@ -51,7 +52,7 @@ def _runs(name: str) -> bool:
 
 
 def _born(process: int) -> str:
-    """When a process began, in ticks since the machine did; "" where that cannot be told."""
+    """When a process began, in clock ticks since the system started; "" where that cannot be told."""
     try:
         return Path(f"/proc/{process}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -59,18 +60,19 @@ def _born(process: int) -> str:
 
 
 def _remove_dead(sign: Path) -> None:
-    """Remove the sign of a dead process while it is locked: a process that is just beginning may be about to lock it."""
+    """Remove the lock file of a dead process while holding its lock: a process that is just starting may be about to
+    lock it.
+    """
     with suppress(Timeout, OSError):
         with FileLock(sign, timeout=0, mode=0o600), suppress(OSError):
             sign.unlink()
-        if os.name == "nt":  # where a file that is open stays
+        if os.name == "nt":  # Windows does not remove a file that is open
             sign.unlink()
 
 
 class ProcessLock:
-    """This process's sign of life: a lock that the kernel frees however the process ends.
-
-    `since` is when it began, by the clock of its disk. Raises SetupError where nothing can be written.
+    """This process's lock file; the kernel frees the lock however the process ends. `since` is when it began, by the
+    clock of its disk. Raises SetupError where nothing can be written.
     """
 
     def __init__(self, places: Places) -> None:
@@ -81,7 +83,7 @@ class ProcessLock:
         try:
             make_private(self._folder)
             self._lock.acquire(timeout=5)
-            self.renew()  # another start may have taken the new file for a dead process's before it was locked
+            self.renew()  # another start may have removed the new file as a dead process's, before it was locked
             self.since = self._sign.stat().st_mtime
         except OSError as error:
             raise SetupError(
@@ -94,21 +96,21 @@ class ProcessLock:
         return name == self.name or _is_alive(self._folder / f"{name}.lock")
 
     def renew(self) -> str:
-        """Put the sign back where something that cleans up has removed it; the process's name."""
+        """Put the lock file back where a cleaner has removed it; returns the process's name."""
         if not self._sign.exists():
             self._lock.release()
-            with suppress(Timeout, OSError):  # nothing is begun less safely for that than it was until now
+            with suppress(Timeout, OSError):  # without it, this is no less safe than before
                 self._lock.acquire(timeout=5)
         return self.name
 
     def others(self) -> tuple[bool, list[Path]]:
-        """Whether other processes run, and the signs of those that were killed."""
+        """Whether other processes run, and the lock files of those that were killed."""
         signs = [path for path in self._folder.glob("*.lock") if path != self._sign]
         dead = [path for path in signs if not _is_alive(path)]
         return len(dead) < len(signs), dead
 
     def sweep(self, dead: list[Path]) -> None:
-        """Remove the signs of processes that are gone."""
+        """Remove the lock files of dead processes."""
         for sign in dead:
             _remove_dead(sign)
 

@@ -1,4 +1,4 @@
-"""Holds a folder by its descriptor, so that a link swapped in meanwhile leads nothing that is done in it elsewhere."""
+"""Holds a folder open by its descriptor, so that a link swapped in meanwhile cannot lead an operation elsewhere."""
 
 import os
 from contextlib import suppress
@@ -8,15 +8,14 @@ from typing import Self
 
 BY_DESCRIPTOR = {os.open, os.mkdir, os.unlink, os.link, os.stat} <= os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 _PASSING = getattr(os, "O_PATH", os.O_RDONLY)
-"""Passing through a folder takes no right to list it."""
+"""Passing through a folder needs no permission to list it."""
 
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 class Folder:
-    """An open folder. `path` must be resolved: no component of it may be a symbolic link, now or when it is opened.
-
-    Where the system has no such calls (Windows), the same operations are made by path. Raises OSError.
+    """An open folder. `path` must be resolved: no component may be a symbolic link, now or when it is opened. On
+    Windows, which has no such calls, the same operations work by path. Raises OSError.
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
@@ -38,14 +37,14 @@ class Folder:
             os.link(old, new, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
 
     def unlink(self, name: str) -> None:
-        """Remove a name; that it is not there is fine."""
+        """Remove a name; no error when it is not there."""
         try:
             os.unlink(self._name(name), dir_fd=self._descriptor)
         except FileNotFoundError:
             return
 
     def sync(self) -> None:
-        """Make names durable; Windows has no such call and journals them itself."""
+        """Make names durable. Windows has no such call, and journals names itself."""
         if self._descriptor is None:
             return
         readable = os.open(".", os.O_RDONLY | _DIRECTORY, dir_fd=self._descriptor)

@@ -1,4 +1,4 @@
-"""Keeps what belongs to each picture beside it: its thumbnail, its record and the model's turn."""
+"""The files kept beside each picture: its thumbnail, its record and the model's turn."""
 
 import json
 import os
@@ -26,11 +26,11 @@ class Sidecars:
 
     def write_thumbnail(self, image_id: str, data: bytes, extension: str) -> Path:
         path = self._places.thumbnails / f"{image_id}{extension}"
-        replace_durably(path, data, flush=False)  # a power cut may take it: it can be made again from the picture
+        replace_durably(path, data, flush=False)  # not flushed: a thumbnail lost to a power cut can be made again
         return path
 
     def write_turn(self, image_id: str, body: bytes) -> None:
-        """The model's turn of a picture, so that its conversation can go on later and elsewhere."""
+        """Write the model's turn of a picture, so that its conversation can go on later and from another library."""
         replace_durably(self._turn(image_id), body, flush=False)  # without it an edit begins afresh
 
     def read_turn(self, image_id: str) -> bytes | None:
@@ -38,7 +38,7 @@ class Sidecars:
         return path.read_bytes() if path.is_file() else None
 
     def write_record(self, record: ImageRecord, *, extra: dict[str, Any] | None = None) -> None:
-        """The picture's own record: what a new library is rebuilt from when the database is lost."""
+        """Write the picture's record, from which a new library is rebuilt when the database is lost."""
         body = asdict(record) | {"created_at": record.created_at.isoformat()} | (extra or {})
         replace_durably(self._record(record.id), json.dumps(body, ensure_ascii=False, indent=1).encode())
 
@@ -46,7 +46,7 @@ class Sidecars:
         return self._record(image_id).is_file()
 
     def begin(self, image_id: str) -> bool:
-        """Note that a file is about to be made; whether that was noted before, by an attempt that was cut short."""
+        """Note that a file is about to be made. True when an earlier attempt, which was cut short, had noted it before."""
         note = self._begun(image_id)
         try:
             make_private(note.parent)
@@ -56,7 +56,7 @@ class Sidecars:
         return False
 
     def ended(self, image_id: str) -> None:
-        with suppress(OSError):  # at worst a later attempt looks twice at a file of the same bytes
+        with suppress(OSError):  # at worst a later attempt checks a file with the same bytes once more
             self._begun(image_id).unlink(missing_ok=True)
 
     def _record(self, image_id: str) -> Path:
@@ -70,7 +70,7 @@ class Sidecars:
 
 
 def read_record(path: Path) -> ImageRecord | None:
-    """The record in a file, None when it is not one of ours."""
+    """Read a record; None when the file is not a record of ours."""
     try:
         body = json.loads(_record_bytes(path))
         parents = tuple(Parent(**parent) for parent in body.pop("parents"))
@@ -83,7 +83,9 @@ def read_record(path: Path) -> ImageRecord | None:
 
 
 def _record_bytes(path: Path) -> bytes:
-    """Bounded, and of a plain file only: a pipe would be waited on for ever. Raises OSError or ValueError."""
+    """Read a bounded number of bytes, and of a plain file only: reading a pipe would wait for ever. Raises OSError or
+    ValueError.
+    """
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_RECORD_BYTES:
         raise ValueError(f"{path} is no record")
@@ -91,7 +93,7 @@ def _record_bytes(path: Path) -> bytes:
 
 
 def _is_sound(record: ImageRecord) -> bool:
-    """Whether a record read from a file has what the library demands: anybody may have edited the file."""
+    """Whether a record has what the library demands: anybody may have edited the file."""
     words = (record.mime_type, record.sha256, *(parent.image_id for parent in record.parents))
     optional = (record.path, record.thumbnail_path, record.prompt, record.tier, record.model_id, record.call_id)
     chosen = (

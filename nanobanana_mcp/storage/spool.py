@@ -1,4 +1,6 @@
-"""Keeps raw answers until their pictures are in the library: whatever ends the program, a paid answer is on the disk."""
+"""Keeps raw answers until their pictures are in the library, so that a paid answer is on the disk however the program
+ends.
+"""
 
 import hashlib
 import os
@@ -14,15 +16,16 @@ _PLAINLY = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(
 
 
 class Spool:
-    """Raw answers by the id of their call, each one file, and beside it how often a recovery has tried it."""
+    """Raw answers by the id of their call, one file each, and beside it how often recovery has tried it."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
 
     def take_room(self, call_id: str, size: int) -> None:
-        """Hold so many bytes of the spool's disk for a call's raw answer, before it is asked for and paid. Raises OSError.
+        """Reserve so many bytes on the spool's disk for a call's raw answer, before the call is paid. Raises OSError.
 
-        The disk may fill while Gemini draws, with the pictures' folder and the spool on it: the answer still has its place.
+        Scenario: the disk fills while Gemini draws, with the pictures' folder and the spool on it. The answer still has
+        its space.
         """
         set_room_aside(self._room(call_id), size)
 
@@ -31,7 +34,7 @@ class Spool:
             self._room(call_id).unlink(missing_ok=True)
 
     def put(self, call_id: str, raw: bytes) -> Path:
-        """Put a raw answer on the disk before anything is done with it: into the room that is held for it, else beside the
+        """Put a raw answer on the disk before anything else is done with it: into its reserved space, else beside the
         pictures, else into a folder of temporary files that only this user can enter.
 
         Raises the OSError of the first place when none takes it.
@@ -70,8 +73,8 @@ class Spool:
         self.forget_tries(call_id)
 
     def count_try(self, call_id: str) -> int:
-        """Note that an answer is about to be worked on by a recovery, which may be its end; how often it was noted so far,
-        this time included. Where nothing can be noted it counts as the first time.
+        """Count one more attempt of recovery at an answer, since the attempt may kill the process; returns how many
+        there were, this one included. Where nothing can be written it counts as the first.
         """
         path = self._tries(call_id)
         try:
@@ -90,7 +93,7 @@ class Spool:
             self._tries(call_id).unlink(missing_ok=True)
 
     def folders(self) -> list[Path]:
-        """The folders that answers are put into, besides the one among the temporary files."""
+        """The folders where answers are put, without the one for temporary files."""
         return [self._places.spool, self._places.own / "spool"]
 
     def _paths(self, call_id: str) -> list[Path]:
@@ -99,7 +102,7 @@ class Spool:
         return [folder / f"{call_id}.json" for folder in folders]
 
     def _last_place(self) -> Path | None:
-        """This library's folder among the temporary files; None where somebody else could look into it or has made it."""
+        """This library's folder for temporary files; None where another user can look into it or has made it."""
         user = os.getuid() if hasattr(os, "getuid") else 0
         library = hashlib.sha256(os.fsencode(self._places.state)).hexdigest()[:16]
         folder = Path(tempfile.gettempdir()) / f"nanobanana-{user}"

@@ -19,10 +19,10 @@ MAX_NAMES = 10_000
 PICTURE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".ico", ".svg")
 )
-"""Ends of names that are taken for a picture's type; any other is a part of the name."""
+"""File extensions that name a picture's type; any other is part of the name."""
 _NO_ROOM_CALL = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""Errors by which a disk says that it has no hard links (FAT, some network drives)."""
+"""Errors that mean that a file system has no hard links (FAT, some network drives)."""
 _MISLEADING = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 
@@ -69,12 +69,12 @@ def plan_target(output_path: str | None, places: Places) -> Target:
 def write_new(
     folder: Path, stem: str, extension: str, data: bytes, *, key: str, written_after: float | None = None
 ) -> Path:
-    """Write bytes under a name that is free: `stem.ext`, else `stem-2.ext` and so on. Raises OSError.
+    """Write bytes under a free name: `stem.ext`, else `stem-2.ext` and so on. Raises OSError.
 
-    A hidden temporary file is filled, flushed to the disk and then linked to its name, which fails rather than
-    overwrites; the folder is flushed last. `key` is unique to what is written: it names the temporary file, so that
-    whoever repeats a write that was cut short removes what that one left. When repeating, `written_after` (seconds
-    since 1970) accepts a file with the same bytes that was written since as the first attempt's own.
+    A hidden temporary file is filled, flushed to the disk and then linked to its name, which fails instead of
+    overwriting; the folder is flushed last. `key` is unique to what is written and names the temporary file, so that a
+    repetition removes what an attempt that was cut short has left. In a repetition, `written_after` (seconds since
+    1970) accepts a file with the same bytes written since then as the first attempt's own.
     """
     temporary = f".{key}.tmp"
     with Folder(folder, create=True) as held:
@@ -116,9 +116,9 @@ def write_new_in_any(
 def replace_durably(
     path: Path, data: bytes, *, flush: bool = True, room: Path | None = None, mode: int = 0o600
 ) -> None:
-    """Write a file of our own state, private to the user unless it has another `mode`, replacing the one that was there;
-    whole or not at all, and durable unless `flush` says that it may be lost. `room` is a file in the same folder that `set_room_aside` made: the
-    bytes go into it, so that a disk which has filled since still takes them.
+    """Write a file of our own state, replacing the one that was there, whole or not at all. It is private to the user
+    unless `mode` says otherwise, and durable unless `flush` is false. `room` is a file in the same folder made by
+    `set_room_aside`: the bytes go into it, so that a disk that has become full still takes them.
     """
     make_private(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
@@ -141,7 +141,7 @@ def replace_durably(
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a new file for the user alone. Raises FileExistsError where one is, and leaves none that is cut short."""
+    """Write a new file for the user alone. Raises FileExistsError when there is one; an incomplete file is removed."""
     descriptor = os.open(path, _NEW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o600)
     try:
         _fill(descriptor, data)
@@ -151,9 +151,9 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def set_room_aside(room: Path, size: int) -> None:
-    """Make a file for `replace_durably` that holds `size` bytes of the disk. Raises OSError where there are not so many.
-
-    Where the system cannot hold room without writing it (macOS, Windows, some file systems), none is held.
+    """Make a file for `replace_durably` that reserves `size` bytes of the disk. Raises OSError when there is not so
+    much space. On systems that cannot reserve space without writing it (macOS, Windows, some file systems), none is
+    reserved.
     """
     make_private(room.parent)
     descriptor = os.open(room, _NEW | getattr(os, "O_CLOEXEC", 0), 0o600)
@@ -178,9 +178,8 @@ def make_private(folder: Path) -> None:
 
 
 def move_new(source: Path, folder: Path, name: str) -> Path:
-    """Move a file within one disk to a free name, never over another. Raises OSError.
-
-    A name that is the file's own already, since a move was cut short between its two names, is taken for its target.
+    """Move a file within one disk to a free name, never over another. Raises OSError. A target that is the same file
+    already, because a move was cut short between its two names, is accepted.
     """
     stem, extension = Path(name).stem, Path(name).suffix
     with Folder(folder, create=True) as held, Folder(source.parent) as left:
@@ -205,7 +204,7 @@ def move_new(source: Path, folder: Path, name: str) -> Path:
 
 
 def free_name(path: Path, source: Path, promised: Collection[Path] = ()) -> Path:
-    """The path where `move_new` would put the file `source` under this name now, if those `promised` are taken, too."""
+    """The path where `move_new` would put the file `source` now, with the names in `promised` counted as taken."""
     names = (path if number == 1 else path.with_stem(f"{path.stem}-{number}") for number in range(1, MAX_NAMES))
     free = (one for one in names if one not in promised and (not os.path.lexists(one) or is_same_file(source, one)))
     return next(free, path)
@@ -229,7 +228,7 @@ def drop_name(path: Path, kept: Path) -> None:
 
 
 def check_room(needed: int, folder: Path, state: Path | None = None) -> None:
-    """Raise SetupError when the disk of `folder`, where pictures go, or of the library's `state` has fewer than `needed`
+    """Raise SetupError when the disk of `folder` (the pictures) or of `state` (the library) has fewer than `needed`
     bytes free or cannot be written.
     """
     _check_disk(needed, folder, "NANOBANANA_OUTPUT_DIR or output_path")
@@ -258,7 +257,7 @@ def _check_disk(needed: int, folder: Path, named_by: str) -> None:
 
 
 def _fill(descriptor: int, data: bytes, *, flush: bool = True, cut: bool = False) -> None:
-    """Write all of it, flush it to the disk and close; `cut` gives back what the file had beyond it."""
+    """Write all bytes, flush them to the disk and close; `cut` truncates a reserved file to them."""
     try:
         view = memoryview(data)
         while view:

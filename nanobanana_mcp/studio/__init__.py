@@ -1,1 +1,1 @@
-"""Every verb once, for every door."""
+"""Everything the program can do, once, for every door."""

@@ -1,7 +1,7 @@
-"""Asks the policy whether a call may be made: for every verb, and for whatever door it comes through.
+"""Asks the policy whether a call may be made, for every tool and every door.
 
-A door hands over the call's arguments in their plain form, with the defaults it will use; the studio holds what `auto`,
-`high` or a width came to against the same rules, once its plan is made and before anything is sent.
+A door hands over the call's arguments in plain form, with their defaults. Once the plan is made and before anything is
+sent, the studio also holds what `auto`, `high` or a width came to against the same rules.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ PAID = frozenset({"generate_image", "edit_region", "extend_image", "remove_backg
 """Tools that spend money."""
 
 READING = frozenset({"output_stats"})
-"""Tools that only read: a policy that cannot be read stops all others."""
+"""Tools that only read. While a policy cannot be read, all others stop."""
 
 INPUTS = ("input_images", "file_id", "continue_from", *sorted(INPUT_PATHS))
-"""Every way in which a call names a picture that goes in: a rule on input_images sees all of them."""
+"""Every argument that names a picture that goes in: a rule on input_images applies to all of them."""
 
 PATHS = INPUT_PATHS | {"input_images", "output_path"}
 """Arguments that are paths, or may be."""
@@ -42,14 +42,14 @@ PATHS = INPUT_PATHS | {"input_images", "output_path"}
 DECIDED = frozenset(
     {"model_tier", "resolution", "mode", "enable_grounding", "thinking_level", "aspect_ratio", "input_images"}
 )
-"""Arguments that rules may name of every tool that draws, since the studio decides them."""
+"""Arguments that a rule may name for every tool that draws, since the studio decides them."""
 
 _under_judgement: "ContextVar[PolicyCheck | None]" = ContextVar("under_judgement", default=None)
 
 
 @dataclass(kw_only=True)
 class PolicyCheck:
-    """One call under judgement: what it was judged by, for when it is known what its arguments come to."""
+    """One call's judgement, kept until it is known what the call's arguments come to."""
 
     policy: "Policy"
     tool: str
@@ -59,7 +59,7 @@ class PolicyCheck:
     refused: bool = False
 
     def again(self, decided: Mapping[str, Any]) -> None:
-        """Judge once more by what was decided for the caller. Raises PolicyViolation."""
+        """Judge the call once more, with what was decided for its caller. Raises PolicyViolation."""
         verdict = self.policy.judge(self.tool, self.arguments, {**self.arguments, **decided}, required=self.required)
         if not verdict.allowed:
             self.refused = True
@@ -67,9 +67,8 @@ class PolicyCheck:
 
 
 def judge_plan(plan: "Plan") -> None:
-    """Hold a call's plan against the policy: what `auto`, `high` or a width comes to, nobody could know before.
-
-    Raises PolicyViolation.
+    """Hold a call's plan against the policy, since only the plan says what `auto`, `high` or a width comes to. Raises
+    PolicyViolation.
     """
     judged = _under_judgement.get()
     if judged is not None:
@@ -87,10 +86,10 @@ def judge_plan(plan: "Plan") -> None:
 
 
 class Admission:
-    """Asks the user's policy and the project's about calls; both files are read again when they have changed."""
+    """Judges calls by the user's policy and the project's; both files are read again when they have changed."""
 
     def __init__(self, *, user_policy: Path | None, project: Path, studio: "Callable[[], Awaitable[Studio]]") -> None:
-        """`studio` is opened for a rule with a limit, and for nothing else."""
+        """`studio` is opened only for a rule with a limit."""
         self._user = user_policy
         self._project = project / PROJECT_POLICY
         self._studio = studio
@@ -98,7 +97,7 @@ class Admission:
 
     def policy(self) -> "Policy | None":
         """The rules as they are now, None without any. Raises PolicyError when a file cannot be read or understood."""
-        present = os.path.lexists(self._project)  # a link that leads nowhere is there, and is refused
+        present = os.path.lexists(self._project)  # a broken link counts as a policy file, and is refused
         if self._user is None and not present:
             return None
         from difflib import get_close_matches  # 10 ms that the list of tools need not wait for without a policy
@@ -116,7 +115,7 @@ class Admission:
         return policy
 
     def may_send(self) -> bool:
-        """Whether it is known what the policy says."""
+        """Whether the policy can be read, so that it is known what may be sent."""
         try:
             self.policy()
         except PolicyError:
@@ -126,8 +125,8 @@ class Admission:
     async def admit(
         self, tool: str, given: Mapping[str, Any], schema: Mapping[str, Any], *, key: str | None
     ) -> PolicyCheck | None:
-        """Judge a call before it is made, and use up its limits; not for a dry run, nor for a request that was made before
-        under the same `key`. `schema` declares the tool's arguments as JSON schema does.
+        """Judge a call before it is made, and use up its limits; not for a dry run, nor for a request made before under
+        the same `key`. `schema` declares the tool's arguments as JSON schema.
 
         Raises PolicyViolation, or PolicyError for a tool that sends, moves or writes while a policy cannot be read.
         """
@@ -155,7 +154,9 @@ class Admission:
         return check
 
     def closes(self, tool: str, schema: Mapping[str, Any]) -> bool:
-        """Whether a tool is hidden or refused as it is called without arguments, or nobody knows."""
+        """Whether a tool is hidden, refused when called without arguments, or cannot be judged because the policy
+        cannot be read.
+        """
         try:
             policy = self.policy()
         except PolicyError:
@@ -172,8 +173,8 @@ class Admission:
 
 
 def with_real_paths(arguments: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """The arguments with every path as it leads, absolute and without links and `..`: else a rule for one folder would
-    let `public/../private` by.
+    """The arguments with every path resolved (absolute, without links and `..`), so that a rule for one folder does not
+    let `public/../private` through.
     """
 
     def real(given: Any) -> Any:
@@ -181,7 +182,7 @@ def with_real_paths(arguments: Mapping[str, Any], base: Path) -> dict[str, Any]:
             return given
         try:
             return os.path.realpath(absolute(given, base))
-        except (StudioError, OSError, ValueError):  # what is no path here is refused by the call itself
+        except (StudioError, OSError, ValueError):  # the call itself refuses what is no path
             return given
 
     found = dict(arguments)
@@ -193,7 +194,7 @@ def with_real_paths(arguments: Mapping[str, Any], base: Path) -> dict[str, Any]:
 
 def check_rules(policy: "Policy", tool: str, schema: Mapping[str, Any]) -> None:
     """Raises PolicyError for a rule that can never hold: on an argument that the tool does not have, or a word that it
-    never takes.
+    never accepts.
     """
     declared = schema.get("properties", {})
     for layer in policy.layers:

@@ -1,7 +1,7 @@
-"""Says what will go wrong before it does: settings, key, the way to Gemini, models, policy, disk and library.
+"""Finds what will go wrong before it does: settings, key, connection to Gemini, models, policy, disk and library.
 
-Nothing here costs anything or changes anything: Gemini is asked for the models' descriptions, and the library is looked
-at and not opened.
+Nothing here costs or changes anything: Gemini is asked only for the models' descriptions, and the library is read
+without being opened.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ Level = Literal["good", "note", "warning", "problem"]
 
 SOON_DAYS = 60
 LITTLE_ROOM = 2_000_000_000
-"""Bytes: a hundred pictures in 4K, about."""
+"""Bytes: about a hundred pictures in 4K."""
 A_PICTURE = 100_000_000
-"""Bytes that a large picture takes while it is made: the answer, the file and its thumbnail."""
+"""Bytes that making one large picture needs: the answer, the file and its thumbnail."""
 NEWEST_S = 5.0
 PYPI = "https://pypi.org/pypi/nanobanana-studio/json"
 
@@ -56,7 +56,9 @@ LIBRARY: dict[Condition, tuple[Level, str, str | None]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was looked at. `remedy` says what to do about it; `theirs` that Gemini is at fault, not the setup."""
+    """One thing that was checked. `remedy` says what to do about it; `theirs` is true when Gemini is at fault and not
+    the setup.
+    """
 
     area: str
     level: Level
@@ -69,7 +71,7 @@ class Finding:
 
 
 async def check_up(*, offline: bool) -> list[Finding]:
-    """Look at everything; `offline` asks nobody."""
+    """Check everything; `offline` sends nothing."""
     found = list(_versions())
     if not offline:
         found.append(await _newest(PYPI))
@@ -94,7 +96,7 @@ async def check_up(*, offline: bool) -> list[Finding]:
 
 
 async def look_at_key(settings: Settings) -> StudioError | None:
-    """Ask Gemini whether it takes the key of these settings, which costs nothing; its error when it does not."""
+    """Ask Gemini whether it accepts the key of these settings, which costs nothing; returns the error when it does not."""
     try:
         model = reach(settings)
     except SetupError as error:
@@ -175,7 +177,7 @@ def _key(settings: Settings) -> Iterator[Finding]:
 
 
 def _way(settings: Settings) -> Iterator[Finding]:
-    """The way to Gemini: another address, a proxy."""
+    """The connection to Gemini: another address, a proxy."""
     if settings.effective_backend == "emulator":
         return
     usual = vertex_address(settings.vertex_location) if settings.effective_backend == "vertex_ai" else GEMINI_ADDRESS
@@ -231,13 +233,13 @@ def _ending(model_id: str, tier: str, end: date, today: date) -> str:
 
 
 async def _asked(settings: Settings) -> list[Finding]:
-    """Ask Gemini about the key and each model. Its descriptions are free."""
+    """Ask Gemini about the key and each model; the descriptions are free."""
     model = open_model(settings)
     told = model.problem()
     if told is not None:
         await model.close()
         if settings.gemini_api_key is None or settings.key_problem is not None:
-            return []  # the key is spoken of already
+            return []  # the finding on the key has said it
         return [Finding(area="network", level="problem", says=told, remedy="Correct what it names.")]
     try:
         tiers = models(settings)
@@ -263,10 +265,10 @@ async def _asked(settings: Settings) -> list[Finding]:
 
 
 async def _answer(model: Reached, model_id: str, setting: str) -> tuple[str, bool] | None:
-    """Say what is wrong, and whether that is Gemini's fault; None when nothing is."""
+    """Say what is wrong, and whether Gemini is at fault; None when nothing is wrong."""
     try:
         await model.look_at(model_id, setting=setting)
-    except UnknownOutcome:  # its words speak of a charge, and there is none for this
+    except UnknownOutcome:  # its message speaks of a charge, and this question is free
         return "Gemini did not answer when it was asked for its models, which is free.", True
     except StudioError as error:
         return str(error), isinstance(error, ServiceError)
@@ -278,7 +280,7 @@ def _said(error: tuple[str, bool], *, by_gateway: bool) -> Finding:
     remedy = (
         "Try again in a minute; check the network." if theirs else "Correct it; 'nanobanana setup' changes the key."
     )
-    if by_gateway:  # it may draw very well and know no models' descriptions
+    if by_gateway:  # a gateway may draw and still not serve models' descriptions
         remedy = f"Ask who runs the gateway whether it answers for models. {remedy}"
     return Finding(
         area="gemini", level="warning" if by_gateway else "problem", says=words, remedy=remedy, theirs=theirs

@@ -30,7 +30,7 @@ ROOM = 100_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertRequest:
-    """A request to make something of `image`, a path or an img_... id. `crop` is left, top, right, bottom."""
+    """What to make of `image`, a path or an img_... id. `crop` is left, top, right, bottom in pixels."""
 
     image: str
     width: int | None
@@ -66,9 +66,8 @@ class Rehearsal:
 
 
 async def rehearse(studio: Studio, request: ConvertRequest) -> Rehearsal:
-    """Say what a conversion would make; the picture is decoded, and nothing is drawn or written.
-
-    Raises what `convert` would raise, but for what only shows when files are written.
+    """Say what a conversion would make. The picture is decoded, and nothing is drawn or written. Raises what `convert`
+    raises, except for errors that only writing can meet.
     """
     request, target, source = await _prepared(studio, request)
     drafts, notes = await asyncio.to_thread(_outlined, request, source.record, source.original or b"")
@@ -94,11 +93,11 @@ async def convert(studio: Studio, request: ConvertRequest) -> tuple[list[ImageRe
 
 
 async def _prepared(studio: Studio, request: ConvertRequest) -> tuple[ConvertRequest, Target, Source]:
-    """The wish with the format that its name asks for, where the files go, and the picture."""
+    """The request with the format that its file name asks for, the target, and the picture."""
     target = await asyncio.to_thread(studio.disk.target, request.output_path)
     source = await studio.sources.resolve(request.image, offline=True)
     if source.original is None and source.record.path is not None:
-        source = await studio.sources.resolve(source.record.id)  # it is in the Files API, and here as well
+        source = await studio.sources.resolve(source.record.id)  # a Files API id whose picture is also in the library
     if source.original is None:
         raise RequestError(f"{request.image} is only in the Files API; give a path or an img_... id.")
     shaped = (
@@ -189,10 +188,10 @@ def _convert(
 ) -> tuple[list[ImageRecord], list[str]]:
     recipe = _recipe(request, source)
     drafts, notes = _drawn(request, source, data, recipe)
-    if _has_own_folder(request):  # for each request, so that no name is numbered
+    if _has_own_folder(request):  # a folder for each request, so that no name gets a number
         set_id = child_id(source.id, recipe)[-6:]
         target = Target(folder=target.folder / f"{slug(name or source.prompt or '')}_{request.assets}_{set_id}")
-    with studio.disk.making():  # else two that ask for the same at once would write one file and add one row twice
+    with studio.disk.making():  # two equal requests at once would else write one file and add its row twice
         made = _kept(studio, request, source, drafts, target, recipe, name, notes)
     return made, notes
 
@@ -240,13 +239,13 @@ def _kept(
 
 
 def _own_name(source: Source) -> str | None:
-    """The name that a caller's own picture has, which its conversions and theirs keep; None for what a model drew."""
+    """The file name of a caller's own picture, which its conversions keep; None for a picture that a model drew."""
     path = source.path or (Path(source.record.path) if source.record.path is not None else None)
     return path.stem if path is not None and source.record.model_id is None else None
 
 
 def _there(file: bytes, source: ImageRecord, folder: Path, stem: str | None, studio: Studio) -> ImageRecord | None:
-    """The record of the same file, made of the same picture into the same folder before and still as it was."""
+    """The record of the same file, made earlier from the same picture into the same folder and still unchanged."""
     known = studio.library.find_by_content(hashlib.sha256(file).hexdigest())
     if known is None or known.path is None or source.id not in {parent.image_id for parent in known.parents}:
         return None
@@ -256,7 +255,7 @@ def _there(file: bytes, source: ImageRecord, folder: Path, stem: str | None, stu
 
 
 def _label(source: ImageRecord, data: bytes, recipe: str) -> Label | None:
-    """Only what a model made is labelled as made by one: here, or elsewhere and said so in the file."""
+    """The label for the file; only for a picture that a model made, here or, as its file says, elsewhere."""
     if source.model_id is not None:
         return Label(source_type=source_type(source), recipe=recipe)
     said = read_label(data)

@@ -1,4 +1,4 @@
-"""Jobs that take more than plain calls: a region, an extension, a cutout. Prepared here, carried out by the studio."""
+"""Prepares the jobs that take more than plain calls: a region, an extension, a cutout. The studio carries them out."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from nanobanana_mcp.studio.studio import Studio
 
 @dataclass(frozen=True, kw_only=True)
 class EditRequest:
-    """A request for an edit; all edits have this in common. `resolution` is that of the model's answer."""
+    """What all edits have in common. `resolution` is that of the model's answer."""
 
     image: str
     instruction: str
@@ -132,7 +132,7 @@ async def extension_job(
     asked: dict[Resolution, list[ImageSize]] = {"1k": ["1K"], "2k": ["2K"], "4k": ["4K"]}
     sizes = asked.get(edit_request.resolution) or [one for one in ("1K", "2K") if one in spec.sizes]
     plans = {one: steps_for(canvas, {ratio: answer_pixels(ratio, one) for ratio in spec.ratios}) for one in sizes}
-    # The cheapest way; of two at one price, as pro's 1K and 2K are, the sharper.
+    # The cheapest size; of two at one price, as pro's 1K and 2K are, the larger.
     best = min(reversed(sizes), key=lambda one: len(plans[one]) * spec.image_tokens.get(one, 0))
     steps = plans[best]
     if len(steps) > 12:
@@ -215,7 +215,7 @@ def _check_transparent(plan: Plan) -> None:
 
 
 async def _seen(studio: Studio, given: str) -> tuple[Source, bytes]:
-    """The picture that is to be edited, with its bytes, and a note on it where its colours cannot stay as they are."""
+    """The picture to be edited, with its bytes, and a note where its colours cannot stay as they are."""
     source, original = await _exact_source(studio, given)
     check_something_is_seen([source])
     name = given if source.path is None else printable(source.path.name)
@@ -226,7 +226,7 @@ async def _seen(studio: Studio, given: str) -> tuple[Source, bytes]:
 async def _exact_source(studio: Studio, given: str) -> tuple[Source, bytes]:
     source = await studio.sources.resolve(given, offline=True)
     if source.original is None and source.record.path is not None:
-        source = await studio.sources.resolve(source.record.id)  # it is in the Files API, and here as well
+        source = await studio.sources.resolve(source.record.id)  # a Files API id whose picture is also in the library
     if source.original is None:
         raise RequestError(
             f"{given} is only in the Files API, and exact work on pixels needs the file; give its path or img_... id."

@@ -1,4 +1,4 @@
-"""Tidies up: makes a list of actions from the library's rows and, unless it is a dry run, carries out that very list."""
+"""Tidies up: lists actions from the library's rows and, unless it is a dry run, takes exactly those actions."""
 
 import asyncio
 import hashlib
@@ -25,7 +25,7 @@ from nanobanana_mcp.storage.paths import is_text
 from nanobanana_mcp.storage.writing import drop_name, free_name, is_same_file, move_new
 
 UNTOUCHED_S = 60
-"""A file is written a moment before its row; a later change of its time means that somebody else wrote to it."""
+"""Seconds. A file is written just before its row; if it was changed later than this, somebody else wrote to it."""
 
 MAX_AGE_HOURS = 168
 KEEP_COUNT = 10
@@ -49,7 +49,7 @@ class Action:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The actions that were done (or, in a dry run, would be), what was left alone and why, and plain findings."""
+    """The actions that were taken (in a dry run: would be), what was left alone and why, and findings."""
 
     operation: Operation
     dry_run: bool
@@ -70,7 +70,7 @@ class _Findings:
 
 
 class Maintenance:
-    """Works from rows, never from a folder's listing: a file that we have no row for is at most reported."""
+    """Works from rows, never from a folder's listing: a file without a row is reported at most."""
 
     def __init__(self, library: Library, model: ImageModel, disk: Disk, backend: Backend) -> None:
         self._library = library
@@ -81,8 +81,8 @@ class Maintenance:
     async def run(
         self, operation: Operation, *, dry_run: bool, max_age_hours: float, keep_count: int, image_ids: tuple[str, ...]
     ) -> Report:
-        """Raises RequestError, or SetupError when the output folder is not there: an unplugged disk is no reason
-        to think that the pictures were deleted.
+        """Raises RequestError, or SetupError when the output folder is not there: an unplugged disk does not mean that
+        its pictures were deleted.
         """
         survey = _Findings()
         if operation in ("cleanup_local", "database_hygiene", "full_cleanup", "restore"):
@@ -152,10 +152,9 @@ class Maintenance:
             )
 
     def _why_untouchable(self, file: KeptFile, folders: dict[str, str | None], *, thorough: bool = False) -> str | None:
-        """Why a file may not be moved although a row of ours names it; None when it is ours as we wrote it.
-
-        Without `thorough`, a file that has our size and was not written to since we made it is not read; before it is
-        moved it always is. `folders` remembers what was found of each folder.
+        """The reason why a file with a row may still not be moved; None when it is ours and unchanged. Without
+        `thorough`, a file of the right size that was not written to since is not read; before a move it always is.
+        `folders` remembers what was found out about each folder.
         """
         folder, _, _ = file.path.rpartition(os.sep)
         if folder not in folders:
@@ -213,9 +212,8 @@ class Maintenance:
             )
 
     def mend(self, *, dry_run: bool) -> list[tuple[str, str]]:
-        """Bring moves to and from the trash to an end that were cut short; each picture's id, and what became of it.
-
-        Raises SetupError when another process is tidying up for too long.
+        """Finish moves to and from the trash that were cut short; returns each picture's id and what became of it.
+        Raises SetupError when another process takes too long to tidy up.
         """
         survey = _Findings()
         if self._disk.places.output.is_dir():
@@ -230,7 +228,9 @@ class Maintenance:
         return [(deed.subject, f"{doing[deed.kind]} {deed.target or deed.path} ({deed.why})") for deed in survey.deeds]
 
     def _half_moved(self, survey: _Findings, loose: "_Loose") -> None:
-        """Where a file and its row disagree about the trash: a kill between two steps, or somebody's own hand."""
+        """The pictures whose file and row disagree about the trash: after a kill between two steps, or because somebody
+        moved the file by hand.
+        """
         gone, named = 0, set()
         for record in (record for page in self._library.in_trash() for record in page):
             trashed = Path(str(record.trash_path))
@@ -263,7 +263,7 @@ class Maintenance:
                 break
 
     def _back(self, record: ImageRecord, trashed: Path) -> Path | None:
-        """The place where a picture is although its row says that it is in the trash; its own, or a numbered one."""
+        """The place where a picture is although its row says that it is in the trash: its own, or a numbered one."""
         place = Path(str(record.path))
         numbered = (place.with_stem(f"{place.stem}-{number}") for number in count(2))
         names = chain((place,), takewhile(os.path.lexists, numbered))
@@ -311,7 +311,7 @@ class Maintenance:
             )
 
     async def _quota(self, survey: _Findings) -> None:
-        """Count what the Files API really holds, not what we remember having sent."""
+        """Count what the Files API really holds, not what the library says was sent."""
         files = await self._model.files()
         total = sum(file.bytes for file in files)
         ours = sum(1 for file in files if file.name.startswith("files/nb"))
@@ -333,7 +333,7 @@ class Maintenance:
         survey.deeds = done
 
     def _do_one(self, deed: Action, survey: _Findings) -> None:
-        """Files first, row last: what is cut short between the two is found by `_half_moved`."""
+        """Move the file first and change the row last: `_half_moved` finds what was cut short in between."""
         if deed.upload is not None:
             self._library.settle_upload(deed.upload, state="deleted", error=deed.why)
             return
@@ -350,7 +350,7 @@ class Maintenance:
         elif deed.kind == "restore":
             back = move_new(Path(str(record.trash_path)), place.parent, place.name)
             self._came_back(record, back)
-            if str(back) != deed.target:  # somebody took that name since the survey
+            if str(back) != deed.target:  # another file has taken that name since the list was made
                 survey.findings.append(f"{deed.target} is taken, too, so {deed.subject} came back as {back}.")
         elif deed.kind == "put_back":
             if self._library.holds(target) or not self._disk.has(target, record.sha256):
@@ -378,8 +378,8 @@ class Maintenance:
 
 
 class _Loose:
-    """Files of the output folder that no row names, by their content; each is given out once, and read only where a
-    picture of its size is sought.
+    """Files of the output folder that no row names, by content; each is given out once, and a file is read only when a
+    picture of its size is looked for.
     """
 
     def __init__(self, files: Callable[[], list[Path]], disk: Disk) -> None:
@@ -405,7 +405,7 @@ def _put_back(record: ImageRecord, place: Path) -> Action:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether a plain file is there, and no link to one."""
+    """Whether a plain file is there, and not a link to one."""
     return path.is_file() and not path.is_symlink()
 
 

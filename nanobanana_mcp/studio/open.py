@@ -28,11 +28,11 @@ NO_KEY = (
 
 
 class Reached:
-    """Gemini by the key that holds now, or, while the way there is not open, the sentence that says what to set.
+    """Gemini with the key that is set now; while none is set or it is refused, the sentence that says what to set.
 
-    While there is no way, and after Gemini refused, the next use looks whether the file of settings was put right, so that
-    a server need not be started again for a key. Whoever changed more than the key there, such as a limit, is not taken at
-    half his word: the studio that is open goes by what it was opened with.
+    After a refusal, the next use reads the file of settings again, so that a corrected key needs no restart. Only the
+    key is taken up: if other settings, such as a limit, were changed with it, the studio keeps those that it was opened
+    with.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -47,7 +47,7 @@ class Reached:
             self._problem = str(error)
 
     def problem(self) -> str | None:
-        """The sentence that says what is to be set, None once Gemini can be reached."""
+        """What has to be set, None once Gemini can be reached."""
         try:
             self._reached()
         except SetupError as error:
@@ -73,7 +73,7 @@ class Reached:
         return await self._with(lambda model: model.files())
 
     async def look_at(self, model_id: str, *, setting: str = "") -> None:
-        """Ask whether the key is accepted and the model is there, which costs nothing. Raises as `generate` does."""
+        """Ask whether the key is accepted and the model exists, which costs nothing. Raises as `generate` does."""
         await self._with(lambda model: model.look_at(model_id, setting=setting))
 
     async def close(self) -> None:
@@ -134,7 +134,7 @@ def open_studio(settings: Settings) -> Studio:
 
 
 def _check_not_lost(database: Path, places: Places) -> None:
-    """A new library beside the records of an old one would forget what was made and what was spent."""
+    """Refuse to begin a new library beside the records of an old one: it would forget what was made and spent."""
     try:
         there = database.exists()
         if there and database.stat().st_size:
@@ -154,12 +154,14 @@ def _check_not_lost(database: Path, places: Places) -> None:
 
 
 def open_model(settings: Settings) -> Reached:
-    """Who draws. What Gemini needs and has not, a key, a proxy, certificates, only its own calls have to say."""
+    """The model that draws. When a key, a proxy or certificates are missing, only calls to Gemini fail, each saying
+    what to set.
+    """
     return Reached(settings)
 
 
 def reach(settings: Settings) -> Gemini:
-    """Gemini, or the emulator behind its address. Raises SetupError saying what is to be set."""
+    """Gemini, or the emulator in its place. Raises SetupError saying what to set."""
     timeout = settings.timeout_s
     if settings.backend == "emulator":
         from nanobanana_mcp.emulator.app import Emulator  # 18 ms that a real start does not pay
@@ -207,8 +209,8 @@ def open_places(settings: Settings) -> Places:
 
 
 def models(settings: Settings) -> dict[TierName, ModelSpec]:
-    """The model of each tier. One that the table does not know is taken to do what the tier's usual one does, at a
-    price nobody knows.
+    """The model of each tier. One that the table does not know is expected to do what the tier's usual model does, at
+    an unknown price.
     """
     chosen: dict[TierName, str] = {
         "flash": settings.flash_model,

@@ -1,4 +1,4 @@
-"""The small pictures of an answer: within a budget of bytes whatever was made."""
+"""The small pictures of an answer, together within a budget of bytes however many pictures were made."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.pixels.outputs.thumbnails import SINGLE_BYTES, Thumbnail, as_it_is, contact_sheet, thumbnail
 
 ANSWER_BYTES = 600_000
-"""All previews of one answer: clients cut off at one megabyte, and base64 makes a third more of it."""
+"""Bytes of all previews in one answer: clients cut off at one megabyte, and base64 adds a third."""
 
 STORED = 512
 """The long side of the thumbnails that are stored, in pixels."""
@@ -35,7 +35,7 @@ def _small(data: bytes, *, long_side: int, max_bytes: int) -> Thumbnail:
 
 
 def _seen(record: ImageRecord, long_side: int, store: PictureStore) -> bytes | None:
-    """The stored thumbnail where it is large enough and whole, else the master; None when neither is there."""
+    """The stored thumbnail if it is large enough and whole, else the master; None when neither is there."""
     if not record.width:
         return None
     small = store.disk.read_own(Path(record.thumbnail_path)) if record.thumbnail_path and long_side <= STORED else None

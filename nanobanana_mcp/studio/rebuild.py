@@ -1,4 +1,4 @@
-"""A new library from the pictures' own records, for when the database is lost or damaged."""
+"""Makes a new library from the pictures' own records when the database is lost or damaged."""
 
 import hashlib
 import os
@@ -36,21 +36,21 @@ class Rebuilt:
 
 
 def agreed(_found: Rebuilt) -> bool:
-    """Ask nobody."""
+    """Agree without asking anybody."""
     return True
 
 
 def rebuild(database_path: Path, places: Places, *, agree: Callable[[Rebuilt], bool] = agreed) -> Rebuilt | None:
-    """Make a library of the old one, where it can be read, and of every record that it does not have, sources before
-    their edits; then put the old file aside.
+    """Make a library from the old one, as far as it can be read, and from every record that it does not have, sources
+    before their edits; then put the old file aside.
 
-    `agree` is asked once the new library is whole and before it takes the old one's place; where it says no, nothing is
-    changed and None comes back. Of a library that cannot be read, spending and uploads are lost: they are in no record.
-    Answers that were paid for and wait in the spool become pictures at the next start. Raises SetupError when there is
-    nothing to make a library of, a server still runs, or the old file is a newer program's.
+    `agree` is asked when the new library is complete and before it replaces the old one; if it says no, nothing is
+    changed and None is returned. When the old library cannot be read, its spending and uploads are lost, since no
+    record has them. Answers that were paid for and wait in the spool become pictures at the next start.
 
-    A kill before the new file takes the name leaves the old library; the new one replaces it in one step. Where a server
-    worked with the old one meanwhile, as it may while a person thinks about the question, nothing is changed.
+    Raises SetupError when there is nothing to make a library from, a server still runs, or the old file is of a newer
+    version. A kill before the new file takes the name leaves the old library; the replacement is one step. If a server
+    used the old library meanwhile, as it may while a person thinks about the question, nothing is changed.
     """
     database_path.parent.mkdir(parents=True, exist_ok=True)
     with alone(database_path):
@@ -106,7 +106,7 @@ def _drop(fresh: Path) -> None:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """Facts of a file that change whenever somebody writes it or puts another in its place."""
+    """Facts about a file that change when somebody writes to it or replaces it."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -115,7 +115,9 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 def _flush(path: Path) -> None:
-    """SQLite does not flush what it copies; a power cut would leave half a library under the old one's name."""
+    """Flush the copy to the disk, which SQLite does not do: else a power cut could leave half a library under the old
+    one's name.
+    """
     handle = os.open(path, os.O_RDWR)
     try:
         os.fsync(handle)
@@ -162,11 +164,11 @@ def in_order(records: dict[str, ImageRecord], known: Collection[str] = ()) -> li
 
 
 def _in_its_place(record: ImageRecord, disk: Disk) -> ImageRecord:
-    """A record with paths that it may have, since anybody can put one beside the pictures.
+    """A record with only such paths as it may have, since anybody can put a record beside the pictures.
 
-    A caller's own picture is read by the rules for callers, wherever its path leads. One of ours is in the output folder,
-    or where a caller could have had it put and its very bytes are; else it is looked for in the output folder, by its
-    name. A thumbnail is in its one folder.
+    A caller's own picture must be readable by the rules for callers. One of ours must be in the output folder, or be a
+    file with exactly its bytes where a caller could have put it; else it is looked for by name in the output folder. A
+    thumbnail has one folder only.
     """
     small = disk.places.thumbnails / Path(record.thumbnail_path).name if record.thumbnail_path else None
     record = replace(record, thumbnail_path=str(small) if small is not None else None)
@@ -199,10 +201,10 @@ def _trash_path(record: ImageRecord, disk: Disk) -> str | None:
 
 
 def _put_aside(path: Path, *, readable: bool) -> Path | None:
-    """Give the old file a second name; its place is taken by the new one in the next step.
+    """Give the old file a second name; the new one takes its place in the next step.
 
-    What SQLite left beside a damaged file goes with it, since it would be taken for the new library's. Of one that was
-    read, its journal was rolled back then.
+    Files that SQLite left beside a damaged library are moved with it, or they would be taken for the new library's. The
+    journal of a library that was read has already been rolled back.
     """
     stamp = f"{now():%Y%m%d-%H%M%S}"
     names = (f"{path.name}.aside-{stamp}", *(f"{path.name}.aside-{stamp}-{number}" for number in range(2, 1000)))
@@ -212,7 +214,7 @@ def _put_aside(path: Path, *, readable: bool) -> Path | None:
         aside = new
         try:
             os.link(path, new)
-        except OSError:  # a file system without second names: for a moment there is no library, which a start tells
+        except OSError:  # without hard links there is no library for a moment; a start says so
             path.rename(new)
     for suffix in ("-journal", "-wal", "-shm"):
         old = path.with_name(f"{path.name}{suffix}")

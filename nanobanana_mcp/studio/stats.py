@@ -1,4 +1,4 @@
-"""Collects the statistics: totals, the newest pictures, and what is amiss. Reads, and changes nothing."""
+"""Collects the statistics: totals, the newest pictures, and problems. Only reads."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from nanobanana_mcp.storage.disk import Disk
 from nanobanana_mcp.studio.maintenance import untracked_files
 
 LOOKED_AT = 1000
-"""How many of the newest pictures, and how many files, are looked at on the disk; maintenance looks at all."""
+"""How many of the newest pictures, and how many files, are checked on the disk; maintenance checks all."""
 
 DAYS = 30
 

@@ -1,4 +1,4 @@
-"""The studio: its methods are the verbs. It puts the parts together and alone knows the order of things."""
+"""The studio: each of its methods is one thing the program can do. It puts the parts together and decides their order."""
 
 import asyncio
 import logging
@@ -52,14 +52,14 @@ from nanobanana_mcp.studio.stats import Stats, collect
 logger = logging.getLogger(__name__)
 
 DRAIN_S = 20.0
-"""How long an ending process waits for pictures that are being drawn; most take less."""
+"""Seconds that an ending process waits for pictures that are being drawn; most take less."""
 
 THUMBNAIL_PX = 512
 UPLOAD_DRAIN_S = 2.0
 
 
 class Studio:
-    """Create, upload, count, tidy up. Everything it needs is handed in, so that tests hand in a stand-in model."""
+    """Everything it needs is handed in, so that tests can hand in a stand-in for the model."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Studio:
         self.model = model
         self.uploading = uploading
         self.may_send: Callable[[], bool] = lambda: True
-        """Whether a kept picture may be uploaded unasked: not while nobody knows what the policy says."""
+        """Whether a kept picture may be uploaded without being asked for: not while the policy cannot be read."""
         self._setup_problem = setup_problem
         self.uploads = Uploads(model, self.store, backend)
         self.sources = Sources(model, self.store, self.uploads, backend, uploading=uploading != "never")
@@ -111,7 +111,7 @@ class Studio:
 
     @property
     def _process_lock(self) -> ProcessLock:
-        """Made with the first thing that writes: on a read-only disk what only reads goes on working."""
+        """Made by the first thing that writes, so that reading still works on a read-only disk."""
         with self._making_lock:  # a recovery asks for it in a thread of its own
             if self._made_lock is None:
                 self._made_lock = self.disk.process_lock()
@@ -131,27 +131,27 @@ class Studio:
         return Repeats(self.journal, self._recovery, self._active, lambda: self._process_lock, self._sleep)
 
     async def create(self, request: ImageRequest, *, key: str | None = None, progress: Progress = silent) -> Created:
-        """Make or edit pictures. What was begun is finished and kept even when the caller goes away.
+        """Make or edit pictures. Once begun, the request is finished and kept even when the caller goes away.
 
         Raises a StudioError when there is no picture at all.
         """
         try:
             return await self.carry_out(await self.job(request), key=key, progress=progress)
         except StudioError as error:
-            if error.request_id is not None:  # who calls this has no transport on which the words could be lost
+            if error.request_id is not None:  # a caller in this process has read the error, so it is delivered
                 await self.delivered(error.request_id)
             raise
 
     async def job(self, request: ImageRequest, *, offline: bool = False) -> Job:
-        """A request as plain calls, one a picture, with everything decided that can be for nothing; `offline` asks not even
-        the Files API. Raises RequestError and its kin.
+        """Plan a request of plain calls, one for each picture, deciding everything that costs nothing to decide;
+        `offline` does not even ask the Files API. Raises RequestError and its subclasses.
         """
         return await self.planner.job(request, offline=offline)
 
     async def carry_out(self, job: Job, *, key: str | None = None, progress: Progress = silent) -> Created:
-        """Reserve what a job may cost, do it, and answer; or answer for an earlier one that it repeats.
+        """Reserve what a job may cost, make it, and answer; or give the answer of an earlier request that it repeats.
 
-        Who calls this says when the answer is with its client, by `delivered`, of an error by its `request_id`.
+        The caller notes by `delivered` that the answer (or the error, by its `request_id`) has reached its client.
         """
         judge_plan(job.plan)
         self._check_setup()
@@ -180,10 +180,10 @@ class Studio:
             raise
 
     async def delivered(self, request_id: str) -> Callable[[], Awaitable[None]]:
-        """Note that an answer has gone to its client; behind the answer, which need not wait for the disk. The next
-        request does: until it is noted, the same words would be taken for the same wish.
+        """Note that an answer has gone to its client. This runs after the answer, which need not wait for the disk; the
+        next request waits for it, since until then the same words would count as the same request.
 
-        What is returned takes the note back, for an answer that turns out to have been left unread.
+        Returns what takes the note back, for an answer that turns out to have been left unread.
         """
         noting = asyncio.create_task(self._note_delivery(request_id))
         self._noting.add(noting)
@@ -191,14 +191,14 @@ class Studio:
         return partial(self._take_back, noting)
 
     async def noted(self) -> None:
-        """Until every delivery so far is in the journal."""
+        """Wait until every delivery so far is in the journal."""
         if self._noting:
             await asyncio.wait(self._noting)
 
     async def _note_delivery(self, request_id: str) -> Delivery | None:
         try:
             return await asyncio.to_thread(self.journal.delivered, request_id)
-        except StudioError as error:  # the pictures are there and told; at worst they are told once more
+        except StudioError as error:  # the pictures are kept and answered; at worst they are reported once more
             logger.warning("That %s was delivered could not be noted: %s", request_id, error)
             return None
 
@@ -212,7 +212,7 @@ class Studio:
             logger.warning("That %s was not delivered could not be noted: %s", delivery.request_id, error)
 
     async def upload(self, path: str, display_name: str | None = None) -> Uploaded:
-        """Put a picture into the Files API, unless the same content is alive there already."""
+        """Put a picture into the Files API, unless the same content is there already."""
         self._check_setup()
         if self.uploading == "never":
             raise NotAllowed(
@@ -236,11 +236,11 @@ class Studio:
         )
         if self.backend != "emulator":
             return stats
-        files = await self.model.files()  # those of the emulator end with its process, whatever the rows say
+        files = await self.model.files()  # the emulator's files end with its process, whatever the rows say
         return replace(stats, live_uploads=len(files), live_upload_bytes=sum(file.bytes for file in files))
 
     async def recover(self, *, asked: bool = False) -> list[Recovered]:
-        """Finish or report what dead processes left behind; at every start, and when asked."""
+        """Finish or report what dead processes left behind; runs at every start, and when asked for."""
         return await asyncio.to_thread(self._recovery.recover, asked=asked)
 
     async def knows(self, key: str) -> bool:
@@ -252,15 +252,15 @@ class Studio:
         await asyncio.to_thread(self._counts.consume, limits, tool)
 
     async def refund(self, limits: Sequence[Limit]) -> None:
-        """Undo consume() for a call that was not made after all."""
+        """Undo consume() for a call that was not made."""
         await asyncio.to_thread(self._counts.refund, limits)
 
     def price(self, job: Job) -> float:
-        """USD that all of a job's calls together would hold against the limits."""
+        """USD that all calls of a job together would reserve."""
         return job.plan.calls * reserved_usd(job.plan)
 
     async def quote(self, job: Job) -> Quote:
-        """Tell what a job would be and cost. Sends nothing, writes nothing. Raises PolicyViolation."""
+        """Say what a job would be and cost. Sends nothing and writes nothing. Raises PolicyViolation."""
         judge_plan(job.plan)
         plan = job.plan
         spending = await asyncio.to_thread(self.journal.spending, self.backend)
@@ -294,7 +294,7 @@ class Studio:
         keep_count: int = KEEP_COUNT,
         image_ids: tuple[str, ...] = (),
     ) -> Report:
-        """Tidy up; a dry run lists the very deeds that the real run does."""
+        """Tidy up; a dry run lists exactly the actions that the real run takes."""
         check_options(operation, max_age_hours=max_age_hours, keep_count=keep_count, image_ids=image_ids)
         if operation == "recover":
             own = None if self._made_lock is None else self._made_lock.name
@@ -307,17 +307,17 @@ class Studio:
                 findings=tuple(f"{'' if is_image_id(one) else 'Call '}{one}: {outcome}" for one, outcome in said),
             )
         if not dry_run:
-            await asyncio.to_thread(self._process_lock.renew)  # a start after its death looks for what is half moved
+            await asyncio.to_thread(self._process_lock.renew)  # a later start looks for half-done moves
         return await self._maintenance.run(
             operation, dry_run=dry_run, max_age_hours=max_age_hours, keep_count=keep_count, image_ids=image_ids
         )
 
     async def newest(self, count: int, beginning: str = "") -> list[Glimpse]:
-        """The newest pictures that were made here and are not in the trash, whose ids begin so, for a list."""
+        """The newest pictures made here that are not in the trash and whose ids begin with a text."""
         return await asyncio.to_thread(self.library.glimpses, count, self.backend, beginning)
 
     async def picture(self, image_id: str, *, thumbnail: bool = False) -> tuple[bytes, str]:
-        """The bytes and mime type of a kept picture or its thumbnail, for reading as a resource."""
+        """The bytes and mime type of a kept picture or its thumbnail, as a resource serves them."""
         record = await asyncio.to_thread(self.library.get, image_id)
         if record is None:
             raise SourceNotFound(f"The library has no picture {shorten(image_id)[1:-1]}.")
@@ -333,7 +333,7 @@ class Studio:
         return await asyncio.to_thread(make_previews, records, long_side, self.store)
 
     async def close(self) -> None:
-        """Let what is paid for come home, within a bound, and begin nothing more; the journal tells the next start of
+        """Wait a bounded time for what is already paid for, and begin nothing more; the journal tells the next start of
         the rest.
         """
         self._closing = True
@@ -346,7 +346,7 @@ class Studio:
             self._made_lock.close()
 
     async def _reserve_and_draw(self, job: Job, request_row: RequestRow, progress: Progress) -> Created:
-        """Everything from the first row on, which no caller's leaving can break off."""
+        """Everything from the first row on; it runs to its end even when the caller leaves."""
         plan = job.plan
         reservation = await asyncio.to_thread(
             self.journal.reserve, request_row, n=plan.calls, estimate_usd=reserved_usd(plan), limits=self.limits
@@ -355,7 +355,7 @@ class Studio:
             return await self._repeats.answer(request_row.id, reservation, progress)
         try:
             await asyncio.to_thread(check_room, plan.room, plan.target.folder, self.places.state)
-            # Another request may enter the same picture between the plan and this: the rows are then that one's.
+            # Another request may have entered the same picture since the plan was made: then its rows are used.
             sources = await self.sources.import_(job.sources)
         except StudioError as error:
             why = str(error)

@@ -1,4 +1,4 @@
-"""The end of every recipe: the finished picture is kept, and its exact file where one was asked for."""
+"""How every recipe ends: the composed picture is kept, with its exact file where one was asked for."""
 
 import asyncio
 from dataclasses import replace
@@ -19,10 +19,10 @@ async def keep_composed(
     number: int | None = None,
     preview: Thumbnail | None = None,
 ) -> KeptImage:
-    """Keep a picture that was made from the answers `parts`; its id comes from `answer`, one of them. `number` counts the
-    pictures of one request from 1.
+    """Keep a picture that was composed from the answers `parts`; its id comes from `answer`, one of them. `number`
+    counts the pictures of one request from 1.
 
-    Raises SetupError when no disk takes it; the answers that it was made from are kept then.
+    Raises SetupError when no disk takes it; the answers are kept even then.
     """
     run = model_calls.run
     parents = (*run.parents, *(Parent(image_id=part.record.id, role="part") for part in parts))

@@ -196,9 +196,8 @@ def exact_of(
     *,
     usual_fit: Fit = "cover",
 ) -> OutputSpec | None:
-    """The exact file that the arguments ask for; None when the master as delivered is wanted.
-
-    Raises RequestError for an argument that would do nothing.
+    """The exact file that the arguments ask for; None when the master as delivered is wanted. Raises RequestError for
+    an argument that would have no effect.
     """
     check_fit(fit, width, height)
     check_quality(quality, output_format, output_path)
@@ -232,7 +231,7 @@ def check_fit(fit: Fit | None, width: int | None, height: int | None) -> None:
 async def answer(
     caller: Context, studio: "Studio", job: "Job", key: str | None, max_cost_usd: float | None, dry_run: bool
 ) -> ToolResult | InputRequiredResult:
-    """Answer for a tool that makes pictures: with a quote of its job, with the pictures, or with a question first."""
+    """The answer of a tool that makes pictures: the quote of its job, the pictures, or a question to be answered first."""
     if dry_run:
         from nanobanana_mcp.studio.results.answers import quote_structure, quote_text
 
@@ -245,7 +244,7 @@ async def answer(
     try:
         created = await studio.carry_out(job, key=request_key(caller, key), progress=progress_to(caller))
     except StudioError as error:
-        if error.request_id is not None:  # else a client that dies without reading it would pay for it again
+        if error.request_id is not None:  # noted only once written, so that a client that died can ask again for free
             await delivered(caller, studio, error.request_id)
         raise
     return await present(caller, studio, created)
@@ -254,9 +253,8 @@ async def answer(
 async def _paid_for(
     caller: Context, studio: "Studio", job: "Job", key: str | None, max_cost_usd: float | None
 ) -> InputRequiredResult | None:
-    """See that somebody agreed to a dear job: by max_cost_usd, or by a yes to a question, which is returned to be asked.
-
-    The command line, which calls without a client, asks by itself. Raises NotAgreed, BudgetExceeded.
+    """Make sure that somebody agreed to a dear job, by max_cost_usd or by answering yes; returns the question that must
+    be asked first. The command line, which calls without a client, asks by itself. Raises NotAgreed, BudgetExceeded.
     """
     price, ask_above = studio.price(job), home(caller).settings.ask_above_usd
     repeated = request_key(caller, key)
@@ -268,7 +266,7 @@ async def _paid_for(
     if ask_above is None or price < ask_above or studio.backend == "emulator" or caller.request_context is None:
         return None
     if (await studio.quote(job)).refusal is not None:
-        return None  # the limits refuse it in their own words
+        return None  # a limit refuses it with its own message
     most = f"{ceil(price * 100) / 100:.2f}"  # rounded up, so that what is agreed to is enough
     what = (
         f"This asks {job.plan.choice.spec.nickname} for {counted(job.plan.calls, 'picture')} and may cost up to ${most}"

@@ -1,1 +1,1 @@
-"""Words every answer, as text and as structure, for every door."""
+"""The text and the structure of every answer, for every door."""

@@ -1,4 +1,4 @@
-"""Words the answers of tools that make pictures: the same facts as text and as structure, each enough to go on from alone."""
+"""The answers of tools that make pictures, as text and as structure: each has all the facts."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def created_text(created: Created) -> str:
 
 
 def _why(choice: Choice) -> str:
-    """The reason for the model where it is news: it was not asked for and is not the usual one."""
+    """Why this model was chosen, where that is news: it was not asked for and is not the usual one."""
     return f"; chosen: {choice.reason}" if choice.auto and choice.reason != USUAL else ""
 
 
@@ -114,7 +114,7 @@ def created_structure(created: Created) -> dict[str, Any]:
 
 
 def quote_text(quote: Quote) -> str:
-    """Say what a request would be and cost."""
+    """What a request would be and cost."""
     plan, choice = quote.plan, quote.plan.choice
     spec, n = choice.spec, quote.plan.request.n
     each = plan.estimate_usd

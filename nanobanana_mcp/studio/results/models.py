@@ -1,4 +1,4 @@
-"""Words what the models can do: their tiers, sizes, shapes, prices and ends, for every door."""
+"""What the models can do, for every door: tiers, sizes, shapes, prices and end dates."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +37,7 @@ def models_structure(models: Mapping[TierName, ModelSpec]) -> dict[str, Any]:
 
 
 def models_text(models: Mapping[TierName, ModelSpec]) -> str:
-    """The same as Markdown."""
+    """The same facts as Markdown."""
     found = models_structure(models)
     parts = [
         f"# Models\n\nWhat a picture is expected to cost at Google's prices of {found['prices_of']}, thinking included."

@@ -1,4 +1,4 @@
-"""Words the answers of tools that make no picture: uploads, statistics, maintenance, conversions; as text and as structure."""
+"""The answers of tools that make no picture, as text and as structure: uploads, statistics, maintenance, conversions."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -131,7 +131,7 @@ def _limits_line(stats: Stats) -> str:
 
 
 def lineage_text(lineage: Lineage) -> str:
-    """The picture, its sources further and further back, and what was made from it."""
+    """The picture, its sources step by step, and what was made from it."""
     record = lineage.record
     lines = [f"{record.id} {record.origin}, {_where(record)}: {_short(record.prompt)}"]
     lines += [
