@@ -18,9 +18,11 @@ from nanobanana_mcp.cli import outcome
 from nanobanana_mcp.cli.calls import Interrupted, Session, cause_of, here, run_to_end, settings_of
 from nanobanana_mcp.cli.output import let_go_of_stdout, tell, write_json, write_lines
 from nanobanana_mcp.cli.words import STDIN, Piped, words_from
+from nanobanana_mcp.domain.arguments import AS_THERE
 from nanobanana_mcp.domain.errors import RequestError, StudioError
 from nanobanana_mcp.domain.terms import INPUT_PATHS
 from nanobanana_mcp.domain.text import counted, shorten
+from nanobanana_mcp.server.tools.generate import generate_image
 
 MANY = 4
 """Pictures in one call that are made unasked; beyond them a person agrees first."""
@@ -136,6 +138,8 @@ def _annotation(name: str, hint: Any, *, optional: bool = False, default: Any = 
     """An argument of a tool as cyclopts reads it: with the description that the tool's own clients have."""
     kind, *more = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     told = next((one.description for one in more if isinstance(one, FieldInfo)), None)
+    if told == AS_THERE:
+        return _annotation(name, get_type_hints(generate_image, include_extras=True)[name], default=default)
     parts = [one for one in get_args(kind) or (kind,) if one is not type(None)]
     plain: Any = kind
     metavar = None

@@ -8,10 +8,13 @@ from nanobanana_mcp.domain.catalog import ThinkingLevel
 from nanobanana_mcp.domain.terms import AskedTier, Fit, OutputFormat, Resolution
 
 USUAL_QUALITY = 90
+AS_THERE = "As in generate_image."
+"""What an argument of another tool is, whose own description need not be read twice."""
 
 Width = Annotated[int | None, Field(ge=1, le=16384, description="Exact width in pixels.")]
 Height = Annotated[int | None, Field(ge=1, le=16384, description="Exact height.")]
 FitArgument = Annotated[Fit | None, Field(description="How it fills width x height; unset: cover.")]
+CutoutFitArgument = Annotated[Fit | None, Field(description="How it fills width x height; unset: contain.")]
 FormatArgument = Annotated[
     OutputFormat | None, Field(description="Unset: as output_path says, else as Gemini delivers it.")
 ]
@@ -24,20 +27,21 @@ KeyArgument = Annotated[
         description="Same key and request again: same pictures, no new charge.",
     ),
 ]
+EditKey = Annotated[str | None, Field(min_length=1, max_length=200, description=AS_THERE)]
 EditFormat = Annotated[OutputFormat | None, Field(description="Unset: as output_path says, else png.")]
 MaxCost = Annotated[
     float | None,
-    Field(gt=0, description="The most USD it may cost; a dear call needs it where nobody can be asked."),
+    Field(gt=0, description="Most USD it may cost; a dear call needs it where nobody can be asked."),
 ]
-EditMaxCost = Annotated[float | None, Field(gt=0, description="As in generate_image.")]
-DryRun = Annotated[bool, Field(description="true: only say what it would cost.")]
+EditMaxCost = Annotated[float | None, Field(gt=0, description="Most USD it may cost.")]
+DryRun = Annotated[bool, Field(description="Only say what it would cost.")]
 PathArgument = Annotated[
     str | None, Field(description="Path of an input image (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, HEIC).")
 ]
 MorePath = Annotated[str | None, Field(description="Another one.")]
-Picture = Annotated[str, Field(min_length=1, description="Path or img_... id of the picture.")]
-Tier = Annotated[AskedTier, Field(description="As in generate_image.")]
+Picture = Annotated[str, Field(min_length=1, description="Path or img_... id.")]
+Tier = Annotated[AskedTier, Field(description=AS_THERE)]
 Answer = Annotated[Resolution, Field(description="Of the model's answer; high: as needed, up to 2K.")]
-Thinking = Annotated[ThinkingLevel | None, Field(description="As in generate_image.")]
-Output = Annotated[str | None, Field(description="A file or a folder; never overwrites.")]
+Thinking = Annotated[ThinkingLevel | None, Field(description=AS_THERE)]
+Output = Annotated[str | None, Field(description="File or folder; never overwrites.")]
 Margin = Annotated[int, Field(ge=0, le=8192, description="Pixels to add.")]

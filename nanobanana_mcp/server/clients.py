@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 from fastmcp import Context
 from fastmcp.tools import ToolResult
-from mcp.types import ContentBlock, TextContent
+from mcp.types import SERVER_INFO_META_KEY, ContentBlock, TextContent
+from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
+from nanobanana_mcp import __version__
 from nanobanana_mcp.server.session import home
 
 
@@ -47,4 +49,13 @@ def result(context: Context, text: str, structure: dict[str, Any], more: Sequenc
     return ToolResult(
         content=[TextContent(type="text", text=text), *more],
         structured_content={"summary": text, **structure} if wants_structure(context) else None,
+        meta=_signed(context),
     )
+
+
+def _signed(context: Context) -> dict[str, Any] | None:
+    """Who answers, which the newest protocol wants with every answer, without the icon that the discovery has told."""
+    request = context.request_context
+    if request is None or request.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        return None
+    return {SERVER_INFO_META_KEY: {"name": context.fastmcp.name, "version": __version__}}

@@ -4,16 +4,16 @@ from mcp.types import Icon
 
 SHAPES = {
     "server": "M2,1q0,8,4,11t9,1q-2,3-6,3Q1,14,1,5q0-3,1-4",
-    "generate_image": "M7,3q0,6,6,6.5Q7,10,7,16,7,10,1,9.5,7,9,7,3M13,0q0,3,3,3-3,0-3,3,0-3-3-3,3,0,3-3",
+    "generate_image": "M8,0q0,8,8,8-8,0-8,8,0-8-8-8,8,0,8-8",
     "edit_region": "M1,1h14v14H1zM3,3v10h10V3zM5,5h4v4H5z",
     "extend_image": "M5,5h6v6H5zM8,0l3,3H5zM8,16l3-3H5zM0,8l3-3v6zM16,8l-3-3v6z",
-    "remove_background": "M8,1a3.5,3.5,0,1,1,0,7,3.5,3.5,0,1,1,0-7M1,15q0-6,7-6t7,6z",
+    "remove_background": "M8,0q4,0,4,4T8,8,4,4,8,0M1,15q0-6,7-6t7,6z",
     "convert_image": "M5,1L1,4.5,5,8V6h10V3H5zM11,8l4,3.5-4,3.5v-2H1v-3h10z",
     "upload_file": "M8,1l5,6h-3v4H6V7H3zM1,12h2v2h10v-2h2v4H1z",
     "output_stats": "M1,9h3v6H1zM6,5h3v10H6zM11,1h3v14h-3z",
     "maintenance": "M6,1h4v1h5v2H1V2h5zM2,5h12l-1,10H3z",
 }
-"""A banana, sparks, a frame within a frame, arrows outwards, a person, two arrows, a tray, bars and a bin: SVG paths in a
+"""A banana, a spark, a frame within a frame, arrows outwards, a person, two arrows, a tray, bars and a bin: SVG paths in a
 square of 16, spelt without blanks, as each of them takes three characters in an address.
 """
 

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec
 from fastmcp import FastMCP
 from fastmcp.exceptions import ToolError
 from fastmcp.tools import FunctionTool, ToolResult
-from mcp.types import InputRequiredResult, ToolAnnotations
+from mcp.types import InputRequiredResult, Tool, ToolAnnotations
 
 from nanobanana_mcp.domain.errors import StudioError
 from nanobanana_mcp.server.icons import icon
@@ -22,6 +22,11 @@ class Offered(FunctionTool):
     def get_meta(self) -> dict[str, Any]:
         found = super().get_meta()
         return found if self.tags or self.version else {key: value for key, value in found.items() if key != "fastmcp"}
+
+    def to_mcp_tool(self, **overrides: Any) -> Tool:
+        listed = super().to_mcp_tool(**overrides)
+        listed.meta = listed.meta or None
+        return listed
 
 
 def offer(
@@ -80,6 +85,11 @@ def _slimmed(schema: dict[str, Any]) -> dict[str, Any]:
         found["anyOf"] = options
     if found.get("default", "") is None:
         del found["default"]
-    if found.get("minLength") == 1:  # that an empty text is none, no model need be told
-        del found["minLength"]
+    for name in (
+        "minLength",
+        "minimum",
+        "exclusiveMinimum",
+    ):  # that nothing is less than nothing, no model need be told
+        if found.get(name) in (0, 1):
+            del found[name]
     return found

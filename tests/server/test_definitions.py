@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from fastmcp import Client
 from fastmcp.exceptions import ToolError
+from mcp.types import SERVER_INFO_META_KEY
 
 from nanobanana_mcp.domain.catalog import BY_ID, DEFAULTS, ImageSize
 from nanobanana_mcp.domain.errors import SetupError
@@ -66,6 +67,15 @@ async def test_the_server_and_every_tool_have_an_icon_that_is_a_picture_of_its_o
         assert root.get("viewBox") and path.get("fill")
         shapes.add(path.get("d"))
     assert len(shapes) == len(tools) + 1
+
+
+async def test_no_answer_carries_the_servers_icon_along(connect: Connect, era: Era) -> None:
+    async with connect(mode=era) as client:
+        answer = await client.call_tool("output_stats", {})
+        info = client.server_info
+    assert info is not None and info.icons
+    told = (answer.meta or {}).get(SERVER_INFO_META_KEY)
+    assert told == (None if era == "legacy" else {"name": info.name, "version": info.version})
 
 
 @pytest.mark.slow

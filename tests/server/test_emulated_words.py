@@ -39,7 +39,7 @@ async def test_what_is_quoted_and_counted_is_that_of_the_emulator_in_this_proces
 async def test_an_emulator_that_is_served_says_so_in_its_answers(emulated: Emulated, tmp_path: Path) -> None:
     emulated.emulator.control.named = True
     said = await emulated.call(prompt="a cat")
-    assert "Emulated by what answers at GEMINI_BASE_URL: not a real picture" in said.content[0].text
+    assert "Emulated at GEMINI_BASE_URL: not a real picture" in said.content[0].text
     assert said.structured_content["emulated"] is True
     emulated.emulator.control.queue.append(Finish("IMAGE_SAFETY"))
     with pytest.raises(ToolError) as failed:

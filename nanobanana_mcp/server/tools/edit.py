@@ -10,12 +10,13 @@ from pydantic import Field
 from nanobanana_mcp.domain.arguments import (
     USUAL_QUALITY,
     Answer,
+    CutoutFitArgument,
     DryRun,
     EditFormat,
+    EditKey,
     EditMaxCost,
     FitArgument,
     Height,
-    KeyArgument,
     Margin,
     Output,
     Picture,
@@ -51,7 +52,7 @@ async def edit_region(
         str | None, Field(description="Instead of box: a picture, white (or a hole in it) = edit; any size.")
     ] = None,
     feather: Annotated[int, Field(ge=0, le=500, description="Pixels of softened edge.")] = 16,
-    grow: Annotated[int, Field(ge=0, le=500, description="Pixels by which the region is widened first.")] = 16,
+    grow: Annotated[int, Field(ge=0, le=500, description="Pixels to widen the region by first.")] = 16,
     context: Annotated[float, Field(ge=0.1, le=4, description="How much around it the model sees, of its size.")] = 0.5,
     model_tier: Tier = "auto",
     resolution: Answer = "high",
@@ -62,7 +63,7 @@ async def edit_region(
     fit: FitArgument = None,
     output_format: EditFormat = None,
     quality: QualityArgument = None,
-    idempotency_key: KeyArgument = None,
+    idempotency_key: EditKey = None,
     max_cost_usd: EditMaxCost = None,
     dry_run: DryRun = False,
 ) -> ToolResult | InputRequiredResult:
@@ -101,7 +102,7 @@ async def extend_image(
     output_path: Output = None,
     output_format: EditFormat = None,
     quality: QualityArgument = None,
-    idempotency_key: KeyArgument = None,
+    idempotency_key: EditKey = None,
     max_cost_usd: EditMaxCost = None,
     dry_run: DryRun = False,
 ) -> ToolResult | InputRequiredResult:
@@ -135,10 +136,10 @@ async def remove_background(
     output_path: Output = None,
     width: Width = None,
     height: Height = None,
-    fit: FitArgument = None,
+    fit: CutoutFitArgument = None,
     output_format: EditFormat = None,
     quality: QualityArgument = None,
-    idempotency_key: KeyArgument = None,
+    idempotency_key: EditKey = None,
     max_cost_usd: EditMaxCost = None,
     dry_run: DryRun = False,
 ) -> ToolResult | InputRequiredResult:
@@ -177,7 +178,7 @@ async def convert_image(
         Literal["favicon", "app_icons", "social"] | None, Field(description="Make this set of files instead.")
     ] = None,
     output_path: Output = None,
-    dry_run: Annotated[bool, Field(description="true: write nothing, only say what.")] = False,
+    dry_run: Annotated[bool, Field(description="Only say what would be written.")] = False,
 ) -> ToolResult:
     from nanobanana_mcp.studio.convert import ConvertRequest, convert, rehearse
     from nanobanana_mcp.studio.results.reports import (

@@ -56,10 +56,9 @@ if TYPE_CHECKING:
     from nanobanana_mcp.studio.studio import Studio
 
 DESCRIPTION = """\
-Create new images or edit existing ones. Costs money: about $0.04 a picture with flash, $0.15 with pro ($0.27 at 4k). \
-The full pictures are saved on this machine; the answer has their absolute paths, ids (img_...) for later edits, \
-small previews and the cost. To edit, give exactly one input image (or file_id) and say in the prompt what changes \
-and what must stay."""
+Create new images or edit existing ones. About $0.04 a picture with flash, $0.15 with pro ($0.27 at 4k). They are \
+saved on this machine; the answer has absolute paths, ids (img_...) for later calls, previews and the cost. To edit, \
+give exactly one input image (or file_id) and say in the prompt what changes and what must stay."""
 
 
 async def generate_image(
@@ -86,45 +85,42 @@ async def generate_image(
         list[str] | None,
         Field(
             max_length=MAX_INPUTS,
-            description="Further inputs in order: paths, files/... ids or img_... ids.",
+            description="More inputs, in order: paths, files/... or img_... ids.",
         ),
     ] = None,
     file_id: Annotated[
         str | None,
-        Field(description="Files API id (files/...) of the image to edit; other inputs become references to it."),
+        Field(description="files/... id of the image to edit; other inputs are references."),
     ] = None,
     mode: Annotated[
         AskedMode,
-        Field(description="auto: file_id or exactly one input means edit; none or several mean generate."),
+        Field(description="auto: edit with file_id or exactly one input, else generate."),
     ] = "auto",
     model_tier: Annotated[
         AskedTier,
         Field(
-            description="flash: fast, all ratios. pro: best text, detail and composition, 4x the price. lite: 1k "
-            "only, no search. nb2 is flash. auto: chosen from the prompt's words, and the answer says why."
+            description="flash: fast, all ratios. pro: best text, detail, composition; 4x the price. lite: 1k, no "
+            "search. nb2: flash. auto: by the prompt's words; the answer says why."
         ),
     ] = "auto",
     resolution: Annotated[
         Resolution,
-        Field(description="high: the most pixels at the tier's base price (flash 1K, pro 2K). 4k costs more."),
+        Field(description="high: most pixels at the base price (flash 1K, pro 2K). 4k costs more."),
     ] = "high",
     thinking_level: Annotated[
         ThinkingLevel | None,
-        Field(description="How long the model plans. flash: minimal, medium, high; lite: minimal, high; pro: none."),
+        Field(description="How long it plans. flash: not low; lite: minimal, high; pro: none."),
     ] = None,
     enable_grounding: Annotated[
-        bool | None, Field(description="Let the model search Google for facts. Unset: on for pro, off elsewhere.")
+        bool | None, Field(description="Search Google for facts. Unset: on for pro alone.")
     ] = None,
     aspect_ratio: Annotated[
         AspectRatio | None,
-        Field(description="Unset: in an edit the source's own, else the model's. pro lacks 1:4, 4:1, 1:8, 8:1."),
+        Field(description="Unset: the source's in an edit, else the model's. pro lacks 1:4, 4:1, 1:8, 8:1."),
     ] = None,
     output_path: Annotated[
         str | None,
-        Field(
-            description="A file or a folder to save to; with n > 1 a file name is numbered. Never overwrites. The "
-            "extension chooses the format."
-        ),
+        Field(description="File or folder; numbered if n > 1; never overwrites. The extension sets the format."),
     ] = None,
     width: Width = None,
     height: Height = None,
@@ -133,23 +129,21 @@ async def generate_image(
     quality: QualityArgument = None,
     background: Annotated[
         Background,
-        Field(description="transparent: real alpha, for a new picture without inputs; takes up to 3 calls a picture."),
+        Field(description="transparent: real alpha; without inputs; up to 3 calls a picture."),
     ] = "opaque",
     input_roles: Annotated[
         list[InputRole] | None,
-        Field(max_length=MAX_INPUTS, description="What each input image is for, in the order they are sent."),
+        Field(max_length=MAX_INPUTS, description="What each input is for, in order."),
     ] = None,
     seed: Annotated[
         int | None, Field(ge=0, le=2**31 - 1, description="Sent and recorded; no promise to repeat.")
     ] = None,
     safety: Annotated[
-        dict[HarmCategory, HarmThreshold] | None, Field(description="Gemini's safety thresholds by category.")
+        dict[HarmCategory, HarmThreshold] | None, Field(description="Gemini's thresholds by category.")
     ] = None,
     continue_from: Annotated[
         str | None,
-        Field(
-            description="img_... id of a picture made here: the edit goes on in the same conversation with the model."
-        ),
+        Field(description="img_... id: the edit goes on in the conversation that made it."),
     ] = None,
     idempotency_key: KeyArgument = None,
     max_cost_usd: MaxCost = None,

@@ -21,7 +21,7 @@ CLEARING = ("cleanup_local", "full_cleanup")
 
 async def upload_file(
     caller: Context,
-    path: Annotated[str, Field(min_length=1, description="Path of the picture, or the img_... id of one made here.")],
+    path: Annotated[str, Field(min_length=1, description="Path or img_... id.")],
     display_name: Annotated[
         str | None, Field(max_length=512, description="A name for it in the Files API; its path is never sent.")
     ] = None,
@@ -51,7 +51,7 @@ async def output_stats(
 async def maintenance(
     caller: Context,
     operation: Annotated[Operation, Field(description="What to do.")],
-    dry_run: Annotated[bool, Field(description="true: only say what would be done.")] = True,
+    dry_run: Annotated[bool, Field(description="Only say what would be done.")] = True,
     max_age_hours: Annotated[
         float, Field(ge=0, le=1_000_000, description="cleanup_local: leave younger pictures alone.")
     ] = 168,
@@ -93,8 +93,8 @@ def add(server: FastMCP) -> None:
         server,
         upload_file,
         title="Upload a file",
-        description="Put a local picture into Gemini's Files API (free, kept 48 hours), to be used by its files/... id. "
-        "generate_image takes paths itself; upload what several calls will use. The same content is not sent twice.",
+        description="Put a local picture into Gemini's Files API (free, 48 hours), for use by its files/... id. "
+        "generate_image takes paths itself; upload what several calls use. The same content is not sent twice.",
         annotations=ToolAnnotations(
             read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
         ),
@@ -104,7 +104,7 @@ def add(server: FastMCP) -> None:
         output_stats,
         title="Output statistics",
         description="Pictures, bytes and USD spent, by tier, mode and day; the newest pictures with their ids, prompts "
-        "and paths; files that are missing or not the studio's; live uploads. Changes nothing.",
+        "and paths; files that are missing or not the studio's; live uploads.",
         annotations=ToolAnnotations(
             read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
         ),
@@ -116,7 +116,7 @@ def add(server: FastMCP) -> None:
         description="Tidy up. cleanup_expired: note which uploads Google has let go. cleanup_local: move old pictures to a "
         "trash. restore: bring them back. check_quota: what the Files API holds. database_hygiene: find renamed files, "
         "report missing ones. full_cleanup: the three. recover: finish what a killed process left. Touches only unchanged "
-        "files that this studio made; records and lineage stay. A dry run (the default) lists exactly what would be done.",
+        "files that this studio made; records and lineage stay. A dry run (the default) lists what would be done.",
         annotations=ToolAnnotations(
             read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
         ),

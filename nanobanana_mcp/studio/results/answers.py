@@ -54,7 +54,7 @@ def cost_line(created: Created) -> str:
     if created.cost_usd is None:
         return "Cost: not known for this model."
     if _is_emulated(created):
-        served = "" if created.images[0].record.backend == "emulator" else " by what answers at GEMINI_BASE_URL"
+        served = "" if created.images[0].record.backend == "emulator" else " at GEMINI_BASE_URL"
         return (
             f"Emulated{served}: not a real picture and nothing is charged (Gemini would take ${created.cost_usd:.4f})."
         )
