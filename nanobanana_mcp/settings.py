@@ -76,7 +76,7 @@ Limit = Annotated[float | None, Field(gt=0, allow_inf_nan=False), BeforeValidato
 
 
 class Settings(BaseSettings):
-    """Every field is one variable; its description is the line about it in the README and in `.env.example`."""
+    """Every field is one variable; its description is the line about it in docs/settings.md and `.env.example`."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_prefix="NANOBANANA_", env_ignore_empty=True, hide_input_in_errors=True
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
         "that is not hidden.",
     )
     policy: Path | None = Field(
-        default=None, description="A YAML file with rules for the tools; see the README's section on limits."
+        default=None, description="A YAML file with rules for the tools; docs/settings.md says how."
     )
     max_usd_per_call: Limit = Field(
         default=2.0, description="The most that one request may cost, in USD; off for no limit."
@@ -489,5 +489,5 @@ def _field_of(location: tuple[int | str, ...]) -> str:
 
 
 def variables() -> dict[str, str]:
-    """Every variable with its description, first name first: what the README and `.env.example` must list."""
+    """Every variable with its description, first name first: what docs/settings.md and `.env.example` must list."""
     return {_names(name)[0]: info.description or "" for name, info in Settings.model_fields.items()}

@@ -1,4 +1,4 @@
-"""README, `.env.example` and the code tell the same story."""
+"""README, docs, `.env.example` and the code tell the same story."""
 
 import re
 import shlex
@@ -19,6 +19,7 @@ from nanobanana_mcp.settings import Settings, load_settings, variables
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+SETTINGS = (ROOT / "docs" / "settings.md").read_text("utf-8")
 EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
 IN_WORDS = {
     "NANOBANANA_OUTPUT_DIR": "`nanobanana` in the pictures folder",
@@ -30,8 +31,11 @@ SIZES: tuple[tuple[ImageSize, Resolution], ...] = (("1K", "1k"), ("2K", "2k"), (
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The cells of the table of a section, without its head."""
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    """The cells of the table of a section of the README, without its head."""
+    return cells(README.split(f"\n## {heading}\n")[1].split("\n## ")[0])
+
+
+def cells(section: str) -> list[list[str]]:
     lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
@@ -47,12 +51,13 @@ def defaults() -> dict[str, str]:
 
 
 def test_the_settings_table_and_the_settings_agree() -> None:
-    table = {name.strip("`"): (default, meaning) for name, default, meaning in rows("Settings")}
+    table = {name.strip("`"): (default, meaning) for name, default, meaning in cells(SETTINGS)}
     expected = {
         name: (IN_WORDS.get(name) or (f"`{default}`" if default else ""), variables()[name])
         for name, default in defaults().items()
     }
     assert table == expected
+    assert {name.strip("`"): (default, meaning) for name, default, meaning in rows("Settings")}.items() <= table.items()
 
 
 def test_the_example_of_settings_and_the_settings_agree() -> None:
@@ -113,15 +118,16 @@ def test_every_make_target_that_the_documents_name_exists() -> None:
     assert {name for pair in named for name in pair if name} <= set(targets)
 
 
-def test_every_file_that_the_readme_points_to_is_there_and_its_picture_is_small() -> None:
-    for target in re.findall(r"\]\(([^):#]+)\)", README):
-        assert (ROOT / target).is_file(), target
+def test_every_file_that_the_documents_point_to_is_there_and_the_readmes_picture_is_small() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            assert (page.parent / target).is_file(), (page.name, target)
     assert (ROOT / "docs" / "demo.jpg").stat().st_size < 150_000
 
 
 def test_the_example_of_a_policy_does_what_it_says() -> None:
-    (example,) = re.findall(r"`(tools: \{generate_image: .*?)`", README)
-    policy = Policy.parse(example, source="README.md")
+    (example,) = re.findall(r"`(tools: \{generate_image: .*?)`", SETTINGS)
+    policy = Policy.parse(example, source="settings.md")
     allowed = policy.judge("generate_image", {"prompt": "p", "n": 4}, required=("prompt",))
     assert allowed.allowed and [(limit.maximum, limit.window_s) for limit in allowed.limits] == [(100, 86_400.0)]
     assert not policy.judge("generate_image", {"prompt": "p", "n": 5}, required=("prompt",)).allowed

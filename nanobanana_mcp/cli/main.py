@@ -26,7 +26,7 @@ Without a verb it serves MCP over stdin and stdout, which is what a client such 
 (give the full path of nanobanana where it is not on the PATH)."""
 
 SETTINGS = """\
-The settings are environment variables; the README and .env.example list them. A key comes from \
+The settings are environment variables; docs/settings.md and .env.example list them. A key comes from \
 https://aistudio.google.com/apikey. NANOBANANA_BACKEND=emulator needs none and makes no real pictures."""
 
 _PICTURES, _UPKEEP = "nanobanana_mcp.cli.pictures", "nanobanana_mcp.cli.upkeep"

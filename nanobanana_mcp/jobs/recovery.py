@@ -103,7 +103,7 @@ class Recovery:
                 if self._journal.take_over(request_row.id, dead=request_row.process, process=here.name) is None:
                     continue
                 self._contained(found, request_row.id, partial(self.finish, request_row.id, asked=asked, told=found))
-            for request_row in self._unanswered(here.name):
+            for request_row in self._undelivered(here.name):
                 self._contained(found, request_row.id, partial(self.finish, request_row.id, at_start=True, told=found))
             return found + self.sweep(here, asked=asked)
 
@@ -196,7 +196,7 @@ class Recovery:
             rows += [row_and_call[0] for row_and_call in known if row_and_call and row_and_call[1].state == "unknown"]
         return self._abandoned(rows, own, ours_too=True)
 
-    def _unanswered(self, own: str) -> list[RequestRow]:
+    def _undelivered(self, own: str) -> list[RequestRow]:
         """Requests whose pictures are kept, of processes that ended before they answered: something may be missing still."""
         rows = [request_row for request_row, _ in self._journal.undelivered_requests()]
         return self._abandoned(rows, own, ours_too=False)

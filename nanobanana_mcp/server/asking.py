@@ -27,11 +27,11 @@ def can_ask(caller: Context) -> bool:
     return asked is not None and (asked.form is not None or asked.url is None)  # forms alone had no name at first
 
 
-async def agreed(caller: Context, question: str, *, yes: str, unanswered: str) -> InputRequiredResult | None:
+async def agreed(caller: Context, question: str, *, yes: str, way_out: str) -> InputRequiredResult | None:
     """Ask for a yes. Returns None once it was given; else the result that the call must end with, so that the client
     asks and calls again.
 
-    `yes` is the line that the person ticks, `unanswered` what to do when nobody is there. Raises NotAgreed.
+    `yes` is the line that the person ticks, `way_out` what to do when nobody is there. Raises NotAgreed.
     """
     schema = {
         "type": "object",
@@ -49,7 +49,7 @@ async def agreed(caller: Context, question: str, *, yes: str, unanswered: str) -
     else:
         answer = await caller.session.elicit_form(question, schema, related_request_id=context.request_id)
     if not isinstance(answer, ElicitResult) or answer.action == "cancel":
-        raise NotAgreed(f"Nobody answered the question whether to go on, so nothing was done. {unanswered}")
+        raise NotAgreed(f"Nobody answered the question whether to go on, so nothing was done. {way_out}")
     if answer.action != "accept" or (answer.content or {}).get(_NAME) is not True:
         raise NotAgreed(
             "The person was asked and said no; nothing was done. Do not try another way; ask what they want."

@@ -127,7 +127,7 @@ def checked_environment(pairs: Sequence[str]) -> dict[str, str]:
                 "studio's own, which every client's server reads"
             )
         if key.upper() not in variables() and key.startswith("NANOBANANA_") and key != "NANOBANANA_ENV_FILE":
-            raise ValueError(f"{key} is no setting of this program; the README lists them")
+            raise ValueError(f"{key} is no setting of this program; docs/settings.md lists them")
         found[key] = value
     return found
 

@@ -268,7 +268,7 @@ async def _paid_for(
     way_out = f"When the person agrees to up to ${most}, call again with max_cost_usd {most}."
     if not can_ask(caller):
         raise NotAgreed(f"{what}; nothing was sent. Ask the person first. {way_out}")
-    return await agreed(caller, f"{what}. Go on?", yes=f"Yes, spend up to ${most}", unanswered=way_out)
+    return await agreed(caller, f"{what}. Go on?", yes=f"Yes, spend up to ${most}", way_out=way_out)
 
 
 def _check_price(price: float, max_cost_usd: float | None) -> None:

@@ -80,7 +80,7 @@ async def maintenance(
                 caller,
                 f"Move {what}, to the trash? Operation 'restore' brings them back.",
                 yes="Yes, move them",
-                unanswered="It can be done where somebody is there to be asked, or on the command line.",
+                way_out="It can be done where somebody is there to be asked, or on the command line.",
             )
             if question is not None:
                 return question
