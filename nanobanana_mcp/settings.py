@@ -131,6 +131,10 @@ class Settings(BaseSettings):
         description="Whether answers carry structured content: auto leaves it out for clients that would show "
         "their model nothing else.",
     )
+    index_prompts: bool = Field(
+        default=True,
+        description="Whether prompts, and what models wrote, can be searched; false leaves them out of the search index.",
+    )
     tools: str = Field(
         default="all",
         description="Which tools are offered: all, core (generate_image, edit_region, output_stats) or their names, "

@@ -47,6 +47,7 @@ def defaults() -> dict[str, str]:
         for field in Settings.model_fields.values()
     )
     shown = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+    shown = (value.lower() if value in ("True", "False") else value for value in shown)
     return dict(zip(variables(), shown, strict=True))
 
 

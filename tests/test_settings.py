@@ -40,6 +40,7 @@ GOOD: dict[str, tuple[str, str, object]] = {
     "NANOBANANA_MAX_USD_PER_DAY": ("3", "max_usd_per_day", 3.0),
     "NANOBANANA_ASK_ABOVE_USD": ("off", "ask_above_usd", None),
     "NANOBANANA_MAX_CALLS_PER_MINUTE": ("off", "max_calls_per_minute", None),
+    "NANOBANANA_INDEX_PROMPTS": ("false", "index_prompts", False),
     "NANOBANANA_LOG_LEVEL": ("DEBUG", "log_level", "DEBUG"),
     "NANOBANANA_VERTEX_PROJECT": ("my-project", "vertex_project", "my-project"),
     "NANOBANANA_VERTEX_LOCATION": ("europe-west4", "vertex_location", "europe-west4"),

@@ -219,3 +219,13 @@ def load_plan(text: str) -> Plan:
             "It was planned by another version of nanobanana, which this one cannot finish; its raw answer stays in "
             "the spool."
         ) from error
+
+
+def without_words(text: str) -> str:
+    """A plan without what its caller wrote, so that it can still be read; as it is where it is none."""
+    body = json.loads(text)
+    request = body.get("request") if isinstance(body, dict) else None
+    if not isinstance(request, dict):
+        return text
+    gone = {"prompt": "(deleted)", "negative_prompt": None, "system_instruction": None}
+    return json.dumps(body | {"request": request | {name: gone[name] for name in gone if name in request}})

@@ -63,9 +63,11 @@ class ImageRecord:
     call_id: str | None = None
     trash_path: str | None = None
     """Where maintenance moved the master; the record and the lineage stay."""
+    words: str | None = None
+    """What the model wrote beside the picture."""
     parents: tuple[Parent, ...] = ()
 
 
 def made_here(origin: Origin, parents: tuple[Parent, ...]) -> bool:
     """Whether a picture was made on this machine, out of a caller's or the model's."""
-    return origin == "derived" or any(parent.role == "part" for parent in parents)
+    return origin in ("derived", "mask") or any(parent.role == "part" for parent in parents)

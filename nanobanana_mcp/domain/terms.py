@@ -8,8 +8,9 @@ AskedMode = Literal["auto", "generate", "edit"]
 AskedTier = Literal["auto", "flash", "nb2", "pro", "lite"]
 Resolution = Literal["high", "1k", "2k", "4k"]
 Role = Literal["base", "reference", "mask", "part"]
-Origin = Literal["generated", "edited", "derived", "part", "imported"]
-"""A part is a model's answer that a picture was put together from; derived is a picture in another size or format."""
+Origin = Literal["generated", "edited", "derived", "mask", "part", "imported"]
+"""A part is a model's answer that a picture was put together from; derived is a picture in another size or format; a mask
+was painted over a picture to say where to edit."""
 
 InputRole = Literal["subject", "character", "style", "layout", "product", "other"]
 HarmCategory = Literal["harassment", "hate_speech", "sexually_explicit", "dangerous_content"]

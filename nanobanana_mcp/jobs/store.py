@@ -18,6 +18,7 @@ from nanobanana_mcp.domain.pricing import bill
 from nanobanana_mcp.domain.records import ImageRecord, Parent, made_here
 from nanobanana_mcp.domain.requests import OutputSpec
 from nanobanana_mcp.domain.results import KeptImage
+from nanobanana_mcp.domain.terms import Backend
 from nanobanana_mcp.domain.wire import ModelReply
 from nanobanana_mcp.jobs.conversation import remember
 from nanobanana_mcp.jobs.files import sendable, stored_bytes
@@ -146,12 +147,39 @@ class PictureStore:
             model_id=like.model_id,
             backend=like.backend,
             call_id=like.call_id,
+            words=like.words if isinstance(like, ImageRecord) and derived.origin != "derived" else None,
             parents=derived.parents,
         )
         self.disk.sidecars.write_record(record)
         self.library.add(record)
         self.disk.sidecars.ended(image_id)
         return record, naming_notes(target, stem, extension, path)
+
+    def keep_mask(self, record: ImageRecord, data: bytes, backend: Backend) -> ImageRecord:
+        """Keep what was painted over a picture to say where to edit; the same mask once. Raises RequestError, SetupError."""
+        from nanobanana_mcp.pixels.edits.painted import painted_mask  # Pillow's own time, which only masks pay
+
+        plane = painted_mask(data, (record.width, record.height))
+        mask_id = child_id(record.id, f"mask {hashlib.sha256(plane).hexdigest()}")
+        known = self.library.get(mask_id)
+        if known is not None:
+            if self.own_bytes(known) is not None and known.trash_path is None:
+                return known
+            mask_id = child_id(record.id, f"{mask_id} {now().isoformat()}")  # that file is gone or was changed
+        derived = Derived(
+            image_id=mask_id,
+            origin="mask",
+            prompt=None,
+            like=Family(call_id=None, created_at=now(), backend=record.backend or backend),
+            parents=(Parent(image_id=record.id, role="base"),),
+            target=Target(folder=self.disk.places.masks, stem=f"mask_{mask_id}"),
+        )
+        try:
+            return self.derive(plane, derived)[0]
+        except OSError as error:
+            raise SetupError(
+                f"The mask could not be written to {self.disk.places.masks} ({error.strerror})."
+            ) from error
 
     def exact(self, image: KeptImage, plan: Plan, data: bytes, *, number: int | None) -> KeptImage:
         """Add the file in the size and format that was asked for, recorded as the picture's child; unchanged where none
@@ -284,6 +312,7 @@ class PictureStore:
             model_id=plan.choice.spec.id,
             backend=paid.request_row.backend,
             call_id=call.id,
+            words=reply.text or None,
             parents=paid.parents,
         )
         billed = bill(plan.choice, reply.usage, estimate_usd=call.estimate_usd, drew=True)

@@ -9,6 +9,7 @@ from sqlalchemy import Boolean, Connection, Row, bindparam, func, insert, litera
 from nanobanana_mcp.domain.budget import HOUR, MINUTE, Dated, Limits, Spending, check, day_start
 from nanobanana_mcp.domain.errors import BudgetExceeded, RequestError
 from nanobanana_mcp.domain.ids import new_id, now
+from nanobanana_mcp.domain.plan import without_words
 from nanobanana_mcp.domain.records import ImageRecord, Upload
 from nanobanana_mcp.domain.terms import Backend, Mode
 from nanobanana_mcp.library.clock import was_moved
@@ -26,6 +27,9 @@ _IS_OPEN = calls.c.state.in_([literal_column(f"'{state}'") for state in OPEN])
 
 UNKNOWN_FOR = timedelta(days=30)
 """How long an unknown outcome is reported; after that Google's monthly bill has shown whether it was charged."""
+
+DELETED = "DELETED"
+"""The reason of a call whose picture a person deleted for good."""
 
 REPLAY_FOR = timedelta(hours=24)
 """How long an undelivered answer waits for a caller who asks for it again."""
@@ -329,6 +333,22 @@ class Journal:
                 .limit(limit)
             )
             return [image_id for (image_id,) in rows if image_id]
+
+    def forget_words(self, call_id: str) -> None:
+        """Note that a call's picture was deleted for good; once that is so of all pictures of its request, the request's own
+        words go, too. What it cost stays.
+        """
+        with self.database.write() as connection:
+            row = connection.execute(select(calls).where(calls.c.id == call_id)).first()
+            if row is None:
+                return
+            gone = {"image_id": None, "reason": DELETED, "message": "Its picture was deleted for good."}
+            state = "done" if row.state == "saved" else row.state
+            connection.execute(_CHANGE_CALL, {"which": call_id, "state": state, **gone})
+            of_request = calls.c.request_id == row.request_id
+            if connection.execute(select(calls.c.id).where(of_request, calls.c.image_id.is_not(None))).first() is None:
+                plan = connection.execute(select(requests.c.plan).where(requests.c.id == row.request_id)).scalar_one()
+                connection.execute(_CHANGE_REQUEST, {"which": row.request_id, "plan": without_words(plan)})
 
     def cost_of(self, call_id: str) -> float | None:
         with self.database.read() as connection:

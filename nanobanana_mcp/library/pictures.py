@@ -14,6 +14,7 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    delete,
     func,
     insert,
     literal,
@@ -27,7 +28,7 @@ from nanobanana_mcp.domain.records import ImageRecord, Parent, Upload
 from nanobanana_mcp.domain.terms import Backend, UploadState
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.glance import NEWEST, Glimpse, glimpses
-from nanobanana_mcp.library.tables import image_sources, images, uploads
+from nanobanana_mcp.library.tables import annotations, image_sources, images, tags, uploads
 from nanobanana_mcp.library.totals import count_picture
 
 _MANY = 30_000
@@ -36,7 +37,7 @@ _MANY = 30_000
 _ADD_IMAGE, _ADD_SOURCES = insert(images), insert(image_sources)
 _COLUMNS = tuple(column.name for column in images.columns)
 _ON_DISK = and_(images.c.origin != "imported", images.c.path.is_not(None), images.c.trash_path.is_(None))
-_SHOWN = images.c.origin.not_in(("imported", "part"))
+_SHOWN = images.c.origin.not_in(("imported", "part", "mask"))
 _MADE = images.c.origin.in_(("generated", "edited"))
 _OURS_FIRST = (images.c.origin == "imported", images.c.created_at)
 
@@ -99,7 +100,7 @@ class Library:
                     select(images).where(images.c.sha256 == record.sha256).order_by(*_OURS_FIRST).limit(1)
                 ).first()
                 if row is not None:
-                    return _records(connection, [row])[0]
+                    return read_records(connection, [row])[0]
             insert_image(connection, record)
         return record
 
@@ -120,7 +121,7 @@ class Library:
             if row is None:
                 return None
             found = _upload(row)
-            record = _records(
+            record = read_records(
                 connection, [connection.execute(select(images).where(images.c.id == found.image_id)).one()]
             )
             return record[0], found
@@ -131,7 +132,7 @@ class Library:
         query = select(images).where(_MADE, mine).order_by(images.c.created_at.desc()).limit(count)
         with self.database.read() as connection:
             rows = connection.execute(query).all()
-            return _records(connection, rows)
+            return read_records(connection, rows)
 
     def glimpses(self, count: int, backend: Backend, beginning: str = "") -> list[Glimpse]:
         """The same as glance(), over the open connection."""
@@ -185,7 +186,7 @@ class Library:
         derived = (
             select(images.c.id)
             .join(image_sources, images.c.id == image_sources.c.image_id)
-            .where(images.c.origin == "derived", image_sources.c.parent_id.in_(newest))
+            .where(images.c.origin.in_(("derived", "mask")), image_sources.c.parent_id.in_(newest))
         )
         with self.database.read() as connection:
             return {*connection.execute(newest).scalars(), *connection.execute(derived).scalars()}
@@ -208,7 +209,7 @@ class Library:
         """The pictures that we made with these bytes and that are not in the trash, oldest first."""
         query = select(images).where(_ON_DISK, images.c.sha256 == sha256).order_by(images.c.created_at)
         with self.database.read() as connection:
-            return _records(connection, connection.execute(query).all())
+            return read_records(connection, connection.execute(query).all())
 
     def holds(self, path: Path) -> bool:
         """Whether a picture that is not in the trash has its file there."""
@@ -247,7 +248,7 @@ class Library:
                 .join(walk, images.c.id == walk.c.parent_id)
                 .order_by(walk.c.depth, images.c.created_at)
             ).all()
-            records = _records(connection, rows)
+            records = read_records(connection, rows)
         return [
             Ancestor(record=record, child_id=row.child_id, depth=row.depth)
             for record, row in zip(records, rows, strict=True)
@@ -271,7 +272,7 @@ class Library:
                 .distinct()
                 .order_by(images.c.created_at)
             ).all()
-            return _records(connection, rows)
+            return read_records(connection, rows)
 
     def move_to_trash(self, record: ImageRecord, trash_path: Path) -> None:
         """Note where the file went, and update the day's totals; doing it again changes nothing."""
@@ -294,6 +295,21 @@ class Library:
         """Note where a picture's file is now."""
         with self.database.write() as connection:
             connection.execute(update(images).where(images.c.id == image_id).values(path=str(path)))
+
+    def forget(self, image_id: str) -> None:
+        """Take a picture out of the library, with its stays in the Files API, its notes and every line of its lineage. What was
+        spent on it stays in the journal, and in the days' totals that it was made.
+        """
+        with self.database.write() as connection:
+            for column in (
+                uploads.c.image_id,
+                annotations.c.image_id,
+                tags.c.image_id,
+                image_sources.c.image_id,
+                image_sources.c.parent_id,
+                images.c.id,
+            ):
+                connection.execute(delete(column.table).where(column == image_id))
 
     def add_upload(self, upload: Upload) -> None:
         with self.database.write() as connection:
@@ -357,7 +373,7 @@ class Library:
     def _first(self, condition: Any, *, order: Sequence[Any] = ()) -> ImageRecord | None:
         with self.database.read() as connection:
             row = connection.execute(select(images).where(condition).order_by(*order).limit(1)).first()
-            return _records(connection, [row])[0] if row is not None else None
+            return read_records(connection, [row])[0] if row is not None else None
 
     def _pages(self, condition: Any) -> Iterator[list[ImageRecord]]:
         last = ""
@@ -366,7 +382,7 @@ class Library:
                 rows = connection.execute(
                     select(images).where(condition, images.c.id > last).order_by(images.c.id).limit(1000)
                 ).all()
-                page = _records(connection, rows)
+                page = read_records(connection, rows)
             if not page:
                 return
             yield page
@@ -399,7 +415,7 @@ def _newest(count: int, folder: str) -> Select[str]:
     return select(images.c.id).where(_MADE, _ON_DISK, inside).order_by(images.c.created_at.desc()).limit(count)
 
 
-def _records(connection: Connection, rows: Sequence[Row[Any]]) -> list[ImageRecord]:
+def read_records(connection: Connection, rows: Sequence[Row[Any]]) -> list[ImageRecord]:
     if not rows:
         return []
     parents: dict[str, list[Parent]] = {}

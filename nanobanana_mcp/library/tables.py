@@ -33,7 +33,7 @@ images = Table(
     "images",
     metadata,
     Column("id", String, primary_key=True),
-    Column("created_at", Moment, nullable=False, index=True),
+    Column("created_at", Moment, nullable=False),
     Column("origin", String, nullable=False),
     Column("path", Text, index=True),
     Column("thumbnail_path", Text),
@@ -49,7 +49,19 @@ images = Table(
     Column("backend", String),
     Column("call_id", String, index=True),
     Column("trash_path", Text),
+    Column("words", Text),
 )
+Index(
+    "ix_images_shown",
+    images.c.created_at,
+    images.c.id,
+    images.c.origin,
+    images.c.tier,
+    images.c.mode,
+    images.c.backend,
+    images.c.trash_path,
+)
+"""The newest first, and all that most filters ask, without reading the rows."""
 
 image_sources = Table(
     "image_sources",
@@ -159,3 +171,33 @@ days = Table(
     Column("bytes", BigInteger, nullable=False, default=0),
     Column("usd", Float, nullable=False, default=0.0),
 )
+
+annotations = Table(
+    "annotations",
+    metadata,
+    Column("image_id", String, ForeignKey("images.id"), primary_key=True),
+    Column("note", Text),
+    Column("rating", Integer, index=True),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("tag", String, primary_key=True),
+    Column("image_id", String, ForeignKey("images.id"), primary_key=True, index=True),
+    sqlite_with_rowid=False,
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("image_id", String, nullable=False, unique=True),
+    Column("gone", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""The latest change of each picture, in the order in which they were made; `gone` is 1 for one that was deleted for good.
+
+Triggers of migration 0006 keep it, so that it is right whichever version of the program writes: a step that rebuilds
+`images`, `annotations` or `tags` has to make them again.
+"""

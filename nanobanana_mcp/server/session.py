@@ -56,6 +56,7 @@ class LazyStudio:
                 self._studio = await asyncio.to_thread(self._open)
                 self._studio.may_send = self.may_send
                 self._recovering = asyncio.create_task(self._recover(self._studio))
+                self._studio.begin_indexing()
             return self._studio
 
     @property

@@ -67,6 +67,11 @@ class Places:
         return self.own / "parts"
 
     @property
+    def masks(self) -> Path:
+        """Where to edit, as it was painted in the gallery."""
+        return self.own / "masks"
+
+    @property
     def trash(self) -> Path:
         return self.own / "trash"
 

@@ -42,6 +42,26 @@ class Sidecars:
         body = asdict(record) | {"created_at": record.created_at.isoformat()} | (extra or {})
         replace_durably(self._record(record.id), json.dumps(body, ensure_ascii=False, indent=1).encode())
 
+    def write_notes(self, image_id: str, notes: dict[str, Any] | None) -> None:
+        """What was noted about a picture, apart from its record, which is written anew when its file moves; None for nothing."""
+        if notes is None:
+            self._notes(image_id).unlink(missing_ok=True)
+        else:
+            replace_durably(self._notes(image_id), json.dumps(notes, ensure_ascii=False, indent=1).encode())
+
+    def read_notes(self, image_id: str) -> dict[str, Any] | None:
+        """What was noted about a picture; None where that is nothing or the file is none of ours."""
+        try:
+            body = json.loads(_record_bytes(self._notes(image_id)))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return body if isinstance(body, dict) else None
+
+    def forget(self, image_id: str) -> None:
+        """Remove everything that lies beside a picture. Raises OSError."""
+        for path in (*self._thumbnails(image_id), self._turn(image_id), self._notes(image_id), self._record(image_id)):
+            path.unlink(missing_ok=True)
+
     def has_record(self, image_id: str) -> bool:
         return self._record(image_id).is_file()
 
@@ -61,6 +81,12 @@ class Sidecars:
 
     def _record(self, image_id: str) -> Path:
         return self._places.records / f"{image_id}.json"
+
+    def _notes(self, image_id: str) -> Path:
+        return self._places.own / "notes" / f"{image_id}.json"
+
+    def _thumbnails(self, image_id: str) -> list[Path]:
+        return [self._places.thumbnails / f"{image_id}{suffix}" for suffix in (".jpg", ".webp", ".png")]
 
     def _turn(self, image_id: str) -> Path:
         return self._places.own / "turns" / f"{image_id}.json"
@@ -95,7 +121,15 @@ def _record_bytes(path: Path) -> bytes:
 def _is_sound(record: ImageRecord) -> bool:
     """Whether a record has what the library demands: anybody may have edited the file."""
     words = (record.mime_type, record.sha256, *(parent.image_id for parent in record.parents))
-    optional = (record.path, record.thumbnail_path, record.prompt, record.tier, record.model_id, record.call_id)
+    optional = (
+        record.path,
+        record.thumbnail_path,
+        record.prompt,
+        record.tier,
+        record.model_id,
+        record.call_id,
+        record.words,
+    )
     chosen = (
         (record.origin, get_args(Origin)),
         (record.mode, (*get_args(Mode), None)),

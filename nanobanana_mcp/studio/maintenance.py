@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -19,6 +19,7 @@ from nanobanana_mcp.domain.provider import ImageModel
 from nanobanana_mcp.domain.records import ImageRecord, Upload
 from nanobanana_mcp.domain.terms import Backend, Operation
 from nanobanana_mcp.domain.text import counted, printable, shorten
+from nanobanana_mcp.jobs.files import no_such_picture
 from nanobanana_mcp.library.pictures import KeptFile, Library
 from nanobanana_mcp.storage.disk import Disk
 from nanobanana_mcp.storage.paths import is_text
@@ -106,6 +107,29 @@ class Maintenance:
             left=tuple(survey.left),
             findings=tuple(survey.findings),
         )
+
+    def trash(self, image_ids: Sequence[str]) -> Report:
+        """Move some pictures to the trash that a person chose, by the same rules as old ones. Raises SourceNotFound, SetupError."""
+        self._check_reachable()
+        survey = _Findings()
+        folders: dict[str, str | None] = {}
+        for image_id in dict.fromkeys(image_ids):
+            record = self._library.get(image_id)
+            if record is None:
+                raise no_such_picture(image_id, self._library)
+            if record.origin == "imported" or record.path is None:
+                why_not: str | None = "is your own file, which is never moved"
+            elif record.trash_path is not None:
+                why_not = "is in the trash already"
+            else:
+                why_not = self._why_untouchable(_file_of(record), folders)
+            if why_not:
+                survey.left.append(f"{record.id} {record.path}: {why_not}")
+                continue
+            deed = Action(kind="to_trash", subject=record.id, path=record.path, bytes=record.bytes, why="was chosen")
+            survey.deeds.append(deed)
+        self._do(survey)
+        return Report(operation="cleanup_local", dry_run=False, deeds=tuple(survey.deeds), left=tuple(survey.left))
 
     def _check_reachable(self) -> None:
         if not self._disk.places.output.is_dir() and self._library.has_files():

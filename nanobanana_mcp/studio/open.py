@@ -130,6 +130,7 @@ def open_studio(settings: Settings) -> Studio:
         limits=settings.limits,
         max_concurrency=settings.max_concurrency,
         setup_problem=model.problem,
+        index_prompts=settings.index_prompts,
     )
 
 

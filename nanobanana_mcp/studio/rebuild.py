@@ -10,6 +10,7 @@ from pathlib import Path
 from nanobanana_mcp.domain.errors import RequestError, SetupError
 from nanobanana_mcp.domain.ids import now
 from nanobanana_mcp.domain.records import ImageRecord
+from nanobanana_mcp.library.annotations import Annotations
 from nanobanana_mcp.library.database import Database, alone, copied
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.disk import Disk
@@ -17,6 +18,7 @@ from nanobanana_mcp.storage.paths import Places, check_writable
 from nanobanana_mcp.storage.processes import anybody_alive
 from nanobanana_mcp.storage.safe_folder import Folder
 from nanobanana_mcp.storage.sidecars import read_record
+from nanobanana_mcp.studio.search import read_annotation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,10 @@ def _rebuild(database_path: Path, disk: Disk, agree: Callable[[Rebuilt], bool]) 
             known = library.ids()
             new = in_order({name: record for name, record in records.items() if name not in known}, known)
             library.add_all(new)
+            noted = {record.id: read_annotation(disk.sidecars.read_notes(record.id)) for record in new}
+            Annotations(database=library.database).put(
+                {one: found for one, found in noted.items() if found is not None}
+            )
         finally:
             library.database.close()
         found = Rebuilt(

@@ -6,16 +6,19 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from types import EllipsisType
 
 from nanobanana_mcp.domain.budget import Limits, check
 from nanobanana_mcp.domain.catalog import ModelSpec, TierName
 from nanobanana_mcp.domain.errors import (
     BudgetExceeded,
     NotAllowed,
+    RequestError,
     SetupError,
     SourceNotFound,
     StudioError,
 )
+from nanobanana_mcp.domain.finding import Changes, Deletion, FindRequest, Found, FoundPage
 from nanobanana_mcp.domain.ids import is_image_id, new_id, now
 from nanobanana_mcp.domain.policy.limits import Limit
 from nanobanana_mcp.domain.provider import ImageModel
@@ -45,8 +48,10 @@ from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.storage.processes import ProcessLock
 from nanobanana_mcp.storage.writing import check_room
 from nanobanana_mcp.studio.admission import judge_plan
+from nanobanana_mcp.studio.deletion import Deletions
 from nanobanana_mcp.studio.maintenance import KEEP_COUNT, MAX_AGE_HOURS, Maintenance, Report, check_options
 from nanobanana_mcp.studio.previews import make_previews
+from nanobanana_mcp.studio.search import Search
 from nanobanana_mcp.studio.stats import Stats, collect
 
 logger = logging.getLogger(__name__)
@@ -73,6 +78,7 @@ class Studio:
         limits: Limits | None = None,
         max_concurrency: int = 8,
         setup_problem: Callable[[], str | None] = lambda: None,
+        index_prompts: bool = True,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.places = places
@@ -92,6 +98,8 @@ class Studio:
         self.sources = Sources(model, self.store, self.uploads, backend, uploading=uploading != "never")
         self.planner = Planner(store=self.store, sources=self.sources, models=models)
         self._maintenance = Maintenance(self.library, model, self.disk, backend)
+        self._search = Search(self.store, backend, index_prompts=index_prompts)
+        self._deletions = Deletions(self.store)
         self._made_lock: ProcessLock | None = None
         self._making_lock = threading.Lock()
         self._active = ActiveRequests()
@@ -332,6 +340,69 @@ class Studio:
         """One preview a picture; beyond four pictures one numbered contact sheet of all of them."""
         return await asyncio.to_thread(make_previews, records, long_side, self.store)
 
+    async def find_images(self, wanted: FindRequest) -> FoundPage:
+        """A page of the pictures that are wanted. Raises RequestError, SourceNotFound."""
+        return await asyncio.to_thread(self._search.find, wanted)
+
+    async def found(self, image_id: str) -> Found:
+        """One picture as a search tells it. Raises SourceNotFound."""
+        found = await asyncio.to_thread(self._search.told, [image_id])
+        if not found:
+            raise await asyncio.to_thread(no_such_picture, image_id, self.library)
+        return found[0]
+
+    async def annotate(
+        self,
+        image_id: str,
+        *,
+        note: str | EllipsisType | None = ...,
+        tags: Sequence[str] | EllipsisType = ...,
+        rating: int | EllipsisType | None = ...,
+    ) -> Found:
+        """Note something about a picture; what is left out stays as it is. Raises RequestError, SourceNotFound."""
+        given = {"note": note, "tags": tags, "rating": rating}
+        changed = {name: value for name, value in given.items() if value is not ...}
+        return await asyncio.to_thread(self._search.annotate, image_id, changed)
+
+    async def tags(self) -> tuple[tuple[str, int], ...]:
+        """Every tag with how many pictures have it, the most used first."""
+        return await asyncio.to_thread(self._search.annotations.all_tags)
+
+    async def trash(self, image_ids: Sequence[str]) -> Report:
+        """Move pictures that a person chose to the trash, by the rules of maintenance. Raises SourceNotFound."""
+        await asyncio.to_thread(self._process_lock.renew)  # a start after its death looks for what is half moved
+        return await asyncio.to_thread(self._maintenance.trash, image_ids)
+
+    async def restore(self, image_ids: Sequence[str]) -> Report:
+        """Bring pictures back from the trash. Raises RequestError for one that is not there."""
+        if not image_ids:
+            raise RequestError("Say which pictures are to come back.")
+        return await self.maintain("restore", dry_run=False, image_ids=tuple(image_ids))
+
+    async def about_deleting(self, image_id: str) -> Deletion:
+        """What would go for good; only of what is in the trash. Raises SourceNotFound, RequestError."""
+        return await asyncio.to_thread(self._deletions.about, image_id)
+
+    async def delete_for_good(self, image_id: str, token: str) -> Deletion:
+        """Delete a picture with its record, after a second yes: `token` is that of `about_deleting`. Raises RequestError."""
+        return await asyncio.to_thread(self._deletions.delete, image_id, token)
+
+    async def keep_mask(self, image_id: str, data: bytes) -> Found:
+        """Keep a mask, a PNG of the picture's size that is white where to edit; edit_region takes its id. Raises RequestError."""
+        record = await asyncio.to_thread(self.library.get, image_id)
+        if record is None:
+            raise await asyncio.to_thread(no_such_picture, image_id, self.library)
+        mask = await asyncio.to_thread(self.store.keep_mask, record, data, self.backend)
+        return await self.found(mask.id)
+
+    async def changes(self, after: int | None) -> Changes:
+        """The pictures that changed since, whichever process changed them; without `after` only where the changes stand."""
+        return await asyncio.to_thread(self._search.changes, after)
+
+    def begin_indexing(self) -> None:
+        """Make the search index behind whatever else is done, where it is not whole."""
+        self._search.begin()
+
     async def close(self) -> None:
         """Wait a bounded time for what is already paid for, and begin nothing more; the journal tells the next start of
         the rest.
@@ -341,6 +412,7 @@ class Studio:
         await self.noted()
         await self.uploads.drain(UPLOAD_DRAIN_S)
         await self.model.close()
+        await asyncio.to_thread(self._search.close)
         await asyncio.to_thread(self.library.database.close)
         if self._made_lock is not None:
             self._made_lock.close()

@@ -53,7 +53,18 @@ VALUES ('c2', 'r2', 0, 'done', 0.2, 0.134, 1760000002000, NULL),
        ('c6', 'r3', 0, 'done', 0.2, 0.134, 1760000002000, NULL);
 UPDATE days SET usd = -1259.666 WHERE day = '2025-10-09' AND tier = 'pro';
 """
-ROWS_OF = {"0001": FIRST_ROWS, "0002": JOURNAL_ROWS, "0003": POLICY_ROWS, "0004": PAID_ROWS, "0005": ""}
+ANNOTATED_ROWS = """
+INSERT INTO annotations (image_id, note, rating) VALUES ('img_two', 'the better one', 4);
+INSERT INTO tags (tag, image_id) VALUES ('hero', 'img_two');
+"""
+ROWS_OF = {
+    "0001": FIRST_ROWS,
+    "0002": JOURNAL_ROWS,
+    "0003": POLICY_ROWS,
+    "0004": PAID_ROWS,
+    "0005": "",
+    "0006": ANNOTATED_ROWS,
+}
 """Rows for the tables that each step has made, so that the next one is never tried on an empty library only."""
 
 NEXT = '''"""A step that is not there yet."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nanobanana_mcp.domain.errors import SetupError
+from nanobanana_mcp.domain.finding import FindRequest
 from nanobanana_mcp.domain.requests import ImageRequest
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.settings import Settings
@@ -79,6 +80,23 @@ def test_a_sealed_library_can_be_looked_at(root: Path) -> None:
         assert quote.refusal is None and quote.inputs[0].id == image_id
 
     _try(root, look)
+
+
+def test_a_sealed_library_is_searched_by_words_and_says_why_nothing_is_noted(root: Path) -> None:
+    image_id = _sealed(root)
+
+    async def search(studio: Studio) -> None:
+        for wanted in (FindRequest(query="cat"), FindRequest()):
+            page = await studio.find_images(wanted)
+            assert [found.id for found in page.pictures] == [image_id] and page.notes == ()
+        with pytest.raises(SetupError, match="cannot be written"):
+            await studio.annotate(image_id, rating=3)
+        with pytest.raises(SetupError, match="cannot be written"):
+            await studio.trash([image_id])
+
+    before = sorted(path.name for path in (root / "state").iterdir())
+    _try(root, search)
+    assert sorted(path.name for path in (root / "state").iterdir()) == before
 
 
 @pytest.mark.slow

@@ -172,7 +172,8 @@ async def test_a_conversation_goes_on_with_the_turn_that_the_earlier_version_kep
 async def test_a_library_is_rebuilt_from_the_earlier_versions_records_and_answers(
     earlier: Earlier, settings: Settings, places: Places, make_studio: Callable[..., Studio], model: FakeModel
 ) -> None:
-    pictures = "SELECT * FROM images WHERE path IS NOT NULL ORDER BY id"
+    columns = ", ".join(name for _, name, *_ in earlier.rows("PRAGMA table_info(images)"))
+    pictures = f"SELECT {columns} FROM images WHERE path IS NOT NULL ORDER BY id"
     lineage = "SELECT * FROM image_sources ORDER BY image_id, position"
     before = earlier.rows(pictures), earlier.rows(lineage)
     earlier.database.unlink()

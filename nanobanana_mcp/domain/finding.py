@@ -1,0 +1,116 @@
+"""What is asked of the library's search and of a close look, and what is told."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from nanobanana_mcp.domain.records import ImageRecord
+from nanobanana_mcp.domain.terms import Mode, Origin
+
+Kind = Literal["picture", "derived", "mask", "part", "imported"]
+"""What a file of the library is: drawn or edited, made of another picture (icon, conversion, exact file), painted to say
+where to edit, a model's answer that a picture was put together from, or a caller's own.
+"""
+AskedKind = Literal["picture", "derived", "mask", "part", "imported", "all"]
+State = Literal["present", "missing", "trashed"]
+FindOrder = Literal["newest", "best"]
+
+KIND_OF: dict[Origin, Kind] = {
+    "generated": "picture",
+    "edited": "picture",
+    "derived": "derived",
+    "mask": "mask",
+    "part": "part",
+    "imported": "imported",
+}
+
+MAX_QUERY = 1000
+MAX_NOTE = 4000
+MAX_TAG = 40
+MAX_TAGS = 20
+MAX_FOUND = 200
+"""Pictures of one page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindRequest:
+    """`query` is an expression of SQLite's FTS5, or plain words. `until` is exclusive; `made_from` means every generation of
+    descendants; kind "all" leaves parts out; `copy_of` is the path of a file that may be a copy of one of ours.
+    """
+
+    query: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    tier: str | None = None
+    mode: Mode | None = None
+    made_from: str | None = None
+    tag: str | None = None
+    min_rating: int | None = None
+    kind: AskedKind = "picture"
+    min_cost_usd: float | None = None
+    max_cost_usd: float | None = None
+    in_trash: bool = False
+    copy_of: str | None = None
+    limit: int = 50
+    cursor: str | None = None
+    order: FindOrder = "newest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotation:
+    """What a person, or an agent for one, noted about a picture."""
+
+    note: str | None = None
+    tags: tuple[str, ...] = ()
+    rating: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One picture as a search tells it. `cost_usd` is what the calls took that are in it, 0 for what was made of pictures
+    here and None where nobody knows; `why` is how a copy was recognised.
+    """
+
+    record: ImageRecord
+    kind: Kind
+    state: State
+    cost_usd: float | None = None
+    rating: int | None = None
+    tags: tuple[str, ...] = ()
+    note: str | None = None
+    why: str | None = None
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundPage:
+    """`cursor` leads to the next page, None after the last; `total` is None where counting would take long."""
+
+    pictures: tuple[Found, ...]
+    cursor: str | None = None
+    total: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """The pictures that were added, moved, noted on or deleted since an earlier `last`, by whatever process."""
+
+    last: int
+    ids: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deletion:
+    """What goes, or went, when a picture is deleted for good. `token` is what a second yes repeats."""
+
+    id: str
+    path: str | None
+    bytes: int
+    children: int
+    """Pictures made from it, which stay and lose this line of their lineage."""
+    token: str

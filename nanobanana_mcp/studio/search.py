@@ -1,0 +1,362 @@
+"""Searches the library, notes what people say about pictures, and tells what changed.
+
+The words are in an index of their own (see library.index), which follows the library: a search first enters what changed
+since the last one, and a library that had no index yet gets it from a thread behind, the newest pictures first, while
+searches answer from what is there and say how much is missing.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from nanobanana_mcp.domain.errors import RequestError, SetupError, StudioError
+from nanobanana_mcp.domain.finding import (
+    KIND_OF,
+    MAX_FOUND,
+    MAX_NOTE,
+    MAX_QUERY,
+    MAX_TAG,
+    MAX_TAGS,
+    Annotation,
+    Changes,
+    FindRequest,
+    Found,
+    FoundPage,
+    State,
+)
+from nanobanana_mcp.domain.ids import is_image_id
+from nanobanana_mcp.domain.records import ImageRecord
+from nanobanana_mcp.domain.terms import Backend
+from nanobanana_mcp.domain.text import counted, shorten
+from nanobanana_mcp.jobs.files import no_such_picture
+from nanobanana_mcp.jobs.store import PictureStore
+from nanobanana_mcp.library.annotations import Annotations
+from nanobanana_mcp.library.finding import Finder, Place, fingerprint
+from nanobanana_mcp.library.index import PLACES_A_MS, Hit, Index, Standing, as_expression, as_words
+from nanobanana_mcp.storage.disk import Disk
+
+logger = logging.getLogger(__name__)
+
+BATCH = 500
+"""Pictures that are read from the library, and entered into the index, at once: about 10 ms of the one, 50 of the other."""
+
+AT_ONCE_S = 1.0
+"""How long a search goes on entering changes before it answers from what there is."""
+
+HITS = 5000
+"""Pictures that fit the words, of which the filters are asked at once; and as many are looked at for the best."""
+
+OPERATORS = (" -", "(", ")", ":", '"', "^", " AND ", " OR ", " NOT ", "NEAR")
+
+
+class Search:
+    """`index_prompts` says whether prompts, and what models wrote, can be searched."""
+
+    def __init__(self, store: PictureStore, backend: Backend, *, index_prompts: bool) -> None:
+        self._store = store
+        self._disk: Disk = store.disk
+        self._finder = Finder(database=store.library.database, backend=backend)
+        self.annotations = Annotations(database=store.library.database)
+        self._index_prompts = index_prompts
+        self._lock = threading.Lock()
+        self._index: Index | None = None
+        self._folder: Path | None = None
+        """Of an index for this process alone, where the library may only be read."""
+        self._stop = threading.Event()
+        self._behind: threading.Thread | None = None
+
+    def find(self, wanted: FindRequest) -> FoundPage:
+        """One page of what is wanted. Raises RequestError, SourceNotFound, SetupError."""
+        check(wanted)
+        if wanted.made_from is not None and self._store.library.get(wanted.made_from) is None:
+            raise no_such_picture(wanted.made_from, self._store.library)
+        words = (wanted.query or "").strip()
+        if wanted.order == "best":
+            return self._best(wanted, words)
+        if words:
+            return self._fitting_words(wanted, words)
+        after = _place(wanted)
+        places, is_all = self._finder.newest(wanted, after, wanted.limit)
+        total = None
+        if after is None:
+            total = len(places) if is_all else self._finder.count(wanted)
+        cursor = None if is_all else f"n.{fingerprint(wanted)}.{places[-1].created_ms}.{places[-1].image_id}"
+        if cursor is not None and self._finder.newest(wanted, places[-1], 1)[0] == []:
+            cursor = None
+        return FoundPage(pictures=self.told([one.image_id for one in places]), cursor=cursor, total=total)
+
+    def told(self, ids: Sequence[str], why: Mapping[str, str] | None = None) -> tuple[Found, ...]:
+        """All that is told of some pictures; those that are gone meanwhile are left out."""
+        noted = self.annotations.of(ids)
+        found = []
+        for record, cost in self._finder.page(ids):
+            annotation = noted.get(record.id, Annotation())
+            found.append(
+                Found(
+                    record=record,
+                    kind=KIND_OF[record.origin],
+                    state=state_of(record),
+                    cost_usd=cost,
+                    rating=annotation.rating,
+                    tags=annotation.tags,
+                    note=annotation.note,
+                    why=(why or {}).get(record.id),
+                )
+            )
+        return tuple(found)
+
+    def annotate(self, image_id: str, changed: Mapping[str, Any]) -> Found:
+        """Change what is noted about a picture, in the library and beside the picture. Raises RequestError, SourceNotFound,
+        SetupError.
+        """
+        if self._store.library.get(image_id) is None:
+            raise no_such_picture(image_id, self._store.library)
+        annotation = self.annotations.change(image_id, _sound(changed))
+        try:
+            while (
+                True
+            ):  # another window may write its own between the row and the file: what is in the library then counts
+                said = asdict(annotation)
+                self._disk.sidecars.write_notes(image_id, said if any(said.values()) else None)
+                newer = self.annotations.of([image_id]).get(image_id, Annotation())
+                if newer == annotation:
+                    break
+                annotation = newer
+        except OSError as error:
+            raise SetupError(
+                f"It is noted in the library, but not beside the picture ({error.strerror}: {self._disk.places.own}), so a "
+                "rebuild would not have it."
+            ) from error
+        return self.told([image_id])[0]
+
+    def changes(self, after: int | None) -> Changes:
+        return self.annotations.changes(after)
+
+    def begin(self) -> None:
+        """Enter what the index does not have, in a thread behind, unless one is at it."""
+        with self._lock:
+            if self._stop.is_set() or (self._behind is not None and self._behind.is_alive()):
+                return
+            self._behind = threading.Thread(target=self._enter_all, name="search index", daemon=True)
+            self._behind.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        behind = self._behind
+        if behind is not None:
+            behind.join()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def index(self) -> Index:
+        """The index beside the library; one for this process alone where nothing may be written there."""
+        with self._lock:
+            if self._index is None:
+                path = self._store.library.database.path
+                if not os.access(path.parent, os.W_OK | os.X_OK):
+                    self._folder = Path(tempfile.mkdtemp(prefix="nanobanana-search-"))
+                    path = self._folder / path.name
+                beside = path.with_name(f"{path.name}.search")
+                self._index = Index(beside, library=self._finder.identity(), prompts=self._index_prompts)
+            return self._index
+
+    def follow(self, enough: Callable[[], bool]) -> Standing:
+        """Enter changes until all are in, or it is enough: first what is new, then what is old, the newest first."""
+        index = self.index()
+        newest = self.annotations.changes(None).last
+        standing = index.begin(newest)
+        while not enough() and (standing.top < newest or not standing.is_whole):
+            if standing.top < newest:
+                texts = self._finder.texts(standing.top, newest, BATCH)
+                now = Standing(texts[-1].number if len(texts) == BATCH else newest, standing.bottom)
+            else:
+                texts = self._finder.texts(0, standing.bottom - 1, BATCH, newest_first=True)
+                now = Standing(standing.top, texts[-1].number if len(texts) == BATCH else 0)
+            standing = now if index.add(texts, was=standing, now=now) else index.begin(newest)
+        return standing
+
+    def _enter_all(self) -> None:
+        try:
+            self.follow(self._stop.is_set)
+        except StudioError as error:  # a search says the same to whoever asks
+            logger.warning("The search index could not be made: %s", error)
+
+    def _followed(self) -> list[str]:
+        """Enter what is new, and tell what is not in the index yet."""
+        until = time.monotonic() + AT_ONCE_S
+        standing = self.follow(lambda: time.monotonic() > until)
+        if standing.is_whole:
+            return []
+        self.begin()
+        missing = self._finder.changes_up_to(standing.bottom - 1)
+        return [f"The search index is still being made: {counted(missing, 'older picture')} not searched yet."]
+
+    def _fitting_words(self, wanted: FindRequest, words: str) -> FoundPage:
+        notes = self._followed()
+        expression, said = self._expression(words)
+        notes += said
+        before = _number(wanted)
+        if before is None and wanted.until is not None:
+            before = round(wanted.until.timestamp() * 1000) * PLACES_A_MS
+        oldest = round(wanted.since.timestamp() * 1000) * PLACES_A_MS if wanted.since is not None else 0
+        found: list[Hit] = []
+        size, is_all = max(200, 4 * wanted.limit), False
+        while len(found) <= wanted.limit and not is_all:
+            hits = self.index().search(expression, before=before, limit=size)
+            is_all = len(hits) < size or hits[-1].number < oldest
+            fitting = self._finder.fitting([hit.image_id for hit in hits], wanted)
+            found += [hit for hit in hits if hit.image_id in fitting]
+            before, size = (hits[-1].number if hits else None), min(HITS, 3 * size)
+        shown = found[: wanted.limit]
+        cursor = f"w.{fingerprint(wanted)}.{shown[-1].number}" if len(found) > wanted.limit else None
+        total = len(found) if is_all and wanted.cursor is None else None
+        pictures = self.told([hit.image_id for hit in shown])
+        return FoundPage(pictures=pictures, cursor=cursor, total=total, notes=tuple(notes))
+
+    def _best(self, wanted: FindRequest, words: str) -> FoundPage:
+        """The highest rated first, then what fits the words best, then the newest: of a number that can be looked at."""
+        notes: list[str] = []
+        if words:
+            notes = self._followed()
+            expression, said = self._expression(words)
+            notes += said
+            hits = self.index().search(expression, before=None, limit=HITS, ranked=True)
+            is_all = len(hits) < HITS
+            fitting = self._finder.fitting([hit.image_id for hit in hits], wanted)
+            hits = [hit for hit in hits if hit.image_id in fitting]
+            ratings = self._finder.ratings([hit.image_id for hit in hits])
+            hits.sort(key=lambda hit: (-ratings.get(hit.image_id, 0), hit.rank, -hit.number))
+            ids = [hit.image_id for hit in hits]
+        else:
+            places, is_all = self._finder.newest(wanted, None, HITS)
+            ids = list(dict.fromkeys([*self._finder.best(wanted, HITS), *(one.image_id for one in places)]))
+        if not is_all:
+            notes.append(f"The best of the newest {HITS} that fit.")
+        start = _offset(wanted)
+        end = start + wanted.limit
+        return FoundPage(
+            pictures=self.told(ids[start:end]),
+            cursor=f"b.{fingerprint(wanted)}.{end}" if len(ids) > end else None,
+            total=len(ids) if is_all else None,
+            notes=tuple(notes),
+        )
+
+    def _expression(self, words: str) -> tuple[str, list[str]]:
+        """What to search for, and a note where it is not what was meant perhaps."""
+        index, expression = self.index(), as_expression(words)
+        if not words.startswith("*"):  # FTS5 keeps such for questions about itself
+            try:
+                index.search(expression, before=None, limit=1)
+            except ValueError:
+                pass
+            else:
+                return expression, []
+        plain = as_words(words)
+        if not plain:
+            raise RequestError(f"{shorten(words)} has no word that could be searched for.")
+        meant = any(operator in f" {words} " for operator in OPERATORS)
+        return plain, [f"{shorten(words)} is no valid expression and was searched as plain words."] if meant else []
+
+
+def check(wanted: FindRequest) -> None:
+    """Raises RequestError for what could not be answered, or not as it was meant."""
+    if wanted.query is not None and len(wanted.query) > MAX_QUERY:
+        raise RequestError(f"The query has {len(wanted.query)} characters; at most {MAX_QUERY} are searched for.")
+    if not 1 <= wanted.limit <= MAX_FOUND:
+        raise RequestError(f"limit is {wanted.limit}; it goes from 1 to {MAX_FOUND}.")
+    if wanted.min_rating is not None and not 1 <= wanted.min_rating <= 5:
+        raise RequestError(f"min_rating is {wanted.min_rating}; ratings go from 1 to 5.")
+    if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
+        raise RequestError("since is not before until, so nothing could be found.")
+    costs = (wanted.min_cost_usd, wanted.max_cost_usd)
+    if None not in costs and costs[0] > costs[1]:  # type: ignore[operator]  # neither is None
+        raise RequestError("min_cost_usd is above max_cost_usd, so nothing could be found.")
+
+
+def state_of(record: ImageRecord) -> State:
+    if record.trash_path is not None:
+        return "trashed"
+    return "present" if record.path is not None and os.path.lexists(record.path) else "missing"
+
+
+def as_tag(text: str) -> str:
+    """A tag as it is kept. Raises RequestError."""
+    tag = " ".join(text.split()).lower()
+    if not tag or len(tag) > MAX_TAG or not tag.isprintable() or "," in tag:
+        raise RequestError(f"{shorten(text)} is no tag: it has 1 to {MAX_TAG} characters, none of them a comma.")
+    return tag
+
+
+def read_annotation(body: Mapping[str, Any] | None) -> Annotation | None:
+    """What is noted in a file that anybody may have edited; None where that is nothing."""
+    try:
+        found = replace(Annotation(), **_sound(body or {}))
+    except (RequestError, TypeError, ValueError, AttributeError):
+        return None
+    return found if found != Annotation() else None
+
+
+def _sound(changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Notes as they are kept. Raises RequestError."""
+    found = dict(changed)
+    if found.get("note") is not None:
+        note = str(found["note"]).strip()
+        if len(note) > MAX_NOTE:
+            raise RequestError(f"The note has {len(note)} characters; at most {MAX_NOTE} are kept.")
+        if "\0" in note or any("\ud800" <= character <= "\udfff" for character in note):
+            raise RequestError("The note has characters that no library can keep.")
+        found["note"] = note or None
+    if "tags" in found:
+        found["tags"] = tuple(sorted({as_tag(tag) for tag in found["tags"] or ()}))
+        if len(found["tags"]) > MAX_TAGS:
+            raise RequestError(f"{len(found['tags'])} tags were given; a picture has at most {MAX_TAGS}.")
+    rating = found.get("rating")
+    if rating is not None and (not isinstance(rating, int) or not 1 <= rating <= 5):
+        raise RequestError(f"The rating is {shorten(str(rating))}; it goes from 1 to 5.")
+    return found
+
+
+def _parts(wanted: FindRequest, kind: str, count: int) -> list[str] | None:
+    """The parts of a cursor. Raises RequestError for one of another search."""
+    if wanted.cursor is None:
+        return None
+    found = wanted.cursor.split(".")
+    if len(found) != count + 2 or found[0] != kind or found[1] != fingerprint(wanted):
+        raise RequestError(
+            f"The cursor {shorten(wanted.cursor)} belongs to another search. Give it with the very arguments of the call that "
+            "told it, or leave it out."
+        )
+    return found[2:]
+
+
+def _place(wanted: FindRequest) -> Place | None:
+    parts = _parts(wanted, "n", 2)
+    if parts is None:
+        return None
+    made, image_id = parts
+    if not made.isdigit() or len(made) > 14 or not is_image_id(image_id):
+        raise RequestError(f"{shorten(str(wanted.cursor))} is no cursor.")
+    return Place(int(made), image_id)
+
+
+def _number(wanted: FindRequest) -> int | None:
+    parts = _parts(wanted, "w", 1)
+    return None if parts is None else _digits(wanted, parts[0])
+
+
+def _offset(wanted: FindRequest) -> int:
+    parts = _parts(wanted, "b", 1)
+    return 0 if parts is None else _digits(wanted, parts[0])
+
+
+def _digits(wanted: FindRequest, text: str) -> int:
+    if not text.isdigit() or len(text) > 19:
+        raise RequestError(f"{shorten(str(wanted.cursor))} is no cursor.")
+    return int(text)

@@ -1,0 +1,435 @@
+"""Searching the library: by words and facts, newest or best first, whatever state the index, the files and the disk are in."""
+
+import io
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from nanobanana_mcp.domain.errors import RequestError, SetupError, SourceNotFound
+from nanobanana_mcp.domain.finding import FindRequest, Found, FoundPage
+from nanobanana_mcp.domain.ids import now
+from nanobanana_mcp.domain.records import ImageRecord, Parent
+from nanobanana_mcp.domain.requests import ImageRequest
+from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.studio.edits import EditRequest, region_job
+from nanobanana_mcp.studio.rebuild import rebuild
+from nanobanana_mcp.studio.studio import Studio
+from tests.support.fakes import FakeModel, jpeg, reply
+from tests.support.rooms import hang, record, rows, tree
+
+
+@pytest.fixture
+async def studio(make_studio: Callable[..., Studio]) -> AsyncIterator[Studio]:
+    made = make_studio()
+    made.places.output.mkdir(exist_ok=True)
+    yield made
+    await made.close()
+
+
+def _kept(studio: Studio, prompt: str, *, days: float = 1, name: str | None = None, **changes: Any) -> ImageRecord:
+    path = studio.places.output / (name or f"{abs(hash((prompt, days)))}.png")
+    return hang(studio.library, path, days_old=days, prompt=prompt, **changes)
+
+
+async def _find(studio: Studio, query: str | None = None, **wanted: Any) -> list[str | None]:
+    """The prompts of what is found."""
+    return _prompts(await studio.find_images(FindRequest(query=query, **wanted)))
+
+
+def _prompts(page: FoundPage) -> list[str | None]:
+    return [found.record.prompt for found in page.pictures]
+
+
+async def _all_pages(studio: Studio, **wanted: Any) -> list[Found]:
+    found: list[Found] = []
+    cursor = None
+    while True:
+        page = await studio.find_images(FindRequest(cursor=cursor, **wanted))
+        found += page.pictures
+        if page.cursor is None:
+            return found
+        assert page.pictures, "A page before the last has pictures."
+        cursor = page.cursor
+
+
+def _mask(size: tuple[int, int], box: tuple[int, int, int, int] | None, mode: str = "L") -> bytes:
+    image = Image.new(mode, size)
+    if box is not None:
+        image.paste((255,) * len(mode), box)
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+async def test_words_are_found_in_prompts_file_names_notes_tags_and_what_the_model_said(studio: Studio) -> None:
+    _kept(studio, "a red panda in a café")
+    _kept(studio, "by its name", name="autumn-harbour_02.png")
+    noted = _kept(studio, "by its note")
+    _kept(studio, "by the model", words="Here is your lighthouse.")
+    await studio.annotate(noted.id, note="for the Christmas card", tags=["Hero shot"])
+    assert await _find(studio, "panda") == ["a red panda in a café"]
+    assert await _find(studio, "CAFE red") == ["a red panda in a café"]
+    assert await _find(studio, "harbour") == ["by its name"]
+    assert await _find(studio, "christmas") == await _find(studio, "hero") == ["by its note"]
+    assert await _find(studio, "lighthouse") == ["by the model"]
+    assert await _find(studio, "tags: hero") == ["by its note"]
+    assert await _find(studio, "prompt: hero") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("pan*", {"a red panda", "a blue panda"}),
+        ('"red panda"', {"a red panda"}),
+        ('"panda red"', set()),
+        ("panda NOT blue", {"a red panda"}),
+        ("red OR whale", {"a red panda", "a whale"}),
+        ("パンダ", {"赤いパンダの絵"}),
+        ('"赤いパンダ"', {"赤いパンダの絵"}),
+        ("red-panda", {"a red panda"}),
+        ("it's a whale", set()),
+        ("a whale, please?", set()),
+        ("whale!", {"a whale"}),
+        ("*reads", set()),
+    ],
+)
+async def test_expressions_and_plain_words_find_what_they_say(query: str, found: set[str], studio: Studio) -> None:
+    for number, prompt in enumerate(["a red panda", "a blue panda", "a whale", "赤いパンダの絵"], 1):
+        _kept(studio, prompt, days=number)
+    assert set(await _find(studio, query)) == found
+
+
+@pytest.mark.parametrize(
+    "query", ["red AND", "(red", 'red "panda', "colour: red", "red -blue", "NEAR(", "^", "a" * 999 + "*"]
+)
+async def test_a_query_that_is_no_expression_is_searched_as_words_and_never_an_error_of_the_program(
+    query: str, studio: Studio
+) -> None:
+    _kept(studio, "a red panda")
+    try:
+        page = await studio.find_images(FindRequest(query=query))
+    except RequestError as error:
+        assert "no word" in str(error)
+        return
+    assert page.notes == () or "plain words" in page.notes[0]
+
+
+async def test_every_filter_leaves_just_what_it_says_with_words_and_without(studio: Studio) -> None:
+    old = _kept(studio, "old panda", days=40, tier="pro", mode="edit", origin="edited")
+    new = _kept(studio, "new panda", days=1, parents=(Parent(image_id=old.id, role="base"),))
+    icon = _kept(studio, "icon of a panda", days=0.5, origin="derived", parents=(Parent(image_id=new.id, role="base"),))
+    _kept(studio, "a caller's panda", days=0.4, origin="imported", tier=None, mode=None, backend=None)
+    _kept(studio, "a part of a panda", days=0.3, origin="part")
+    _kept(studio, "an emulated panda", days=0.2, backend="emulator")
+    await studio.annotate(old.id, tags=["keep"], rating=4)
+    month = now() - timedelta(days=30)
+    for query in (None, "panda"):
+        assert await _find(studio, query) == ["new panda", "old panda"]
+        assert await _find(studio, query, since=month) == ["new panda"]
+        assert await _find(studio, query, until=month) == ["old panda"]
+        assert await _find(studio, query, tier="pro") == ["old panda"]
+        assert await _find(studio, query, mode="edit") == ["old panda"]
+        assert await _find(studio, query, tag="keep") == ["old panda"]
+        assert await _find(studio, query, min_rating=4) == ["old panda"]
+        assert await _find(studio, query, min_rating=5) == []
+        assert await _find(studio, query, made_from=old.id) == ["new panda"]
+        assert await _find(studio, query, made_from=old.id, kind="derived") == [icon.prompt]
+        assert await _find(studio, query, kind="imported") == ["a caller's panda"]
+        assert await _find(studio, query, kind="part") == ["a part of a panda"]
+        assert set(await _find(studio, query, kind="all")) == {
+            "new panda", "old panda", "icon of a panda", "a caller's panda",
+        }  # fmt: skip
+
+
+async def test_pages_tell_every_picture_once_in_order_even_those_of_one_moment(studio: Studio) -> None:
+    at = now() - timedelta(days=1)
+    for number in range(25):
+        made = record(prompt=f"panda {number}", created_at=at - timedelta(seconds=number // 10))
+        studio.library.add(made)
+    for wanted in ({}, {"query": "panda"}, {"order": "best"}, {"query": "panda", "order": "best"}):
+        found = await _all_pages(studio, limit=4, **wanted)
+        assert len({one.id for one in found}) == len(found) == 25
+        if "order" not in wanted:
+            assert [one.record.created_at for one in found] == sorted(
+                (one.record.created_at for one in found), reverse=True
+            )
+        assert (await studio.find_images(FindRequest(limit=4, **wanted))).total == 25
+
+
+async def test_the_best_come_first_by_rating_then_by_words(studio: Studio) -> None:
+    _kept(studio, "panda", days=3)
+    liked = _kept(studio, "one panda among many other things in a long prompt", days=4)
+    _kept(studio, "another panda among many other things in a longer prompt still", days=1)
+    await studio.annotate(liked.id, rating=5)
+    assert await _find(studio, "panda", order="best") == [
+        "one panda among many other things in a long prompt",
+        "panda",
+        "another panda among many other things in a longer prompt still",
+    ]
+    assert (await _find(studio, order="best"))[0] == "one panda among many other things in a long prompt"
+
+
+async def test_what_a_picture_cost_is_told_and_can_be_searched_for(studio: Studio, model: FakeModel) -> None:
+    made = await studio.create(ImageRequest(prompt="a panda", n=2))
+    page = await studio.find_images(FindRequest())
+    assert [found.cost_usd for found in page.pictures] == [made.images[0].cost_usd] * 2
+    usd = made.images[0].cost_usd or 0
+    assert len(await _find(studio, min_cost_usd=usd - 0.001)) == 2
+    assert await _find(studio, min_cost_usd=usd + 0.001) == []
+    assert len(await _find(studio, max_cost_usd=usd)) == 2
+
+
+async def test_a_picture_whose_file_is_gone_is_still_told_and_said_to_be_missing(studio: Studio) -> None:
+    kept = _kept(studio, "a panda")
+    assert (await studio.found(kept.id)).state == "present"
+    Path(str(kept.path)).unlink()
+    (found,) = (await studio.find_images(FindRequest(query="panda"))).pictures
+    assert (found.id, found.state) == (kept.id, "missing")
+
+
+async def test_notes_tags_and_rating_stay_and_change_one_by_one(studio: Studio) -> None:
+    kept = _kept(studio, "a panda")
+    await studio.annotate(kept.id, note="  first  ", tags=["B", "a b", "b"], rating=3)
+    await studio.annotate(kept.id, rating=5)
+    found = await studio.found(kept.id)
+    assert (found.note, found.tags, found.rating) == ("first", ("a b", "b"), 5)
+    assert await studio.tags() == (("a b", 1), ("b", 1))
+    await studio.annotate(kept.id, note=None, tags=(), rating=None)
+    found = await studio.found(kept.id)
+    assert (found.note, found.tags, found.rating) == (None, (), None)
+    assert await _find(studio, "first") == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rating": 6}, {"rating": 0}, {"tags": ["a,b"]}, {"tags": ["x" * 41]}, {"tags": [" "]}, {"note": "x" * 4001},
+     {"note": "\ud800"}, {"tags": [str(n) for n in range(21)]}],
+)  # fmt: skip
+async def test_a_note_that_cannot_be_kept_is_refused_and_changes_nothing(wrong: dict[str, Any], studio: Studio) -> None:
+    kept = _kept(studio, "a panda")
+    await studio.annotate(kept.id, note="mine", tags=["one"], rating=2)
+    with pytest.raises(RequestError):
+        await studio.annotate(kept.id, **wrong)
+    found = await studio.found(kept.id)
+    assert (found.note, found.tags, found.rating) == ("mine", ("one",), 2)
+
+
+async def test_notes_come_back_when_the_library_is_lost_and_rebuilt(
+    make_studio: Callable[..., Studio], settings: Settings, places: Places
+) -> None:
+    studio = make_studio()
+    made = (await studio.create(ImageRequest(prompt="a panda"))).images[0].record
+    await studio.annotate(made.id, note="the one", tags=["hero"], rating=5)
+    assert await _find(studio, "hero") == ["a panda"]
+    await studio.close()
+    settings.database_path.unlink()
+    assert rebuild(settings.database_path, places) is not None
+    again = make_studio()
+    found = await again.found(made.id)
+    assert (found.note, found.tags, found.rating) == ("the one", ("hero",), 5)
+    assert await _find(again, "hero") == ["a panda"]
+    await again.close()
+
+
+async def test_what_changed_is_told_also_of_another_process_and_nothing_twice(
+    studio: Studio, make_studio: Callable[..., Studio]
+) -> None:
+    first = _kept(studio, "a panda")
+    start = await studio.changes(None)
+    assert (await studio.changes(start.last)).ids == ()
+    other = make_studio()
+    second = (await other.create(ImageRequest(prompt="another"))).images[0].record
+    await other.annotate(first.id, rating=3)
+    await other.trash([first.id])
+    await other.close()
+    told = await studio.changes(start.last)
+    assert told.ids == (second.id, first.id)
+    assert (await studio.changes(told.last)).ids == ()
+
+
+async def test_trash_takes_what_maintenance_may_take_and_restore_brings_it_back(studio: Studio) -> None:
+    kept = _kept(studio, "a panda")
+    mine = _kept(studio, "mine", origin="imported")
+    changed = _kept(studio, "changed")
+    Path(str(changed.path)).write_bytes(b"something else")
+    report = await studio.trash([kept.id, mine.id, changed.id])
+    assert [deed.subject for deed in report.deeds] == [kept.id]
+    assert len(report.left) == 2 and "your own file" in report.left[0] and "changed" in report.left[1]
+    assert await _find(studio, "panda") == []
+    assert await _find(studio, "panda", in_trash=True) == ["a panda"]
+    await studio.restore([kept.id])
+    assert (await studio.found(kept.id)).state == "present"
+    with pytest.raises(SourceNotFound):
+        await studio.trash(["img_0000000000000000"])
+
+
+async def test_a_picture_is_deleted_for_good_only_from_the_trash_and_by_a_second_yes(studio: Studio) -> None:
+    made = (await studio.create(ImageRequest(prompt="a secret panda"))).images[0].record
+    child = _kept(studio, "its child", parents=(Parent(image_id=made.id, role="base"),))
+    await studio.annotate(made.id, note="a secret note", tags=["t"])
+    assert await _find(studio, "secret") == ["a secret panda"]
+    with pytest.raises(RequestError, match="trash first"):
+        await studio.about_deleting(made.id)
+    await studio.trash([made.id])
+    asked = await studio.about_deleting(made.id)
+    assert asked.children == 1
+    with pytest.raises(RequestError, match="nothing was deleted"):
+        await studio.delete_for_good(made.id, "yes")
+    await studio.restore([made.id])
+    await studio.trash([made.id])
+    start = await studio.changes(None)
+    await studio.delete_for_good(made.id, (await studio.about_deleting(made.id)).token)
+    assert made.id in (await studio.changes(start.last)).gone
+    with pytest.raises(SourceNotFound):
+        await studio.found(made.id)
+    assert await _find(studio, "secret", kind="all") == []
+    assert (await studio.lineage(child.id)).ancestors == ()
+    assert not [path for path in tree(studio.places.output) if made.id in path]
+    left = [path for path in studio.places.output.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
+    assert left == []
+    with closing(sqlite3.connect(studio.library.database.path)) as connection:
+        assert "secret" not in "\n".join(connection.iterdump())
+    assert (await studio.stats()).total.usd > 0
+
+
+async def test_a_repeat_of_a_request_whose_picture_was_deleted_says_so_and_pays_nothing(
+    studio: Studio, model: FakeModel
+) -> None:
+    made = (await studio.create(ImageRequest(prompt="a panda"), key="key:1")).images[0].record
+    await studio.trash([made.id])
+    await studio.delete_for_good(made.id, (await studio.about_deleting(made.id)).token)
+    asked = len(model.requests)
+    with pytest.raises(Exception, match="deleted for good"):
+        await studio.create(ImageRequest(prompt="a panda"), key="key:1")
+    assert len(model.requests) == asked
+
+
+async def test_a_painted_mask_has_an_id_that_edit_region_takes(studio: Studio) -> None:
+    made = (await studio.create(ImageRequest(prompt="a panda"))).images[0].record
+    size = (made.width, made.height)
+    mask = await studio.keep_mask(made.id, _mask(size, (10, 10, 300, 300), "RGB"))
+    assert (mask.kind, mask.record.width, mask.record.height) == ("mask", *size)
+    assert (await studio.keep_mask(made.id, _mask(size, (10, 10, 300, 300)))).id == mask.id
+    job = await region_job(
+        studio, EditRequest(image=made.id, instruction="red"), box=None, mask=mask.id, feather=2, grow=0, context=0.2
+    )
+    assert [source.record.id for source in job.sources] == [made.id, mask.id]
+    assert mask.id not in {one.id for one in (await studio.find_images(FindRequest(made_from=made.id))).pictures}
+    assert [one.id for one in await _all_pages(studio, made_from=made.id, kind="mask")] == [mask.id]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda size: _mask((size[0] - 1, size[1]), (0, 0, 9, 9)), "has to be as large"),
+        (lambda size: _mask(size, None), "Nothing is painted"),
+        (lambda size: _mask(size, None, "RGBA"), "partly transparent"),
+        (lambda _size: b"not a picture", "no"),
+    ],
+)
+async def test_a_mask_that_could_mean_nothing_is_refused_and_not_kept(wrong: Any, says: str, studio: Studio) -> None:
+    made = (await studio.create(ImageRequest(prompt="a panda"))).images[0].record
+    with pytest.raises(RequestError, match=says):
+        await studio.keep_mask(made.id, wrong((made.width, made.height)))
+    assert await _all_pages(studio, kind="mask") == []
+
+
+async def test_prompts_stay_out_of_the_index_where_the_setting_says_so(
+    make_studio: Callable[..., Studio], settings: Settings
+) -> None:
+    studio = make_studio()
+    _kept(studio, "a secret panda", name="harbour.png", words="a secret answer")
+    assert await _find(studio, "secret") == ["a secret panda"]
+    await studio.close()
+    silent = make_studio(index_prompts=False)
+    assert await _find(silent, "secret") == []
+    assert await _find(silent, "harbour") == ["a secret panda"]
+    await silent.close()
+    beside = settings.database_path.with_name(f"{settings.database_path.name}.search")
+    with closing(sqlite3.connect(beside)) as connection:
+        assert rows(beside, "SELECT count(*) FROM entries") == [(1,)]
+        assert "secret" not in "\n".join(line for line in connection.iterdump() if "texts_content" in line)
+
+
+async def test_an_index_that_is_damaged_or_gone_or_of_another_library_is_made_anew(
+    make_studio: Callable[..., Studio], settings: Settings
+) -> None:
+    beside = settings.database_path.with_name(f"{settings.database_path.name}.search")
+    studio = make_studio()
+    _kept(studio, "a panda")
+    assert await _find(studio, "panda") == ["a panda"]
+    beside.unlink()
+    assert await _find(studio, "panda") == ["a panda"]
+    beside.write_bytes(b"no database at all, but long enough to be looked at" * 100)
+    with pytest.raises(SetupError, match="made anew"):
+        await _find(studio, "panda")
+    assert await _find(studio, "panda") == ["a panda"]
+    with closing(sqlite3.connect(beside)) as connection:
+        connection.execute("UPDATE state SET library = 1")
+        connection.execute("DELETE FROM texts")
+        connection.commit()
+    assert await _find(studio, "panda") == ["a panda"]
+    await studio.close()
+
+
+async def test_while_a_long_index_is_being_made_the_newest_are_found_and_the_rest_is_told(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanobanana_mcp.studio.search.BATCH", 2)
+    monkeypatch.setattr("nanobanana_mcp.studio.search.AT_ONCE_S", -1.0)
+    monkeypatch.setattr("nanobanana_mcp.studio.search.Search.begin", lambda _self: None)
+    for number in range(6):
+        _kept(studio, f"panda {number}", days=10 - number)
+    page = await studio.find_images(FindRequest(query="panda"))
+    assert _prompts(page) == [] and "6 older pictures" in page.notes[0]
+    search = studio._search
+    steps = iter([False, True])
+    search.follow(lambda: next(steps))
+    page = await studio.find_images(FindRequest(query="panda"))
+    assert _prompts(page) == ["panda 5", "panda 4"]
+    assert "4 older pictures not searched yet" in page.notes[0]
+    assert len(await _find(studio)) == 6
+    _kept(studio, "a new panda", days=0)
+    monkeypatch.setattr("nanobanana_mcp.studio.search.AT_ONCE_S", 60.0)
+    page = await studio.find_images(FindRequest(query="panda"))
+    assert page.notes == () and len(page.pictures) == 7
+
+
+async def test_a_cursor_of_another_search_is_refused(studio: Studio) -> None:
+    for number in range(3):
+        _kept(studio, f"panda {number}", days=number)
+    cursor = (await studio.find_images(FindRequest(query="panda", limit=1))).cursor
+    assert cursor is not None
+    for wanted in (
+        FindRequest(query="other", limit=1, cursor=cursor),
+        FindRequest(limit=1, cursor=cursor),
+        FindRequest(query="panda", cursor=cursor + "x"),
+        FindRequest(query="panda", cursor="w"),
+    ):
+        with pytest.raises(RequestError):
+            await studio.find_images(wanted)
+    assert len((await studio.find_images(FindRequest(query="panda", limit=2, cursor=cursor))).pictures) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"limit": 0}, {"limit": 201}, {"min_rating": 9}, {"query": "a" * 1001}, {"min_cost_usd": 2, "max_cost_usd": 1},
+     {"made_from": "img_0000000000000000"}, {"made_from": "nonsense"}],
+)  # fmt: skip
+async def test_what_could_find_nothing_is_said_to_be_wrong(wrong: dict[str, Any], studio: Studio) -> None:
+    with pytest.raises(RequestError):
+        await studio.find_images(FindRequest(**wrong))
+
+
+async def test_what_a_model_wrote_beside_a_picture_is_kept_with_it(studio: Studio, model: FakeModel) -> None:
+    model.answers.append(reply(jpeg(), text="I drew a lighthouse for you."))
+    made = (await studio.create(ImageRequest(prompt="something"))).images[0].record
+    assert made.words == "I drew a lighthouse for you."
+    assert await _find(studio, "lighthouse") == ["something"]
