@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from nanobanana_mcp.domain.text import printable
 
@@ -54,20 +54,24 @@ def let_go_of_stdout() -> None:
     os.close(sink)
 
 
+def progress_bar(console: Console, last: ProgressColumn) -> Progress:
+    """A bar that moves and vanishes at its end; nothing where `console` is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        last,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 class Bar:
     """A moving bar on stderr from the first news of a call on; nothing where that is no terminal."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = progress_bar(Console(stderr=True), TimeElapsedColumn())
         self._task = self._bar.add_task("", total=None)
 
     def __enter__(self) -> Self:

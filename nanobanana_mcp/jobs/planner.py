@@ -44,19 +44,20 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What an edit decided before the plan is made. `sources` are its inputs, already read; `words` is our own text
-    around the prompt, which is paid for too; `made` is the width x height of the composed picture where it differs from
-    the model's answer; `ratio` is the ratio that is sent, None to let the plan choose.
-    """
+    """What was decided before the plan is made: for an edit by a recipe, much; for a request of plain calls, how many."""
 
-    recipe: RecipeData
     calls: int
     words: str
+    """Our own text beside the prompt, or the negative prompt: it is paid for, too."""
+    recipe: RecipeData | None = None
     sources: list[Source] | None = None
+    """The inputs of an edit, already read."""
     ratio: AspectRatio | None = None
+    """The ratio that is sent; None lets the plan choose."""
     made: tuple[int, int] = (0, 0)
+    """Width x height in pixels of the picture that is composed, which also needs space on the disk."""
     shape: tuple[float, float] | None = None
-    """Width and height of the finished picture where they are known, against which the file that is asked for is held."""
+    """Width and height of the finished picture where they are known, against which the exact file's are checked."""
     same: str = ""
     """Which pixels stay bit for bit as they were in the PNG that is made, in words."""
     notes: tuple[str, ...] = ()
@@ -100,68 +101,63 @@ class Planner:
         if request.continue_from is not None:
             goes_on = await asyncio.to_thread(speaker, request.continue_from, self.store.library)
             request = replace(request, continue_from=goes_on)
+        if prepared is None:
+            prepared = Prepared(calls=request.n, words=request.negative_prompt or "")
         given = _named_inputs(request)
-        sources = prepared.sources if prepared is not None else None
-        mode = find_mode(request) if sources is None else "edit"
+        mode = find_mode(request) if prepared.sources is None else "edit"
         stay = await asyncio.to_thread(self._stays_with, request)
         request, notes = shape_request(request, self.models, stay=stay)
         choice = choose(request, self.models, stay=stay)
         target = await asyncio.to_thread(self.store.disk.target, request.output_path)
         check_name(request.exact, target.output_format)
-        if sources is None:
-            sources = [await self.sources.resolve(one, offline=offline) for one in given]
+        sources = prepared.sources or [await self.sources.resolve(one, offline=offline) for one in given]
         check_something_is_seen(sources)
-        shape = prepared.shape if prepared is not None else None
-        check_size(request.exact, shape or _expected_shape(request, mode, sources), target.output_format)
-        history: tuple[Turn, ...] = ()
-        if request.continue_from is not None:
-            history, more = await asyncio.to_thread(
-                history_of,
-                request.continue_from,
-                self.store.library,
-                self.store.disk,
-                beside=self.sources.inline(sources)[1:],
-                model_id=choice.spec.id,
-            )
-            notes = [*notes, *more]
+        check_size(request.exact, prepared.shape or _expected_shape(request, mode, sources), target.output_format)
+        history, told = await self._history(request, sources, choice.spec)
         ratio, more = _ratio_to_send(request, mode, choice.spec, sources)
         told_again = sum(part.data is not None for turn in history for part in turn.parts)
-        words = prepared.words if prepared is not None else request.negative_prompt or ""
-        characters = len(request.prompt) + len(request.system_instruction or "") + len(words)
         plan = Plan(
             request=request,
             mode=mode,
             choice=choice,
-            aspect_ratio=ratio if prepared is None or prepared.ratio is None else prepared.ratio,
+            aspect_ratio=prepared.ratio or ratio,
             inputs=_inputs(mode, sources),
             target=target,
             estimate_usd=estimate(
                 choice,
-                inputs=len(sources) + told_again if prepared is None else 1,
-                prompt_characters=characters,
+                inputs=1 if prepared.recipe is not None else len(sources) + told_again,
+                prompt_characters=len(request.prompt) + len(request.system_instruction or "") + len(prepared.words),
             ),
             warnings=(
                 *notes,
+                *told,
                 *more,
                 *(note for source in sources for note in source.notes),
-                *(prepared.notes if prepared is not None else ()),
-                *(
-                    _losses(target.exact(request.exact, "image/png"), prepared.same)
-                    if prepared and prepared.same
-                    else ()
-                ),
+                *prepared.notes,
+                *(_losses(target.exact(request.exact, "image/png"), prepared.same) if prepared.same else ()),
             ),
-            recipe=prepared.recipe if prepared is not None else None,
+            recipe=prepared.recipe,
             continues=request.continue_from if history else None,
-            calls=prepared.calls if prepared is not None else request.n,
-            room=_room(
-                request,
-                choice.image_size,
-                prepared.calls if prepared is not None else request.n,
-                prepared.made if prepared is not None else (0, 0),
-            ),
+            calls=prepared.calls,
+            room=_room(request, choice.image_size, prepared),
         )
         return Job(plan=plan, sources=sources, history=history)
+
+    async def _history(
+        self, request: ImageRequest, sources: list[Source], spec: ModelSpec
+    ) -> tuple[tuple[Turn, ...], list[str]]:
+        """The earlier turns of the conversation that the request continues, and notes for the caller."""
+        if request.continue_from is None:
+            return (), []
+        beside = self.sources.inline(sources)[1:]
+        return await asyncio.to_thread(
+            history_of,
+            request.continue_from,
+            self.store.library,
+            self.store.disk,
+            beside=beside,
+            model_id=spec.id,
+        )
 
     def _stays_with(self, request: ImageRequest) -> TierName | None:
         """The tier that drew the picture whose conversation goes on: another model does not accept its signatures."""
@@ -178,12 +174,12 @@ def reserved_usd(plan: Plan) -> float:
     return highest_known(plan.choice, inputs=len(plan.inputs), prompt_characters=len(plan.request.prompt))
 
 
-def _room(request: ImageRequest, size: ImageSize, calls: int, made: tuple[int, int]) -> int:
+def _room(request: ImageRequest, size: ImageSize, prepared: Prepared) -> int:
     """Bytes of disk space that the request may need, counting 4 bytes a pixel for files that may not compress."""
     exact = request.exact
     width, height = (0, 0) if exact is None else (exact.width or exact.height or 0, exact.height or exact.width or 0)
-    finished = 4 * (made[0] * made[1] + request.n * width * height)
-    return ROOM + calls * PICTURE_ROOM[size] + finished
+    finished = 4 * (prepared.made[0] * prepared.made[1] + request.n * width * height)
+    return ROOM + prepared.calls * PICTURE_ROOM[size] + finished
 
 
 def _named_inputs(request: ImageRequest) -> tuple[str, ...]:

@@ -198,7 +198,7 @@ def test_an_entry_in_the_middle_of_codexs_file_is_replaced_and_the_comment_of_th
         ("cursor", '{"mcpServers": {"a": 1,}}', "no JSON (line 1)"),
         ("cursor", '{"url": "http://x", nonsense', "no JSON"),
         ("cursor", "[1]", "no JSON object"),
-        ("cursor", '{"mcpServers": []}', "mcpServers is no object"),
+        ("cursor", '{"mcpServers": []}', "mcpServers has no entries with names"),
         ("cursor", '{"a": 1, "a": 2}', "one key twice"),
         ("cursor", '{"mcpServers": {}}'.encode("utf-16"), "not in UTF-8"),
         ("gemini-cli", "[" * 5000, "no JSON"),

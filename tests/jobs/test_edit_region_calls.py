@@ -206,7 +206,7 @@ async def test_starts_do_not_try_for_ever_to_put_together_what_does_not_fit(
         raise RuntimeError("this process is dead")
 
     with monkeypatch.context() as patch:
-        patch.setattr("nanobanana_mcp.jobs.recipes.region.finish", killed)
+        patch.setattr("nanobanana_mcp.jobs.recipes.region.keep_composed", killed)
         with pytest.raises(RuntimeError, match="dead"):
             await studio.carry_out(job)
     tried: list[str] = []

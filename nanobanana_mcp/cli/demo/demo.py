@@ -15,12 +15,13 @@ from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
 from mcp import MCPError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import MofNCompleteColumn
 
 from nanobanana_mcp import __version__
 from nanobanana_mcp.cli.demo.sheet import draw_sheet, draw_tree
 from nanobanana_mcp.cli.demo.snapshot import take_snapshot
 from nanobanana_mcp.cli.demo.tour import COAT, FOX, FULL_STEPS, SHORT_STEPS, Script, Tour, full_tour, short_tour
+from nanobanana_mcp.cli.output import progress_bar
 from nanobanana_mcp.domain.errors import ServiceError, SetupError, StudioError
 from nanobanana_mcp.domain.pricing import estimate
 from nanobanana_mcp.domain.requests import Choice, ImageRequest
@@ -70,15 +71,7 @@ class Terminal:
         self._steps = steps
         self._done = 0
         self._since = time.monotonic()
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = progress_bar(console, MofNCompleteColumn())
         self._task = self._bar.add_task("", total=steps)
 
     def __enter__(self) -> Self:

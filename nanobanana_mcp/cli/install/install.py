@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nanobanana_mcp.cli.install.clients import CLIENTS, ClientKind, Surroundings
-from nanobanana_mcp.cli.install.problem import NotEditable
+from nanobanana_mcp.cli.install.problem import NotEditable, entry_of
 from nanobanana_mcp.cli.install.program import is_ours, server_command
 from nanobanana_mcp.cli.keyfile import KEYS
 from nanobanana_mcp.settings import config_folder, variables
@@ -146,7 +146,7 @@ def _text(path: Path, data: bytes) -> str:
 
 def _entry(kind: ClientKind, path: Path, data: bytes, name: str) -> Any:
     try:
-        return kind.form.entry_in(_text(path, data), kind.group, name)
+        return entry_of(kind.form.parsed(_text(path, data)), kind.group, name)
     except NotEditable as reason:
         raise LeftAlone(f"{path}: {reason}") from None
 

@@ -8,7 +8,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from nanobanana_mcp.cli.install.problem import NotEditable
+from nanobanana_mcp.cli.install.problem import NotEditable, entry_of
 
 BOM = "\ufeff"
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -42,18 +42,10 @@ def parsed(text: str) -> dict[str, Any]:
     return found
 
 
-def entry_in(text: str, group: str, name: str) -> Any:
-    """The entry of a name in a group of a text, None without one. Raises NotEditable."""
-    entries = parsed(text).get(group, {})
-    if not isinstance(entries, dict):
-        raise NotEditable(f"its {group} is no object")
-    return entries.get(name)
-
-
 def with_entry(text: str, group: str, name: str, entry: dict[str, Any] | None) -> str:
     """The text with an entry set, or without it (None). Raises NotEditable."""
     meant = parsed(text)
-    there = entry_in(text, group, name)
+    there = entry_of(meant, group, name)
     if entry == there:
         return text
     mark, bare = (BOM, text[1:]) if text.startswith(BOM) else ("", text)

@@ -5,31 +5,23 @@ import re
 import tomllib
 from typing import Any
 
-from nanobanana_mcp.cli.install.problem import NotEditable
+from nanobanana_mcp.cli.install.problem import NotEditable, entry_of
 
 _HEADER = re.compile(r"^[ \t]*\[")
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """Raises NotEditable."""
+    """The tables of a text. Raises NotEditable."""
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise NotEditable(f"it is no TOML ({str(error)[:100]})") from None
 
 
-def entry_in(text: str, group: str, name: str) -> Any:
-    """The table of a name in a group of a text, None without one. Raises NotEditable."""
-    entries = parsed(text).get(group, {})
-    if not isinstance(entries, dict):
-        raise NotEditable(f"its {group} is no table")
-    return entries.get(name)
-
-
 def with_entry(text: str, group: str, name: str, entry: dict[str, Any] | None) -> str:
     """The text with a table set at its end, or without it (None). Raises NotEditable."""
     meant = parsed(text)
-    there = entry_in(text, group, name)
+    there = entry_of(meant, group, name)
     if entry == there:
         return text
     line = "\r\n" if "\r\n" in text else "\n"
