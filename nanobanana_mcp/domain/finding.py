@@ -96,6 +96,17 @@ class FoundPage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Landmarks:
+    """Where the pages of a search begin, so that any of them can be asked for: `cursors` lead to the second page and on.
+
+    `total` is None, and there are no cursors, where finding them would take long.
+    """
+
+    total: int | None = None
+    cursors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Changes:
     """The pictures that were added, moved, noted on or deleted since an earlier `last`, by whatever process."""
 

@@ -99,6 +99,36 @@ class Finder:
             found = connection.execute(query).scalar_one()
         return found if found <= COUNTED else None
 
+    def landmarks(self, wanted: FindRequest, every: int) -> tuple[int, list[Place]]:
+        """How many pictures are wanted, and every so many-th of them: a piece of the library at a time."""
+        marks: list[Place] = []
+        order = (images.c.created_at.desc(), images.c.id.desc())
+        conditions = self._conditions(wanted)
+        narrow = _narrow(wanted)
+        if narrow is not None:
+            conditions.append(images.c.id.in_(narrow))
+        while True:
+            within = [*conditions, _below(marks[-1])] if marks else conditions
+            number = func.row_number().over(order_by=order).label("number")
+            piece = (
+                select(images.c.created_at, images.c.id, number)
+                .where(*within)
+                .order_by(*order)
+                .limit(PIECE // every * every)
+                .subquery()
+            )
+            with self.database.read() as connection:
+                rows = connection.execute(
+                    select(piece.c.created_at, piece.c.id).where(piece.c.number % every == 0)
+                ).all()
+            marks += [Place(_ms(made), image_id) for made, image_id in rows]
+            if len(rows) < PIECE // every:
+                break
+        within = [*conditions, _below(marks[-1])] if marks else conditions
+        rest = select(func.count()).select_from(select(images.c.id).where(*within).limit(every).subquery())
+        with self.database.read() as connection:
+            return len(marks) * every + connection.execute(rest).scalar_one(), marks
+
     def page(self, ids: Sequence[str]) -> list[tuple[ImageRecord, float | None]]:
         """Pictures with what their calls cost, in the order of their ids; those that are gone meanwhile are left out."""
         with self.database.read() as connection:

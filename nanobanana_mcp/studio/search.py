@@ -29,6 +29,7 @@ from nanobanana_mcp.domain.finding import (
     FindRequest,
     Found,
     FoundPage,
+    Landmarks,
     State,
 )
 from nanobanana_mcp.domain.ids import is_image_id
@@ -87,10 +88,21 @@ class Search:
         total = None
         if after is None:
             total = len(places) if is_all else self._finder.count(wanted)
-        cursor = None if is_all else f"n.{fingerprint(wanted)}.{places[-1].created_ms}.{places[-1].image_id}"
+        cursor = None if is_all else _cursor(wanted, places[-1])
         if cursor is not None and self._finder.newest(wanted, places[-1], 1)[0] == []:
             cursor = None
         return FoundPage(pictures=self.told([one.image_id for one in places]), cursor=cursor, total=total)
+
+    def landmarks(self, wanted: FindRequest, every: int) -> Landmarks:
+        """Where each page of so many pictures begins, newest first; not of those that fit words or a cost, of which all
+        would have to be looked at. Raises RequestError.
+        """
+        check(wanted)
+        if (wanted.query or "").strip() or (wanted.min_cost_usd, wanted.max_cost_usd) != (None, None):
+            return Landmarks()
+        total, marks = self._finder.landmarks(wanted, every)
+        begins = marks[:-1] if marks and total == len(marks) * every else marks
+        return Landmarks(total=total, cursors=tuple(_cursor(wanted, mark) for mark in begins))
 
     def told(self, ids: Sequence[str], why: Mapping[str, str] | None = None) -> tuple[Found, ...]:
         """All that is told of some pictures; those that are gone meanwhile are left out."""
@@ -321,6 +333,11 @@ def _sound(changed: Mapping[str, Any]) -> dict[str, Any]:
     if rating is not None and (not isinstance(rating, int) or not 1 <= rating <= 5):
         raise RequestError(f"The rating is {shorten(str(rating))}; it goes from 1 to 5.")
     return found
+
+
+def _cursor(wanted: FindRequest, last: Place) -> str:
+    """What leads to the pictures after one, newest first."""
+    return f"n.{fingerprint(wanted)}.{last.created_ms}.{last.image_id}"
 
 
 def _parts(wanted: FindRequest, kind: str, count: int) -> list[str] | None:
