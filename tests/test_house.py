@@ -20,13 +20,14 @@ FLOOR = {
     **dict.fromkeys(("settings", "gemini", "pixels", "storage", "library"), 2),
     "jobs": 3,
     "studio": 4,
-    "server": 5,
-    **dict.fromkeys(("cli", "__main__"), 6),
+    "gallery": 5,
+    "server": 6,
+    **dict.fromkeys(("cli", "__main__"), 7),
 }
 BESIDE = "emulator"
 """Knows nothing of ours; only `studio/open.py` and the command line know it."""
 
-DOORS = ("server", "cli", "__main__")
+DOORS = ("gallery", "server", "cli", "__main__")
 BEHIND_A_DOOR = ("studio", "domain", "settings")
 """What a door may know; the command line also starts the doors below it."""
 
@@ -40,6 +41,8 @@ EXCEPTIONS = {
     ("cli/keyfile.py", "storage"): "the key is kept as safely as the studio's own state",
     ("cli/install/verb.py", "storage"): "it says why a file of another program is left alone",
     ("server/arguments.py", "storage"): "the spellings of a path are put right once, before anything judges a call",
+    ("server/asking.py", "gallery"): "a person is sent to the gallery to paint",
+    ("server/inside.py", "gallery"): "the gallery spends money through the server's tools",
     ("server/tools/generate.py", "jobs"): "a plan that is ready to be run is handed from verb to verb",
 }
 
@@ -47,7 +50,7 @@ INSIDE = {
     # What may be imported inside a function, since the list of tools or most calls must not wait for it.
     "__main__": ("nanobanana_mcp", "pydantic"),
     "cli": ("nanobanana_mcp",),
-    "server": ("difflib", "nanobanana_mcp.studio"),
+    "server": ("difflib", "nanobanana_mcp.gallery", "nanobanana_mcp.studio"),
     "studio": ("nanobanana_mcp.emulator", "difflib", "nanobanana_mcp.domain.policy"),
     "library": ("alembic",),
     "jobs": ("nanobanana_mcp.pixels",),
@@ -66,6 +69,7 @@ DOORS_OF = {
     "filelock": ("library", "storage"),
     "google": ("gemini",),
     "httpx2": ("gemini", "emulator", "studio"),
+    "jinja2": ("gallery",),
     "mcp": ("server", "cli"),
     "numpy": ("pixels", "emulator", "cli"),
     "PIL": ("pixels", "emulator", "cli"),
@@ -80,8 +84,8 @@ DOORS_OF = {
     "ruamel": ("domain",),
     "sqlalchemy": ("library",),
     "sqlite3": ("library",),
-    "starlette": ("emulator", "server"),
-    "uvicorn": ("emulator", "server"),
+    "starlette": ("emulator", "gallery"),
+    "uvicorn": ("emulator", "gallery"),
 }
 
 CATCHES_EVERYTHING = {
@@ -307,7 +311,7 @@ def test_a_bug_looks_like_a_bug() -> None:
 
 @pytest.mark.parametrize("module", ["nanobanana_mcp.server.app", "nanobanana_mcp.server.stdio"])
 def test_the_list_of_tools_does_not_wait_for_the_studio(module: str) -> None:
-    ours = ("nanobanana_mcp.studio.studio", "nanobanana_mcp.emulator", "nanobanana_mcp.jobs")
+    ours = ("nanobanana_mcp.studio.studio", "nanobanana_mcp.emulator", "nanobanana_mcp.jobs", "nanobanana_mcp.gallery")
     heavy = ("google.genai", "sqlalchemy", "PIL", "alembic", "numpy", "ruamel", *ours)
     code = f"import sys, {module}; print(*(name for name in {heavy!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)

@@ -42,6 +42,11 @@ VERBS = {
     "upload": (f"{_UPKEEP}:upload", "Put a picture into Gemini's Files API."),
     "stats": (f"{_UPKEEP}:stats", "Say what was made and spent."),
     "show": ("nanobanana_mcp.cli.show:show", "Show one picture: record, prompt, cost and lineage."),
+    "gallery": ("nanobanana_mcp.cli.gallery:gallery", "Look at the library in a browser, on this machine only."),
+    "paint": (
+        "nanobanana_mcp.cli.gallery:paint",
+        "Paint in a browser where a picture should change, and edit it there.",
+    ),
     "models": ("nanobanana_mcp.cli.models:models", "Say which models there are, with sizes and prices."),
     "maintain": (f"{_UPKEEP}:maintain", "Tidy up; only says what it would do, unless told otherwise."),
     "demo": ("nanobanana_mcp.cli.demo.verb:demo", "Drive the real server through its main job and show the pictures."),

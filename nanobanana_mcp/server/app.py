@@ -19,6 +19,7 @@ from nanobanana_mcp.domain.terms import TOOLS
 from nanobanana_mcp.server import completions, prompts, resources
 from nanobanana_mcp.server.gate import Gate
 from nanobanana_mcp.server.icons import icon
+from nanobanana_mcp.server.inside import LazyGallery
 from nanobanana_mcp.server.lines import LineReader, LineWriter
 from nanobanana_mcp.server.session import Home, LazyStudio
 from nanobanana_mcp.server.tools import edit, generate
@@ -124,8 +125,10 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
     opening = opening or LazyStudio(standing.open)
 
     @asynccontextmanager
-    async def lifespan(_server: FastMCP) -> AsyncIterator[dict[str, object]]:
+    async def lifespan(_served: FastMCP) -> AsyncIterator[dict[str, object]]:
         yield {}
+        if server.home.gallery is not None:
+            await server.home.gallery.close()
         await opening.close()
 
     server = Server(
@@ -157,10 +160,18 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
             newest=partial(resources.newest, opening, by),
         )
         server.home.newest = partial(gate.newest, server)
+        server.home.closed = partial(gate.closes, server)
         return gate
 
     server.add_middleware(SettingsGate(standing, furnish))
+    server.home.gallery = LazyGallery(lambda: _behind_gallery(server.home.settings, opening))
     return server
+
+
+def _behind_gallery(settings: Settings, opening: LazyStudio) -> Server:
+    """A server whose every tool answers with its structure, on the studio that is open."""
+    served = settings.model_copy(update={"structured": "always", "preview_px": 0, "tools": "all"})
+    return build_server(served, opening)
 
 
 def open_from(settings: Settings) -> "Callable[[], Studio]":

@@ -64,7 +64,7 @@ class Gate(Middleware):
         if not resources.is_one(uri):
             raise _refused(f"{shorten(uri)} is not found: there are {resources.FORMS}.", uri)
         assert context.fastmcp_context is not None
-        if uri != resources.MODELS and await self._is_closed(context.fastmcp_context.fastmcp):
+        if uri != resources.MODELS and await self.closes(context.fastmcp_context.fastmcp, "output_stats"):
             raise _refused("The policy closes output_stats, and pictures by id with it.", uri)
         try:
             return await call_next(context)
@@ -151,12 +151,12 @@ class Gate(Middleware):
 
     async def newest(self, server: FastMCP, count: int, beginning: str = "") -> Sequence[Any]:
         """The newest pictures whose ids begin with a text; none when the policy refuses output_stats."""
-        return () if await self._is_closed(server) else await self._newest(count, beginning)
+        return () if await self.closes(server, "output_stats") else await self._newest(count, beginning)
 
-    async def _is_closed(self, server: FastMCP) -> bool:
-        """Whether the policy refuses output_stats, whether or not the tool is offered."""
-        tool = await server.local_provider.get_tool("output_stats")
-        return tool is None or self._admission.closes("output_stats", tool.parameters)
+    async def closes(self, server: FastMCP, name: str) -> bool:
+        """Whether the policy refuses a tool however it is called, whether or not the tool is offered."""
+        tool = await server.local_provider.get_tool(name)
+        return tool is None or self._admission.closes(name, tool.parameters)
 
     async def _plainly(self, context: MiddlewareContext[Any]) -> tuple[MiddlewareContext[Any], list[str]]:
         """The call as the tool's schema declares it, with each input named as the one file it means, and notes on that.

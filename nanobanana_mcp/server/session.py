@@ -17,6 +17,7 @@ from nanobanana_mcp.domain.errors import StudioError
 from nanobanana_mcp.settings import Settings
 
 if TYPE_CHECKING:
+    from nanobanana_mcp.server.inside import LazyGallery
     from nanobanana_mcp.studio.studio import Studio
 
 logger = logging.getLogger(__name__)
@@ -112,8 +113,12 @@ class Home:
     settings: Settings
     newest: Callable[[int, str], Awaitable[Sequence[Any]]] = field(default=lambda _count, _beginning: _none())
     """The newest pictures (how many) whose ids begin with a text; none when the policy refuses output_stats."""
+    closed: Callable[[str], Awaitable[bool]] = field(default=lambda _tool: _no())
+    """Whether the policy refuses a tool however it is called."""
     progress: Callable[[float, float, str], Awaitable[None]] | None = None
-    """Where progress is reported when the command line calls the tools in this process."""
+    """Where progress is reported when the command line or the gallery calls the tools in this process."""
+    gallery: "LazyGallery | None" = None
+    """The gallery that a person is sent to, to paint where a picture should change."""
 
     async def studio(self) -> "Studio":
         return await self.lazy.studio()
@@ -132,6 +137,10 @@ async def _nothing() -> None:
 
 async def _none() -> Sequence[Any]:
     return ()
+
+
+async def _no() -> bool:
+    return False
 
 
 def _has_files(folder: Path) -> bool:

@@ -18,7 +18,7 @@ from nanobanana_mcp.domain.errors import (
     SourceNotFound,
     StudioError,
 )
-from nanobanana_mcp.domain.finding import Changes, Deletion, FindRequest, Found, FoundPage
+from nanobanana_mcp.domain.finding import Changes, Deletion, FindRequest, Found, FoundPage, Landmarks
 from nanobanana_mcp.domain.ids import is_image_id, new_id, now
 from nanobanana_mcp.domain.policy.limits import Limit
 from nanobanana_mcp.domain.provider import ImageModel
@@ -237,6 +237,11 @@ class Studio:
             )
         return Uploaded(record=source.record, upload=upload, reused=reused, notes=notes)
 
+    async def record_of(self, given: str) -> ImageRecord:
+        """The record of the picture that a path or an id names; a caller's own that is new is entered first."""
+        (source,) = await self.sources.import_([await self.sources.resolve(given, offline=True)])
+        return source.record
+
     async def stats(self, recent: int = 10) -> Stats:
         await self.noted()
         stats = await asyncio.to_thread(
@@ -343,6 +348,10 @@ class Studio:
     async def find_images(self, wanted: FindRequest) -> FoundPage:
         """A page of the pictures that are wanted. Raises RequestError, SourceNotFound."""
         return await asyncio.to_thread(self._search.find, wanted)
+
+    async def landmarks(self, wanted: FindRequest, every: int) -> Landmarks:
+        """Where the pages of a search begin, each of so many pictures. Raises RequestError."""
+        return await asyncio.to_thread(self._search.landmarks, wanted, every)
 
     async def found(self, image_id: str) -> Found:
         """One picture as a search tells it. Raises SourceNotFound."""

@@ -1,0 +1,178 @@
+"""What a person does to pictures from the gallery: all of it through the studio, or through a tool where it costs money."""
+
+import asyncio
+import math
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+
+from nanobanana_mcp.domain.errors import NotAllowed, RequestError
+from nanobanana_mcp.domain.terms import MAX_FILE_BYTES
+from nanobanana_mcp.domain.text import shorten
+from nanobanana_mcp.gallery.folder import show_in_folder
+from nanobanana_mcp.gallery.guard import body_of
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.gallery.events import News
+    from nanobanana_mcp.gallery.paintings import Paintings
+    from nanobanana_mcp.gallery.serve import Tools
+    from nanobanana_mcp.studio.studio import Studio
+
+Done = dict[str, Any]
+"""What is told of an action; `go` is the page that it leads to."""
+
+EDITED = ("image", "mask", "instruction", "model_tier", "grow", "feather")
+NUMBERS = ("grow", "feather")
+
+
+class Actions:
+    """Each takes the fields of a form that is known to be ours."""
+
+    def __init__(
+        self, studio: "Callable[[], Awaitable[Studio]]", tools: "Tools", news: "News", paintings: "Paintings"
+    ) -> None:
+        self._studio = studio
+        self._tools = tools
+        self._news = news
+        self._paintings = paintings
+
+    async def annotate(self, request: Request, fields: Mapping[str, str]) -> Done:
+        """Note, tags and rating, of which each that is given replaces what was there."""
+        given: dict[str, Any] = {}
+        if "note" in fields:
+            given["note"] = fields["note"].replace("\r\n", "\n").strip() or None
+        if "tags" in fields:
+            given["tags"] = tuple(dict.fromkeys(tag.strip() for tag in fields["tags"].split(",") if tag.strip()))
+        if "rating" in fields:
+            given["rating"] = _rating(fields["rating"])
+        found = await (await self._studio()).annotate(request.path_params["id"], **given)
+        return {
+            "note": found.note,
+            "tags": list(found.tags),
+            "rating": found.rating,
+            "go": f"pictures/{found.record.id}",
+        }
+
+    async def trash(self, request: Request, _fields: Mapping[str, str]) -> Done:
+        await self._tidying()
+        image_id = request.path_params["id"]
+        return _moved(image_id, await (await self._studio()).trash([image_id]))
+
+    async def restore(self, request: Request, _fields: Mapping[str, str]) -> Done:
+        await self._tidying()
+        image_id = request.path_params["id"]
+        return _moved(image_id, await (await self._studio()).restore([image_id]))
+
+    async def about_deleting(self, request: Request, _fields: Mapping[str, str]) -> Done:
+        """What would go for good; its token is the second yes."""
+        await self._tidying()
+        gone = await (await self._studio()).about_deleting(request.path_params["id"])
+        return {
+            "token": gone.token,
+            "path": gone.path,
+            "bytes": gone.bytes,
+            "children": gone.children,
+            "go": f"pictures/{gone.id}?delete={gone.token}",
+        }
+
+    async def delete_for_good(self, request: Request, fields: Mapping[str, str]) -> Done:
+        await self._tidying()
+        gone = await (await self._studio()).delete_for_good(request.path_params["id"], fields.get("token", ""))
+        return {"deleted": gone.id, "go": ""}
+
+    async def open_folder(self, request: Request, _fields: Mapping[str, str]) -> Done:
+        """By the id alone: a path that a page names opens nothing."""
+        found = await (await self._studio()).found(request.path_params["id"])
+        path = found.record.trash_path or found.record.path
+        if path is None:
+            raise RequestError(f"{found.record.id} has no file on this machine.")
+        await asyncio.to_thread(show_in_folder, Path(path))
+        return {"go": f"pictures/{found.record.id}"}
+
+    async def keep_mask(self, request: Request) -> Done:
+        """Keep what was painted on a picture, and hand it to the agent that asked for it."""
+        png = await body_of(request, MAX_FILE_BYTES)
+        asked = request.query_params.get("ask")
+        painting = self._paintings.get(asked) if asked is not None else None
+        if asked is not None and painting is None:
+            raise RequestError("Your assistant does not wait for this any more; ask it again. The mask was not kept.")
+        image_id = request.path_params["id"]
+        if painting is not None and painting.image_id != image_id:
+            raise RequestError("Your assistant asked about another picture.")
+        if painting is not None and painting.done.is_set():
+            raise RequestError("Your assistant has a mask already; it was not replaced.")
+        found = await (await self._studio()).keep_mask(image_id, png)
+        if painting is not None:
+            painting.finish(found.record.id)
+        return {"id": found.record.id}
+
+    async def quote(self, _request: Request, fields: Mapping[str, str]) -> Done:
+        """What an edit would cost, and the key under which it is made once, however often it is asked for."""
+        told = await self._tools.call("edit_region", {**_edit(fields), "dry_run": True}, _silent)
+        price = told["estimated_usd"]
+        return {
+            "summary": told["summary"],
+            "refused": told["would_be_refused"],
+            "free": told["backend"] == "emulator",
+            "max_cost_usd": math.ceil(price * 100) / 100 if price is not None else None,
+            "key": f"gallery-{secrets.token_urlsafe(16)}",
+        }
+
+    async def edit(self, _request: Request, fields: Mapping[str, str]) -> Done:
+        """Make an edit whose price was shown. The same key again is the same picture, and no new charge."""
+        key = fields.get("key", "")
+        if not key:
+            raise RequestError("This edit has no key; ask for its price first. Nothing was sent.")
+        arguments: dict[str, Any] = {**_edit(fields), "idempotency_key": key}
+        if fields.get("max_cost_usd"):
+            arguments["max_cost_usd"] = _number("max_cost_usd", fields["max_cost_usd"])
+
+        async def progress(done: float, total: float, words: str) -> None:
+            self._news.tell("progress", {"key": key, "done": done, "total": total, "words": words})
+
+        told = await self._tools.call("edit_region", arguments, progress)
+        made = told["images"][0]["id"]
+        return {"id": made, "summary": told["summary"], "go": f"pictures/{made}?compare=slider"}
+
+    async def _tidying(self) -> None:
+        """Raises NotAllowed where the policy lets nobody tidy up."""
+        if await self._tools.closed("maintenance"):
+            raise NotAllowed("The policy closes maintenance, and the trash with it.")
+
+
+async def _silent(_done: float, _total: float, _words: str) -> None:
+    pass
+
+
+def _edit(fields: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments of edit_region in a form."""
+    given = {name: fields[name] for name in EDITED if fields.get(name, "").strip()}
+    for name, words in (("image", "a picture"), ("mask", "a mask"), ("instruction", "what should change")):
+        if name not in given:
+            raise RequestError(f"This edit has not {words}; nothing was sent.")
+    return {**given, **{name: int(_number(name, given[name])) for name in NUMBERS if name in given}}
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise RequestError(f"{name} {shorten(text)} is no number.") from None
+
+
+def _rating(text: str) -> int | None:
+    if text in ("", "0"):
+        return None
+    if text not in ("1", "2", "3", "4", "5"):
+        raise RequestError(f"The rating {shorten(text)} is none of 1 to 5.")
+    return int(text)
+
+
+def _moved(image_id: str, report: Any) -> Done:
+    """Raises RequestError when nothing was moved."""
+    if not report.deeds:
+        raise RequestError(" ".join(report.left) or f"{image_id} stays where it is.")
+    return {"moved": image_id, "go": f"pictures/{image_id}"}

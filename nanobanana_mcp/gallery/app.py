@@ -1,0 +1,130 @@
+"""The gallery's pages, pictures and actions, behind the guard."""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from nanobanana_mcp.domain.errors import (
+    BudgetExceeded,
+    NotAllowed,
+    RequestError,
+    ServiceError,
+    SetupError,
+    SourceNotFound,
+    StudioError,
+)
+from nanobanana_mcp.gallery.actions import Actions
+from nanobanana_mcp.gallery.guard import HEADER, Door, Guard, check_token, form_of
+from nanobanana_mcp.gallery.pages import SHOWN, Pages
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.gallery.events import News
+    from nanobanana_mcp.gallery.paintings import Paintings
+    from nanobanana_mcp.gallery.serve import Tools
+    from nanobanana_mcp.studio.studio import Studio
+
+STATUS: tuple[tuple[type[StudioError], HTTPStatus], ...] = (
+    (SourceNotFound, HTTPStatus.NOT_FOUND),
+    (NotAllowed, HTTPStatus.FORBIDDEN),
+    (RequestError, HTTPStatus.BAD_REQUEST),
+    (BudgetExceeded, HTTPStatus.PAYMENT_REQUIRED),
+    (ServiceError, HTTPStatus.BAD_GATEWAY),
+    (SetupError, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+
+
+def gallery_app(
+    studio: "Callable[[], Awaitable[Studio]]", tools: "Tools", door: Door, news: "News", paintings: "Paintings"
+) -> Starlette:
+    """The application; everything lies in the door's folder."""
+    pages = Pages(studio, tools, door, paintings)
+    actions = Actions(studio, tools, news, paintings)
+
+    def form(path: str, action: Callable[[Request, dict[str, str]], Awaitable[dict[str, Any]]]) -> Route:
+        """An action on a form: its answer goes to a script as it is, and takes a page to where `go` says."""
+
+        async def act(request: Request) -> Response:
+            fields = await form_of(request, door)
+            done = await action(request, fields)
+            if wants_json(request):
+                return JSONResponse(done)
+            return RedirectResponse(f"{door.folder}/{done.get('go', '')}", status_code=HTTPStatus.SEE_OTHER)
+
+        return Route(path, act, methods=["POST"])
+
+    async def keep_mask(request: Request) -> Response:
+        check_token(request.headers.get(HEADER, ""), door)
+        return JSONResponse(await actions.keep_mask(request))
+
+    async def listen(_request: Request) -> Response:
+        return StreamingResponse(news.listen(), media_type="text/event-stream")
+
+    async def thumbnail(request: Request) -> Response:
+        data, mime_type = await (await pages.reading()).picture(request.path_params["id"], thumbnail=True)
+        return Response(data, media_type=mime_type, headers={"cache-control": "private, max-age=3600"})
+
+    async def file(request: Request) -> Response:
+        opened = await pages.reading()
+        found = await opened.found(request.path_params["id"])
+        data, mime_type = await opened.picture(found.record.id)
+        kept = found.record.trash_path or found.record.path or found.record.id
+        inline = mime_type in SHOWN and "download" not in request.query_params
+        name = quote(Path(kept).name, errors="replace")
+        headers = {
+            "cache-control": "private, max-age=3600",
+            "content-disposition": f"{'inline' if inline else 'attachment'}; filename*=UTF-8''{name}",
+        }
+        return Response(data, media_type=mime_type, headers=headers)
+
+    async def said(request: Request, error: Exception) -> Response:
+        """An error in its own words."""
+        status = next((status for kind, status in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+        if wants_json(request):
+            return JSONResponse({"error": str(error)}, status_code=status)
+        return pages.message("That did not work", str(error), status=status)
+
+    async def strange(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return pages.message(
+            "There is nothing here", "No page of the gallery has this address.", status=error.status_code
+        )
+
+    routes = [
+        Route("/", pages.grid),
+        Route("/api/pictures", pages.found_json),
+        Route("/api/landmarks", pages.landmarks_json),
+        Route("/pictures/{id}", pages.picture),
+        Route("/paint/{id}", pages.paint),
+        Route("/thumbs/{id}", thumbnail),
+        Route("/files/{id}", file),
+        Route("/events", listen),
+        form("/pictures/{id}/notes", actions.annotate),
+        form("/pictures/{id}/trash", actions.trash),
+        form("/pictures/{id}/restore", actions.restore),
+        form("/pictures/{id}/deletion", actions.about_deleting),
+        form("/pictures/{id}/delete", actions.delete_for_good),
+        form("/pictures/{id}/folder", actions.open_folder),
+        form("/edits/quote", actions.quote),
+        form("/edits", actions.edit),
+        Route("/masks/{id}", keep_mask, methods=["POST"]),
+        Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+    ]
+    return Starlette(
+        routes=[Mount(door.folder, routes=routes)],
+        middleware=[Middleware(Guard, door=door)],
+        exception_handlers={StudioError: said, HTTPException: strange},
+    )
+
+
+def wants_json(request: Request) -> bool:
+    return "application/json" in request.headers.get("accept", "")

@@ -1,0 +1,31 @@
+"""Opens the folder of a picture in the system's own window of files."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from nanobanana_mcp.domain.errors import RequestError
+
+
+def show_in_folder(path: Path) -> None:
+    """Show a file where it lies, which is the file's own folder alone where a system cannot point at it.
+
+    Raises RequestError where there is no window of files, or no such file.
+    """
+    if not path.exists():
+        raise RequestError(f"{path} is not there any more.")
+    if sys.platform == "win32":
+        command = ["explorer", str(path.parent)]
+    elif sys.platform == "darwin":
+        command = ["open", "-R", str(path)]
+    else:
+        command = ["xdg-open", str(path.parent)]
+    try:
+        process = subprocess.Popen(  # noqa: S603  # no shell; the path is one of the library's, and absolute
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=os.path.sep
+        )
+    except OSError:
+        raise RequestError(f"This system has no {command[0]} to open a folder with; it is {path.parent}.") from None
+    threading.Thread(target=process.wait, daemon=True).start()  # it may stay as long as its window does

@@ -1,0 +1,187 @@
+"""Lets nobody in but the person at this machine's browser.
+
+Whoever is at 127.0.0.1 may be anybody: a page of the web that makes the browser ask us, a name in the DNS that points here, another
+user of the machine. So the way in is an address with a token that works once; for it the browser gets a cookie that it sends
+from our own pages only and to the gallery's own folder only, whose name nobody can guess: cookies do not tell ports apart. Every
+request has to name our host, none may come from another page, and every action carries a token that only our pages know.
+"""
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nanobanana_mcp.domain.errors import NotAllowed, RequestError
+
+COOKIE = "nanobanana"
+FIELD = "form_token"
+"""Where a form has its token; a script sends it in the header X-Form-Token."""
+
+HEADER = "x-form-token"
+FORM_BYTES = 100_000
+WAITING = 100
+"""The most addresses that are given out and not opened yet; the oldest of more is forgotten."""
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+SAFE = frozenset({"GET", "HEAD"})
+
+ENTER = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>nanobanana</title>
+<link rel="icon" href="{folder}/static/icon.svg"><meta http-equiv="refresh" content="0; url={folder}/{path}"></head>
+<body><p><a href="{folder}/{path}">Go on to the gallery</a></p></body></html>
+"""
+"""The cookie is sent only by a page of ours: after a redirect the browser would still count who sent it here first."""
+
+OUTSIDE = (
+    "This gallery opens by an address that works once, for one browser. Run 'nanobanana gallery' for a new one, or ask your "
+    "assistant for it."
+)
+
+
+class Door:
+    """One gallery's way in. `host` is what a browser calls us, such as 127.0.0.1:8123."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.origin = f"http://{host}"
+        self.folder = f"/{secrets.token_hex(8)}"
+        self.form_token = secrets.token_urlsafe(24)
+        self._cookie = secrets.token_urlsafe(32)
+        self._given_out: dict[str, str] = {}
+
+    def address(self, path: str = "") -> str:
+        """An address that lets one browser in, once, and leads to a page of ours."""
+        token = secrets.token_urlsafe(24)
+        self._given_out[token] = path
+        while len(self._given_out) > WAITING:
+            self._given_out.pop(next(iter(self._given_out)))
+        return f"{self.origin}{self.folder}/enter?token={token}"
+
+    def take(self, token: str) -> str | None:
+        """The page that a token leads to; it is used up by that."""
+        return self._given_out.pop(token, None)
+
+    def knows(self, headers: Headers) -> bool:
+        """Whether a request comes from a browser that was let in."""
+        try:
+            cookies = SimpleCookie(headers.get("cookie", ""))
+        except CookieError:
+            return False
+        given = cookies.get(COOKIE)
+        return given is not None and hmac.compare_digest(given.value.encode(), self._cookie.encode())
+
+    def let_in(self, path: str) -> Response:
+        """The answer to a token that is right: the cookie, and on to the page."""
+        response = HTMLResponse(ENTER.format(folder=self.folder, path=path), headers={"cache-control": "no-store"})
+        response.set_cookie(COOKIE, self._cookie, path=f"{self.folder}/", httponly=True, samesite="strict")
+        return response
+
+
+class Guard:
+    """Stands before everything that is served and gives every answer its headers."""
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self._app = app
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return  # nothing but HTTP is spoken here, which a browser that asks for more is not told
+
+        async def headed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        answer = self._refusal(scope) or self._entry(scope) or self._app
+        await answer(scope, receive, headed)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        if headers.getlist("host") != [self._door.host]:
+            return _said(HTTPStatus.MISDIRECTED_REQUEST, f"This is {self._door.origin} and no other host.")
+        if not scope["path"].startswith(f"{self._door.folder}/"):
+            return _said(HTTPStatus.NOT_FOUND, "There is nothing here. " + OUTSIDE)
+        origin = headers.get("origin")
+        if origin != self._door.origin and (origin is not None or scope["method"] not in SAFE):
+            return _said(HTTPStatus.FORBIDDEN, "This came from another page, and nothing was done.")
+        if self._is_entry(scope):
+            return None
+        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return _said(HTTPStatus.FORBIDDEN, "This came from another page, and nothing was done.")
+        if not self._door.knows(headers):
+            return _said(HTTPStatus.UNAUTHORIZED, OUTSIDE)
+        return None
+
+    def _is_entry(self, scope: Scope) -> bool:
+        return bool(scope["path"] == f"{self._door.folder}/enter" and scope["method"] == "GET")
+
+    def _entry(self, scope: Scope) -> Response | None:
+        if not self._is_entry(scope):
+            return None
+        given = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        path = self._door.take(given.get("token", ""))
+        if path is not None:
+            return self._door.let_in(path)
+        if self._door.knows(Headers(scope=scope)):  # the same address once more, in the browser that was let in by it
+            return self._door.let_in("")
+        return _said(HTTPStatus.FORBIDDEN, "This address was used before, or is of another gallery. " + OUTSIDE)
+
+
+async def form_of(request: Request, door: Door) -> dict[str, str]:
+    """The fields of a form that a page of ours made. Raises NotAllowed for any other."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind not in ("application/x-www-form-urlencoded", ""):
+        raise RequestError("A form comes as application/x-www-form-urlencoded.")
+    try:
+        fields = dict(parse_qsl((await body_of(request, FORM_BYTES)).decode(), keep_blank_values=True))
+    except (UnicodeDecodeError, ValueError):
+        raise RequestError("This form cannot be read.") from None
+    check_token(request.headers.get(HEADER) or fields.pop(FIELD, ""), door)
+    return fields
+
+
+def check_token(given: str, door: Door) -> None:
+    """Raises NotAllowed unless a page of ours sent this."""
+    if not hmac.compare_digest(given.encode(), door.form_token.encode()):
+        raise NotAllowed(
+            "This form is not of this gallery, or of one that has ended; reload the page. Nothing was done."
+        )
+
+
+async def body_of(request: Request, most: int) -> bytes:
+    """What was sent, up to so many bytes. Raises RequestError for more."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise RequestError(f"This is larger than the {most:,} bytes that are taken here.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _said(status: HTTPStatus, words: str, headers: Mapping[str, str] | None = None) -> Response:
+    return PlainTextResponse(f"{words}\n", status_code=status, headers=headers)

@@ -1,0 +1,92 @@
+"""Draws what a picture was made from and what from it: a row for each generation, the oldest on top."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.domain.records import ImageRecord
+
+SIDE, GAP, DOWN = 64, 12, 40
+MOST = 12
+"""Pictures in a row, and rows above; more are counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    id: str
+    words: str
+    x: float
+    y: float
+    here: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """Everything in pixels; `more` says how many are left out."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[tuple[float, float, float, float], ...]
+    width: float
+    height: float
+    side: int
+    more: int
+
+
+def draw(lineage: Any) -> Drawing | None:
+    """The drawing of a lineage; None for a picture that stands alone."""
+    if not lineage.ancestors and not lineage.children:
+        return None
+    own = lineage.record
+    depth: dict[str, int] = {own.id: 0}
+    records: dict[str, ImageRecord] = {own.id: own}
+    wanted: list[tuple[str, str]] = []
+    for ancestor in lineage.ancestors:
+        # A picture that is reached by two ways stands where the longer one leads, so that every line goes down.
+        depth[ancestor.record.id] = max(ancestor.depth, depth.get(ancestor.record.id, 0))
+        records[ancestor.record.id] = ancestor.record
+        wanted.append((ancestor.record.id, ancestor.child_id))
+    for child in lineage.children:
+        depth[child.id] = -1
+        records[child.id] = child
+        wanted.append((own.id, child.id))
+    rows = [[one for one in depth if depth[one] == step] for step in range(max(depth.values()), -2, -1)]
+    rows = [row for row in rows if row][-(MOST + 2) :]
+    shown = [row[:MOST] for row in rows]
+    width = max(len(row) for row in shown) * (SIDE + GAP) - GAP
+    places: dict[str, tuple[float, float]] = {}
+    for number, row in enumerate(shown):
+        left = (width - len(row) * (SIDE + GAP) + GAP) / 2
+        for index, one in enumerate(row):
+            places[one] = (left + index * (SIDE + GAP), number * (SIDE + DOWN))
+    edges = [
+        (places[upper][0] + SIDE / 2, places[upper][1] + SIDE, places[lower][0] + SIDE / 2, places[lower][1])
+        for upper, lower in dict.fromkeys(wanted)
+        if upper in places and lower in places
+    ]
+    return Drawing(
+        nodes=tuple(
+            Node(id=one, words=words_of(records[one], depth[one]), x=x, y=y, here=one == own.id)
+            for one, (x, y) in places.items()
+        ),
+        edges=tuple(edges),
+        width=width,
+        height=len(shown) * (SIDE + DOWN) - DOWN,
+        side=SIDE,
+        more=len(depth) - len(places),
+    )
+
+
+def words_of(record: "ImageRecord", depth: int) -> str:
+    """What a screen reader says of one picture of a lineage."""
+    what = "This picture" if depth == 0 else "Made from" if depth > 0 else "Became"
+    return f"{what}: {name_of(record)}"
+
+
+def name_of(record: "ImageRecord", limit: int = 120) -> str:
+    """A picture in a few words: its prompt, or the name of its file."""
+    words = (
+        " ".join((record.prompt or "").split())
+        or (record.path or "").replace("\\", "/").rpartition("/")[2]
+        or record.id
+    )
+    return words if len(words) <= limit else f"{words[:limit].rstrip()}..."

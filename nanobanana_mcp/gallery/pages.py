@@ -1,0 +1,196 @@
+"""The pages: the grid, one picture, and where it is painted. All of them can be read without a script."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from nanobanana_mcp.domain.errors import NotAllowed, RequestError, SourceNotFound
+from nanobanana_mcp.domain.finding import Found, FoundPage
+from nanobanana_mcp.domain.text import counted, size_of
+from nanobanana_mcp.gallery.lineage import draw, name_of
+from nanobanana_mcp.gallery.wishes import CHOICES, FIELDS, asked_in, find_request, written
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.gallery.guard import Door
+    from nanobanana_mcp.gallery.paintings import Paintings
+    from nanobanana_mcp.gallery.serve import Tools
+    from nanobanana_mcp.studio.studio import Studio
+
+PAGE = 100
+"""Pictures that are asked for at once; `grid.js` counts in these."""
+
+LARGEST_PAGE = 200
+
+SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/avif", "image/gif"})
+"""What every browser draws; anything else is downloaded."""
+
+
+class Pages:
+    """What is looked at."""
+
+    def __init__(
+        self, studio: "Callable[[], Awaitable[Studio]]", tools: "Tools", door: "Door", paintings: "Paintings"
+    ) -> None:
+        self._studio = studio
+        self._tools = tools
+        self._door = door
+        self._paintings = paintings
+        self._templates = Environment(
+            loader=FileSystemLoader(Path(__file__).parent / "templates"),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=StrictUndefined,
+        )
+
+    async def reading(self) -> "Studio":
+        """The studio, for looking at pictures. Raises NotAllowed where the policy lets nobody be told of them."""
+        if await self._tools.closed("output_stats"):
+            raise NotAllowed("The policy closes output_stats, and the gallery with it.")
+        return await self._studio()
+
+    async def grid(self, request: Request) -> Response:
+        asked = asked_in(request.query_params)
+        cursor = request.query_params.get("cursor") or None
+        studio, problem = await self.reading(), ""
+        try:
+            page = await studio.find_images(find_request(asked, cursor=cursor, limit=PAGE))
+        except RequestError as error:
+            page, problem = FoundPage(pictures=(), cursor=None, total=0, notes=()), str(error)
+        found = page_json(page)
+        return self._page(
+            "grid.html",
+            status=HTTPStatus.BAD_REQUEST if problem else HTTPStatus.OK,
+            asked={**dict.fromkeys(FIELDS, ""), "kind": "picture", **asked},
+            choices=CHOICES,
+            narrowed=bool(set(asked) - {"query"}),
+            found=found,
+            counted=_counted(found["total"], len(found["pictures"])),
+            problem=problem,
+            nothing=nothing_in(asked),
+            later=cursor is not None,
+            first=written(asked),
+            older=written(asked, cursor=page.cursor),
+        )
+
+    async def found_json(self, request: Request) -> Response:
+        asked = asked_in(request.query_params)
+        limit = request.query_params.get("limit", str(PAGE))
+        if not limit.isdecimal() or not 1 <= int(limit) <= LARGEST_PAGE:
+            raise RequestError(f"limit is a number from 1 to {LARGEST_PAGE}.")
+        wish = find_request(asked, cursor=request.query_params.get("cursor") or None, limit=int(limit))
+        page = page_json(await (await self.reading()).find_images(wish))
+        return JSONResponse({**page, "nothing": nothing_in(asked)})
+
+    async def landmarks_json(self, request: Request) -> Response:
+        """Where each page of the grid begins, so that the scroll bar may be put anywhere."""
+        wish = find_request(asked_in(request.query_params), cursor=None, limit=PAGE)
+        marks = await (await self.reading()).landmarks(wish, PAGE)
+        return JSONResponse({"total": marks.total, "cursors": ["", *marks.cursors] if marks.total is not None else []})
+
+    async def picture(self, request: Request) -> Response:
+        studio = await self.reading()
+        found = await studio.found(request.path_params["id"])
+        lineage = await studio.lineage(found.record.id)
+        parents = [parent.image_id for parent in found.record.parents if parent.role == "base"]
+        return self._page(
+            "picture.html",
+            found=found,
+            record=found.record,
+            name=name_of(found.record),
+            facts=facts(found),
+            drawing=draw(lineage),
+            before=next(iter(parents), None),
+            tags=", ".join(found.tags),
+            known_tags=[tag for tag, _ in await studio.tags()],
+            deletion=request.query_params.get("delete", ""),
+            size=size_of(found.record.bytes),
+            shown=found.state != "missing" and found.record.mime_type in SHOWN,
+            paintable=found.kind not in ("mask", "part") and found.record.width > 0,
+        )
+
+    async def paint(self, request: Request) -> Response:
+        studio = await self.reading()
+        found = await studio.found(request.path_params["id"])
+        if found.state == "missing" or not found.record.width:
+            raise SourceNotFound(f"The file of {found.record.id} is not there, so nothing can be painted on it.")
+        asked = request.query_params.get("ask")
+        painting = self._paintings.get(asked) if asked is not None else None
+        return self._page(
+            "paint.html",
+            found=found,
+            record=found.record,
+            name=name_of(found.record),
+            painting=painting,
+            shown=found.record.mime_type in SHOWN,
+            forgotten=asked is not None and painting is None,
+        )
+
+    def message(self, heading: str, words: str, *, status: int) -> Response:
+        return self._page("message.html", status=status, heading=heading, words=words)
+
+    def _page(self, template: str, /, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
+        page = self._templates.get_template(template)
+        return HTMLResponse(
+            page.render(base=self._door.folder, form_token=self._door.form_token, **values), status_code=status
+        )
+
+
+def page_json(page: FoundPage) -> dict[str, Any]:
+    return {
+        "pictures": [item_json(found) for found in page.pictures],
+        "next": page.cursor,
+        "total": page.total,
+        "notes": list(page.notes),
+    }
+
+
+def item_json(found: Found) -> dict[str, Any]:
+    record = found.record
+    return {
+        "id": record.id,
+        "width": record.width,
+        "height": record.height,
+        "alt": name_of(record),
+        "gone": found.state == "missing",
+    }
+
+
+def facts(found: Found) -> list[tuple[str, str]]:
+    """What is known of a picture, for reading."""
+    record = found.record
+    emulated = record.backend == "emulator"
+    kept = record.trash_path or record.path
+    given = [
+        ("Made", f"{record.created_at.astimezone():%Y-%m-%d %H:%M}"),
+        (
+            "Size",
+            f"{record.width} x {record.height}, {record.mime_type.removeprefix('image/').upper()}, {size_of(record.bytes)}",
+        ),
+        ("Model", f"{record.model_id}{f' ({record.tier})' if record.tier else ''}" if record.model_id else ""),
+        (
+            "Cost",
+            ("nothing (emulator)" if emulated else f"${found.cost_usd:.4f}") if found.cost_usd is not None else "",
+        ),
+        ("Where", kept or "in the Files API only"),
+        ("Id", record.id),
+    ]
+    return [(name, words) for name, words in given if words]
+
+
+def nothing_in(asked: Mapping[str, str]) -> str:
+    """What a grid without pictures says."""
+    if not asked:
+        return "No pictures yet. What your assistant makes appears here by itself."
+    if asked.get("kind") == "trash" and len(asked) == 1:
+        return "The trash is empty."
+    return "No picture is like that. Try fewer words, or clear the filter."
+
+
+def _counted(total: int | None, there: int) -> str:
+    return counted(total, "picture") if total is not None else f"{there}+ pictures"

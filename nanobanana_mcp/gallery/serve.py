@@ -1,0 +1,106 @@
+"""Serves the gallery on 127.0.0.1, in the event loop of whoever starts it, and ends with them."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import uvicorn
+
+from nanobanana_mcp.domain.errors import SetupError
+from nanobanana_mcp.gallery.app import gallery_app
+from nanobanana_mcp.gallery.events import News
+from nanobanana_mcp.gallery.guard import Door
+from nanobanana_mcp.gallery.paintings import Paintings
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.studio.studio import Studio
+
+HERE = "127.0.0.1"
+USUAL_PORT = 4265
+"""Where a gallery is unless it is told otherwise, so that a page of one that ended finds the next; any free one where
+this is taken."""
+
+LEAVING_S = 2
+
+
+class Tools(Protocol):
+    """The tools that cost money, under the policy and the limits that hold for every door."""
+
+    async def call(
+        self, tool: str, arguments: Mapping[str, Any], progress: Callable[[float, float, str], Awaitable[None]]
+    ) -> dict[str, Any]:
+        """The structure of a tool's answer. Raises StudioError."""
+
+    async def closed(self, tool: str) -> bool:
+        """Whether the policy closes a tool, however it is called."""
+
+
+class Gallery:
+    """A gallery that may be opened in a browser as long as this runs. `studio` is opened when a page first needs it."""
+
+    def __init__(self, studio: "Callable[[], Awaitable[Studio]]", tools: Tools) -> None:
+        self.paintings = Paintings()
+        self._studio = studio
+        self._tools = tools
+        self._news = News(studio)
+        self._door: Door | None = None
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self, port: int | None = None) -> None:
+        """Listen; a second time it does nothing. Raises SetupError when the port is another program's."""
+        if self._serving is not None and not self._serving.done():
+            return
+        listener = _listener(port)
+        self._door = Door(f"{HERE}:{listener.getsockname()[1]}")
+        app = gallery_app(self._studio, self._tools, self._door, self._news, self.paintings)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=LEAVING_S,
+        )
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+
+    def address(self, path: str = "") -> str:
+        """An address that opens one page in one browser, once. Start it first."""
+        assert self._door is not None
+        return self._door.address(path)
+
+    async def served(self) -> None:
+        """Until it is closed."""
+        if self._serving is not None:
+            await self._serving
+
+    async def close(self) -> None:
+        """End every page's connection and stop listening; what is being drawn is the studio's to bring home."""
+        self._news.close()
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await asyncio.wait([self._serving])
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to whoever started the process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listener(port: int | None) -> socket.socket:
+    try:
+        return socket.create_server((HERE, USUAL_PORT if port is None else port))
+    except OSError as error:
+        if port is None:
+            return socket.create_server((HERE, 0))
+        raise SetupError(
+            f"{HERE}:{port} cannot be listened on ({error.strerror}); give another --port, or none."
+        ) from error

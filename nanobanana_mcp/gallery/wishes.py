@@ -1,0 +1,86 @@
+"""Reads from an address which pictures a page is asked for, and writes it into one again."""
+
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from nanobanana_mcp.domain.errors import RequestError
+from nanobanana_mcp.domain.finding import FindRequest
+from nanobanana_mcp.domain.text import shorten
+
+TRASH = "trash"
+KINDS = {
+    "picture": "pictures",
+    "derived": "icons and conversions",
+    "mask": "masks",
+    "imported": "own photos",
+    "all": "everything",
+    TRASH: "the trash",
+}
+CHOICES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
+    ("tier", "Tier", (("flash", "flash"), ("pro", "pro"), ("lite", "lite"))),
+    ("mode", "Made by", (("generate", "generating"), ("edit", "editing"))),
+    ("min_rating", "Rating", tuple((str(stars), f"{'★' * stars} and up") for stars in range(1, 6))),
+    ("kind", "What", tuple(KINDS.items())),
+)
+"""What may be chosen from a list: the field, its name for a person, and each choice with its words."""
+
+FIELDS = ("query", "since", "until", "tier", "mode", "min_rating", "kind", "tag", "min_cost", "max_cost", "made_from")
+
+
+def asked_in(parameters: Mapping[str, str]) -> dict[str, str]:
+    """What of an address narrows the pictures, without what is empty."""
+    return {name: parameters[name].strip() for name in FIELDS if parameters.get(name, "").strip()}
+
+
+def find_request(asked: Mapping[str, str], *, cursor: str | None, limit: int) -> FindRequest:
+    """Raises RequestError naming what cannot be meant."""
+    for name, words, options in CHOICES:
+        if name in asked and asked[name] not in dict(options):
+            raise RequestError(f"{words} {shorten(asked[name])} is none of {', '.join(value for value, _ in options)}.")
+    since, until = _day(asked, "since"), _day(asked, "until")
+    kind: Any = asked.get("kind", "picture")
+    values: dict[str, Any] = {
+        "query": asked.get("query"),
+        "since": since,
+        "until": until + timedelta(days=1) if until is not None else None,
+        "tier": asked.get("tier"),
+        "mode": asked.get("mode"),
+        "made_from": asked.get("made_from"),
+        "tag": asked.get("tag"),
+        "min_rating": int(asked["min_rating"]) if "min_rating" in asked else None,
+        "kind": "all" if kind == TRASH else kind,
+        "in_trash": kind == TRASH,
+        "min_cost_usd": _amount(asked, "min_cost"),
+        "max_cost_usd": _amount(asked, "max_cost"),
+    }
+    return FindRequest(**values, cursor=cursor, limit=limit)
+
+
+def written(asked: Mapping[str, str], **more: str | None) -> str:
+    """The part of an address behind the page's name."""
+    fields = {**asked, **{name: value for name, value in more.items() if value}}
+    return f"?{urlencode(fields)}" if fields else ""
+
+
+def _day(asked: Mapping[str, str], name: str) -> datetime | None:
+    """The beginning of a day where the person is."""
+    if name not in asked:
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(asked[name]), time.min).astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise RequestError(f"{shorten(asked[name])} is no day; write it as 2026-11-29.") from None
+
+
+def _amount(asked: Mapping[str, str], name: str) -> float | None:
+    if name not in asked:
+        return None
+    try:
+        amount = float(asked[name].removeprefix("$").replace(",", "."))
+    except ValueError:
+        amount = -1.0
+    if not 0 <= amount < 1e9:
+        raise RequestError(f"{shorten(asked[name])} is no amount of USD; write it as 0.15.")
+    return amount

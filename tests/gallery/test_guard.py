@@ -1,0 +1,165 @@
+"""Nobody but the person's own browser gets anything out of a gallery, or anything done by it."""
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.routing import Mount, Route
+
+from nanobanana_mcp.domain.errors import SetupError
+from nanobanana_mcp.gallery.guard import COOKIE
+from nanobanana_mcp.gallery.serve import Gallery
+from nanobanana_mcp.server.inside import Tools
+from nanobanana_mcp.settings import Settings
+from tests.support.fakes import FakeModel
+from tests.support.rooms import dump, hang
+from tests.support.visitor import Visitor
+
+TEMPLATES = Path(__file__).parents[2] / "nanobanana_mcp" / "gallery" / "templates"
+SECRET = "a secret heron"
+
+
+@pytest.fixture
+async def shelf(outside: Visitor, settings: Settings) -> str:
+    """The id of a picture that nobody from elsewhere may learn of."""
+    studio = await outside.server.home.studio()
+    return hang(studio.library, settings.output_dir / "1.png", prompt=SECRET).id
+
+
+def _routes(routes: Any, before: str = "") -> Iterator[tuple[str, str]]:
+    """Method and path of everything that is served."""
+    for route in routes:
+        if isinstance(route, Route):
+            for method in sorted(route.methods or ()):
+                yield method, before + route.path
+        elif isinstance(route, Mount) and route.path.endswith("/static"):
+            yield "GET", f"{before}{route.path}/gallery.css"
+        elif isinstance(route, Mount):
+            yield from _routes(route.routes, before + route.path)
+
+
+async def _everything(
+    visitor: Visitor, image_id: str, headers: dict[str, str], only: tuple[str, ...] = ("GET", "HEAD", "POST")
+) -> list[Any]:
+    return [
+        await visitor.client.request(method, path.replace("{id}", image_id), headers=headers)
+        for method, path in _routes(visitor.app.routes)
+        if method in only
+    ]
+
+
+async def test_an_address_lets_one_browser_in_and_only_once(outside: Visitor, shelf: str) -> None:
+    address = outside.door.address()
+    entry = await outside.client.get(address)
+    cookie = entry.headers["set-cookie"]
+    assert f"Path={outside.door.folder}/" in cookie and "HttpOnly" in cookie and "SameSite=strict" in cookie
+    assert shelf in (await outside.get("")).text
+    assert (await outside.client.get(address)).status_code == 200  # reloaded by the browser that has the cookie
+    outside.client.cookies.clear()
+    again = await outside.client.get(address)
+    assert again.status_code == 403 and "set-cookie" not in again.headers and "works once" in again.text
+    assert (await outside.client.get(outside.door.address() + "x")).status_code == 403
+
+
+async def test_without_the_cookie_nothing_is_told_or_done(
+    outside: Visitor, shelf: str, model: FakeModel, settings: Settings
+) -> None:
+    before = dump(settings.database_path)
+    for cookies in ({}, {COOKIE: "guessed"}, {COOKIE: ""}):
+        outside.client.cookies.clear()
+        headers = {"origin": outside.door.origin, "x-form-token": outside.door.form_token}
+        headers |= {"cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())} if cookies else {}
+        for answer in await _everything(outside, shelf, headers):
+            assert (
+                answer.status_code == 401
+                and SECRET not in answer.text
+                and "works once" in (answer.text or "works once")
+            )
+    assert (await outside.client.get("/")).status_code == 404
+    assert dump(settings.database_path) == before and model.requests == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 421),  # a name in the DNS that points here
+        ({"host": "evil.example:4265"}, 421),
+        ({"host": "127.0.0.1"}, 421),
+        ({"host": "localhost:4265"}, 421),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://127.0.0.1:1234"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),  # another port of this machine
+    ],
+)
+async def test_a_page_from_elsewhere_gets_nothing_even_with_the_cookie(
+    visitor: Visitor, shelf: str, model: FakeModel, settings: Settings, headers: dict[str, str], status: int
+) -> None:
+    before = dump(settings.database_path)
+    ours = {"origin": visitor.door.origin, "x-form-token": visitor.door.form_token}
+    for answer in await _everything(visitor, shelf, ours | headers):
+        assert answer.status_code == status and SECRET not in answer.text and shelf not in answer.text
+    assert dump(settings.database_path) == before and model.requests == []
+
+
+@pytest.mark.parametrize("token", [None, "", "forged"])
+async def test_a_forged_form_does_nothing(
+    visitor: Visitor, shelf: str, model: FakeModel, settings: Settings, token: str | None
+) -> None:
+    before = dump(settings.database_path)
+    headers = {"origin": visitor.door.origin} | ({"x-form-token": token} if token is not None else {})
+    answers = await _everything(visitor, shelf, headers, only=("POST",))
+    assert len(answers) >= 8
+    for answer in answers:
+        assert answer.status_code == 403 and "Nothing was done" in answer.text
+    for answer in await _everything(visitor, shelf, {"x-form-token": visitor.door.form_token}, only=("POST",)):
+        assert answer.status_code == 403  # a browser says where a form comes from
+    assert dump(settings.database_path) == before and model.requests == []
+
+
+async def test_every_answer_forbids_what_is_not_ours(visitor: Visitor, shelf: str) -> None:
+    told = [
+        await visitor.get(path) for path in ("", f"pictures/{shelf}", f"thumbs/{shelf}", "static/grid.js", "nowhere")
+    ]
+    told.append(await visitor.client.get("/elsewhere"))
+    for answer in told:
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'") and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_no_page_needs_what_the_policy_forbids() -> None:
+    for path in TEMPLATES.glob("*.html"):
+        text = path.read_text("utf-8")
+        assert not re.search(r"<script(?![^>]*\bsrc=)|\sstyle=|<style|\son\w+=|javascript:", text), path.name
+
+
+async def test_it_listens_on_this_machine_alone_and_ends_when_it_is_closed(visitor: Visitor) -> None:
+    gallery = Gallery(visitor.server.home.studio, Tools(visitor.server))
+    await gallery.start(0)
+    host, port = re.findall(r"http://([\d.]+):(\d+)/", gallery.address())[0]
+    assert host == "127.0.0.1"
+    socket.create_connection((host, int(port))).close()
+    await gallery.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)))
+
+
+async def test_a_port_that_was_named_and_is_taken_is_told_and_the_usual_one_gives_way(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("nanobanana_mcp.gallery.serve.USUAL_PORT", port)
+        gallery = Gallery(visitor.server.home.studio, Tools(visitor.server))
+        with pytest.raises(SetupError, match=f"127.0.0.1:{port} cannot be listened on .* give another --port"):
+            await gallery.start(port)
+        await gallery.start()
+        assert f":{port}/" not in gallery.address()
+        await gallery.close()

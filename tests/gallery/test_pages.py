@@ -1,0 +1,164 @@
+"""What a person reads in a gallery, without any script: lists, pictures, what is gone and what was not understood."""
+
+import html
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from nanobanana_mcp.domain.records import Parent
+from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.studio.studio import Studio
+from tests.support.rooms import NOON, hang, png, record
+from tests.support.visitor import Visitor, visit
+
+
+async def _library(visitor: Visitor) -> Studio:
+    return await visitor.server.home.studio()
+
+
+def _ids(page: str) -> list[str]:
+    return re.findall(r'data-id="(img_\w+)"', page)
+
+
+async def test_the_newest_pictures_come_first_and_links_lead_through_all_of_them(visitor: Visitor) -> None:
+    studio = await _library(visitor)
+    pictures = [record(created_at=NOON + timedelta(minutes=number)) for number in range(230)]
+    studio.library.add_all(pictures)
+    made = [one.id for one in pictures]
+    page = await visitor.get("")
+    seen = _ids(page.text)
+    assert seen == made[:-101:-1] and "230 pictures" in page.text
+    while older := re.search(r'<a href="([^"]+)">Older</a>', page.text):
+        page = await visitor.client.get(html.unescape(older[1]))
+        assert ">Newest<" in page.text
+        seen += _ids(page.text)
+    assert seen == made[::-1]
+
+
+@pytest.mark.parametrize("count", [0, 100, 200, 230])
+async def test_every_page_of_the_grid_can_be_asked_for_by_itself(visitor: Visitor, count: int) -> None:
+    studio = await _library(visitor)
+    pictures = [record(created_at=NOON + timedelta(minutes=number // 3)) for number in range(count)]
+    studio.library.add_all(pictures)
+    marks = await visitor.json("api/landmarks")
+    assert marks["total"] == count and len(marks["cursors"]) == max(1, -(-count // 100))
+    seen = []
+    for cursor in marks["cursors"]:
+        page = await visitor.json(f"api/pictures?cursor={cursor}")
+        seen += [one["id"] for one in page["pictures"]]
+    assert len(seen) == len(set(seen)) == count and set(seen) == {one.id for one in pictures}
+    by_words = await visitor.json("api/landmarks?query=banana")
+    assert by_words == {"total": None, "cursors": []}
+
+
+async def test_a_picture_has_its_prompt_model_cost_place_and_lineage_to_click_through(
+    visitor: Visitor, settings: Settings
+) -> None:
+    studio = await _library(visitor)
+    first = hang(studio.library, settings.output_dir / "a.png", prompt='a <b>"heron"</b>')
+    second = hang(studio.library, settings.output_dir / "b.png", parents=(Parent(image_id=first.id, role="base"),))
+    third = hang(studio.library, settings.output_dir / "c.png", parents=(Parent(image_id=second.id, role="base"),))
+    page = (await visitor.get(f"pictures/{second.id}")).text
+    for words in (second.id, str(second.path), "some-model (flash)", "24 x 16", "Made from: a &lt;b&gt;"):
+        assert words in page, words
+    assert "<b>" not in page
+    links = re.findall(r'<a href="[^"]+/pictures/(img_\w+)" aria-label', page)
+    assert links == [first.id, second.id, third.id]
+    assert f'data-before="{first.id}"' in page
+    alone = (await visitor.get(f"pictures/{first.id}")).text
+    assert 'data-before=""' in alone
+
+
+async def test_a_picture_is_served_byte_for_byte_and_downloaded_under_its_name(
+    visitor: Visitor, settings: Settings
+) -> None:
+    kept = hang((await _library(visitor)).library, settings.output_dir / "schöne Möwe.png")
+    shown = await visitor.get(f"files/{kept.id}")
+    assert shown.content == Path(str(kept.path)).read_bytes() and shown.headers["content-type"] == "image/png"
+    assert shown.headers["content-disposition"].startswith("inline")
+    saved = await visitor.get(f"files/{kept.id}?download")
+    assert saved.headers["content-disposition"] == "attachment; filename*=UTF-8''sch%C3%B6ne%20M%C3%B6we.png"
+    small = await visitor.get(f"thumbs/{kept.id}")
+    assert small.headers["content-type"] == "image/jpeg" and len(small.content) < 60_000
+
+
+async def test_a_picture_whose_file_is_gone_keeps_its_page_and_thumbnail_and_says_so(
+    visitor: Visitor, settings: Settings, tmp_path: Path
+) -> None:
+    studio = await _library(visitor)
+    small = tmp_path / "pictures" / ".nanobanana" / "thumbnails" / "t.png"
+    small.parent.mkdir(parents=True)
+    small.write_bytes(png(7))
+    kept = hang(studio.library, settings.output_dir / "lost.png", thumbnail_path=str(small))
+    Path(str(kept.path)).unlink()
+    assert f'data-id="{kept.id}" class="gone"' in (await visitor.get("")).text
+    page = await visitor.get(f"pictures/{kept.id}")
+    assert page.status_code == 200 and "Its file is gone from" in page.text and "Download" not in page.text
+    assert (await visitor.get(f"thumbs/{kept.id}")).status_code == 200
+    gone = await visitor.get(f"files/{kept.id}")
+    assert gone.status_code in (400, 404) and "That did not work" in gone.text
+    assert (await visitor.get(f"paint/{kept.id}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["pictures/img_0000000000000000", "paint/img_0000000000000000", "thumbs/x", "files/..%2f..%2fetc"]
+)
+async def test_what_is_not_there_is_said_in_words(visitor: Visitor, path: str) -> None:
+    answer = await visitor.get(path)
+    assert answer.status_code == 404 and "Traceback" not in answer.text and "<h1>" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("since=yesterday", "is no day; write it as 2026-11-29"),
+        ("min_cost=cheap", "is no amount of USD"),
+        ("min_cost=-1", "is no amount of USD"),
+        ("tier=huge", "Tier 'huge' is none of"),
+        ("kind=everything", "none of picture"),
+        ("min_rating=9", "Rating '9' is none of"),
+    ],
+)
+async def test_a_filter_that_means_nothing_is_told(visitor: Visitor, query: str, words: str) -> None:
+    page = await visitor.get(f"?{query}")
+    assert page.status_code == 400 and words in html.unescape(page.text)
+    told = await visitor.get(f"api/pictures?{query}", accept="application/json")
+    assert told.status_code == 400 and words in told.json()["error"]
+
+
+async def test_search_and_filters_narrow_what_is_shown_and_stand_in_the_form(
+    visitor: Visitor, settings: Settings
+) -> None:
+    studio = await _library(visitor)
+    heron = hang(studio.library, settings.output_dir / "1.png", prompt="a grey heron", tier="pro", days_old=3)
+    fox = hang(studio.library, settings.output_dir / "2.png", prompt="a red fox", days_old=1)
+    await studio.annotate(fox.id, rating=4, tags=("forest",))
+    assert _ids((await visitor.get("?query=heron")).text) == [heron.id]
+    assert _ids((await visitor.get("?tier=pro")).text) == [heron.id]
+    assert _ids((await visitor.get("?min_rating=4")).text) == _ids((await visitor.get("?tag=forest")).text) == [fox.id]
+    day = f"{heron.created_at.astimezone():%Y-%m-%d}"
+    assert _ids((await visitor.get(f"?since={day}&until={day}")).text) == [heron.id]
+    page = (await visitor.get("?query=%22unbalanced&tier=pro")).text
+    assert 'value="&#34;unbalanced"' in page and '<option value="pro" selected>' in page
+    nothing = (await visitor.get("?query=walrus")).text
+    assert "No picture is like that" in nothing
+
+
+async def test_an_empty_library_says_so(visitor: Visitor) -> None:
+    assert "No pictures yet. What your assistant makes appears here by itself." in (await visitor.get("")).text
+
+
+async def test_a_policy_that_closes_output_stats_closes_the_gallery(
+    settings: Settings, make_studio: Callable[..., Studio], tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\ntools: {output_stats: {rules: [{action: deny}]}}\n")
+    async with visit(settings, make_studio, policy=policy) as visitor:
+        kept = hang((await _library(visitor)).library, settings.output_dir / "a.png")
+        await visitor.server.call_tool("maintenance", {"operation": "recover"})
+        page = await visitor.enter()
+        assert page.status_code == 403 and "The policy closes output_stats" in page.text
+        assert (await visitor.get(f"thumbs/{kept.id}")).status_code == 403
