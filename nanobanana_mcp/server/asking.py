@@ -4,27 +4,52 @@ Up to 2025-11-25 a server asks in the middle of a call. From 2026-07-28 on it en
 client makes the call again with the answer, so nothing may be done before the answer is there.
 """
 
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
 from fastmcp import Context
 from mcp.types import (
-    ClientCapabilities,
+    ElicitationCapability,
     ElicitRequest,
     ElicitRequestFormParams,
+    ElicitRequestURLParams,
     ElicitResult,
     InputRequiredResult,
 )
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
-from nanobanana_mcp.domain.errors import NotAgreed
+from nanobanana_mcp.domain.errors import NotAgreed, RequestError
+from nanobanana_mcp.server.session import home, progress_to
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.gallery.paintings import Painting
+    from nanobanana_mcp.gallery.serve import Gallery
 
 _NAME = "agreed"
+_PAINTED = "painted_"
+"""Before the ticket of what a person is asked to paint."""
+
+PAINTING_S = 900.0
+STILL_S = 5.0
+"""How long a person may take to paint, and how often the client is told that they still do."""
 
 
 def can_ask(caller: Context) -> bool:
     """Whether the client says that it can ask a person."""
-    params = caller.session.client_params if caller.request_context is not None else None
-    capabilities: ClientCapabilities | None = params.capabilities if params is not None else None
-    asked = capabilities.elicitation if capabilities is not None else None
+    asked = _elicitation(caller)
     return asked is not None and (asked.form is not None or asked.url is None)  # forms alone had no name at first
+
+
+def can_send(caller: Context) -> bool:
+    """Whether the client says that it can send a person to a page."""
+    asked = _elicitation(caller)
+    return asked is not None and asked.url is not None
+
+
+def _elicitation(caller: Context) -> ElicitationCapability | None:
+    params = caller.session.client_params if caller.request_context is not None else None
+    return params.capabilities.elicitation if params is not None else None
 
 
 async def agreed(caller: Context, question: str, *, yes: str, way_out: str) -> InputRequiredResult | None:
@@ -55,3 +80,89 @@ async def agreed(caller: Context, question: str, *, yes: str, way_out: str) -> I
             "The person was asked and said no; nothing was done. Do not try another way; ask what they want."
         )
     return None
+
+
+async def painted(caller: Context, image: str, instruction: str) -> str | InputRequiredResult:
+    """Have the person paint where a picture shall change: the id of the mask, or what the call has to end with, so that
+    the client sends them to the page and calls again.
+
+    Raises NotAgreed, with the address of the page, where a client cannot send anybody there or nobody paints, and
+    RequestError where there is no person: a call of our own.
+    """
+    lazy, context = home(caller).gallery, caller.request_context
+    if context is None or lazy is None:
+        raise RequestError(
+            "Say which region to edit by box or by mask, by one of them; 'nanobanana paint IMAGE' is a page to paint a mask on."
+        )
+    gallery = await lazy.gallery()
+    modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
+    if modern and caller.input_responses:
+        for name, answer in caller.input_responses.items():
+            painting = gallery.paintings.get(name.removeprefix(_PAINTED))
+            if name.startswith(_PAINTED) and painting is not None:
+                return await _mask_of(caller, gallery, painting, answer)
+    record = await (await home(caller).studio()).record_of(image)
+    painting = gallery.paintings.ask(record.id, instruction)
+    address = gallery.address(painting.page)
+    if not can_send(caller):
+        raise NotAgreed(
+            f"Nobody has said where the picture shall change; nothing was sent. {_by_hand(address, painting)} Or give a box."
+        )
+    question = f"Paint where the picture shall change: {instruction}"
+    if modern:
+        ask = ElicitRequest(method="elicitation/create", params=ElicitRequestURLParams(message=question, url=address))
+        return InputRequiredResult(result_type="input_required", input_requests={f"{_PAINTED}{painting.ticket}": ask})
+    answer = await caller.session.elicit_url(question, address, painting.ticket, related_request_id=context.request_id)
+    mask = await _mask_of(caller, gallery, painting, answer)
+    await caller.session.send_elicit_complete(painting.ticket, related_request_id=context.request_id)
+    return mask
+
+
+def handed_over(caller: Context, mask: str) -> str:
+    """The mask that is meant: where it was promised to be painted, the one that a person painted.
+
+    Raises NotAgreed when it is not painted yet.
+    """
+    lazy = home(caller).gallery
+    gallery = lazy.opened if lazy is not None else None
+    painting = gallery.paintings.get(mask) if gallery is not None else None
+    if gallery is None or painting is None:
+        return mask
+    if painting.mask_id is None:
+        raise NotAgreed(
+            f"Nothing is painted yet, and nothing was sent. {_by_hand(gallery.address(painting.page), painting)}"
+        )
+    return painting.mask_id
+
+
+async def _mask_of(caller: Context, gallery: "Gallery", painting: "Painting", answer: object) -> str:
+    """The id of the mask, once it is painted. Raises NotAgreed when it is not."""
+    if not isinstance(answer, ElicitResult) or answer.action == "cancel":
+        raise NotAgreed(
+            "Nobody opened the page to paint on, so nothing was done. "
+            f"{_by_hand(gallery.address(painting.page), painting)} Or give a box."
+        )
+    if answer.action != "accept":
+        raise NotAgreed("The person was asked to paint the place and said no; nothing was done. Ask what they want.")
+    tell, begun = progress_to(caller), time.monotonic()
+    while not painting.done.is_set():
+        waited = time.monotonic() - begun
+        if waited > PAINTING_S:
+            raise NotAgreed(
+                f"Nothing was painted within {PAINTING_S / 60:.0f} minutes, and nothing was sent. "
+                f"{_by_hand(gallery.address(painting.page), painting)}"
+            )
+        await tell(waited, PAINTING_S, "Waiting for the place to be painted")
+        try:
+            await asyncio.wait_for(painting.done.wait(), STILL_S)
+        except TimeoutError:
+            continue
+    assert painting.mask_id is not None
+    return painting.mask_id
+
+
+def _by_hand(address: str, painting: "Painting") -> str:
+    return (
+        f"Ask the person to open {address} in a browser on this machine and to paint the place; when they say that it is "
+        f"done, call edit_region again with mask {painting.ticket}."
+    )

@@ -278,7 +278,7 @@ async def test_a_picture_that_is_also_in_the_files_api_is_edited_from_its_file(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "by box or by mask"),
+        ({"dry_run": True}, "by box or by mask"),
         ({"box": [0, 0, 1, 1], "mask": "mask.png"}, "by one of them"),
         ({"box": [100, 100, 100, 200]}, "empty or reversed"),
         ({"box": [100, 100, 900, 200]}, "outside the picture"),

@@ -27,6 +27,7 @@ from nanobanana_mcp.domain.arguments import (
 )
 from nanobanana_mcp.domain.catalog import AspectRatio
 from nanobanana_mcp.domain.terms import MAX_PROMPT, OutputFormat
+from nanobanana_mcp.server.asking import handed_over, painted
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.schemas import offer
 from nanobanana_mcp.server.session import home
@@ -70,6 +71,13 @@ async def edit_region(
     from nanobanana_mcp.studio.edits import EditRequest, region_job
 
     studio = await home(caller).studio()
+    if box is None and mask is None and not dry_run:
+        place = await painted(caller, image, instruction)
+        if isinstance(place, InputRequiredResult):
+            return place
+        mask = place
+    elif mask is not None:
+        mask = handed_over(caller, mask)
     request = EditRequest(
         image=image,
         instruction=instruction,

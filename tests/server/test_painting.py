@@ -1,0 +1,188 @@
+"""An agent that does not say where a picture should change has a person paint it, in the way that its client has for it."""
+
+import asyncio
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastmcp import Client
+from fastmcp.exceptions import ToolError
+from mcp.types import ElicitResult
+from PIL import Image, ImageDraw
+
+from nanobanana_mcp.emulator.app import Emulator
+from nanobanana_mcp.gemini.client import Gemini
+from nanobanana_mcp.server import asking
+from nanobanana_mcp.server.app import Server, build_server
+from nanobanana_mcp.server.session import LazyStudio
+from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.studio.studio import Studio
+from tests.conftest import Era
+
+SIZE = (320, 240)
+
+
+def photo(path: Path) -> str:
+    picture = Image.effect_noise(SIZE, 60).convert("RGB")
+    ImageDraw.Draw(picture).ellipse((80, 60, 200, 180), fill="orange")
+    picture.save(path)
+    return str(path)
+
+
+def mask() -> bytes:
+    out = io.BytesIO()
+    painted = Image.new("L", SIZE, 0)
+    ImageDraw.Draw(painted).rectangle((90, 70, 180, 170), fill=255)
+    painted.save(out, "PNG")
+    return out.getvalue()
+
+
+class Page:
+    """What a person sees at an address, and paints there."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    async def paint(self) -> tuple[str, str]:
+        """Hand a mask over; what the page said, and what the gallery answered."""
+        async with httpx2.AsyncClient() as browser:
+            entry = await browser.get(self.address)
+            (onward,) = set(re.findall(r'url=([^"]+)"', entry.text))
+            page = (await browser.get(str(entry.url.join(onward)))).text
+            (base,) = re.findall(r'data-base="([^"]+)"', page)
+            (token,) = re.findall(r'data-form-token="([^"]+)"', page)
+            (image_id,) = re.findall(r'data-id="(img_\w+)"', page)
+            (ticket,) = re.findall(r'data-ask="(img_\w*)"', page)
+            origin = f"{entry.url.scheme}://{entry.url.netloc.decode()}"
+            sent = await browser.post(
+                f"{origin}{base}/masks/{image_id}?ask={ticket}",
+                content=mask(),
+                headers={"x-form-token": token, "origin": origin, "accept": "application/json"},
+            )
+            return page, sent.text
+
+
+class Person:
+    """Is sent to a page and paints there, or answers `action` instead; keeps what they were told."""
+
+    def __init__(self, action: str = "accept") -> None:
+        self.action = action
+        self.sent: list[Any] = []
+        self.pages: list[str] = []
+        self.painting: list[asyncio.Task[tuple[str, str]]] = []
+
+    async def __call__(self, _message: str, _type: Any, params: Any, _context: Any) -> ElicitResult:
+        self.sent.append(params)
+        if self.action == "accept":
+            self.painting.append(asyncio.create_task(Page(params.url).paint()))
+        return ElicitResult(action=self.action)
+
+
+@pytest.fixture
+def emulator() -> Emulator:
+    made = Emulator()
+    made.control.named = False
+    return made
+
+
+@pytest.fixture
+def server(settings: Settings, make_studio: Callable[..., Studio], emulator: Emulator) -> Server:
+    gemini = Gemini(api_key="TEST_KEY", timeout_s=20, transport=httpx2.ASGITransport(app=emulator.app))
+    return build_server(settings, LazyStudio(lambda: make_studio(model=gemini)))
+
+
+@pytest.fixture
+def client_of(server: Server, era: Era) -> Callable[[Person | None], Client[Any]]:
+    """A client that can send a person to a page, and one that can ask nobody."""
+    return lambda person: Client(server, mode=era, elicitation_handler=person)
+
+
+async def test_a_client_that_can_sends_its_person_to_the_page_and_the_edit_goes_on_with_the_mask(
+    client_of: Callable[..., Client[Any]], emulator: Emulator, tmp_path: Path
+) -> None:
+    person = Person()
+    async with client_of(person) as client:
+        wish = {"image": photo(tmp_path / "a.png"), "instruction": "a <moon>"}
+        facts = (await client.call_tool("edit_region", wish)).structured_content
+        (painting,) = person.painting
+        page, answer = await painting
+    (sent,) = person.sent
+    assert sent.mode == "url" and sent.url.startswith("http://127.0.0.1:") and "a <moon>" in sent.message
+    assert "Your assistant asks" in page and "a &lt;moon&gt;" in page
+    mask_id = re.findall(r"img_\w+", answer)[0]
+    assert mask_id in facts["images"][0]["parents"] and emulator.charges
+    edited, before = Image.open(facts["file_paths"][0]).convert("RGB"), Image.open(tmp_path / "a.png")
+    assert edited.crop((0, 0, 320, 30)).tobytes() == before.crop((0, 0, 320, 30)).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        ("decline", "was asked to paint the place and said no; nothing was done"),
+        ("cancel", "Nobody opened the page to paint on, so nothing was done. Ask the person to open http://127.0.0.1:"),
+    ],
+)
+async def test_who_does_not_want_to_paint_pays_nothing(
+    client_of: Callable[..., Client[Any]], emulator: Emulator, tmp_path: Path, action: str, words: str
+) -> None:
+    async with client_of(Person(action)) as client:
+        with pytest.raises(ToolError, match=words):
+            await client.call_tool("edit_region", {"image": photo(tmp_path / "a.png"), "instruction": "a moon"})
+    assert emulator.requests == []
+
+
+async def test_who_opens_the_page_and_does_not_paint_is_not_waited_for_without_end(
+    client_of: Callable[..., Client[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "PAINTING_S", 0.02)
+    monkeypatch.setattr(asking, "STILL_S", 0.01)
+
+    async def opens(_message: str, _type: Any, _params: Any, _context: Any) -> ElicitResult:
+        return ElicitResult(action="accept")
+
+    async with client_of(opens) as client:
+        with pytest.raises(ToolError, match=r"Nothing was painted within .* call edit_region again with mask img_"):
+            await client.call_tool("edit_region", {"image": photo(tmp_path / "a.png"), "instruction": "a moon"})
+
+
+async def test_any_other_client_gets_the_address_and_calls_again_with_the_mask_it_was_promised(
+    client_of: Callable[..., Client[Any]], emulator: Emulator, tmp_path: Path
+) -> None:
+    async with client_of(None) as client:
+        wish = {"image": photo(tmp_path / "a.png"), "instruction": "a moon"}
+        with pytest.raises(ToolError, match=r"nothing was sent. Ask the person to open .* Or give a box") as told:
+            await client.call_tool("edit_region", wish)
+        (address,) = re.findall(r"http://127\S+", str(told.value))
+        (ticket,) = re.findall(r"with mask (img_\w+)", str(told.value))
+        with pytest.raises(ToolError, match=f"Nothing is painted yet, and nothing was sent. .*with mask {ticket}"):
+            await client.call_tool("edit_region", {**wish, "mask": ticket})
+        assert emulator.requests == []
+        _, answer = await Page(address).paint()
+        facts = (await client.call_tool("edit_region", {**wish, "mask": ticket})).structured_content
+    assert re.findall(r"img_\w+", answer)[0] in facts["images"][0]["parents"]
+
+
+async def test_a_question_where_to_paint_uses_up_no_limit_of_the_policy(
+    settings: Settings, make_studio: Callable[..., Studio], era: Era, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\ntools: {edit_region: {rules: [{rate_limit: 1/day}]}}\n")
+    server = build_server(settings.model_copy(update={"policy": policy}), LazyStudio(make_studio))
+    async with Client(server, mode=era) as client:
+        wish = {"image": photo(tmp_path / "a.png"), "instruction": "a moon"}
+        for _ in range(2):
+            with pytest.raises(ToolError, match="Nobody has said where"):
+                await client.call_tool("edit_region", wish)
+
+
+async def test_a_dry_run_asks_nobody(client_of: Callable[..., Client[Any]], tmp_path: Path) -> None:
+    person = Person()
+    async with client_of(person) as client:
+        with pytest.raises(ToolError, match="by box or by mask"):
+            wish = {"image": photo(tmp_path / "a.png"), "instruction": "a moon", "dry_run": True}
+            await client.call_tool("edit_region", wish)
+    assert person.sent == []
