@@ -11,7 +11,7 @@ from nanobanana_mcp.pixels.edits.colours import applied
 from tests.support.lanes import cases
 from tests.support.scenes import bent_by, photo, redrawn
 
-SIZES = {"landscape": ((900, 700), (1200, 896)), "wide": ((1376, 768), (1376, 768)), "small": ((400, 500), (928, 1152))}
+SIZES = {"landscape": ((700, 540), (960, 720)), "wide": ((1376, 768), (1376, 768)), "small": ((400, 500), (928, 1152))}
 
 
 def _changed(size: tuple[int, int], part: float) -> np.ndarray:

@@ -10,7 +10,6 @@ from nanobanana_mcp.pixels.files.header import read_header
 
 _SEEN = 6.0  # 8-bit levels, mean over a cell of smoothed pixels: a redraw of the same stays at 1 to 4
 _CELLS = 16  # along the longer side of what is looked at
-_MOST = 2048  # px of the longer side from twice of which on a crop is compared at fewer: 24 megapixels took 270 MB
 _LOOKED_AT = 256  # px of the longer side at which whole pictures are compared
 
 
@@ -19,9 +18,6 @@ def visibly_changed(reference: Image.Image, answer: Image.Image, weight: Weight)
 
     `weight` is the region's in the crop that both show, height x width, 0 outside.
     """
-    fewer = max(1, max(reference.size) // _MOST)
-    if fewer > 1:
-        reference, answer, weight = reference.reduce(fewer), answer.reduce(fewer), weight[::fewer, ::fewer]
     apart = _apart(reference, answer)
     rows, columns = np.nonzero(weight >= 128)
     if not rows.size:

@@ -10,7 +10,7 @@ Colours = tuple[float, ...]
 
 SAME: Colours = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
-_LONGEST = 256  # px of the longer side at which colours are compared
+LOOKED_AT = 256  # px of the longer side at which colours are compared
 _BLURRED = 40  # the same where pixels are not known to lie upon each other
 _LEAST, _MOST = 0.6, 1.6  # of the three parts of a colour together
 _FREE = np.array([0.15, 0.15, 0.15, 12.0])  # how far a part and a sum are from 1 or 0 before a fit needs reasons
@@ -24,7 +24,7 @@ def fitted(
     All pixels count, white and black ones too: paper that came back grey is what shows most. What has changed is
     outvoted (Tukey's weights). Where pixels are not `sure` to lie upon each other, large patches are compared.
     """
-    wanted, given, shown = small(reference, moved, outside, longest=_LONGEST if sure else _BLURRED)
+    wanted, given, shown = small(reference, moved, outside, longest=LOOKED_AT if sure else _BLURRED)
     if shown.sum() < 12:
         return SAME, float(np.abs(wanted[shown] - given[shown]).mean()) if shown.any() else 0.0
     first, second = given[shown].astype(np.float64), wanted[shown].astype(np.float64)
@@ -65,7 +65,7 @@ def recoloured(image: Image.Image, colours: Colours) -> Image.Image:
 
 
 def small(
-    reference: Image.Image, moved: Image.Image, outside: NDArray[np.bool_], *, longest: int = _LONGEST
+    reference: Image.Image, moved: Image.Image, outside: NDArray[np.bool_], *, longest: int = LOOKED_AT
 ) -> tuple[Plane, Plane, NDArray[np.bool_]]:
     """Both pictures at few px, and which of these lie wholly outside."""
     factor = min(1.0, longest / max(reference.size))

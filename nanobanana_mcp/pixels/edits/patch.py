@@ -5,11 +5,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from nanobanana_mcp.domain.errors import RequestError
-from nanobanana_mcp.pixels.edits.alignment import Aligned, Drift, aligned, rgb
+from nanobanana_mcp.pixels.edits.alignment import Drift, drift_of, laid, rgb
 from nanobanana_mcp.pixels.edits.change import visibly_changed
+from nanobanana_mcp.pixels.edits.levels import fewer
 from nanobanana_mcp.pixels.edits.masks import Region, context_box, region_from_box, region_from_mask
 from nanobanana_mcp.pixels.edits.region import Seam, Verdict, composite, seam, verdict
 from nanobanana_mcp.pixels.files.clean import DECODES, to_srgb
@@ -23,6 +25,10 @@ SENT_PIXELS = 2048 * 2048
 
 SENT_BYTES = 7_000_000
 """One inline picture on Vertex AI; the Developer API takes three times as much."""
+
+
+JUDGED_PIXELS = 1_500_000
+"""What a join is judged by; more would show no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,18 +103,24 @@ def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None
 
 def _joined(data: bytes, answer: bytes, patch: Patch) -> tuple[Image.Image | None, Verdict, Seam, Drift, bool]:
     """The picture before it is encoded; apart, so that what it was made of is gone from memory by then."""
-    source = decoded(data)
-    reference = rgb(to_srgb(source.crop(patch.box)))
-    weight = patch.region.within(patch.box)
-    laid: Aligned = aligned(reference, rgb(decoded(answer)), changed=weight)
-    edge = seam(reference, laid.image, weight)
-    opinion = verdict(laid.drift, edge)
-    changed = not laid.drift.known or visibly_changed(reference, laid.image, weight)
-    del reference, weight
+    source, given = decoded(data), rgb(decoded(answer))
+    reference, weight = rgb(to_srgb(source.crop(patch.box))), patch.region.within(patch.box)
+    size = reference.size
+    drift = drift_of(reference, given, changed=weight)
+    reference = fewer(reference, math.sqrt(JUDGED_PIXELS * max(size) / min(size)))
+    if reference.size != size:
+        weight = np.asarray(Image.fromarray(weight).resize(reference.size, Image.Resampling.BOX))
+    seen = laid(given, reference.size, drift)
+    edge = seam(reference, seen, weight)
+    opinion = verdict(drift, edge)
+    changed = not drift.known or visibly_changed(reference, seen, weight)
+    del reference, weight, seen
     if opinion == "nonsense":
-        return None, opinion, edge, laid.drift, changed
-    own_colours = from_srgb(laid.image, source.info.get("icc_profile"))
-    return composite(source, own_colours, box=patch.box, region=patch.region), opinion, edge, laid.drift, changed
+        return None, opinion, edge, drift, changed
+    left, top, right, bottom = patch.region.box
+    within = (left - patch.box[0], top - patch.box[1], right - patch.box[0], bottom - patch.box[1])
+    own_colours = from_srgb(laid(given, size, drift, within), source.info.get("icc_profile"))
+    return composite(source, own_colours, box=patch.region.box, region=patch.region), opinion, edge, drift, changed
 
 
 def as_sent(image: Image.Image) -> tuple[bytes, str]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanobanana_mcp.pixels.files.decoding import Size
+from nanobanana_mcp.pixels.files.decoding import Box, Size
 
 Plane = NDArray[np.float32]
 Exact = NDArray[np.float64]
@@ -56,23 +56,23 @@ def similar(shift_x: float, shift_y: float, scale: float) -> Warp:
     return Warp(matrix=np.array([[scale, 0, shift_x], [0, scale, shift_y]], np.float64))
 
 
-def warped(answer: Image.Image, size: Size, warp: Warp) -> Image.Image:
-    """The answer in `size`, read where each pixel has gone; beyond its edges the last pixels repeat."""
+def warped(answer: Image.Image, size: Size, warp: Warp, box: Box | None = None) -> Image.Image:
+    """The answer in `size`, or the `box` of that, read where each pixel has gone; beyond its edges the last pixels repeat."""
+    box = box or (0, 0, *size)
     if warp.upright:
-        return _scaled(answer, size, warp)
+        return _scaled(answer, size, warp, box)
     factor = min(answer.width / size[0], answer.height / size[1])
-    if factor > 1.3:  # a mesh reads single pixels, so what is too sharp for the picture is made smaller first
+    if factor > 1.3:  # single pixels are read, so what is too sharp for the picture is made smaller first
         answer = answer.resize((round(answer.width / factor), round(answer.height / factor)), Image.Resampling.LANCZOS)
-    columns = np.linspace(0, size[0], min(_CELLS, size[0]) + 1).round().astype(int)
-    rows = np.linspace(0, size[1], min(_CELLS, size[1]) + 1).round().astype(int)
-    x, y = np.meshgrid(columns / size[0], rows / size[1])
+    wide, high = box[2] - box[0], box[3] - box[1]
+    # A bend is read between the corners of cells; a mere turn is exact with one.
+    cells = 1 if warp.flow is None else max(4, min(_CELLS, max(wide, high) // 32))
+    columns, rows = (np.linspace(0, side, min(cells, side) + 1).round().astype(int) for side in (wide, high))
+    x, y = np.meshgrid((columns + box[0]) / size[0], (rows + box[1]) / size[1])
     left, top = warp.lies_at(x, y)
     left, top = left * answer.width, top * answer.height
-    beyond = int(np.ceil(max(0.0, -left.min(), -top.min(), left.max() - answer.width, top.max() - answer.height))) + 3
-    pixels = np.asarray(answer)
-    edges = ((beyond, beyond), (beyond, beyond)) + ((0, 0),) * (pixels.ndim - 2)
-    wide = Image.fromarray(np.pad(pixels, edges, mode="edge"))
-    left, top = left + beyond, top + beyond
+    part, (first, upper) = _around(answer, left, top)
+    left, top = left - first, top - upper
     # The corners of a cell in Pillow's order: left top, left bottom, right bottom, right top.
     corners = np.stack(
         [
@@ -89,21 +89,28 @@ def warped(answer: Image.Image, size: Size, warp: Warp) -> Image.Image:
         for row in range(len(rows) - 1)
         for column in range(len(columns) - 1)
     ]
-    return wide.transform(size, Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
+    return part.transform((wide, high), Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
 
 
-def _scaled(answer: Image.Image, size: Size, warp: Warp) -> Image.Image:
-    corners = np.array([0.0, 1.0])
-    lefts, tops = warp.lies_at(corners, corners)
-    left, right = (float(value) * answer.width for value in lefts)
-    top, bottom = (float(value) * answer.height for value in tops)
-    beyond = max(0, int(np.ceil(max(-left, -top, right - answer.width, bottom - answer.height))))
-    if beyond:
-        pixels = np.asarray(answer)
-        edges = ((beyond, beyond), (beyond, beyond)) + ((0, 0),) * (pixels.ndim - 2)
-        answer = Image.fromarray(np.pad(pixels, edges, mode="edge"))
-    around = (left + beyond, top + beyond, right + beyond, bottom + beyond)
-    return answer.resize(size, Image.Resampling.LANCZOS, box=around)
+def _scaled(answer: Image.Image, size: Size, warp: Warp, box: Box) -> Image.Image:
+    x, y = np.array([box[0], box[2]]) / size[0], np.array([box[1], box[3]]) / size[1]
+    lefts, tops = warp.lies_at(x, y)
+    left, top = lefts * answer.width, tops * answer.height
+    part, (first, upper) = _around(answer, left, top)
+    read = (float(left[0]) - first, float(top[0]) - upper, float(left[1]) - first, float(top[1]) - upper)
+    wide, high = box[2] - box[0], box[3] - box[1]
+    return part.resize((wide, high), Image.Resampling.LANCZOS, box=read)
+
+
+def _around(answer: Image.Image, left: Exact, top: Exact) -> tuple[Image.Image, tuple[int, int]]:
+    """The answer, with its last pixels repeated as far as points lie beyond it, and where that begins."""
+    beyond = int(np.ceil(max(0.0, -left.min(), -top.min(), left.max() - answer.width, top.max() - answer.height)))
+    if not beyond:
+        return answer, (0, 0)
+    beyond += 3
+    pixels = np.asarray(answer)
+    edges = ((beyond, beyond), (beyond, beyond)) + ((0, 0),) * (pixels.ndim - 2)
+    return Image.fromarray(np.pad(pixels, edges, mode="edge")), (-beyond, -beyond)
 
 
 def _nodes(cells: int) -> tuple[Exact, Exact]:
