@@ -7,9 +7,8 @@ Each verb is a function, and its module is imported when the verb is called for.
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from cyclopts import App, CycloptsError, UnknownOptionError
+from cyclopts import App, CycloptsError
 
 from nanobanana_mcp import __version__
 from nanobanana_mcp.cli.outcome import INTERRUPTED, REFUSED
@@ -74,12 +73,9 @@ def run(argv: Sequence[str]) -> int:
     try:
         code = app(argv)([STDIN if word == "-" else word for word in argv], exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        verb = " ".join(["nanobanana", *(error.command_chain or ())])
-        sentence = " ".join(str(error).split()).rstrip(".")
-        file = next((word for word in argv if word.startswith("-") and Path(word).is_file()), None)
-        if isinstance(error, UnknownOptionError) and file is not None:
-            sentence += f" (the file of that name is ./{file})"
-        tell(f"{verb}: {sentence}; {verb} --help says what there is.")
+        from nanobanana_mcp.cli.wording import misunderstood  # with the tools, whose arguments it names
+
+        tell(misunderstood(error, argv))
         return REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED

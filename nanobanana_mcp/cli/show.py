@@ -12,11 +12,20 @@ from nanobanana_mcp.cli.calls import Session, run_to_end, settings_of
 from nanobanana_mcp.cli.output import shown, write_data, write_json, write_lines
 from nanobanana_mcp.cli.verb import JSON, answered
 from nanobanana_mcp.domain.errors import SourceNotFound
-from nanobanana_mcp.domain.text import size_of
+from nanobanana_mcp.domain.text import printable, shorten, size_of
 from nanobanana_mcp.studio.results.reports import lineage_text
 
 if TYPE_CHECKING:
+    from rich.tree import Tree
+
     from nanobanana_mcp.domain.records import ImageRecord
+    from nanobanana_mcp.library.pictures import Lineage
+
+FEW_WORDS = 60
+"""Characters of a prompt that a branch of the tree has room for."""
+MOST_CHILDREN = 20
+WIDE = 5000
+"""Columns: a path is never cut, and a terminal breaks a long line by itself."""
 
 
 def show(
@@ -37,7 +46,7 @@ def show(
 
 
 def _show(image_id: str, *, as_json: bool) -> None:
-    found, words, picture = run_to_end(lambda session: _look_up(session, image_id), settings_of())
+    found, words, lineage, picture = run_to_end(lambda session: _look_up(session, image_id), settings_of())
     if as_json:
         write_json(found)
         return
@@ -47,10 +56,43 @@ def _show(image_id: str, *, as_json: bool) -> None:
         protocol = protocol_of(os.environ)
         if protocol is not None:
             write_data(drawn(picture, protocol, columns=shutil.get_terminal_size().columns).encode())
-    write_lines(shown(line) for line in words)
+    write_lines(shown(line) for line in (*words, ""))
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        sys.stdout.flush()
+        Console(width=WIDE).print(lineage_tree(lineage), soft_wrap=True)
+    else:
+        write_lines(shown(line) for line in lineage_text(lineage).split("\n"))
 
 
-async def _look_up(session: Session, image_id: str) -> tuple[dict[str, Any], list[str], bytes | None]:
+def lineage_tree(lineage: "Lineage") -> "Tree":
+    """Draw what a picture was made from, each below what was made of it, and what was made from it."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    def label(record: "ImageRecord") -> Text:
+        where = record.trash_path or record.path or "in the Files API only"
+        told = Text.assemble((record.id, "bold"), (f"  {record.origin}, {printable(where)}", "dim"))
+        return told.append(f"  {printable(shorten(record.prompt, FEW_WORDS))}") if record.prompt else told
+
+    tree = Tree(label(lineage.record))
+    sources: dict[str, Tree] = {}
+    for step in lineage.ancestors:  # the nearest first, so that what a source was used for stands already
+        above = sources.get(step.child_id)
+        if above is None:
+            above = sources[step.child_id] = tree.add(Text("made from", style="italic"))
+        sources[step.record.id] = above.add(label(step.record))
+    if lineage.children:
+        used = tree.add(Text("source of", style="italic"))
+        for child in lineage.children[:MOST_CHILDREN]:
+            used.add(label(child))
+        if len(lineage.children) > MOST_CHILDREN:
+            used.add(Text(f"and {len(lineage.children) - MOST_CHILDREN} more", style="dim"))
+    return tree
+
+
+async def _look_up(session: Session, image_id: str) -> tuple[dict[str, Any], list[str], "Lineage", bytes | None]:
     """Ask output_stats for the lineage, which the policy may refuse, and add what only the record knows."""
     told = await session.call("output_stats", {"lineage_of": image_id})
     studio = await session.studio()
@@ -63,7 +105,7 @@ async def _look_up(session: Session, image_id: str) -> tuple[dict[str, Any], lis
         picture = None
     told.pop("summary")
     told["image"] |= {"prompt": record.prompt, "model_id": record.model_id, "cost_usd": cost}
-    return told, [*_words(record, cost), "", *lineage_text(lineage).split("\n")], picture
+    return told, _words(record, cost), lineage, picture
 
 
 def _words(record: "ImageRecord", cost: float | None) -> list[str]:

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from nanobanana_mcp.cli import outcome
 from nanobanana_mcp.cli.calls import Interrupted, Session, cause_of, here, run_to_end, settings_of
 from nanobanana_mcp.cli.output import let_go_of_stdout, tell, write_json, write_lines
+from nanobanana_mcp.cli.wording import NUMBERS, SHORT, for_shell
 from nanobanana_mcp.cli.words import STDIN, Piped, words_from
 from nanobanana_mcp.domain.arguments import AS_THERE
 from nanobanana_mcp.domain.errors import RequestError, StudioError
@@ -26,12 +27,6 @@ from nanobanana_mcp.server.tools.generate import generate_image
 
 MANY = 4
 """Pictures in one call that are made unasked; beyond them a person agrees first."""
-
-SHORT = {"n": "-n", "output_path": "-o", "input_images": "-i", "max_cost_usd": "--max-cost"}
-"""The arguments that have a shorter name, too."""
-
-NUMBERS = ("box", "crop")
-"""Lists of numbers, which are written in one word: 10,20,300,400."""
 
 JSON = Annotated[bool, Parameter(help="Print the tool's own structure as JSON.", negative=(), show_default=False)]
 FILE = Annotated[str | None, Parameter(help="Take the words from this file; - is stdin.")]
@@ -84,10 +79,10 @@ def answered(verb: str, work: Callable[[], None]) -> int:
     except Interrupted:
         return outcome.INTERRUPTED
     except ToolError as error:
-        tell(f"nanobanana {verb}: {error}")
+        tell(f"nanobanana {verb}: {for_shell(str(error))}")
         return outcome.code_of(cause_of(error))
     except StudioError as error:
-        tell(f"nanobanana {verb}: {error}")
+        tell(f"nanobanana {verb}: {for_shell(str(error))}")
         return outcome.code_of(error)
     except BrokenPipeError:  # such as `| head -1`: it has what it wants
         let_go_of_stdout()
@@ -204,7 +199,7 @@ async def _unless_dear(verb: Verb, session: Session, arguments: Mapping[str, Any
 
 
 def _print(verb: Verb, answer: dict[str, Any], *, as_json: bool, dry: bool) -> None:
-    words = answer.pop("summary")
+    words = for_shell(answer.pop("summary"))
     if as_json:
         tell(words)
         write_json(answer)
@@ -218,7 +213,7 @@ def _print(verb: Verb, answer: dict[str, Any], *, as_json: bool, dry: bool) -> N
 
 def _agree(quote: str, n: int) -> None:
     """Ask whether so many pictures are to be made. Raises RequestError when not, or when nobody can be asked."""
-    tell(quote)
+    tell(for_shell(quote))
     if not sys.stdin.isatty():
         raise RequestError("That is much to make unasked, and nobody can be asked here; say --yes to have it made.")
     sys.stderr.write(f"Make {counted(n, 'picture')}? [y/N] ")
@@ -260,9 +255,20 @@ def _arguments(verb: Verb, given: dict[str, Any], file: str | None, piped: Piped
         found[verb.image_as] = [found.pop("image"), *found.get(verb.image_as, ())]
     for name in NUMBERS:
         if isinstance(found.get(name), str):
-            found[name] = re.split(r"[\s,]+", found[name].strip("[]() "))
+            found[name] = _numbers(name, found[name])
     if found.get("safety"):
         found["safety"] = _pairs(found["safety"])
+    return found
+
+
+def _numbers(name: str, text: str) -> list[str]:
+    """Four numbers out of one word. Raises RequestError."""
+    found = re.split(r"[\s,]+", text.strip("[]() "))
+    if len(found) != 4 or not all(re.fullmatch(r"-?\d*\.?\d+|-?\d+\.", one) for one in found):
+        raise RequestError(
+            f"--{name} takes four numbers in one word, left,top,right,bottom, such as --{name} 10,20,300,400; "
+            f"{shorten(text)} is not that."
+        )
     return found
 
 

@@ -151,6 +151,9 @@ _WANTED = {
 
 
 def argument_error(problem: Any, tool: str, known: Mapping[str, Collection[str]], arguments: Mapping[str, Any]) -> str:
+    *path, last = problem["loc"]
+    if last == "[key]":  # pydantic's mark for what is wrong with a key and not with its value
+        return f"{path[0]}: {shorten(str(path[-1]))} {in_words(problem)}"
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{shorten(name)[1:-1]} is not an argument of this tool: {instead(name, tool, known)}"

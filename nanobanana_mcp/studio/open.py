@@ -175,7 +175,7 @@ def reach(settings: Settings) -> Gemini:
         )
     if settings.gemini_api_key is None:
         file = env_file()
-        within = f"or in {file}, which the next call reads, "
+        within = f"or in {file}, which 'nanobanana setup' writes and the next call reads, "
         raise SetupError(" ".join([NO_KEY.format(file=within), *misspelt()]))
     if settings.key_problem is not None:
         raise SetupError(

@@ -18,6 +18,8 @@ from PIL import Image
 
 from nanobanana_mcp.cli import outcome, pictures, upkeep
 from nanobanana_mcp.cli.main import VERBS, run
+from nanobanana_mcp.cli.wording import VERB_OF
+from nanobanana_mcp.domain.terms import TOOLS
 from nanobanana_mcp.emulator.control import Behaviour, Block, Drop
 from nanobanana_mcp.server.tools import edit, generate, library
 from tests.support.fakes import photo
@@ -119,6 +121,44 @@ def test_show_tells_the_prompt_the_cost_and_the_lineage(at: World, capsys: Captu
     assert f"made from {made['parents'][0]} imported, {at.project / 'holiday.jpg'}" in words
 
 
+def test_a_terminal_is_shown_the_picture_and_its_lineage_as_a_tree(
+    at: World, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert run(["convert", "holiday.jpg", "--width", "64", "--json"]) == outcome.MADE
+    first = json.loads(capsys.readouterr().out)["images"][0]
+    assert run(["convert", first["path"], "--width", "32"]) == outcome.MADE
+    capsys.readouterr()
+    assert run(["convert", first["path"], "--width", "16", "--json"]) == outcome.MADE
+    smallest = json.loads(capsys.readouterr().out)["images"][0]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(["show", first["id"]]) == outcome.MADE
+    words = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    tree = [line.rstrip() for line in words.split("\n\n", 1)[1].splitlines()]
+    assert tree[0].startswith(first["id"]) and first["path"] in tree[0]
+    assert tree[1] == "\u251c\u2500\u2500 made from"
+    assert tree[2].startswith(f"\u2502   \u2514\u2500\u2500 {first['parents'][0]}")
+    assert tree[3] == "\u2514\u2500\u2500 source of"
+    assert len(tree) == 6 and any(smallest["id"] in line for line in tree[4:])
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "xterm-kitty")
+    assert run(["show", smallest["id"]]) == outcome.MADE
+    assert capsys.readouterr().out.startswith("\x1b_Ga=T,f=100")
+
+
+@pytest.mark.slow
+def test_what_tools_say_to_models_is_said_to_a_shell_in_its_own_words(at: World, capsys: Capture) -> None:
+    assert run(["generate", "x"]) == outcome.MADE
+    old = ["maintain", "cleanup_local", "--max-age-hours", "0", "--keep-count", "0"]
+    capsys.readouterr()
+    assert run(old) == outcome.MADE
+    assert capsys.readouterr().out.endswith("nothing was changed. --no-dry-run does exactly this.\n")
+
+
+def test_every_tool_is_known_by_its_verb() -> None:
+    assert set(VERB_OF) == TOOLS and set(VERB_OF.values()) <= set(VERBS)
+
+
 def test_a_file_that_exists_is_never_overwritten(at: World, capsys: Capture) -> None:
     mine = photo(at.project / "out" / "fox.jpg").read_bytes()
     assert run(["convert", "holiday.jpg", "--width", "32", "-o", "out/fox.jpg"]) == outcome.MADE
@@ -162,7 +202,24 @@ def test_a_picture_on_stdin_is_kept_where_the_lineage_can_name_it(
     ("arguments", "named"),
     [
         (["generate", "x", "--model-tier", "gold"], '"gold"'),
-        (["generate", "x", "-n", "99", "--yes"], "at most 20"),
+        (["generate", "x", "-n", "99", "--yes"], "-n: must be at most 20"),
+        (["generate", "x", "-n", "few"], "-n takes a whole number, and 'few' is none"),
+        (["generate", "x", "--width"], "--width wants a value"),
+        (["generate", "a", "red fox"], "'red fox' is more than it takes"),
+        (["generate", "x", "--modeltier", "pro"], "was --model-tier meant?"),
+        (["generate", "x", "--image-size", "2K"], "use --resolution (1k, 2k, 4k), with --aspect-ratio"),
+        (["edit", "holiday.jpg", "x", "--strength", "0.5"], "no such control; say it in words"),
+        (["generate", "x", "--box", "1,2,3,4"], "'nanobanana region' has --box"),
+        (["generate", "x", "--quality", "80"], "--output-format jpeg, webp or avif, or an -o that ends so"),
+        (["generate", "x", "-o", ".ssh/x.png"], "name another, or leave -o out"),
+        (["generate", "x", "--safety", "anger=off"], "safety: 'anger' must be 'harassment'"),
+        (["region", "holiday.jpg", "x", "--box", "50", "40", "80", "65"], "commas: --box 50,40,80,65"),
+        (["region", "holiday.jpg", "x", "--box", "50,", "40,", "80,", "65"], "commas: --box 50,40,80,65"),
+        (["region", "holiday.jpg", "x", "--box", "50,40,80"], "such as --box 10,20,300,400; '50,40,80' is not"),
+        (["convert", "holiday.jpg", "--crop", "a,b,c,d"], "--crop takes four numbers in one word"),
+        (["region"], "IMAGE is missing"),
+        (["maintain"], "OPERATION is missing"),
+        (["mantain", "recover"], "there is no verb 'mantain'; was maintain meant?"),
         (["generate", "x", "-n", "9"], "--yes"),
         (["generate"], "empty"),
         (["generate", "x", "--file", "notes.txt"], "not both"),
@@ -173,7 +230,7 @@ def test_a_picture_on_stdin_is_kept_where_the_lineage_can_name_it(
         (["convert", "-x.jpg"], "./-x.jpg"),
         (["convert", os.fsdecode(b"caf\xe9.jpg")], "- < FILE"),
         (["convert", "-"], "nothing came there"),
-        (["show", "img_nope"], "img_nope"),
+        (["show", "img_nope"], "'nanobanana stats' lists the recent ones"),
     ],
 )
 def test_a_request_that_is_wrong_leaves_with_1_and_says_what_to_change(
@@ -192,7 +249,8 @@ def test_what_is_missing_in_the_settings_leaves_with_2(
 ) -> None:
     monkeypatch.delenv("GEMINI_API_KEY")
     assert run(["generate", "x"]) == outcome.SETTINGS
-    assert "Set GEMINI_API_KEY" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "Set GEMINI_API_KEY in the environment (get one" in told and "'nanobanana setup' writes" in told
     monkeypatch.setenv("NANOBANANA_MAX_CONCURRENCY", "zero")
     assert run(["generate", "x"]) == outcome.SETTINGS
     assert "NANOBANANA_MAX_CONCURRENCY" in capsys.readouterr().err
@@ -215,6 +273,7 @@ def test_limits_and_the_policy_hold_and_leave_with_4(
     at: World, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     assert run(["generate", "x", "--max-cost", "0.01"]) == outcome.LIMITED
+    assert capsys.readouterr().err.endswith("nothing was sent. Ask for less, or give a higher --max-cost.\n")
     monkeypatch.setenv("NANOBANANA_MAX_USD_PER_HOUR", "0.06")
     assert run(["generate", "a first"]) == outcome.MADE
     assert run(["generate", "a second"]) == outcome.LIMITED
