@@ -204,7 +204,7 @@ def test_an_entry_in_the_middle_of_codexs_file_is_replaced_and_the_comment_of_th
         ("gemini-cli", "[" * 5000, "no JSON"),
         ("codex", "model = \n", "no TOML"),
         ("codex", 'mcp_servers = { other = { command = "x" } }\n', "in a way"),
-        ("codex", "mcp_servers = 1\n", "no table"),
+        ("codex", "mcp_servers = 1\n", "no entries with names"),
         ("codex", '[mcp_servers.nanobanana]\n# mine\ncommand = "nanobanana"\n', "comments"),
         ("windsurf", '{"mcpServers": {"nanobanana": {"command": "npx", "args": ["x"]}}}', "--name"),
         ("windsurf", '{"mcpServers": {"nanobanana": "text"}}', "--name"),
