@@ -4,9 +4,13 @@ import asyncio
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
 
 from nanobanana_mcp.cli.calls import Session, run_to_end, settings_of
 from nanobanana_mcp.cli.output import shown, write_data, write_json, write_lines
@@ -16,14 +20,10 @@ from nanobanana_mcp.domain.text import printable, shorten, size_of
 from nanobanana_mcp.studio.results.reports import lineage_text
 
 if TYPE_CHECKING:
-    from rich.tree import Tree
-
     from nanobanana_mcp.domain.records import ImageRecord
-    from nanobanana_mcp.library.pictures import Lineage
 
 FEW_WORDS = 60
 """Characters of a prompt that a branch of the tree has room for."""
-MOST_CHILDREN = 20
 WIDE = 5000
 """Columns: a path is never cut, and a terminal breaks a long line by itself."""
 
@@ -58,41 +58,44 @@ def _show(image_id: str, *, as_json: bool) -> None:
             write_data(drawn(picture, protocol, columns=shutil.get_terminal_size().columns).encode())
     write_lines(shown(line) for line in (*words, ""))
     if sys.stdout.isatty():
-        from rich.console import Console
-
         sys.stdout.flush()
-        Console(width=WIDE).print(lineage_tree(lineage), soft_wrap=True)
+        Console(width=WIDE).print(lineage_tree(found), soft_wrap=True)
     else:
-        write_lines(shown(line) for line in lineage_text(lineage).split("\n"))
+        write_lines(shown(line) for line in lineage.split("\n"))
 
 
-def lineage_tree(lineage: "Lineage") -> "Tree":
-    """Draw what a picture was made from, each below what was made of it, and what was made from it."""
-    from rich.text import Text
-    from rich.tree import Tree
+def lineage_tree(told: Mapping[str, Any]) -> Tree:
+    """Draw what a picture was made from, each below what was made of it, and what was made from it; `told` is the
+    structure of output_stats.
+    """
 
-    def label(record: "ImageRecord") -> Text:
-        where = record.trash_path or record.path or "in the Files API only"
-        told = Text.assemble((record.id, "bold"), (f"  {record.origin}, {printable(where)}", "dim"))
-        return told.append(f"  {printable(shorten(record.prompt, FEW_WORDS))}") if record.prompt else told
+    def label(one: Mapping[str, Any]) -> Text:
+        where = one["path"] or "in the Files API only"
+        drawn = Text.assemble((one["id"], "bold"), (f"  {one['origin']}, {printable(where)}", "dim"))
+        return drawn.append(f"  {shorten(one['prompt'], FEW_WORDS)}") if one["prompt"] else drawn
 
-    tree = Tree(label(lineage.record))
+    def end(branch: Tree, all_of_them: int, shown: int) -> None:
+        if all_of_them > shown:
+            branch.add(Text(f"and {all_of_them - shown} more", style="dim"))
+
+    tree = Tree(label(told["image"]))
     sources: dict[str, Tree] = {}
-    for step in lineage.ancestors:  # the nearest first, so that what a source was used for stands already
-        above = sources.get(step.child_id)
+    for one in told["ancestors"]:  # the nearest first, so that what a source was used for stands already
+        above = sources.get(one["child"])
         if above is None:
-            above = sources[step.child_id] = tree.add(Text("made from", style="italic"))
-        sources[step.record.id] = above.add(label(step.record))
-    if lineage.children:
+            above = sources[one["child"]] = tree.add(Text("made from", style="italic"))
+        sources[one["id"]] = above.add(label(one))
+    if sources:
+        end(sources[told["image"]["id"]], told["ancestor_count"], len(told["ancestors"]))
+    if told["children"]:
         used = tree.add(Text("source of", style="italic"))
-        for child in lineage.children[:MOST_CHILDREN]:
-            used.add(label(child))
-        if len(lineage.children) > MOST_CHILDREN:
-            used.add(Text(f"and {len(lineage.children) - MOST_CHILDREN} more", style="dim"))
+        for one in told["children"]:
+            used.add(label(one))
+        end(used, told["child_count"], len(told["children"]))
     return tree
 
 
-async def _look_up(session: Session, image_id: str) -> tuple[dict[str, Any], list[str], "Lineage", bytes | None]:
+async def _look_up(session: Session, image_id: str) -> tuple[dict[str, Any], list[str], str, bytes | None]:
     """Ask output_stats for the lineage, which the policy may refuse, and add what only the record knows."""
     told = await session.call("output_stats", {"lineage_of": image_id})
     studio = await session.studio()
@@ -105,7 +108,7 @@ async def _look_up(session: Session, image_id: str) -> tuple[dict[str, Any], lis
         picture = None
     told.pop("summary")
     told["image"] |= {"prompt": record.prompt, "model_id": record.model_id, "cost_usd": cost}
-    return told, _words(record, cost), lineage, picture
+    return told, _words(record, cost), lineage_text(lineage), picture
 
 
 def _words(record: "ImageRecord", cost: float | None) -> list[str]:

@@ -339,7 +339,7 @@ def test_the_page_names_every_verb_and_every_exit_code() -> None:
     told = set(re.findall(r"^\| `(\w+)` \|", DOCS, re.MULTILINE))
     assert told <= set(VERBS)
     assert {
-        name for name, (place, _) in VERBS.items() if re.search(r"cli\.(pictures|upkeep|show|models|compl)", place)
+        name for name, (place, _) in VERBS.items() if re.search(r"cli\.(pictures|upkeep|show|gallery|models|compl)", place)
     } == told
 
 
