@@ -10,6 +10,9 @@ SIDE, GAP, DOWN = 64, 12, 40
 MOST = 12
 """Pictures in a row, and rows above; more are counted."""
 
+BESIDE = ("mask", "part")
+"""What an edit also took: where it was painted, and the model's own answer. Neither is a picture that anybody made."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
@@ -34,18 +37,20 @@ class Drawing:
 
 def draw(lineage: Any) -> Drawing | None:
     """The drawing of a lineage; None for a picture that stands alone."""
-    if not lineage.ancestors and not lineage.children:
-        return None
     own = lineage.record
     depth: dict[str, int] = {own.id: 0}
     records: dict[str, ImageRecord] = {own.id: own}
     wanted: list[tuple[str, str]] = []
-    for ancestor in lineage.ancestors:
+    ancestors = [one for one in lineage.ancestors if one.record.origin not in BESIDE]
+    children = [one for one in lineage.children if one.origin not in BESIDE]
+    if not ancestors and not children:
+        return None
+    for ancestor in ancestors:
         # A picture that is reached by two ways stands where the longer one leads, so that every line goes down.
         depth[ancestor.record.id] = max(ancestor.depth, depth.get(ancestor.record.id, 0))
         records[ancestor.record.id] = ancestor.record
         wanted.append((ancestor.record.id, ancestor.child_id))
-    for child in lineage.children:
+    for child in children:
         depth[child.id] = -1
         records[child.id] = child
         wanted.append((own.id, child.id))

@@ -1,5 +1,6 @@
 """Reads from an address which pictures a page is asked for, and writes it into one again."""
 
+import re
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -42,7 +43,7 @@ def find_request(asked: Mapping[str, str], *, cursor: str | None, limit: int) ->
     since, until = _day(asked, "since"), _day(asked, "until")
     kind: Any = asked.get("kind", "picture")
     values: dict[str, Any] = {
-        "query": asked.get("query"),
+        "query": _as_typed(asked["query"]) if "query" in asked else None,
         "since": since,
         "until": until + timedelta(days=1) if until is not None else None,
         "tier": asked.get("tier"),
@@ -62,6 +63,11 @@ def written(asked: Mapping[str, str], **more: str | None) -> str:
     """The part of an address behind the page's name."""
     fields = {**asked, **{name: value for name, value in more.items() if value}}
     return f"?{urlencode(fields)}" if fields else ""
+
+
+def _as_typed(query: str) -> str:
+    """Plain words of which the last may not be whole yet; what is written as an expression stays as it is."""
+    return f"{query}*" if re.fullmatch(r"[\w\s]*\w", query) else query
 
 
 def _day(asked: Mapping[str, str], name: str) -> datetime | None:

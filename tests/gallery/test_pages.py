@@ -136,7 +136,8 @@ async def test_search_and_filters_narrow_what_is_shown_and_stand_in_the_form(
     heron = hang(studio.library, settings.output_dir / "1.png", prompt="a grey heron", tier="pro", days_old=3)
     fox = hang(studio.library, settings.output_dir / "2.png", prompt="a red fox", days_old=1)
     await studio.annotate(fox.id, rating=4, tags=("forest",))
-    assert _ids((await visitor.get("?query=heron")).text) == [heron.id]
+    for words in ("heron", "grey hero", '"grey heron"', "he*"):
+        assert _ids((await visitor.get(f"?query={words}")).text) == [heron.id], words
     assert _ids((await visitor.get("?tier=pro")).text) == [heron.id]
     assert _ids((await visitor.get("?min_rating=4")).text) == _ids((await visitor.get("?tag=forest")).text) == [fox.id]
     day = f"{heron.created_at.astimezone():%Y-%m-%d}"

@@ -211,7 +211,7 @@ find("numbers").addEventListener("submit", (event) => {
   event.preventDefault();
   const [left, top, right, bottom] = ["left", "top", "right", "bottom"].map((name) => Number(event.target.elements[name].value));
   if (!(left < right && top < bottom && right <= width && bottom <= height)) {
-    say(`A box lies inside the picture, which has ${width} × ${height} pixels: left before right, top before bottom.`);
+    say(`A box lies inside the picture, which has ${width} by ${height} pixels: left before right, top before bottom.`);
     return;
   }
   add({ kind: "shape", erase: false, points: [[left, top], [right, top], [right, bottom], [left, bottom]].map(([x, y]) => [x * share, y * share]) });

@@ -128,7 +128,7 @@ export class Viewer {
   }
 
   key(event) {
-    if (![this.stage, document.body].includes(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.defaultPrevented || event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
     const step = event.shiftKey ? 240 : 60;
     const act = {
       "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5), 0: () => this.fit(), 1: () => this.full(),

@@ -1,0 +1,385 @@
+"""The gallery in a real browser: what a person sees, with a pointer, with the keyboard alone, in two windows, and when it ends."""
+
+import io
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw
+from playwright.sync_api import Browser, Page, expect
+
+from nanobanana_mcp.domain.ids import new_image_id
+from nanobanana_mcp.domain.records import ImageRecord, Parent
+from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.library.pictures import Library
+from tests.support.browser import Served, Visit, chromium, violations
+from tests.support.rooms import hang, record
+from tests.support.world import World, world
+
+pytestmark = pytest.mark.slow
+
+MANY = 1000
+SIZE = (640, 480)
+
+
+@dataclass(kw_only=True)
+class Shelf:
+    """A gallery that is served, with a library of a thousand pictures of which the newest have files."""
+
+    world: World
+    library: Library
+    served: Served
+    before: ImageRecord
+    after: ImageRecord
+
+
+def drawn(*, moon: bool = False) -> bytes:
+    picture = Image.effect_noise(SIZE, 40).convert("RGB")
+    pen = ImageDraw.Draw(picture)
+    pen.ellipse((120, 120, 320, 320), fill="orange")
+    if moon:
+        pen.ellipse((420, 60, 520, 160), fill="white")
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+def put(shelf_library: Library, output: Path, name: str, data: bytes, **changes: Any) -> ImageRecord:
+    return hang(shelf_library, output / name, data=data, width=SIZE[0], height=SIZE[1], **changes)
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+    with world(tmp_path_factory.mktemp("gallery")) as made:
+        made.emulator.control.cheap = False
+        made.database.parent.mkdir(parents=True)
+        database = Database.open(made.database)
+        library = Library(database)
+        before = put(library, made.output, "before.png", drawn(), days_old=0.02, prompt="an orange sun over noise")
+        parents = (Parent(image_id=before.id, role="base"),)
+        after = put(
+            library,
+            made.output,
+            "after.png",
+            drawn(moon=True),
+            days_old=0.01,
+            prompt="a white moon beside the sun",
+            parents=parents,
+            origin="edited",
+        )
+        one = record(prompt="a quiet heron", thumbnail_path=None)
+        library.add_all(
+            replace(one, id=new_image_id(), path=f"/gone/{number}.png", created_at=one.created_at.replace(year=2025))
+            for number in range(MANY - 2)
+        )
+        served = Served(made)
+        yield Shelf(world=made, library=library, served=served, before=before, after=after)
+        said = served.end()
+        database.close()
+        assert "Traceback" not in said, said
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def first(browser: Browser, shelf: Shelf) -> Iterator[Visit]:
+    """The browser that was let in, once for all tests."""
+    visit = Visit(browser, shelf.served)
+    yield visit
+    visit.context.close()
+
+
+@pytest.fixture
+def visit(first: Visit) -> Iterator[Visit]:
+    """A page of it; no test leaves an error on its console behind."""
+    first.errors.clear()
+    yield first
+    assert [error for error in first.errors if "404" not in error] == []  # thumbnails of files that are gone
+
+
+def tiles(page: Page) -> Any:
+    return page.locator("#grid a")
+
+
+def test_the_grid_is_searched_as_one_types_and_scrolls_to_the_end_of_the_library(visit: Visit, shelf: Shelf) -> None:
+    page = visit.at("")
+    expect(page.locator("#count")).to_have_text("1,000 pictures")
+    expect(tiles(page).first).to_have_attribute("data-id", shelf.after.id)
+    page.locator("#query").press_sequentially("white moo", delay=10)
+    expect(page.locator("#count")).to_have_text("1 picture")
+    expect(tiles(page)).to_have_count(1)
+    assert page.url.endswith("?query=white+moo")
+    page.locator("#query").fill("walrus")
+    expect(page.locator("#empty")).to_contain_text("No picture is like that")
+    page.locator("#query").fill("")
+    expect(page.locator("#count")).to_have_text("1,000 pictures")
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    expect(page.locator("#grid li[aria-posinset='1000']")).to_be_visible()
+    assert tiles(page).count() < 120  # only what is seen is in the page
+    page.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
+    expect(page.locator("#grid li[aria-posinset='500']")).to_be_visible()
+
+
+def test_the_whole_way_from_search_to_picture_and_back_is_on_the_keyboard(visit: Visit, shelf: Shelf) -> None:
+    page = visit.at("")
+    expect(tiles(page).first).to_be_visible()
+    page.keyboard.press("/")
+    expect(page.locator("#query")).to_be_focused()
+    page.keyboard.type("sun")
+    expect(page.locator("#count")).to_have_text("2 pictures")
+    page.keyboard.press("ArrowDown")
+    expect(tiles(page).first).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(f"#grid a[data-id='{shelf.before.id}']")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/pictures/{shelf.before.id}")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url(f"**/pictures/{shelf.after.id}")
+    page.keyboard.press("Escape")
+    page.wait_for_url("**/?query=sun")
+    page.keyboard.press("/")
+    page.keyboard.press("Escape")
+    expect(page.locator("#count")).to_have_text("1,000 pictures")
+    page.keyboard.press("Escape")
+    expect(tiles(page).first).to_be_focused()
+    page.keyboard.press("End")
+    expect(page.locator("#grid li[aria-posinset='1000'] a")).to_be_focused()
+
+
+def test_a_picture_is_zoomed_to_its_pixels_and_beyond_and_compared_with_the_one_before(
+    visit: Visit, shelf: Shelf
+) -> None:
+    page = visit.at(f"pictures/{shelf.after.id}")
+    scale, sheet, stage = page.locator("#scale"), page.locator(".sheet"), page.locator("#stage")
+    expect(scale).to_have_text("100%")
+    page.get_by_role("button", name="Larger").click()
+    expect(scale).to_have_text("150%")
+    page.keyboard.press("1")
+    expect(scale).to_have_text("100%")
+    box = stage.bounding_box()
+    page.mouse.move(box["x"] + 300, box["y"] + 300)
+    for _ in range(12):
+        page.mouse.wheel(0, -400)
+    assert int(scale.inner_text().rstrip("%")) > 1000
+    expect(sheet).to_have_class("sheet close")
+    place = sheet.bounding_box()
+    page.mouse.down()
+    page.mouse.move(box["x"] + 340, box["y"] + 320, steps=4)
+    page.mouse.up()
+    moved = sheet.bounding_box()
+    assert (round(moved["x"] - place["x"]), round(moved["y"] - place["y"])) == (40, 20)
+    page.keyboard.press("0")
+    page.get_by_role("button", name="Before").click()
+    over = page.locator(".sheet img").nth(1)
+    assert over.evaluate("image => image.src") == f"{visit.base}files/{shelf.before.id}"
+    assert over.evaluate("image => image.style.clipPath") == "inset(0px 50% 0px 0px)"
+    page.locator("#slide").focus()
+    page.keyboard.press("Home")
+    assert over.evaluate("image => image.style.clipPath") == "inset(0px 100% 0px 0px)"
+    divider = page.locator(".divider")
+    handle = divider.bounding_box()
+    page.mouse.move(handle["x"] + 1, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 100, steps=3)
+    page.mouse.up()
+    assert 45 < float(page.locator("#slide").input_value()) < 55
+    page.get_by_role("button", name="Difference").click()
+    expect(over).to_have_class("differing")
+    expect(divider).to_be_hidden()
+
+
+def test_a_mask_is_painted_and_undone_and_the_edit_is_made_once_at_the_price_that_was_shown(
+    visit: Visit, shelf: Shelf
+) -> None:
+    page = visit.at(f"pictures/{shelf.before.id}")
+    page.get_by_role("link", name="Paint where to edit").click()
+    state = page.locator("#state")
+    expect(state).to_have_text("Nothing is painted yet")
+    sheet = page.locator(".sheet").bounding_box()
+    size = sheet["width"] / SIZE[0]
+
+    def drag(*places: tuple[float, float]) -> None:
+        page.mouse.move(sheet["x"] + places[0][0] * size, sheet["y"] + places[0][1] * size)
+        page.mouse.down()
+        for x, y in places[1:]:
+            page.mouse.move(sheet["x"] + x * size, sheet["y"] + y * size, steps=5)
+        page.mouse.up()
+
+    drag((50, 50), (500, 60))
+    expect(state).to_contain_text("is painted")
+    page.keyboard.press("Control+z")
+    expect(state).to_have_text("Nothing is painted yet")
+    page.get_by_role("radio", name="Box").click()
+    drag((160, 120), (320, 360))
+    expect(state).to_have_text("13% is painted")
+    page.keyboard.press("l")
+    drag((400, 300), (500, 300), (500, 400))
+    expect(state).to_have_text("14% is painted")
+    page.get_by_role("button", name="Invert").click()
+    expect(state).to_have_text("86% is painted")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    expect(state).to_have_text("13% is painted")
+    page.keyboard.press("+")
+    page.get_by_role("button", name="Grow").click()
+    expect(state).to_have_text("14% is painted")
+    page.get_by_role("button", name="Undo").click()
+    charges = len(shelf.world.emulator.charges)
+    page.get_by_label("What should change there?").fill("a blue lake")
+    page.get_by_role("button", name="Show the price").click()
+    expect(page.locator("#quote")).to_contain_text("Dry run: nothing was sent.")
+    assert len(shelf.world.emulator.charges) == charges
+    make = page.locator("#make")
+    expect(make).to_contain_text("Make it for up to $0.")
+    make.dblclick()
+    page.wait_for_url("**/pictures/img_*?compare=slider", timeout=60_000)
+    assert 1 <= len(shelf.world.emulator.charges) - charges <= 2
+    (mask,) = (shelf.world.output / ".nanobanana" / "masks").glob("*.png")
+    with Image.open(mask) as painted:
+        assert painted.size == SIZE and painted.convert("L").getcolors() is not None
+        inside, outside = painted.getpixel((200, 200)), painted.getpixel((100, 100))
+        assert (inside, outside) == (255, 0) and {value for _, value in painted.convert("L").getcolors()} == {0, 255}
+        assert painted.convert("L").point(bool).getbbox() == (160, 120, 320, 360)
+    made = page.url.rpartition("/")[2].partition("?")[0]
+    expect(page.locator(".divider")).to_be_visible()
+    page.get_by_role("link", name="Made from: an orange sun over noise").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/pictures/{shelf.before.id}")
+    expect(page.get_by_role("link", name="Became: ")).to_have_count(2)  # no mask, and no answer of the model
+    assert shelf.library.get(made) is not None
+
+
+def test_a_box_is_painted_by_numbers_with_the_keyboard_alone_and_handed_to_an_assistant(
+    visit: Visit, shelf: Shelf
+) -> None:
+    visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = visit.at(f"paint/{shelf.after.id}")
+    page.get_by_text("A box by numbers").focus()
+    page.keyboard.press("Enter")
+    for number in ("64", "48", "700", "240"):
+        page.keyboard.press("Tab")
+        page.keyboard.type(number)
+    page.keyboard.press("Enter")
+    expect(page.locator("#notice")).to_contain_text("A box lies inside the picture, which has 640 by 480 pixels")
+    page.get_by_label("Right").fill("320")
+    page.keyboard.press("Enter")
+    expect(page.locator("#state")).to_have_text("16% is painted")
+    page.get_by_role("button", name="Copy the mask's id").press("Enter")
+    expect(page.locator("#notice")).to_have_text("The mask's id copied.")
+    mask = page.evaluate("navigator.clipboard.readText()")
+    assert shelf.library.get(mask).parents[0].image_id == shelf.after.id
+
+
+def test_trash_and_restore_and_notes_are_a_click_each(visit: Visit, shelf: Shelf) -> None:
+    kept = put(shelf.library, shelf.world.output, "trash.png", drawn(), prompt="for the trash")
+    page = visit.at(f"pictures/{kept.id}")
+    page.get_by_title("4 of 5").click()
+    expect(page.locator("#notice")).to_have_text("Saved.")
+    page.get_by_label("Tags, with commas").fill("Best, sun")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_label("Tags, with commas")).to_have_value("best, sun")
+    page.get_by_role("button", name="Move to the trash").click()
+    expect(page.get_by_text("It is in the trash.")).to_be_visible()
+    assert not Path(str(kept.path)).exists()
+    page.get_by_role("button", name="Restore").click()
+    expect(page.get_by_text("It is in the trash.")).to_be_hidden()
+    assert Path(str(kept.path)).exists()
+    page = visit.at("?tag=best&min_rating=4")
+    expect(page.locator("#count")).to_have_text("1 picture")
+
+
+def test_a_new_picture_of_another_process_appears_in_both_of_two_tabs(visit: Visit, shelf: Shelf) -> None:
+    pages = [visit.at(""), visit.tab()]
+    pages[1].goto(visit.base)
+    for page in pages:
+        expect(tiles(page).first).to_be_visible()
+    pages[1].wait_for_timeout(1500)  # until the library is looked at
+    made = put(shelf.library, shelf.world.output, "new.png", drawn(), prompt="just made")
+    for page in pages:
+        page.bring_to_front()
+        expect(page.locator(f"#grid a[data-id='{made.id}']")).to_be_visible()
+    pages[1].close()
+
+
+def test_a_picture_whose_file_is_gone_is_told_in_the_grid_and_on_its_page(visit: Visit) -> None:
+    page = visit.at("?query=heron")
+    gone = tiles(page).first
+    expect(gone).to_have_class("gone")
+    gone.click()
+    expect(page.get_by_role("alert")).to_contain_text("Its file is gone from")
+
+
+def test_without_a_script_lists_pictures_and_forms_work(visit: Visit, browser: Browser, shelf: Shelf) -> None:
+    plain = browser.new_context(java_script_enabled=False, storage_state=visit.context.storage_state())
+    page = plain.new_page()
+    page.goto(visit.base)
+    assert tiles(page).count() == 100
+    page.get_by_role("link", name="Older").click()
+    expect(page.get_by_role("link", name="Newest")).to_be_visible()
+    page.goto(f"{visit.base}pictures/{shelf.before.id}")
+    assert page.locator("#stage img").evaluate("image => image.naturalWidth") == SIZE[0]
+    page.get_by_label("Note").fill("by hand")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_label("Note")).to_have_value("by hand")
+    plain.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_and_nothing_is_cut_off_in_a_narrow_window(
+    visit: Visit, browser: Browser, shelf: Shelf, scheme: str
+) -> None:
+    context = browser.new_context(
+        color_scheme=scheme,
+        storage_state=visit.context.storage_state(),
+        viewport={"width": 1280, "height": 800},
+    )
+    page = context.new_page()
+    for path in ("", f"pictures/{shelf.after.id}", f"paint/{shelf.after.id}", "nowhere"):
+        page.goto(visit.base + path)
+        page.wait_for_load_state("networkidle") if path == "nowhere" else page.wait_for_timeout(300)
+        if path == "":
+            page.get_by_text("Filter").click()
+        assert violations(page) == [], path
+        page.set_viewport_size({"width": 360, "height": 740})
+        page.wait_for_timeout(100)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        assert violations(page) == [], path
+        page.set_viewport_size({"width": 1280, "height": 800})
+    context.close()
+
+
+def test_a_gallery_that_dies_is_told_and_what_was_painted_goes_to_the_one_that_comes_back(
+    browser: Browser, shelf: Shelf
+) -> None:
+    served = Served(shelf.world)
+    visit = Visit(browser, served)
+    page = visit.at(f"paint/{shelf.before.id}")
+    page.get_by_text("A box by numbers").click()
+    for name, number in (("Left", "10"), ("Top", "10"), ("Right", "200"), ("Bottom", "200")):
+        page.get_by_label(name).fill(number)
+    page.keyboard.press("Enter")
+    expect(page.locator("#state")).to_have_text("12% is painted")
+    os.kill(served.pid, signal.SIGKILL)
+    served.end()
+    expect(page.locator("#notice")).to_contain_text("The gallery has ended. Start it again with 'nanobanana gallery'")
+    page.get_by_role("button", name="Copy the mask's id").click()
+    expect(page.locator("#notice")).to_contain_text("does not answer; nothing was done")
+    again = Served(shelf.world, port=served.port)
+    tab = visit.tab()
+    tab.goto(again.address)
+    expect(tiles(tab).first).to_be_visible()
+    page.bring_to_front()
+    expect(page.locator("#notice")).to_have_text("The gallery is back.")
+    expect(page.locator("#state")).to_have_text("12% is painted")
+    page.get_by_role("button", name="Copy the mask's id").click()
+    expect(page.locator("#notice")).to_have_text("The mask's id copied.")
+    visit.context.close()
+    assert "Traceback" not in again.end(signal.SIGINT)
