@@ -51,7 +51,7 @@ INSIDE = {
     "__main__": ("nanobanana_mcp", "pydantic"),
     "cli": ("nanobanana_mcp",),
     "server": ("difflib", "nanobanana_mcp.gallery", "nanobanana_mcp.studio"),
-    "studio": ("nanobanana_mcp.emulator", "difflib", "nanobanana_mcp.domain.policy"),
+    "studio": ("nanobanana_mcp.emulator", "difflib", "nanobanana_mcp.domain.policy", "nanobanana_mcp.studio.view"),
     "library": ("alembic",),
     "jobs": ("nanobanana_mcp.pixels",),
     "pixels": ("numpy", "pillow_heif"),

@@ -3,6 +3,7 @@ arguments and says the same words as the tool that a client calls.
 """
 
 import asyncio
+import base64
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastmcp.exceptions import ToolError
+from mcp.types import ImageContent
 
 from nanobanana_mcp.cli.output import Bar
 from nanobanana_mcp.domain.errors import StudioError
@@ -46,9 +48,14 @@ class Session:
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The structure of a tool's answer, its text under "summary". Raises ToolError, the StudioError as its cause."""
+        return (await self.look(tool, arguments))[0]
+
+    async def look(self, tool: str, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+        """As `call`, with the pictures of the answer."""
         self._server.home.progress = self._bar.report
         result = await self._server.call_tool(tool, dict(arguments))
-        return dict(result.structured_content or {})
+        pictures = [base64.b64decode(block.data) for block in result.content if isinstance(block, ImageContent)]
+        return dict(result.structured_content or {}), pictures
 
     async def studio(self) -> "Studio":
         return await self._server.home.studio()

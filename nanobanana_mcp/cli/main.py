@@ -40,6 +40,8 @@ VERBS = {
     "convert": (f"{_PICTURES}:convert", "Resize, crop, rotate or change the format; free and local."),
     "upload": (f"{_UPKEEP}:upload", "Put a picture into Gemini's Files API."),
     "stats": (f"{_UPKEEP}:stats", "Say what was made and spent."),
+    "find": ("nanobanana_mcp.cli.look:find", "Find pictures by words, dates, tags, or a copy of the file."),
+    "view": ("nanobanana_mcp.cli.look:view", "Look at a part of a picture at full size, or compare two."),
     "show": ("nanobanana_mcp.cli.show:show", "Show one picture: record, prompt, cost and lineage."),
     "gallery": ("nanobanana_mcp.cli.gallery:gallery", "Look at the library in a browser, on this machine only."),
     "paint": (

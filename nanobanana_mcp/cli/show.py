@@ -50,18 +50,25 @@ def _show(image_id: str, *, as_json: bool) -> None:
     if as_json:
         write_json(found)
         return
-    if picture is not None and sys.stdout.isatty():
-        from nanobanana_mcp.cli.terminal import drawn, protocol_of
-
-        protocol = protocol_of(os.environ)
-        if protocol is not None:
-            write_data(drawn(picture, protocol, columns=shutil.get_terminal_size().columns).encode())
+    if picture is not None:
+        draw(picture)
     write_lines(shown(line) for line in (*words, ""))
     if sys.stdout.isatty():
         sys.stdout.flush()
         Console(width=WIDE).print(lineage_tree(found), soft_wrap=True)
     else:
         write_lines(shown(line) for line in lineage.split("\n"))
+
+
+def draw(picture: bytes) -> None:
+    """Show a picture, where stdout is a terminal that can."""
+    if not sys.stdout.isatty():
+        return
+    from nanobanana_mcp.cli.terminal import drawn, protocol_of
+
+    protocol = protocol_of(os.environ)
+    if protocol is not None:
+        write_data(drawn(picture, protocol, columns=shutil.get_terminal_size().columns).encode())
 
 
 def lineage_tree(told: Mapping[str, Any]) -> Tree:

@@ -255,13 +255,13 @@ def _arguments(verb: Verb, given: dict[str, Any], file: str | None, piped: Piped
         found[verb.image_as] = [found.pop("image"), *found.get(verb.image_as, ())]
     for name in NUMBERS:
         if isinstance(found.get(name), str):
-            found[name] = _numbers(name, found[name])
+            found[name] = four_numbers(name, found[name])
     if found.get("safety"):
         found["safety"] = _pairs(found["safety"])
     return found
 
 
-def _numbers(name: str, text: str) -> list[str]:
+def four_numbers(name: str, text: str) -> list[str]:
     """Four numbers out of one word. Raises RequestError."""
     found = re.split(r"[\s,]+", text.strip("[]() "))
     if len(found) != 4 or not all(re.fullmatch(r"-?\d*\.?\d+|-?\d+\.", one) for one in found):

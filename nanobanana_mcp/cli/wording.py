@@ -15,7 +15,7 @@ from cyclopts.exceptions import CoercionError, UnusedCliTokensError
 
 from nanobanana_mcp.domain.text import shorten
 from nanobanana_mcp.server.synonyms import NOTHING_LIKE_IT, SAME, instead
-from nanobanana_mcp.server.tools import edit, generate, library
+from nanobanana_mcp.server.tools import edit, generate, library, look
 
 SHORT = {"n": "-n", "output_path": "-o", "input_images": "-i", "max_cost_usd": "--max-cost"}
 """The arguments that have a shorter name, too."""
@@ -29,6 +29,8 @@ VERB_OF = {
     "extend_image": "extend",
     "remove_background": "cutout",
     "convert_image": "convert",
+    "find_images": "find",
+    "view_image": "view",
     "upload_file": "upload",
     "output_stats": "stats",
     "maintenance": "maintain",
@@ -39,6 +41,8 @@ _TOOLS = (
     edit.extend_image,
     edit.remove_background,
     edit.convert_image,
+    look.find_images,
+    look.view_image,
     library.upload_file,
     library.output_stats,
     library.maintenance,

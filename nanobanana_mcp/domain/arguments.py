@@ -9,11 +9,15 @@ from nanobanana_mcp.domain.terms import AskedTier, Fit, OutputFormat, Resolution
 
 USUAL_QUALITY = 90
 AS_THERE = "As in generate_image."
-"""What an argument of another tool is, whose own description need not be read twice."""
+"""What an argument of another tool is that generate_image has too: it says what the argument is, and no model is told twice."""
 
 Width = Annotated[int | None, Field(ge=1, le=16384, description="Exact width in pixels.")]
 Height = Annotated[int | None, Field(ge=1, le=16384, description="Exact height.")]
 FitArgument = Annotated[Fit | None, Field(description="How it fills width x height; unset: cover.")]
+EditWidth = Annotated[int | None, Field(ge=1, le=16384, description=AS_THERE)]
+EditHeight = Annotated[int | None, Field(ge=1, le=16384, description=AS_THERE)]
+EditFit = Annotated[Fit | None, Field(description=AS_THERE)]
+EditQuality = Annotated[int | None, Field(ge=1, le=100, description=AS_THERE)]
 CutoutFitArgument = Annotated[Fit | None, Field(description="How it fills width x height; unset: contain.")]
 FormatArgument = Annotated[
     OutputFormat | None, Field(description="Unset: as output_path says, else as Gemini delivers it.")

@@ -1,11 +1,13 @@
 """What is asked of the library's search and of a close look, and what is told."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.terms import Mode, Origin
+from nanobanana_mcp.domain.text import shorten
 
 Kind = Literal["picture", "derived", "mask", "part", "imported"]
 """What a file of the library is: drawn or edited, made of another picture (icon, conversion, exact file), painted to say
@@ -30,6 +32,19 @@ MAX_TAG = 40
 MAX_TAGS = 20
 MAX_FOUND = 200
 """Pictures of one page."""
+
+
+def moment(text: str, name: str, *, end: bool = False) -> datetime:
+    """The instant that a date, or a date with a time, names, in UTC unless it says otherwise; for a whole day its beginning or
+    its end. Raises RequestError.
+    """
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise RequestError(f"{name} {shorten(text)} is no date; write 2026-11-29 or 2026-11-29T14:30.") from None
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    return found + timedelta(days=1) if end and len(text.strip()) <= len("2026-11-29") else found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,3 +140,17 @@ class Deletion:
     children: int
     """Pictures made from it, which stay and lose this line of their lineage."""
     token: str
+
+
+VIEW_PX, LEAST_VIEW_PX, MOST_VIEW_PX = 1024, 64, 2048
+"""Pixels of the longer side of what is shown: usual, least and most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewRequest:
+    """`image` and `compare_with` are paths or img_... ids; `box` is left, top, right, bottom in pixels, or in fractions."""
+
+    image: str
+    box: tuple[float, float, float, float] | None = None
+    compare_with: str | None = None
+    max_px: int = VIEW_PX

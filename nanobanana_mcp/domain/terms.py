@@ -31,6 +31,8 @@ ToolName = Literal[
     "extend_image",
     "remove_background",
     "convert_image",
+    "find_images",
+    "view_image",
     "upload_file",
     "output_stats",
     "maintenance",
@@ -51,7 +53,18 @@ def tools_named(text: str) -> frozenset[str]:
 MAX_PROMPT = 8192
 MAX_NEGATIVE = 1024
 MAX_INSTRUCTION = 512
-INPUT_PATHS = frozenset({"image", "mask", "path", "input_image_path_1", "input_image_path_2", "input_image_path_3"})
+INPUT_PATHS = frozenset(
+    {
+        "image",
+        "mask",
+        "path",
+        "copy_of",
+        "compare_with",
+        "input_image_path_1",
+        "input_image_path_2",
+        "input_image_path_3",
+    }
+)
 """Arguments of the tools that name one input picture by its path; `input_images` names several."""
 
 MAX_INPUTS = 14

@@ -137,16 +137,16 @@ class Finder:
             costs = {one: _cost(connection, records[one]) for one in ids if one in records}
         return [(records[one], costs[one]) for one in ids if one in records]
 
-    def with_size(self, width: int, height: int, limit: int) -> list[str]:
-        """The ids of the newest pictures of so many pixels, upright or lying."""
-        query = (
-            select(images.c.id)
-            .where(images.c.width.in_((width, height)), images.c.height.in_((width, height)))
-            .order_by(images.c.created_at.desc())
-            .limit(limit)
-        )
+    def thumbnails(self, *, limit: int, size: tuple[int, int] | None = None) -> dict[str, str]:
+        """The paths of the newest pictures' thumbnails by the pictures' ids; with a size, of those of so many pixels, upright or
+        lying.
+        """
+        query = select(images.c.id, images.c.thumbnail_path).where(images.c.thumbnail_path.is_not(None))
+        if size is not None:
+            query = query.where(images.c.width.in_(size), images.c.height.in_(size))
+        query = query.order_by(images.c.created_at.desc(), images.c.id.desc()).limit(limit)
         with self.database.read() as connection:
-            return list(connection.execute(query).scalars())
+            return {row.id: row.thumbnail_path for row in connection.execute(query)}
 
     def ratings(self, ids: Sequence[str]) -> dict[str, int]:
         """The ratings of those of some pictures that have one."""

@@ -211,6 +211,12 @@ class Library:
         with self.database.read() as connection:
             return read_records(connection, connection.execute(query).all())
 
+    def all_with_content(self, sha256: str) -> list[ImageRecord]:
+        """Every picture with these bytes: those that we made before those that were imported, the oldest first."""
+        query = select(images).where(images.c.sha256 == sha256).order_by(*_OURS_FIRST)
+        with self.database.read() as connection:
+            return read_records(connection, connection.execute(query).all())
+
     def holds(self, path: Path) -> bool:
         """Whether a picture that is not in the trash has its file there."""
         query = select(images.c.id).where(images.c.path == str(path), images.c.trash_path.is_(None)).limit(1)

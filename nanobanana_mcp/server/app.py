@@ -22,7 +22,7 @@ from nanobanana_mcp.server.icons import icon
 from nanobanana_mcp.server.inside import LazyGallery
 from nanobanana_mcp.server.lines import LineReader, LineWriter
 from nanobanana_mcp.server.session import Home, LazyStudio
-from nanobanana_mcp.server.tools import edit, generate
+from nanobanana_mcp.server.tools import edit, generate, look
 from nanobanana_mcp.server.tools import library as upkeep
 from nanobanana_mcp.settings import Settings, load_settings, project_folder
 from nanobanana_mcp.studio.admission import Admission
@@ -142,7 +142,7 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
         on_duplicate="error",
     )
 
-    for module in (generate, edit, upkeep, resources, prompts):
+    for module in (generate, edit, look, upkeep, resources, prompts):
         module.add(server)
     server.home = Home(opening, standing.settings or Settings.model_construct())  # without any, tools are only listed
     completions.add(server, server.home)

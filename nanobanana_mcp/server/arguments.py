@@ -13,7 +13,7 @@ from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.terms import INPUT_PATHS
 from nanobanana_mcp.storage.spelling import as_id, meant
 
-IDS = frozenset({"file_id", "continue_from", "lineage_of"})
+IDS = frozenset({"file_id", "continue_from", "lineage_of", "made_from", "cursor"})
 NO_WORDS = INPUT_PATHS | IDS | {"output_path"}
 """Arguments for which an empty text or the word null counts as left out; a file of that name is ./null. All other texts
 are free and never changed.

@@ -10,10 +10,14 @@ from fastmcp.exceptions import ToolError
 from fastmcp.tools import FunctionTool, ToolResult
 from mcp.types import InputRequiredResult, Tool, ToolAnnotations
 
+from nanobanana_mcp.domain.arguments import AS_THERE
 from nanobanana_mcp.domain.errors import StudioError
 from nanobanana_mcp.server.icons import icon
 
 P = ParamSpec("P")
+
+FAR = 500
+"""A bound from which on a model need not be told of it: the error of a value beyond names it."""
 
 
 class Offered(FunctionTool):
@@ -70,10 +74,12 @@ def _tool(function: Callable[P, Awaitable[ToolResult | InputRequiredResult]]) ->
 
 
 def slim(parameters: dict[str, Any]) -> dict[str, Any]:
-    """An input schema without generated titles, and without null for what may be left out. Arguments are still
-    validated by the function's own annotations, which accept null.
+    """An input schema without generated titles, without null for what may be left out, and without bounds that nobody meets
+    unasked. Arguments are still validated by the function's own annotations, which accept null and nothing else that is not
+    declared.
     """
-    return {**parameters, "properties": {name: _slimmed(value) for name, value in parameters["properties"].items()}}
+    told = {key: value for key, value in parameters.items() if key != "additionalProperties"}
+    return {**told, "properties": {name: _slimmed(value) for name, value in parameters["properties"].items()}}
 
 
 def _slimmed(schema: dict[str, Any]) -> dict[str, Any]:
@@ -92,4 +98,9 @@ def _slimmed(schema: dict[str, Any]) -> dict[str, Any]:
     ):  # that nothing is less than nothing, no model need be told
         if found.get(name) in (0, 1):
             del found[name]
+    found.pop("maxLength", None)
+    if found.get("maximum", 0) >= FAR:
+        del found["maximum"]
+    if found.get("description") == AS_THERE:  # which the same name says as well
+        del found["description"]
     return found

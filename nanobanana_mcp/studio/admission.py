@@ -30,7 +30,7 @@ PROJECT_POLICY = "nanobanana-policy.yaml"
 PAID = frozenset({"generate_image", "edit_region", "extend_image", "remove_background"})
 """Tools that spend money."""
 
-READING = frozenset({"output_stats"})
+READING = frozenset({"output_stats", "find_images"})
 """Tools that only read. While a policy cannot be read, all others stop."""
 
 INPUTS = ("input_images", "file_id", "continue_from", *sorted(INPUT_PATHS))
@@ -146,6 +146,10 @@ class Admission:
         verdict = policy.judge(tool, check.arguments, required=check.required)
         if not verdict.allowed:
             raise PolicyViolation(verdict.message)
+        if _tells_of_pictures(tool, given) and not policy.judge("output_stats", {}, required=()).allowed:
+            raise PolicyViolation(
+                "The policy closes output_stats, and pictures of the library with it; name a file by its path."
+            )
         repeated = tool in PAID and key is not None and bool(verdict.limits) and await (await self._studio()).knows(key)
         if verdict.limits and given.get("dry_run") is not True and not repeated:
             await (await self._studio()).consume(verdict.limits, tool)
@@ -170,6 +174,12 @@ class Admission:
         """Give back the limits of a call that was never made."""
         if check is not None and check.limits:
             await (await self._studio()).refund(check.limits)
+
+
+def _tells_of_pictures(tool: str, given: Mapping[str, Any]) -> bool:
+    """Whether a call shows pictures of the library that output_stats would tell of, and not only files of the caller."""
+    seen = (given.get("image"), given.get("compare_with"))
+    return tool == "find_images" or (tool == "view_image" and any(is_image_id(str(one)) for one in seen))
 
 
 def with_real_paths(arguments: Mapping[str, Any], base: Path) -> dict[str, Any]:

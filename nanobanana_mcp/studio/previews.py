@@ -29,6 +29,16 @@ def make_previews(records: list[ImageRecord], long_side: int, store: PictureStor
     return [_small(data, long_side=long_side, max_bytes=most) for _, data in seen]
 
 
+def make_sheet(records: list[ImageRecord], cell: int, store: PictureStore) -> Thumbnail | None:
+    """One contact sheet of pictures, numbered as they are told; a cell says so where there is nothing to show. None where
+    that is so of all of them.
+    """
+    seen = [(_seen(record, cell, store), record.id) for record in records]
+    if not any(data for data, _ in seen):
+        return None
+    return contact_sheet([(data or b"", caption) for data, caption in seen], cell=cell, max_bytes=ANSWER_BYTES // 2)
+
+
 def _small(data: bytes, *, long_side: int, max_bytes: int) -> Thumbnail:
     ready = as_it_is(data, long_side=long_side, max_bytes=max_bytes) if long_side <= STORED else None
     return ready or thumbnail(data, long_side=long_side, max_bytes=max_bytes)

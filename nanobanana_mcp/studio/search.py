@@ -63,7 +63,7 @@ class Search:
     def __init__(self, store: PictureStore, backend: Backend, *, index_prompts: bool) -> None:
         self._store = store
         self._disk: Disk = store.disk
-        self._finder = Finder(database=store.library.database, backend=backend)
+        self.finder = Finder(database=store.library.database, backend=backend)
         self.annotations = Annotations(database=store.library.database)
         self._index_prompts = index_prompts
         self._lock = threading.Lock()
@@ -84,12 +84,12 @@ class Search:
         if words:
             return self._fitting_words(wanted, words)
         after = _place(wanted)
-        places, is_all = self._finder.newest(wanted, after, wanted.limit)
+        places, is_all = self.finder.newest(wanted, after, wanted.limit)
         total = None
         if after is None:
-            total = len(places) if is_all else self._finder.count(wanted)
+            total = len(places) if is_all else self.finder.count(wanted)
         cursor = None if is_all else _cursor(wanted, places[-1])
-        if cursor is not None and self._finder.newest(wanted, places[-1], 1)[0] == []:
+        if cursor is not None and self.finder.newest(wanted, places[-1], 1)[0] == []:
             cursor = None
         return FoundPage(pictures=self.told([one.image_id for one in places]), cursor=cursor, total=total)
 
@@ -100,7 +100,7 @@ class Search:
         check(wanted)
         if (wanted.query or "").strip() or (wanted.min_cost_usd, wanted.max_cost_usd) != (None, None):
             return Landmarks()
-        total, marks = self._finder.landmarks(wanted, every)
+        total, marks = self.finder.landmarks(wanted, every)
         begins = marks[:-1] if marks and total == len(marks) * every else marks
         return Landmarks(total=total, cursors=tuple(_cursor(wanted, mark) for mark in begins))
 
@@ -108,7 +108,7 @@ class Search:
         """All that is told of some pictures; those that are gone meanwhile are left out."""
         noted = self.annotations.of(ids)
         found = []
-        for record, cost in self._finder.page(ids):
+        for record, cost in self.finder.page(ids):
             annotation = noted.get(record.id, Annotation())
             found.append(
                 Found(
@@ -132,9 +132,8 @@ class Search:
             raise no_such_picture(image_id, self._store.library)
         annotation = self.annotations.change(image_id, _sound(changed))
         try:
-            while (
-                True
-            ):  # another window may write its own between the row and the file: what is in the library then counts
+            # Another window may write its own between the row and the file: what is in the library then counts.
+            while True:
                 said = asdict(annotation)
                 self._disk.sidecars.write_notes(image_id, said if any(said.values()) else None)
                 newer = self.annotations.of([image_id]).get(image_id, Annotation())
@@ -176,7 +175,7 @@ class Search:
                     self._folder = Path(tempfile.mkdtemp(prefix="nanobanana-search-"))
                     path = self._folder / path.name
                 beside = path.with_name(f"{path.name}.search")
-                self._index = Index(beside, library=self._finder.identity(), prompts=self._index_prompts)
+                self._index = Index(beside, library=self.finder.identity(), prompts=self._index_prompts)
             return self._index
 
     def follow(self, enough: Callable[[], bool]) -> Standing:
@@ -186,10 +185,10 @@ class Search:
         standing = index.begin(newest)
         while not enough() and (standing.top < newest or not standing.is_whole):
             if standing.top < newest:
-                texts = self._finder.texts(standing.top, newest, BATCH)
+                texts = self.finder.texts(standing.top, newest, BATCH)
                 now = Standing(texts[-1].number if len(texts) == BATCH else newest, standing.bottom)
             else:
-                texts = self._finder.texts(0, standing.bottom - 1, BATCH, newest_first=True)
+                texts = self.finder.texts(0, standing.bottom - 1, BATCH, newest_first=True)
                 now = Standing(standing.top, texts[-1].number if len(texts) == BATCH else 0)
             standing = now if index.add(texts, was=standing, now=now) else index.begin(newest)
         return standing
@@ -207,7 +206,7 @@ class Search:
         if standing.is_whole:
             return []
         self.begin()
-        missing = self._finder.changes_up_to(standing.bottom - 1)
+        missing = self.finder.changes_up_to(standing.bottom - 1)
         return [f"The search index is still being made: {counted(missing, 'older picture')} not searched yet."]
 
     def _fitting_words(self, wanted: FindRequest, words: str) -> FoundPage:
@@ -223,7 +222,7 @@ class Search:
         while len(found) <= wanted.limit and not is_all:
             hits = self.index().search(expression, before=before, limit=size)
             is_all = len(hits) < size or hits[-1].number < oldest
-            fitting = self._finder.fitting([hit.image_id for hit in hits], wanted)
+            fitting = self.finder.fitting([hit.image_id for hit in hits], wanted)
             found += [hit for hit in hits if hit.image_id in fitting]
             before, size = (hits[-1].number if hits else None), min(HITS, 3 * size)
         shown = found[: wanted.limit]
@@ -241,14 +240,14 @@ class Search:
             notes += said
             hits = self.index().search(expression, before=None, limit=HITS, ranked=True)
             is_all = len(hits) < HITS
-            fitting = self._finder.fitting([hit.image_id for hit in hits], wanted)
+            fitting = self.finder.fitting([hit.image_id for hit in hits], wanted)
             hits = [hit for hit in hits if hit.image_id in fitting]
-            ratings = self._finder.ratings([hit.image_id for hit in hits])
+            ratings = self.finder.ratings([hit.image_id for hit in hits])
             hits.sort(key=lambda hit: (-ratings.get(hit.image_id, 0), hit.rank, -hit.number))
             ids = [hit.image_id for hit in hits]
         else:
-            places, is_all = self._finder.newest(wanted, None, HITS)
-            ids = list(dict.fromkeys([*self._finder.best(wanted, HITS), *(one.image_id for one in places)]))
+            places, is_all = self.finder.newest(wanted, None, HITS)
+            ids = list(dict.fromkeys([*self.finder.best(wanted, HITS), *(one.image_id for one in places)]))
         if not is_all:
             notes.append(f"The best of the newest {HITS} that fit.")
         start = _offset(wanted)

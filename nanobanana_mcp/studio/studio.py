@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from types import EllipsisType
+from typing import TYPE_CHECKING
 
 from nanobanana_mcp.domain.budget import Limits, check
 from nanobanana_mcp.domain.catalog import ModelSpec, TierName
@@ -18,7 +19,7 @@ from nanobanana_mcp.domain.errors import (
     SourceNotFound,
     StudioError,
 )
-from nanobanana_mcp.domain.finding import Changes, Deletion, FindRequest, Found, FoundPage, Landmarks
+from nanobanana_mcp.domain.finding import Changes, Deletion, FindRequest, Found, FoundPage, Landmarks, ViewRequest
 from nanobanana_mcp.domain.ids import is_image_id, new_id, now
 from nanobanana_mcp.domain.policy.limits import Limit
 from nanobanana_mcp.domain.provider import ImageModel
@@ -50,9 +51,13 @@ from nanobanana_mcp.storage.writing import check_room
 from nanobanana_mcp.studio.admission import judge_plan
 from nanobanana_mcp.studio.deletion import Deletions
 from nanobanana_mcp.studio.maintenance import KEEP_COUNT, MAX_AGE_HOURS, Maintenance, Report, check_options
-from nanobanana_mcp.studio.previews import make_previews
+from nanobanana_mcp.studio.previews import make_previews, make_sheet
 from nanobanana_mcp.studio.search import Search
+from nanobanana_mcp.studio.search import check as check_wanted
 from nanobanana_mcp.studio.stats import Stats, collect
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.studio.view import View, Viewer
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +129,12 @@ class Studio:
             if self._made_lock is None:
                 self._made_lock = self.disk.process_lock()
             return self._made_lock
+
+    @cached_property
+    def _viewer(self) -> "Viewer":
+        from nanobanana_mcp.studio.view import Viewer  # numpy: 40 ms and 12 MB that only a close look pays
+
+        return Viewer(self.store, self._search)
 
     @cached_property
     def _recovery(self) -> Recovery:
@@ -347,7 +358,16 @@ class Studio:
 
     async def find_images(self, wanted: FindRequest) -> FoundPage:
         """A page of the pictures that are wanted. Raises RequestError, SourceNotFound."""
-        return await asyncio.to_thread(self._search.find, wanted)
+        if wanted.copy_of is None:
+            return await asyncio.to_thread(self._search.find, wanted)
+        if replace(wanted, copy_of=None, limit=FindRequest.limit) != FindRequest():
+            raise RequestError("copy_of asks which of ours a file is; give it alone, or with a limit.")
+        check_wanted(wanted)
+        return await asyncio.to_thread(self._viewer.copy_of, wanted.copy_of, wanted.limit)
+
+    async def view(self, wanted: ViewRequest) -> "View":
+        """A close look at a picture, or at two at the same place. Raises RequestError, SourceNotFound."""
+        return await asyncio.to_thread(self._viewer.view, wanted)
 
     async def landmarks(self, wanted: FindRequest, every: int) -> Landmarks:
         """Where the pages of a search begin, each of so many pictures. Raises RequestError."""
@@ -411,6 +431,10 @@ class Studio:
     def begin_indexing(self) -> None:
         """Make the search index behind whatever else is done, where it is not whole."""
         self._search.begin()
+
+    async def sheet(self, records: list[ImageRecord], cell: int) -> Thumbnail | None:
+        """One small contact sheet, numbered as the records are; None where nothing can be shown."""
+        return await asyncio.to_thread(make_sheet, records, cell, self.store)
 
     async def close(self) -> None:
         """Wait a bounded time for what is already paid for, and begin nothing more; the journal tells the next start of

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from nanobanana_mcp.cli import look as cli_look
 from nanobanana_mcp.cli import outcome, pictures, upkeep
 from nanobanana_mcp.cli.main import VERBS, run
 from nanobanana_mcp.cli.wording import VERB_OF
 from nanobanana_mcp.domain.terms import TOOLS
 from nanobanana_mcp.emulator.control import Behaviour, Block, Drop
-from nanobanana_mcp.server.tools import edit, generate, library
+from nanobanana_mcp.server.tools import edit, generate, library, look
 from tests.support.fakes import photo
 from tests.support.processes import wait_until
 from tests.support.world import World, world
@@ -75,6 +76,8 @@ def command(at: World, *arguments: str | bytes, **options: object) -> "subproces
         (pictures.extend, edit.extend_image, set()),
         (pictures.cutout, edit.remove_background, set()),
         (pictures.convert, edit.convert_image, set()),
+        (cli_look.find, look.find_images, set()),
+        (cli_look.view, look.view_image, set()),
         (upkeep.upload, library.upload_file, set()),
         (upkeep.stats, library.output_stats, set()),
         (upkeep.maintain, library.maintenance, set()),
@@ -84,6 +87,7 @@ def test_a_verb_takes_all_that_its_tool_takes_under_the_same_names(
     verb: Callable[..., int], tool: Callable[..., object], decided: set[str]
 ) -> None:
     own = {"file", "json", "yes"} | ({"image"} if verb is pictures.edit else set())
+    own |= {"output_path"} if verb is cli_look.view else set()
     assert (
         set(inspect.signature(verb).parameters) - own
         == set(inspect.signature(tool).parameters) - decided - {"caller"} - own
@@ -339,7 +343,9 @@ def test_the_page_names_every_verb_and_every_exit_code() -> None:
     told = set(re.findall(r"^\| `(\w+)` \|", DOCS, re.MULTILINE))
     assert told <= set(VERBS)
     assert {
-        name for name, (place, _) in VERBS.items() if re.search(r"cli\.(pictures|upkeep|show|gallery|models|compl)", place)
+        name
+        for name, (place, _) in VERBS.items()
+        if re.search(r"cli\.(pictures|look|upkeep|show|gallery|models|compl)", place)
     } == told
 
 

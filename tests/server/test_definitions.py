@@ -45,10 +45,16 @@ async def test_tools_say_all_four_hints_and_nothing_of_the_library_they_are_made
         hints = tool["annotations"]
         assert set(hints) == {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}, name
         assert "fastmcp" not in tool.get("_meta", {})
-    assert [name for name, tool in tools.items() if tool["annotations"]["readOnlyHint"]] == ["output_stats"]
+    assert [name for name, tool in tools.items() if tool["annotations"]["readOnlyHint"]] == [
+        "find_images",
+        "view_image",
+        "output_stats",
+    ]
     assert [name for name, tool in tools.items() if tool["annotations"]["destructiveHint"]] == ["maintenance"]
     assert {name for name, tool in tools.items() if not tool["annotations"]["openWorldHint"]} == {
         "convert_image",
+        "find_images",
+        "view_image",
         "output_stats",
     }
 
