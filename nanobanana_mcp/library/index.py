@@ -163,11 +163,15 @@ class Index:
 def _connect(path: Path) -> sqlite3.Connection:
     made = not path.exists()
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-    if made:
-        with suppress(OSError):
-            path.chmod(0o600)
-    connection.execute("PRAGMA journal_mode=TRUNCATE")
-    connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost the index, never the library
+    try:
+        if made:
+            with suppress(OSError):
+                path.chmod(0o600)
+        connection.execute("PRAGMA journal_mode=TRUNCATE")
+        connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost the index, never the library
+    except sqlite3.Error:  # a damaged file is noticed here
+        connection.close()
+        raise
     return connection
 
 
