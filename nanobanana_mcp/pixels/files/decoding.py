@@ -11,19 +11,19 @@ from io import BytesIO
 from PIL import Image, ImageCms
 
 from nanobanana_mcp.pixels.files.clean import DECODES, decode, eight_bit, to_srgb, upright, whole_picture
-from nanobanana_mcp.pixels.files.header import check_bounds, read_header
+from nanobanana_mcp.pixels.files.header import Header, check_bounds, read_header
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two lie just outside, as in Pillow
 Size = tuple[int, int]  # width, height
 
 
-def decoded(data: bytes) -> Image.Image:
-    """The decoded source of a file. Hold a slot of `clean.DECODES` meanwhile.
+def decoded(data: bytes, header: Header | None = None) -> Image.Image:
+    """The decoded source of a file; its header is read unless it is given. Hold a slot of `clean.DECODES` meanwhile.
 
     Raises NotAnImage for bytes that are no whole picture, or one beyond what is made here: a stranger's file was held
     to its bounds where it came in.
     """
-    header = read_header(data)
+    header = header or read_header(data)
     check_bounds(header, data, made=True)
     whole_picture(header)
     image = upright(eight_bit(decode(data, header), header), header)

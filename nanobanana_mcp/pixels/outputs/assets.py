@@ -15,7 +15,8 @@ from nanobanana_mcp.pixels.files.decoding import Size, decoded
 from nanobanana_mcp.pixels.files.header import read_header
 from nanobanana_mcp.pixels.files.labels import Label
 from nanobanana_mcp.pixels.files.losses import as_sentence, left_out, levelled
-from nanobanana_mcp.pixels.outputs.render import encoded, laid_on, opaque_colour, scaled
+from nanobanana_mcp.pixels.outputs.render import encoded, laid_on, opaque_colour
+from nanobanana_mcp.pixels.outputs.scaling import scaled
 
 AssetKind = Literal["favicon", "app_icons", "social"]
 Colour = tuple[int, int, int]

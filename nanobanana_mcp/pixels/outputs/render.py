@@ -3,13 +3,10 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Literal, TypedDict, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageColor, PngImagePlugin
 
 from nanobanana_mcp.domain.errors import RequestError
@@ -20,6 +17,8 @@ from nanobanana_mcp.pixels.files.decoding import Box, Size, decoded, from_srgb
 from nanobanana_mcp.pixels.files.header import read_header
 from nanobanana_mcp.pixels.files.labels import Label, packet
 from nanobanana_mcp.pixels.files.losses import as_sentence, left_out, levelled
+from nanobanana_mcp.pixels.outputs.saving import Kind, kind_of, narrowed
+from nanobanana_mcp.pixels.outputs.scaling import scaled
 
 Fit = Literal["cover", "contain", "pad", "stretch"]
 OutputFormat = Literal["png", "jpeg", "webp", "avif"]
@@ -81,8 +80,13 @@ def render(data: bytes, *, label: Label | None = None, **shape: Unpack[Shape]) -
     image = _fitted(_turned(image, work.rotate), work.frame)
     if image.mode == "RGBA" and work.behind is not None:
         image = laid_on(image, work.behind)
-    file = encoded(image, work.output_format, quality=work.quality, label=label)
-    return Rendered(data=file, **vars(work.outline))
+    stored = narrowed(image, work.kind, work.output_format)
+    told = work.outline
+    if work.kind == "palette" and work.output_format == "png" and stored is image:
+        told = replace(
+            told, notes=(*told.notes, "It has more colours now than its palette had room for: it is full colour.")
+        )
+    return Rendered(data=encoded(stored, work.output_format, quality=work.quality, label=label), **vars(told))
 
 
 def outline(data: bytes, **shape: Unpack[Shape]) -> Outline:
@@ -111,6 +115,7 @@ class _Work:
     rotate: float
     frame: _Frame | None
     behind: tuple[int, int, int, int] | None
+    kind: Kind | None
     output_format: OutputFormat
     quality: int
     outline: Outline
@@ -141,8 +146,8 @@ def _planned(
             f"JPEG has no transparency, which the background {background!r} asks for; take png, webp or avif, or an "
             "opaque colour."
         )
-    image = decoded(data)
     header = read_header(data)
+    image = decoded(data, header)
     notes = [as_sentence(note) for note in (*left_out(data, header), *levelled(data, header))]
     cut = None if crop is None else pixel_box(crop, size=image.size, name="crop")
     upright = image.size if cut is None else (cut[2] - cut[0], cut[3] - cut[1])
@@ -160,6 +165,7 @@ def _planned(
         rotate=rotate,
         frame=frame,
         behind=behind,
+        kind=kind_of(data, header),
         output_format=output_format,
         quality=quality,
         outline=Outline(width=size[0], height=size[1], mime_type=f"image/{output_format}", notes=tuple(notes)),
@@ -194,48 +200,6 @@ def encoded(image: Image.Image, output_format: OutputFormat, *, quality: int = 9
     else:
         image.save(stream, "AVIF", quality=quality, speed=8, icc_profile=icc or b"", xmp=xmp)
     return stream.getvalue()
-
-
-def scaled(image: Image.Image, size: Size, *, box: tuple[float, float, float, float] | None = None) -> Image.Image:
-    """The part `box` of the picture in another size, by Lanczos; alpha is weighed in.
-
-    Shrinking is done in linear light (the sRGB curve), as a lens would: on the encoded values fine bright detail gets
-    darker. Enlarging stays on the encoded values, where overshoot is evenly small.
-    """
-    box = box or (0, 0, *image.size)
-    shrinks = size[0] < box[2] - box[0] and size[1] < box[3] - box[1]
-    if not shrinks:
-        return _keeping(image, image.resize(size, Image.Resampling.LANCZOS, box=box))
-    to_linear, to_bytes = _curves()
-    pixels = np.asarray(image)
-    planes = np.empty((size[1], size[0], pixels.shape[2]), np.uint8)
-    cover = small = None
-    if image.mode == "RGBA":
-        cover = np.asarray(pixels[..., 3] / np.float32(255), np.float32)
-        small = _resized(cover, size, box)
-        planes[..., 3] = np.rint(np.clip(small, 0, 1) * 255)
-    for channel in range(3):  # one by one: all three as floats would be four times the picture
-        light = np.asarray(to_linear[pixels[..., channel]], np.float32)
-        if cover is None or small is None:
-            light = _resized(light, size, box)
-        else:
-            covered = _resized(np.asarray(light * cover, np.float32), size, box)
-            light = np.asarray(covered / np.maximum(small, np.float32(1e-4)), np.float32)
-        planes[..., channel] = to_bytes[np.rint(np.clip(light, 0, 1) * 65_535).astype(np.uint16)]
-    return _keeping(image, Image.fromarray(planes))
-
-
-def _resized(plane: NDArray[np.float32], size: Size, box: tuple[float, float, float, float]) -> NDArray[np.float32]:
-    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS, box=box))
-
-
-@cache
-def _curves() -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """sRGB to light, and back from 16 bits of light (IEC 61966-2-1)."""
-    encoded_values, light = np.arange(256) / 255, np.arange(65_536) / 65_535
-    to_light = np.where(encoded_values <= 0.04045, encoded_values / 12.92, ((encoded_values + 0.055) / 1.055) ** 2.4)
-    to_bytes = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
-    return to_light.astype(np.float32), np.rint(to_bytes * 255).astype(np.uint8)
 
 
 def _frame(
