@@ -17,9 +17,10 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from benchmarks.photographs import Photograph, files
-from benchmarks.redrawing import LEVELS, Redrawn, apart, redrawn
+from benchmarks.redrawing import apart
 from nanobanana_mcp.domain.catalog import RATIOS
 from nanobanana_mcp.domain.shapes import answer_pixels
+from nanobanana_mcp.emulator.drift import LEVELS, Redrawn, redrawn
 from nanobanana_mcp.pixels.edits.alignment import aligned
 from nanobanana_mcp.pixels.edits.masks import distance
 from nanobanana_mcp.pixels.edits.patch import Patch, join, prepare

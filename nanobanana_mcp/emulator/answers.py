@@ -17,6 +17,7 @@ from nanobanana_mcp.emulator.control import (
     Behaviour,
     Control,
     Edit,
+    Extension,
     Junk,
     ManyParts,
     Picture,
@@ -26,8 +27,10 @@ from nanobanana_mcp.emulator.control import (
     ThoughtOnly,
     Truncated,
 )
+from nanobanana_mcp.emulator.drift import LEVELS, redrawn
 from nanobanana_mcp.emulator.models import SIZES
 from nanobanana_mcp.emulator.rules import Ask
+from nanobanana_mcp.emulator.scenery import subject_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +144,9 @@ class Artist:
         mime = self._control.mime
         declared = self._control.declared_mime or mime
         if isinstance(behaviour, Plate):
-            return self._plate(ask, behaviour), declared
+            return self._plate(ask, behaviour, seed=seed), declared
         if behaviour is None and not self._control.cheap and _PLAIN.search(ask.prompt):
-            return self._plate(ask, Plate()), declared
+            return self._plate(ask, Plate(), seed=seed), declared
         if self._control.cheap:
             data = pictures.numbered(pictures.stock(ask.pixels, mime), seed)
         else:
@@ -160,9 +163,17 @@ class Artist:
         if len(ask.sources) > 1:
             return pictures.collage(ask.sources, ask.prompt, size=ask.pixels, seed=seed, footer=footer)
         redraw = behaviour if isinstance(behaviour, Edit) else None
-        return pictures.edit(ask.sources[0], ask.prompt, size=ask.pixels, seed=seed, redraw=redraw)
+        beyond = behaviour.beyond if isinstance(behaviour, Extension) else "on"
+        image = pictures.edit(ask.sources[0], ask.prompt, size=ask.pixels, seed=seed, redraw=redraw, beyond=beyond)
+        return self._drifted(image, seed)
 
-    def _plate(self, ask: Ask, behaviour: Plate) -> bytes:
+    def _drifted(self, image: Image.Image, seed: bytes) -> Image.Image:
+        if self._control.drift == "none":
+            return image
+        level = LEVELS[self._control.drift]
+        return redrawn(image, level, seed=int.from_bytes(seed[:4], "big"), size=image.size).image
+
+    def _plate(self, ask: Ask, behaviour: Plate, *, seed: bytes) -> bytes:
         subject = self._subject(ask, behaviour)
         colour = behaviour.background
         if colour is None:
@@ -170,7 +181,7 @@ class Artist:
             colour = found[0] if found else "#ffffff"
         red, green, blue = bytes.fromhex(colour[1:])
         image = pictures.plate(subject, size=ask.pixels, background=(red, green, blue), mismatch=behaviour.mismatch)
-        data = pictures.encode(image, self._control.mime)
+        data = pictures.encode(self._drifted(image, seed), self._control.mime)
         self._subjects[pictures.pixel_hash(pictures.read(data))] = subject
         while len(self._subjects) > 32:
             self._subjects.popitem(last=False)
@@ -183,7 +194,7 @@ class Artist:
         if known is None and self._subjects:
             known = next(reversed(self._subjects.values()))
         if known is None and ask.sources:
-            return pictures.middle_of(ask.sources[-1], ask.pixels)
+            return subject_of(pictures.rgb(ask.sources[-1]), ask.pixels)
         return known if known is not None else pictures.built_in_subject(ask.pixels)
 
     def _thoughts(self, ask: Ask, images: list[tuple[bytes, str]]) -> list[dict[str, Any]]:

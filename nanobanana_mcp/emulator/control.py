@@ -152,6 +152,16 @@ class Edit(Behaviour):
 
 
 @dataclass(frozen=True)
+class Extension(Behaviour):
+    """What becomes of the unpainted parts of a canvas: they go `on` from the picture, or as models fail at them.
+
+    `left` as they were sent, `framed` in white, or painted with a `foreign` scene that ends at the picture's edge.
+    """
+
+    beyond: Literal["on", "left", "framed", "foreign"] = "on"
+
+
+@dataclass(frozen=True)
 class Plate(Behaviour):
     """A subject on one flat colour.
 
@@ -191,6 +201,7 @@ class Control:
     sends a thought in words and one as a picture when includeThoughts is set; "text" and "images" send them always.
     `text` is said before the picture. `valid_keys` None takes any well-formed key. `revive` names retired models that
     answer again, by the id of their preview too. `serial` prints the number of the repetition into the picture.
+    `drift` is how far everything moves, bends and changes its colours when a picture is redrawn, by the levels in `drift.py`.
     `paused` holds back every granted call, before it is drawn and charged, for as long as it is set.
     `named` begins each responseId with "emulated-", so that whoever is pointed here by a base URL can tell.
     `cheap` answers with ready pictures and does not decode inputs. `signature_ttl_s` None: signatures do not expire.
@@ -207,6 +218,7 @@ class Control:
     paused: bool = False
     named: bool = True
     cheap: bool = False
+    drift: Literal["none", "L1", "L2", "L3", "L4"] = "none"
     serial: bool = False
     valid_keys: set[str] | None = None
     revive: set[str] = field(default_factory=set)

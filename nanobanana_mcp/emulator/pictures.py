@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from nanobanana_mcp.emulator.control import Edit
+from nanobanana_mcp.emulator.scenery import Beyond, Place, asks_for_more, continued, places_in
 
 Mime = Literal["image/jpeg", "image/png", "image/webp"]
 Color = tuple[int, int, int]
@@ -66,14 +67,42 @@ def compose(prompt: str, *, size: tuple[int, int], seed: bytes, footer: str) -> 
 
 
 def edit(
-    source: Image.Image, instruction: str, *, size: tuple[int, int], seed: bytes, redraw: Edit | None
+    source: Image.Image,
+    prompt: str,
+    *,
+    size: tuple[int, int],
+    seed: bytes,
+    redraw: Edit | None = None,
+    beyond: Beyond = "on",
 ) -> Image.Image:
-    """The source at `size`, untouched but for a translucent panel that carries the instruction, in the middle or `where`."""
-    image = _rgb(source).resize(size, Image.Resampling.BICUBIC)
+    """The source at `size`, untouched but for a translucent panel that carries the instruction, in the middle, in the area
+    that the prompt names, or `where`.
+
+    A canvas of which the prompt says that parts are not painted yet goes on `beyond` the picture instead.
+    """
+    image = rgb(source).resize(size, Image.Resampling.BICUBIC)
+    places = places_in(prompt)
+    more = bool(places) and asks_for_more(prompt)
+    if more:
+        image = continued(image, places, beyond, seed=seed)
     if redraw is not None:
         image = _redrawn(image, redraw)
-    _panel(image, f"EMULATED EDIT\n{instruction}", where=(redraw or Edit()).where, seed=seed)
+    if redraw is not None:
+        _panel(image, f"EMULATED EDIT\n{prompt}", where=redraw.where, seed=seed)
+    elif more:
+        _write_footer(image, "EMULATED")
+    elif places:
+        # Only the caller's own words, and within the area, so that the panel ends before its edge does.
+        own_words, _, _ = prompt.partition("\n\n")
+        _panel(image, f"EMULATED EDIT\n{own_words}", where=_within(places[0]), seed=seed)
+    else:
+        _panel(image, f"EMULATED EDIT\n{prompt}", where=Edit().where, seed=seed)
     return image
+
+
+def _within(place: Place) -> Place:
+    across, down = (place[2] - place[0]) / 6, (place[3] - place[1]) / 6
+    return place[0] + across, place[1] + down, place[2] - across, place[3] - down
 
 
 def collage(sources: list[Image.Image], prompt: str, *, size: tuple[int, int], seed: bytes, footer: str) -> Image.Image:
@@ -85,7 +114,7 @@ def collage(sources: list[Image.Image], prompt: str, *, size: tuple[int, int], s
     gap = max(2, min(size) // 40)
     cell = ((width - gap) // columns - gap, (round(0.7 * height) - gap) // rows - gap)
     for index, source in enumerate(sources):
-        tile = _rgb(source)
+        tile = rgb(source)
         factor = min(cell[0] / tile.width, cell[1] / tile.height)
         tile = tile.resize((max(1, int(tile.width * factor)), max(1, int(tile.height * factor))))
         left = gap + index % columns * (cell[0] + gap) + (cell[0] - tile.width) // 2
@@ -122,20 +151,10 @@ def built_in_subject(size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(pixels, "RGBA")
 
 
-def middle_of(source: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """An oval in the middle of a picture, with a soft edge: what is taken for its subject."""
-    width, height = size
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    radius = np.hypot((x - width / 2) / width, (y - height / 2) / height)
-    image = _rgb(source).resize(size, Image.Resampling.BICUBIC)
-    image.putalpha(Image.fromarray((255 * np.clip((0.36 - radius) / 0.01 + 0.5, 0, 1)).round().astype(np.uint8)))
-    return image
-
-
 def pixel_hash(image: Image.Image) -> str:
     """Names a picture by what it shows: SHA-256 of its size and RGB bytes, the same after lossless re-encoding."""
-    rgb = _rgb(image)
-    return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
+    plain = rgb(image)
+    return hashlib.sha256(f"{plain.size}".encode() + plain.tobytes()).hexdigest()
 
 
 @lru_cache(maxsize=64)
@@ -144,7 +163,8 @@ def stock(size: tuple[int, int], mime: Mime) -> bytes:
     return encode(compose("stock", size=size, seed=bytes(32), footer=f"EMULATED  {size[0]}x{size[1]}"), mime)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
+    """The picture without transparency: on white, as a model is shown it."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         flat = Image.new("RGB", rgba.size, (255, 255, 255))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.genai import errors
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from nanobanana_mcp.emulator import pictures
 from nanobanana_mcp.emulator.app import Emulator
@@ -198,3 +198,60 @@ def test_a_4k_picture_has_the_size_of_its_model() -> None:
     size = MODELS[BANANA].size_of("16:9", "4K")
     data = pictures.encode(pictures.compose("a cat", size=size, seed=bytes(32), footer="EMULATED"), "image/jpeg")
     assert opened(data).size == (5504, 3072)
+
+
+AREA = "from 60% to 90% of the width and from 10% to 40% of the height"
+
+
+def noisy() -> bytes:
+    pixels = np.random.default_rng(1).integers(0, 256, (77, 138, 3), np.uint8)
+    target = io.BytesIO()
+    Image.fromarray(pixels).resize((1376, 768), Image.Resampling.BICUBIC).save(target, "PNG")
+    return target.getvalue()
+
+
+async def changed(prompt: str, **switches: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """What was sent, and how far the answer is from it at each pixel."""
+    emulator = Emulator()
+    emulator.control.mime = "image/png"
+    emulator.control.update(switches)
+    response = await ask(emulator, [part(noisy()), prompt])
+    before, after = (np.asarray(opened(each).convert("RGB"), int) for each in (noisy(), image_of(response)))
+    return before, np.abs(after - before).max(axis=2)
+
+
+async def test_an_edit_of_an_area_that_its_words_name_stays_within_it() -> None:
+    _, apart = await changed(f"a red hat\n\nChange only the area {AREA} of this picture.")
+    assert apart[120:250, 900:1150].mean() > 30
+    apart[77:307, 826:1238] = 0
+    assert apart.max() == 0
+
+
+@pytest.mark.parametrize(("beyond", "painted"), [("on", True), ("left", False), ("framed", True), ("foreign", True)])
+async def test_a_canvas_goes_on_from_what_is_painted_or_fails_as_it_is_told(beyond: str, painted: bool) -> None:
+    words = f"Extend it: what is grey is not painted yet. Painted is the area {AREA}."
+    before, apart = await changed(words, queue=[{"behaviour": "Extension", "beyond": beyond}])
+    assert apart[77:307, 826:1238].max() == 0
+    assert bool(apart[:700, :800].mean() > 15) == painted
+    if beyond == "framed":
+        assert (before[0, 0] != 255).any() and apart[0, 0] == (255 - before[0, 0]).max()
+
+
+async def test_answers_drift_as_far_as_the_level_says() -> None:
+    further = [(await changed("a hat", drift=level))[1][:200].mean() for level in ("none", "L1", "L2", "L3", "L4")]
+    assert further[0] == 0
+    assert further == sorted(further) and further[4] > 2 * further[1] > 0
+
+
+async def test_the_subject_of_a_plate_is_what_stands_out_of_its_picture() -> None:
+    source = Image.new("RGB", (640, 480), (90, 120, 160))
+    ImageDraw.Draw(source).rectangle((200, 100, 420, 380), fill=(220, 60, 30))
+    target = io.BytesIO()
+    source.save(target, "PNG")
+    emulator = Emulator()
+    emulator.control.mime = "image/png"
+    words = "the box alone on a perfectly uniform white background (#FFFFFF)"
+    answer = opened(image_of(await ask(emulator, [part(target.getvalue()), words], image_config=shape("4:3"))))
+    pixels = np.asarray(answer.convert("RGB").resize((640, 480)), int)
+    assert (pixels[20, 20] == 255).all() and (pixels[240, 60] == 255).all()
+    assert np.abs(pixels[140:340, 240:380] - (220, 60, 30)).max() < 4
