@@ -108,10 +108,10 @@ async def extension_job(
     edit_request: EditRequest,
     *,
     margins: tuple[int, int, int, int] | None,
-    aspect_ratio: AspectRatio | None,
+    aspect_ratio: str | None,
     size: tuple[int, int] | None,
 ) -> Job:
-    """Widen a picture by margins (left, top, right, bottom in pixels), to a ratio, or to a size in pixels."""
+    """Widen a picture by margins (left, top, right, bottom in pixels), to any ratio W:H, or to a size in pixels."""
     if size is not None and not all(size):
         raise RequestError("The size to extend to needs both width and height.")
     if sum(given is not None for given in (margins, aspect_ratio, size)) != 1:
@@ -126,8 +126,7 @@ async def extension_job(
         canvas = canvas_of_size(shape, size)
     else:
         assert aspect_ratio is not None
-        across, down = aspect_ratio.split(":")
-        canvas = canvas_of_ratio(shape, (float(across), float(down)))
+        canvas = canvas_of_ratio(shape, _sides(aspect_ratio))
     spec = choose(edit_request.request(), studio.models).spec
     asked: dict[Resolution, list[ImageSize]] = {"1k": ["1K"], "2k": ["2K"], "4k": ["4K"]}
     sizes = asked.get(edit_request.resolution) or [one for one in ("1K", "2K") if one in spec.sizes]
@@ -144,7 +143,7 @@ async def extension_job(
     prepared = Prepared(
         recipe=ExtensionRecipe(canvas=canvas.size, place=canvas.place, steps=len(steps)),
         calls=len(steps) + 1,
-        words=BEYOND,
+        words=BEYOND + max((step.where for step in steps), key=len),
         sources=[source],
         ratio=_ratio(steps[0].ratio),
         made=canvas.size,
@@ -249,6 +248,15 @@ def _sized(
         return request
     size, _ = covering_size(spec, ratio, width, height, at_most=at_most)
     return replace(request, resolution=RESOLUTIONS[size])
+
+
+def _sides(ratio: str) -> tuple[float, float]:
+    """The two numbers of a ratio such as 3:1 or 2.39:1."""
+    across, _, down = ratio.partition(":")
+    try:
+        return float(across), float(down)
+    except ValueError as error:
+        raise RequestError(f"aspect_ratio is two numbers such as 3:1 or 2.39:1; it is {shorten(ratio)!r}.") from error
 
 
 def _ratio(name: str) -> AspectRatio:

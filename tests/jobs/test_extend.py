@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastmcp.exceptions import ToolError
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from nanobanana_mcp.domain.budget import Limits
-from nanobanana_mcp.emulator.control import Edit, Finish, Picture
+from nanobanana_mcp.emulator.control import Edit, Extension, Finish, Picture
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect, Emulated
 from tests.support.easel import charged, drawing, files, recipe_of, saved, seen, shapes, use
@@ -88,6 +89,8 @@ async def test_the_picture_stays_whatever_the_margins_and_the_format(
         ("16:9", "flash", (356, 200)),
         ("9:16", "flash", (250, 444)),
         ("1:4", "pro", (250, 1000)),
+        ("3:1", "flash", (600, 200)),
+        ("2.39:1", "flash", (478, 200)),
     ],
 )
 async def test_a_ratio_is_reached_even_one_that_the_model_lacks(
@@ -160,7 +163,7 @@ async def test_nonsense_twice_is_refused_with_what_was_paid_and_nothing_pasted(
     source = saved(tmp_path, photo(450, 300, seed=2), "s.png")
     drawing(emulated, ELSEWHERE, Picture(as_bytes(photo(1024, 1024, seed=78))))
     wish = {"image": str(source), "right": 200, "idempotency_key": "wider"}
-    with pytest.raises(ToolError, match="2 answers were paid for and are kept") as caught:
+    with pytest.raises(ToolError, match=r"2 answers were paid for \(\$0\.\d+\) and are kept") as caught:
         await use(emulated, "extend_image", **wish)
     kept = list(emulated.studio.places.parts.iterdir())
     assert len(kept) == 2 and all(str(path) in str(caught.value) for path in kept)
@@ -168,6 +171,67 @@ async def test_nonsense_twice_is_refused_with_what_was_paid_and_nothing_pasted(
     with pytest.raises(ToolError, match="not put together"):
         await use(emulated, "extend_image", **wish)
     assert len(emulated.emulator.charges) == 2
+
+
+@pytest.mark.slow
+@cases(
+    ("beyond", "words"),
+    [
+        ("left", "left 100% of what was to be painted"),
+        ("framed", "behind a hard edge"),
+        ("foreign", "behind a hard edge"),
+    ],
+)
+async def test_a_canvas_left_framed_or_painted_with_another_scene_is_not_delivered_and_told_with_its_price(
+    emulated: Emulated, tmp_path: Path, beyond: Any, words: str
+) -> None:
+    source = saved(tmp_path, photo(450, 300, seed=2), "s.png")
+    emulated.emulator.control.drift = "L2"
+    drawing(emulated, Extension(beyond), Extension(beyond))
+    with pytest.raises(ToolError, match=words) as caught:
+        await use(emulated, "extend_image", image=str(source), right=150, left=100)
+    assert f"2 answers were paid for (${charged(emulated):.3f}) and are kept" in str(caught.value)
+    assert files(emulated.studio.places.output) == []
+    assert all(str(path) in str(caught.value) for path in emulated.studio.places.parts.iterdir())
+
+
+@pytest.mark.slow
+async def test_a_canvas_that_was_left_is_asked_for_once_more_and_then_delivered(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, photo(450, 300, seed=2), "s.png")
+    drawing(emulated, Extension("left"), None)
+    facts = await use(emulated, "extend_image", image=str(source), right=200)
+    assert any("as it was sent" in warning and "once more" in warning for warning in facts["warnings"])
+    assert facts["cost_usd"] == pytest.approx(charged(emulated), abs=1e-5)
+    _stands(source, facts["file_paths"][0], 0, 0)
+
+
+@pytest.mark.slow
+@cases("drift", ["L1", "L2", "L3"])
+async def test_an_extension_redrawn_as_models_redraw_is_delivered_without_a_word(
+    emulated: Emulated, tmp_path: Path, drift: Any
+) -> None:
+    source = saved(tmp_path, photo(450, 300, seed=2), "s.png")
+    emulated.emulator.control.drift = drift
+    drawing(emulated, None)
+    facts = await use(emulated, "extend_image", image=str(source), right=200)
+    assert facts["warnings"] == [] and len(emulated.drawn) == 1
+    _stands(source, facts["file_paths"][0], 0, 0)
+
+
+@pytest.mark.slow
+@cases("level", [128, 255])
+async def test_what_goes_on_plain_around_a_product_on_a_plain_backdrop_is_no_canvas_that_was_left(
+    emulated: Emulated, tmp_path: Path, level: int
+) -> None:
+    backdrop = Image.new("RGB", (450, 300), (level, level, level))
+    backdrop.paste(photo(200, 150, seed=4), (120, 70))
+    source = saved(tmp_path, backdrop, "s.png")
+    drawing(emulated, None)
+    facts = await use(emulated, "extend_image", image=str(source), right=150, left=50)
+    assert len(emulated.drawn) == 1
+    assert np.abs(seen(facts["file_paths"][0])[:50, -100:].astype(int) - level).max() <= 12
 
 
 @pytest.mark.slow
@@ -245,6 +309,9 @@ async def test_limits_count_every_step_before_the_first_is_sent(
         ({"width": 900}, "both width and height"),
         ({"width": 400, "height": 900}, "does not fit into"),
         ({"aspect_ratio": "5:4"}, "nothing to extend"),
+        ({"aspect_ratio": "wide"}, "two numbers such as 3:1"),
+        ({"aspect_ratio": "0:1"}, "above 0"),
+        ({"aspect_ratio": "900:1"}, "at most"),
         ({"right": -5}, "right"),
         ({"width": 16384, "height": 16384}, "at most"),
         ({"width": 9000, "height": 9000, "resolution": "1k"}, "calls. Extend by less"),

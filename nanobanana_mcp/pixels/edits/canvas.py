@@ -17,6 +17,7 @@ from PIL import Image
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.terms import MADE_PIXELS, MADE_SIDE
 from nanobanana_mcp.pixels.edits.alignment import Drift, aligned
+from nanobanana_mcp.pixels.edits.continuation import Edge, edge_along, left_unpainted
 from nanobanana_mcp.pixels.edits.masks import distance, overlap
 from nanobanana_mcp.pixels.edits.region import Seam, seam
 from nanobanana_mcp.pixels.edits.warping import Plane
@@ -29,7 +30,10 @@ _NARROW = 5
 known across it that one was laid 277 px beside its place."""
 _GROWTH = 4.0  # a step makes the known part at most four times as large, so that the model sees what to continue
 _WASTE = 0.6  # part of an answer, over what is needed, that may fall outside the canvas
-_GREY = 128
+_GREYS = (128, 216, 56)
+"""What is not painted yet runs out into the first of these that the picture's edge is not near to: on a grey backdrop
+nobody could tell afterwards what was painted."""
+_APART = 48  # levels from the mean colour along the edge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +57,35 @@ class Step:
     fills: Box
     known: tuple[Box, ...]
 
+    @property
+    def where(self) -> str:
+        """What is painted already, in percent of the crop: models read places so."""
+        width, height = self.box[2] - self.box[0], self.box[3] - self.box[1]
+        named = []
+        for box in self.known:
+            shared = overlap(box, self.box)
+            if shared is not None:
+                left, right = (round(100 * (x - self.box[0]) / width, 1) for x in (shared[0], shared[2]))
+                top, bottom = (round(100 * (y - self.box[1]) / height, 1) for y in (shared[1], shared[3]))
+                named.append(
+                    f"from {left:g}% to {right:g}% of the width and from {top:g}% to {bottom:g}% of the height"
+                )
+        return " and ".join(named)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Painted:
-    """The canvas after a step, with the drift of the answer and the join as `region.verdict` takes them."""
+    """The canvas after a step, with the drift of the answer and the join as `region.verdict` takes them.
+
+    `left` is the part of what was to be painted that came back as it was sent, 0 to 1, and `edge` how far the join
+    stands out as a line.
+    """
 
     image: Image.Image
     drift: Drift
     seam: Seam
+    left: float
+    edge: Edge
 
 
 def canvas_with_margins(size: Size, *, left: int = 0, top: int = 0, right: int = 0, bottom: int = 0) -> Canvas:
@@ -151,7 +176,8 @@ def padded(picture: Image.Image, step: Step) -> Image.Image:
     small, weight = _reduced(np.asarray(crop), known)
     reach = max(8, min(weight.shape) // 4)
     grey = np.clip(distance(weight > 0.5, limit=reach) / np.float32(reach), 0, 1)[..., None] * np.float32(0.6)
-    filled = _filled(small, weight) * (1 - grey) + _GREY * grey
+    plain = next((level for level in _GREYS if np.abs(_rim_mean(small, weight) - level).max() >= _APART), _GREYS[0])
+    filled = _filled(small, weight) * (1 - grey) + plain * grey
     answer = Image.fromarray(np.rint(np.clip(filled, 0, 255)).astype(np.uint8)).resize(
         crop.size, Image.Resampling.BICUBIC
     )
@@ -175,10 +201,17 @@ def painted(picture: Image.Image, answer: Image.Image, step: Step, *, feather: i
     near = np.clip(1 - distance(known, limit=feather) / np.float32(feather + 1), 0, 1)
     patch = _pulled(crop, found.image, known, np.asarray(near, np.float32)).convert(picture.mode)
     left, top, _, _ = step.box
+    known_boxes = tuple((box[0] - left, box[1] - top, box[2] - left, box[3] - top) for box in step.known)
     inner = (fills[0] - left, fills[1] - top, fills[2] - left, fills[3] - top)
     whole = picture.copy()
     whole.paste(patch.crop(inner), fills, Image.fromarray(unknown).crop(inner))
-    return Painted(image=whole, drift=found.drift, seam=join)
+    return Painted(
+        image=whole,
+        drift=found.drift,
+        seam=join,
+        left=left_unpainted(padded(picture, step), found.image, known),
+        edge=edge_along(found.image, known, known_boxes),
+    )
 
 
 def _crop(picture: Image.Image, step: Step) -> tuple[Image.Image, NDArray[np.bool_]]:
@@ -193,6 +226,12 @@ def _crop(picture: Image.Image, step: Step) -> tuple[Image.Image, NDArray[np.boo
             left, top = step.box[0], step.box[1]
             known[shared[1] - top : shared[3] - top, shared[0] - left : shared[2] - left] = True
     return crop.convert("RGB"), known
+
+
+def _rim_mean(small: Plane, weight: Plane) -> Plane:
+    """The mean colour of what is known beside what is not."""
+    rim = (weight > 0.5) & (distance(weight <= 0.5, limit=8) <= 8)
+    return np.asarray(small[rim].mean(axis=0) if rim.any() else np.zeros(3), np.float32)
 
 
 def _pulled(crop: Image.Image, answer: Image.Image, known: NDArray[np.bool_], near: Plane) -> Image.Image:

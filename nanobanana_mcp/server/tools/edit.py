@@ -25,7 +25,6 @@ from nanobanana_mcp.domain.arguments import (
     Thinking,
     Tier,
 )
-from nanobanana_mcp.domain.catalog import AspectRatio
 from nanobanana_mcp.domain.terms import MAX_PROMPT, OutputFormat
 from nanobanana_mcp.server.asking import handed_over, painted
 from nanobanana_mcp.server.clients import result
@@ -102,7 +101,9 @@ async def extend_image(
     right: Margin = 0,
     bottom: Margin = 0,
     left: Margin = 0,
-    aspect_ratio: Annotated[AspectRatio | None, Field(description="Instead of margins.")] = None,
+    aspect_ratio: Annotated[
+        str | None, Field(max_length=20, description="Any W:H, such as 3:1, instead of margins.")
+    ] = None,
     width: Annotated[int | None, Field(ge=1, le=16384, description="With height: the size to extend to.")] = None,
     height: Annotated[int | None, Field(ge=1, le=16384, description="With width.")] = None,
     model_tier: Tier = "auto",

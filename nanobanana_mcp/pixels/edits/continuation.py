@@ -1,0 +1,102 @@
+"""Tells whether an answer goes on from the picture: what it left unpainted, and whether an edge runs along the join.
+
+A model that was to paint what lies beyond the edges sometimes gives the canvas back as it was, puts the picture into a
+frame, or paints another scene around it. What it shows of the picture itself is right then, so that only the new part
+tells. Both measures are of the aligned answer alone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nanobanana_mcp.pixels.edits.masks import overlap
+from nanobanana_mcp.pixels.edits.warping import Plane
+from nanobanana_mcp.pixels.files.decoding import Box
+
+_CELL = 16  # px of the cells that are looked at for what was left: grain is gone in their means
+_SAME = 5.0  # levels between what was sent and an answer's cell that was left: 3 at most where drift was worst
+_LONGEST = 1400  # px of the longer side at which edges are looked at: steps are as wide at every size of answer
+_DEEP, _BESIDE, _WIDE = (
+    24,
+    3,
+    16,
+)  # px: how far from the join is looked, over how many a step is, and along it in one block
+_NEAR, _FAR = 3, 8  # px from the join: where its own step may lie after alignment, and from where others are
+_FLOOR = 4.0  # levels of a step that noise makes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """The worst side of the join. `times` is its step in colour by that of lines beside it; a `share` of it stands out."""
+
+    times: float = 0.0
+    share: float = 0.0
+
+
+def left_unpainted(sent: Image.Image, answer: Image.Image, known: NDArray[np.bool_]) -> float:
+    """Which part of what was to be painted the answer gives back as it was sent, 0 to 1; both RGB and of one size."""
+    cell = max(2, min(_CELL, min(known.shape) // 8))
+    unknown = np.asarray(Image.fromarray(np.where(known, np.uint8(0), np.uint8(255))).reduce(cell)) > 250
+    if not unknown.any():
+        return 0.0
+    before, after = (np.asarray(image.reduce(cell), np.float32) for image in (sent, answer))
+    return float((np.abs(before - after).max(axis=2)[unknown] < _SAME).mean())
+
+
+def edge_along(answer: Image.Image, known: NDArray[np.bool_], boxes: tuple[Box, ...]) -> Edge:
+    """How far the join stands out as one line: `boxes` are the parts in the answer that were painted already."""
+    factor = -(-max(answer.size) // _LONGEST)
+    pixels = np.asarray(answer.reduce(factor) if factor > 1 else answer)
+    painted = known[::factor, ::factor][: pixels.shape[0], : pixels.shape[1]]
+    worst = Edge()
+    for box in boxes:
+        for strip, inside in _sides(pixels, painted, box, factor):
+            found = _edge(strip, inside)
+            if found.times * found.share > worst.times * worst.share:
+                worst = found
+    return worst
+
+
+def _sides(
+    pixels: NDArray[np.uint8], painted: NDArray[np.bool_], box: Box, factor: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """For each side of the box what lies along it, the painted part first: along x across it, with which is painted."""
+    height, width = painted.shape
+    shared = overlap((box[0] // factor, box[1] // factor, box[2] // factor, box[3] // factor), (0, 0, width, height))
+    if shared is None:
+        return
+    for turns in range(4):  # each side as the right one
+        turned = np.rot90(pixels, turns)
+        there: NDArray[np.bool_] = np.asarray(np.rot90(painted, turns))
+        left, top, right, bottom = shared
+        for turn in range(turns):  # a quarter turn against the clock: what lay at the right is at the top
+            wide = height if turn % 2 else width
+            left, top, right, bottom = top, wide - right, bottom, wide - left
+        if right - _DEEP >= 0 and there.shape[1] - right > _FAR:
+            across = slice(right - _DEEP, min(right + _DEEP, there.shape[1]))
+            yield turned[top:bottom, across], there[top:bottom, across]
+
+
+def _edge(strip: NDArray[np.uint8], painted: NDArray[np.bool_]) -> Edge:
+    count = len(strip) // _WIDE
+    if count < 3:
+        return Edge()
+    # Only where it is the join: the painted part on the one side and what was not painted on the other.
+    inner, outer = painted[:, _DEEP - _FAR : _DEEP], painted[:, _DEEP : _DEEP + _FAR]
+    joined = np.logical_and(inner.all(axis=1), np.logical_not(outer.any(axis=1)))
+    told = np.flatnonzero(joined[: count * _WIDE].reshape(count, _WIDE).all(axis=1))
+    if len(told) < 3:
+        return Edge()
+    blocks = strip[: count * _WIDE].reshape(count, _WIDE, strip.shape[1], 3).mean(axis=1, dtype=np.float32)[told]
+    sums = np.concatenate([np.zeros_like(blocks[:, :1]), blocks.cumsum(axis=1)], axis=1)
+    places = np.arange(_BESIDE, blocks.shape[1] - _BESIDE + 1)
+    before, here, after = sums[:, places - _BESIDE], sums[:, places], sums[:, places + _BESIDE]
+    steps: Plane = np.abs(after - 2 * here + before).max(axis=2) / np.float32(_BESIDE)
+    away = np.abs(places - _DEEP)
+    near, far = steps[:, away <= _NEAR], steps[:, away >= _FAR]
+    usual = float(np.percentile(np.median(far, axis=0), 75)) + _FLOOR
+    standing = near.max(axis=1) > 1.5 * np.percentile(far, 90, axis=1) + 1.5 * _FLOOR
+    return Edge(times=float(np.median(near, axis=0).max()) / usual, share=float(standing.mean()))
