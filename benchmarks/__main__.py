@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.bench import Bench
 from benchmarks.drawing import at_once, many, one_picture, several
+from benchmarks.gallery import gallery
 from benchmarks.gemini import Gemini
 from benchmarks.library import library, lineage
 from benchmarks.results import Result, conditions, table, write_json
@@ -23,6 +24,7 @@ JOBS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "many": many,
     "library": library,
     "lineage": lineage,
+    "gallery": gallery,
     "definitions": definitions,
     "answers": answers,
     "quality": quality,

@@ -42,14 +42,14 @@ class Server:
         self._waiting: dict[int, Future[tuple[float, bytes]]] = {}
         self._lock = threading.Lock()
         self._log = (folder / "stderr.txt").open("ab")
-        environment = {**_environment(folder), **dict(contestant.environment)}
+        given = {**environment(folder), **dict(contestant.environment)}
         self.born = time.perf_counter()
         self._process = subprocess.Popen(
             contestant.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environment,
+            env=given,
             cwd=folder,
             bufsize=0,
         )
@@ -95,12 +95,12 @@ class Server:
     @property
     def resident(self) -> int:
         """Bytes of memory now."""
-        return self._memory("VmRSS")
+        return memory(self._process.pid, "VmRSS")
 
     @property
     def peak(self) -> int:
         """The most bytes of memory since the birth or `forget_peak`."""
-        return self._memory("VmHWM")
+        return memory(self._process.pid, "VmHWM")
 
     def forget_peak(self) -> None:
         Path(f"/proc/{self._process.pid}/clear_refs").write_text("5", "ascii")
@@ -120,12 +120,6 @@ class Server:
         self._reading.join(5)
         self._log.close()
         return taken
-
-    def _memory(self, field: str) -> int:
-        for line in Path(f"/proc/{self._process.pid}/status").read_text("ascii").splitlines():
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError(f"The system does not tell {field}.")
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -151,7 +145,7 @@ class Server:
             waiting.set_exception(RuntimeError(f"{self.name} ended before it answered; see {self._log.name}."))
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     """A clean one: nothing of the user's settings, and compiled modules are kept."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
@@ -162,3 +156,11 @@ def _environment(folder: Path) -> dict[str, str]:
         "GEMINI_API_KEY": "benchmark-key",
         "IMAGE_OUTPUT_DIR": str(folder / "pictures"),
     }
+
+
+def memory(process: int, field: str) -> int:
+    """Bytes that the system tells of a process under a name such as VmRSS."""
+    for line in Path(f"/proc/{process}/status").read_text("ascii").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"The system does not tell {field}.")
