@@ -49,6 +49,7 @@ def received(
             "ANTHROPIC_API_KEY": "dummy",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "MCP_CONNECTION_NONBLOCKING": "false",
+            "MCP_TIMEOUT": "120000",  # ms to start the server in, which a busy machine may need
             "ENABLE_TOOL_SEARCH": "false",
             "MCP_PROTOCOL_NEGOTIATION": era,
         }

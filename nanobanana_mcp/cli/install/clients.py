@@ -166,7 +166,7 @@ CLIENTS: dict[str, ClientKind] = {
             commands=("gemini",),
             extra={"timeout": 600_000},
             drops="It cannot be asked anything while a tool runs; what is destructive wants an argument.",
-            afterwards="New sessions have it; 'gemini mcp list' shows it.",
+            afterwards="New sessions in folders that it trusts have it; 'gemini mcp list' shows it.",
         ),
         ClientKind(
             name="antigravity",
