@@ -72,8 +72,8 @@ async def _region(studio: Studio, emulator: Emulator, root: Path) -> tuple[str, 
     assert isinstance(job.recipe, RegionEdit)
     left, top, right, bottom = job.recipe.patch.box
     painted = before.copy()
-    balloon = _balloon((BOX[2] - BOX[0] - 16, BOX[3] - BOX[1] - 16))
-    painted.paste(balloon, (BOX[0] + 8, BOX[1] + 8), balloon)
+    drawn = balloon((BOX[2] - BOX[0] - 16, BOX[3] - BOX[1] - 16))
+    painted.paste(drawn, (BOX[0] + 8, BOX[1] + 8), drawn)
     size = (1024, 1024 * (bottom - top) // (right - left))
     answer = redrawn(
         painted.crop((left, top, right, bottom)), shift=(2, -1), scale=1.01, gain=(0.97, 1.01, 1.02), size=size
@@ -144,7 +144,7 @@ def _studio(root: Path, emulator: Emulator) -> Studio:
     )
 
 
-def _balloon(size: tuple[int, int]) -> Image.Image:
+def balloon(size: tuple[int, int]) -> Image.Image:
     """A red balloon with its light from the upper left."""
     width, height = size
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
