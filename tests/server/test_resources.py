@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastmcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, Resource, ResourceTemplateReference
 
+from nanobanana_mcp.domain.ids import now
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.settings import Settings
@@ -38,7 +40,14 @@ def library(settings: Settings) -> Library:
 
 def pictures(library: Library, count: int = 1, **changes: object) -> list[ImageRecord]:
     """Pictures of the library, newest first, whose prompts and names nobody else may see."""
-    made = [record(prompt=SECRET, path=f"/pictures/{SECRET}-{number}.png", **changes) for number in range(count)]
+    begun = now() - timedelta(minutes=count)
+    made = [
+        record(
+            created_at=begun + timedelta(seconds=number),  # the library counts in milliseconds
+            **{"prompt": SECRET, "path": f"/pictures/{SECRET}-{number}.png", **changes},
+        )
+        for number in range(count)
+    ]
     for one in made:
         library.add(one)
     return sorted(made, key=lambda one: one.created_at, reverse=True)
@@ -176,7 +185,7 @@ async def test_what_a_picture_was_made_from_is_a_resource(client: Client[Any], t
 
 async def test_the_models_that_are_set_are_a_resource_with_their_prices_and_ends(connect: Connect, era: Era) -> None:
     async with connect(mode=era, open_it=never, flash_model="gemini-3.1-flash-image", lite_model="tomorrows") as client:
-        assert [str(one.uri) for one in await client.list_resources()] == ["models://"]
+        assert [str(one.uri) for one in await client.list_resources()] == ["models://", "gallery://"]
         (read,) = await client.read_resource("models://")
     assert read.mime_type == "text/markdown"
     flash, pro, lite = read.text.split("\n## ")[1:]
