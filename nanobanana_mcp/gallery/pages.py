@@ -103,7 +103,7 @@ class Pages:
             found=found,
             record=found.record,
             name=name_of(found.record),
-            facts=facts(found),
+            facts=facts(found, await studio.seed_of(found.record)),
             drawing=draw(lineage),
             before=next(iter(parents), None),
             tags=", ".join(found.tags),
@@ -161,7 +161,7 @@ def item_json(found: Found) -> dict[str, Any]:
     }
 
 
-def facts(found: Found) -> list[tuple[str, str]]:
+def facts(found: Found, seed: int | None) -> list[tuple[str, str]]:
     """What is known of a picture, for reading."""
     record = found.record
     emulated = record.backend == "emulator"
@@ -177,6 +177,7 @@ def facts(found: Found) -> list[tuple[str, str]]:
             "Cost",
             ("nothing (emulator)" if emulated else f"${found.cost_usd:.4f}") if found.cost_usd is not None else "",
         ),
+        ("Seed", "" if seed is None else str(seed)),
         ("Where", kept or "in the Files API only"),
         ("Id", record.id),
     ]

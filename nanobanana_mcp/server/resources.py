@@ -1,4 +1,4 @@
-"""The resources: image://{id}, its thumbnail, lineage://{id} and models://."""
+"""The resources: image://{id}, its thumbnail, lineage://{id}, models:// and gallery://."""
 
 import asyncio
 import logging
@@ -21,14 +21,15 @@ from nanobanana_mcp.settings import Settings
 MOST = 20
 """How many of the newest pictures are listed, so that a client can offer them to be mentioned."""
 
-IMAGE, THUMBNAIL, LINEAGE, MODELS = (
+IMAGE, THUMBNAIL, LINEAGE, MODELS, GALLERY = (
     "image://{image_id}",
     "image://{image_id}/thumbnail",
     "lineage://{image_id}",
     "models://",
+    "gallery://",
 )
-FORMS = "image://img_..., image://img_.../thumbnail, lineage://img_... and models://"
-_ONE = re.compile(r"models://|lineage://([^/]*)|image://([^/]*?)(?:/thumbnail)?")
+FORMS = "image://img_..., image://img_.../thumbnail, lineage://img_..., models:// and gallery://"
+_ONE = re.compile(r"models://|gallery://|lineage://([^/]*)|image://([^/]*?)(?:/thumbnail)?")
 
 
 class Picture(Resource):
@@ -64,6 +65,18 @@ async def models(caller: Context) -> str:
     return models_text(chosen(home(caller).settings))
 
 
+async def gallery(caller: Context) -> str:
+    lazy = home(caller).gallery
+    assert lazy is not None  # every server has one
+    try:
+        address = (await lazy.gallery()).address()
+    except StudioError as error:
+        raise ResourceError(str(error), log_level=logging.DEBUG) from error
+    return (
+        f"The person opens {address} in a browser on this machine, once; it shows all pictures while this server runs."
+    )
+
+
 def add(server: FastMCP) -> None:
     for uri, function, kind, words in (
         (IMAGE, picture, "image/*", "A full picture, as Gemini delivered it."),
@@ -75,6 +88,12 @@ def add(server: FastMCP) -> None:
             "text/markdown",
             "The models by tier: what each can do, what a picture costs, how long it lives.",
         ),
+        (
+            GALLERY,
+            gallery,
+            "text/plain",
+            "The address of a page on which the person sees, searches and edits all pictures.",
+        ),
     ):
         server.resource(uri, name=function.__name__, description=words, mime_type=kind)(function)
 
@@ -82,7 +101,7 @@ def add(server: FastMCP) -> None:
 def is_one(uri: str) -> bool:
     """Whether a URI has one of our forms, with an id that can exist."""
     found = _ONE.fullmatch(uri)
-    return found is not None and (uri == MODELS or is_image_id(found[1] or found[2] or ""))
+    return found is not None and (uri in (MODELS, GALLERY) or is_image_id(found[1] or found[2] or ""))
 
 
 def listed(one: Any) -> Resource:

@@ -21,6 +21,7 @@ from nanobanana_mcp.domain.errors import (
 )
 from nanobanana_mcp.domain.finding import Changes, Deletion, FindRequest, Found, FoundPage, Landmarks, ViewRequest
 from nanobanana_mcp.domain.ids import is_image_id, new_id, now
+from nanobanana_mcp.domain.plan import load_plan
 from nanobanana_mcp.domain.policy.limits import Limit
 from nanobanana_mcp.domain.provider import ImageModel
 from nanobanana_mcp.domain.records import ImageRecord
@@ -392,6 +393,14 @@ class Studio:
         given = {"note": note, "tags": tags, "rating": rating}
         changed = {name: value for name, value in given.items() if value is not ...}
         return await asyncio.to_thread(self._search.annotate, image_id, changed)
+
+    async def seed_of(self, record: ImageRecord) -> int | None:
+        """The seed that a picture was asked for with; None without one, and where no plan tells it any more."""
+        planned = await asyncio.to_thread(self.journal.with_call, record.call_id) if record.call_id else None
+        try:
+            return load_plan(planned[0].plan).request.seed if planned is not None else None
+        except SetupError:  # planned by another version
+            return None
 
     async def tags(self) -> tuple[tuple[str, int], ...]:
         """Every tag with how many pictures have it, the most used first."""

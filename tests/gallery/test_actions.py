@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,7 @@ async def test_a_folder_is_opened_by_the_id_of_a_picture_and_by_nothing_else(
     assert len(opened) == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows always has one")
 def test_a_system_without_a_window_of_files_says_where_the_picture_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

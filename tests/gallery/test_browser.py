@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from nanobanana_mcp.domain.records import ImageRecord, Parent
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.pictures import Library
 from tests.support.browser import Served, Visit, chromium, violations
+from tests.support.processes import Server
 from tests.support.rooms import hang, record
 from tests.support.world import World, world
 
@@ -276,6 +278,32 @@ def test_a_box_is_painted_by_numbers_with_the_keyboard_alone_and_handed_to_an_as
     expect(page.locator("#notice")).to_have_text("The mask's id copied.")
     mask = page.evaluate("navigator.clipboard.readText()")
     assert shelf.library.get(mask).parents[0].image_id == shelf.after.id
+
+
+def test_an_assistant_that_asked_gets_the_mask_that_is_handed_over(visit: Visit, shelf: Shelf) -> None:
+    with Server(shelf.world) as server:
+        server.greet()
+        wish = {"image": shelf.before.id, "instruction": "a red kite"}
+        done, told = server.call("edit_region", **wish)
+        assert not done
+        (address,) = re.findall(r"http://127\S+", told)
+        (ticket,) = re.findall(r"with mask (img_\w+)", told)
+        page = visit.tab()
+        page.goto(address)
+        expect(page.get_by_text("Where shall this change? a red kite")).to_be_visible()
+        hand = page.get_by_role("button", name="Hand it to your assistant")
+        expect(hand).to_be_disabled()
+        page.keyboard.press("r")
+        sheet = page.locator(".sheet").bounding_box()
+        page.mouse.move(sheet["x"] + 150, sheet["y"] + 150)
+        page.mouse.down()
+        page.mouse.move(sheet["x"] + 300, sheet["y"] + 300, steps=4)
+        page.mouse.up()
+        hand.click()
+        expect(page.locator("#notice")).to_have_text("Your assistant goes on; this page may be closed.")
+        done, told = server.call("edit_region", **wish, mask=ticket)
+        assert done, told
+        page.close()
 
 
 def test_trash_and_restore_and_notes_are_a_click_each(visit: Visit, shelf: Shelf) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanobanana_mcp.domain.records import Parent
+from nanobanana_mcp.domain.requests import ImageRequest
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.studio.studio import Studio
 from tests.support.rooms import NOON, hang, png, record
@@ -70,6 +71,12 @@ async def test_a_picture_has_its_prompt_model_cost_place_and_lineage_to_click_th
     assert f'data-before="{first.id}"' in page
     alone = (await visitor.get(f"pictures/{first.id}")).text
     assert 'data-before=""' in alone
+
+
+async def test_a_picture_tells_its_seed_and_what_it_cost(visitor: Visitor) -> None:
+    created = await (await _library(visitor)).create(ImageRequest(prompt="a heron", seed=4711))
+    page = (await visitor.get(f"pictures/{created.images[0].record.id}")).text
+    assert "<dt>Seed</dt><dd>4711</dd>" in page and re.search(r"<dt>Cost</dt><dd>\$0\.0\d+</dd>", page)
 
 
 async def test_a_picture_is_served_byte_for_byte_and_downloaded_under_its_name(

@@ -77,7 +77,7 @@ def test_the_inspector_lists_and_calls_every_tool_and_reads_resources_and_prompt
     }
     assert set(called) == tools == TOOLS and all(called.values())
     listed = [one["uri"] for one in inspector.ask("resources/list")["resources"]]
-    assert listed[0] == "models://" and f"image://{made}" in listed
+    assert listed[:2] == ["models://", "gallery://"] and f"image://{made}" in listed
     assert len(inspector.ask("resources/templates/list")["resourceTemplates"]) == 3
     for uri in ("models://", f"lineage://{made}", f"image://{made}", f"image://{made}/thumbnail"):
         (content,) = inspector.ask("resources/read", "--uri", uri)["contents"]

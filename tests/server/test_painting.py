@@ -179,6 +179,17 @@ async def test_a_question_where_to_paint_uses_up_no_limit_of_the_policy(
                 await client.call_tool("edit_region", wish)
 
 
+async def test_who_asks_for_the_gallery_gets_its_address(client_of: Callable[..., Client[Any]], tmp_path: Path) -> None:
+    async with client_of(None) as client, httpx2.AsyncClient() as browser:
+        await client.call_tool("upload_file", {"path": photo(tmp_path / "a.png")})
+        (read,) = await client.read_resource("gallery://")
+        (address,) = re.findall(r"http://127\S+", read.text)
+        entry = await browser.get(address)
+        (onward,) = set(re.findall(r'url=([^"]+)"', entry.text))
+        page = await browser.get(f"{entry.url.join(onward)}?kind=imported")
+        assert "1 picture" in page.text
+
+
 async def test_a_dry_run_asks_nobody(client_of: Callable[..., Client[Any]], tmp_path: Path) -> None:
     person = Person()
     async with client_of(person) as client:

@@ -227,7 +227,7 @@ def add(server: FastMCP) -> None:
         edit_region,
         title="Edit a region",
         description="Change only one region of a picture; every pixel outside it stays bit-identical (lossless PNG). "
-        "One call ($0.05-0.06 flash, $0.15 pro), a second if the first does not fit.",
+        "One call ($0.05-0.06 flash, $0.15 pro), a second if the first does not fit. Without box and mask the person paints it.",
         annotations=CHANGES,
     )
     offer(
