@@ -1,4 +1,5 @@
-# The server over stdio: docker run -i --rm -e GEMINI_API_KEY -v "$HOME/Pictures/nanobanana:/pictures" -v nanobanana:/state IMAGE
+# The server over stdio, as you, so that the pictures are yours:
+# docker run -i --rm -u "$(id -u):$(id -g)" -e GEMINI_API_KEY -v "$HOME/Pictures/nanobanana:/pictures" -v nanobanana:/state IMAGE
 FROM python:3.13-slim AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
@@ -11,7 +12,7 @@ RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))
 
 FROM python:3.13-slim
 LABEL io.modelcontextprotocol.server.name="io.github.nanobanana-studio/nanobanana"
-RUN useradd --create-home --uid 10001 studio && mkdir /pictures /state && chown studio /pictures /state
+RUN useradd --create-home --uid 10001 studio && mkdir -m 1777 /pictures /state
 COPY --from=build /studio /studio
 USER studio
 WORKDIR /home/studio

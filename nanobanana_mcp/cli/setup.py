@@ -131,7 +131,10 @@ def _free(error: StudioError) -> str:
 
 def _asked() -> str:
     """The key, typed or pasted without being shown."""
-    key = getpass.getpass(f"Gemini key (from {WHERE}; it is not shown): ").strip()
+    try:
+        key = getpass.getpass(f"Gemini key (from {WHERE}; it is not shown): ").strip()
+    except EOFError:  # Ctrl-D
+        key = ""
     if not key:
         raise Stop("no key was given. Nothing was changed.", REFUSED)
     return key
@@ -170,10 +173,7 @@ def _install(named: list[ClientName] | None, *, everywhere: bool, nowhere: bool)
 
 def _offer(kind: ClientKind, around: Surroundings) -> int:
     """Show what would change in one client, and do it when somebody agrees."""
-    code = install_into(kind, around, yes=False)
-    if code == DONE and _agreed(f"Install into {kind.title}?", usually=True):
-        return install_into(kind, around, yes=True)
-    return code
+    return install_into(kind, around, yes=False, ask=lambda: _agreed(f"Install into {kind.title}?", usually=True))
 
 
 def _somebody_is_here() -> bool:

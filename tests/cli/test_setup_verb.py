@@ -108,6 +108,31 @@ def test_a_client_that_a_person_declines_is_left_as_it_is(machine: Surroundings,
     assert run(["setup"]) == 0 and not CLIENTS["cursor"].file(machine).exists()
 
 
+def test_a_change_is_shown_once_and_a_client_that_has_the_server_is_not_asked_about(
+    machine: Surroundings, typed: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed(KEY, "")
+    assert run(["setup"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("mcpServers") == 1 and "--yes does it" not in told and "Done." in told
+    typed(KEY, "n")  # to the one question, about the key
+    assert run(["setup"]) == 0
+    assert "has nanobanana already" in capsys.readouterr().out
+    assert sys.stdin.read() == "" and sys.stderr.getvalue().count("?") == 1
+
+
+def test_the_end_of_input_where_a_key_is_asked_for_is_no_key(
+    typed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ctrl_d(_prompt: str) -> str:
+        raise EOFError
+
+    typed(KEY)
+    monkeypatch.setattr("getpass.getpass", ctrl_d)
+    assert run(["setup"]) == 1
+    assert sys.stderr.getvalue() == "nanobanana setup: no key was given. Nothing was changed.\n" and not file().exists()
+
+
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -64,11 +65,14 @@ def install_into(
     around: Surroundings,
     *,
     yes: bool,
+    ask: Callable[[], bool] | None = None,
     remove: bool = False,
     name: str = NAME,
     environment: dict[str, str] | None = None,
 ) -> int:
-    """The same for a client that is known; nothing is left half done whatever it returns."""
+    """The same for a client that is known; nothing is left half done whatever it returns. `ask` is asked where `yes` is
+    not said yet, once the change was shown.
+    """
     environment = dict(environment or {})
     if around.environment.get("NANOBANANA_ENV_FILE"):  # else the server would read another file of settings
         environment.setdefault("NANOBANANA_ENV_FILE", around.environment["NANOBANANA_ENV_FILE"])
@@ -78,8 +82,9 @@ def install_into(
             _say(f"{kind.title}: {outlook.path} has {'no ' if remove else ''}{name}{'' if remove else ' already'}.")
             return DONE
         _show(outlook)
-        if not yes:
-            _say("Nothing was changed; --yes does it.")
+        sys.stdout.flush()
+        if not yes and (ask is None or not ask()):
+            _say("Nothing was changed; --yes does it." if ask is None else "Nothing was changed.")
             return DONE
         copy = apply(outlook, around)
     except LeftAlone as reason:
