@@ -103,6 +103,7 @@ def gallery_app(
         Route("/", pages.grid),
         Route("/api/pictures", pages.found_json),
         Route("/api/landmarks", pages.landmarks_json),
+        Route("/api/differences/{id}", pages.difference_json),
         Route("/pictures/{id}", pages.picture),
         Route("/paint/{id}", pages.paint),
         Route("/thumbs/{id}", thumbnail),

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from nanobanana_mcp.domain.errors import NotAllowed, RequestError, SourceNotFound
-from nanobanana_mcp.domain.finding import Found, FoundPage
+from nanobanana_mcp.domain.finding import Found, FoundPage, ViewRequest
 from nanobanana_mcp.domain.text import counted, size_of
 from nanobanana_mcp.gallery.lineage import draw, name_of
 from nanobanana_mcp.gallery.wishes import CHOICES, FIELDS, asked_in, find_request, written
@@ -93,11 +93,26 @@ class Pages:
         marks = await (await self.reading()).landmarks(wish, PAGE)
         return JSONResponse({"total": marks.total, "cursors": ["", *marks.cursors] if marks.total is not None else []})
 
+    async def difference_json(self, request: Request) -> Response:
+        """How much of a picture differs from the one before it, in a sentence."""
+        studio = await self.reading()
+        found = await studio.found(request.path_params["id"])
+        before = before_of(found)
+        if before is None:
+            raise RequestError(
+                f"{found.record.id} was not made from one picture, so there is nothing to compare it with."
+            )
+        compared = (await studio.view(ViewRequest(image=found.record.id, compare_with=before))).look.difference
+        assert compared is not None  # two pictures were given
+        words = (
+            f"{_percent(compared.changed)} of the picture changed (by more than {compared.tolerance} levels of 255)."
+        )
+        return JSONResponse({"words": words, "changed": compared.changed})
+
     async def picture(self, request: Request) -> Response:
         studio = await self.reading()
         found = await studio.found(request.path_params["id"])
         lineage = await studio.lineage(found.record.id)
-        parents = [parent.image_id for parent in found.record.parents if parent.role == "base"]
         return self._page(
             "picture.html",
             found=found,
@@ -105,7 +120,7 @@ class Pages:
             name=name_of(found.record),
             facts=facts(found, await studio.seed_of(found.record)),
             drawing=draw(lineage),
-            before=next(iter(parents), None),
+            before=before_of(found),
             tags=", ".join(found.tags),
             known_tags=[tag for tag, _ in await studio.tags()],
             deletion=request.query_params.get("delete", ""),
@@ -139,6 +154,11 @@ class Pages:
         return HTMLResponse(
             page.render(base=self._door.folder, form_token=self._door.form_token, **values), status_code=status
         )
+
+
+def before_of(found: Found) -> str | None:
+    """The picture that a picture is an edit of."""
+    return next((parent.image_id for parent in found.record.parents if parent.role == "base"), None)
 
 
 def page_json(page: FoundPage) -> dict[str, Any]:
@@ -191,6 +211,10 @@ def nothing_in(asked: Mapping[str, str]) -> str:
     if asked.get("kind") == "trash" and len(asked) == 1:
         return "The trash is empty."
     return "No picture is like that. Try fewer words, or clear the filter."
+
+
+def _percent(share: float) -> str:
+    return "Nothing" if share == 0 else "Less than 0.1%" if share < 0.001 else f"{share * 100:.1f}%"
 
 
 def _counted(total: int | None, there: int) -> str:

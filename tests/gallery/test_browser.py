@@ -4,6 +4,7 @@ import io
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,6 +197,7 @@ def test_a_picture_is_zoomed_to_its_pixels_and_beyond_and_compared_with_the_one_
     page.get_by_role("button", name="Difference").click()
     expect(over).to_have_class("differing")
     expect(divider).to_be_hidden()
+    expect(page.locator("#notice")).to_contain_text("of the picture changed (by more than")
 
 
 def test_a_mask_is_painted_and_undone_and_the_edit_is_made_once_at_the_price_that_was_shown(
@@ -304,6 +306,9 @@ def test_an_assistant_that_asked_gets_the_mask_that_is_handed_over(visit: Visit,
         done, told = server.call("edit_region", **wish, mask=ticket)
         assert done, told
         page.close()
+    port = int(re.findall(r":(\d+)/", address)[0])
+    with pytest.raises(ConnectionRefusedError):  # it ended with its server
+        socket.create_connection(("127.0.0.1", port))
 
 
 def test_trash_and_restore_and_notes_are_a_click_each(visit: Visit, shelf: Shelf) -> None:

@@ -1,12 +1,14 @@
 """What a person reads in a gallery, without any script: lists, pictures, what is gone and what was not understood."""
 
 import html
+import io
 import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.requests import ImageRequest
@@ -71,6 +73,26 @@ async def test_a_picture_has_its_prompt_model_cost_place_and_lineage_to_click_th
     assert f'data-before="{first.id}"' in page
     alone = (await visitor.get(f"pictures/{first.id}")).text
     assert 'data-before=""' in alone
+
+
+async def test_how_much_an_edit_changed_is_told_in_percent(visitor: Visitor, settings: Settings) -> None:
+    studio = await _library(visitor)
+    first = hang(studio.library, settings.output_dir / "a.png", data=png(0, (40, 20)), width=40, height=20)
+    half = Image.new("RGB", (40, 20))
+    half.paste("white", (20, 0, 40, 20))
+    out = io.BytesIO()
+    half.save(out, "PNG")
+    second = hang(
+        studio.library,
+        settings.output_dir / "b.png",
+        data=out.getvalue(),
+        width=40,
+        height=20,
+        parents=(Parent(image_id=first.id, role="base"),),
+    )
+    told = await visitor.json(f"api/differences/{second.id}")
+    assert told["changed"] == 0.5 and told["words"].startswith("50.0% of the picture changed")
+    assert "not made from one picture" in (await visitor.json(f"api/differences/{first.id}"))["error"]
 
 
 async def test_a_picture_tells_its_seed_and_what_it_cost(visitor: Visitor) -> None:

@@ -1,6 +1,6 @@
 // One picture: zoom, before and after, notes, and the way to its neighbours.
 
-import { at, copy, say, send, typing } from "./page.js";
+import { ask, at, copy, say, send, typing } from "./page.js";
 import { Viewer } from "./viewer.js";
 
 const stage = document.getElementById("stage");
@@ -35,7 +35,6 @@ function compare(viewer, beforeId) {
     const same = Math.abs(before.naturalWidth / before.naturalHeight - viewer.width / viewer.height) < 0.01;
     if (!same) {
       before.style.objectFit = "contain";
-      if (mode === "difference") say("The two have different shapes, so they do not lie on each other.");
     }
   };
   const cut = () => {
@@ -57,10 +56,20 @@ function compare(viewer, beforeId) {
     label.hidden = mode !== "slider";
     slider.setAttribute("aria-pressed", mode === "slider");
     difference.setAttribute("aria-pressed", mode === "difference");
+    if (mode === "difference") measure();
     cut();
   }
   slider.addEventListener("click", () => set(mode === "slider" ? "" : "slider"));
   difference.addEventListener("click", () => set(mode === "difference" ? "" : "difference"));
+  let told = null;
+  async function measure() {
+    try {
+      told ??= (await ask(`api/differences/${id}`)).words;
+    } catch (error) {
+      told = error.message; // such as that the two have different sizes
+    }
+    if (mode === "difference") say(told);
+  }
   slide.addEventListener("input", cut);
   viewer.changed.addEventListener("view", cut);
   divider.addEventListener("pointerdown", (event) => {
