@@ -12,6 +12,7 @@ from benchmarks.gallery import gallery
 from benchmarks.gemini import Gemini
 from benchmarks.library import library, lineage
 from benchmarks.results import Result, conditions, table, write_json
+from benchmarks.searching import look, search
 from benchmarks.starting import first_picture, spawn
 from benchmarks.words import answers, definitions, quality
 
@@ -25,6 +26,8 @@ JOBS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "library": library,
     "lineage": lineage,
     "gallery": gallery,
+    "search": search,
+    "look": look,
     "definitions": definitions,
     "answers": answers,
     "quality": quality,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, or_, select
 
 from nanobanana_mcp.domain.finding import KIND_OF, FindRequest
 from nanobanana_mcp.domain.records import ImageRecord
@@ -17,8 +17,8 @@ from nanobanana_mcp.library.index import Text
 from nanobanana_mcp.library.pictures import read_records
 from nanobanana_mcp.library.tables import annotations, calls, changes, image_sources, images, tags
 
-PIECE = 20_000
-"""Rows that one statement looks at: about 10 ms, for which a writer may have to wait."""
+PIECE, FIRST_PIECE = 20_000, 500
+"""Rows that one statement looks at, at most and first: about 10 ms, for which a writer may have to wait."""
 
 COUNTED = 250_000
 """Pictures that are counted for a total; more are told as not counted."""
@@ -46,8 +46,9 @@ class Finder:
         """The places of the next pictures that are wanted, and whether these were all."""
         narrow = _narrow(wanted)
         found: list[Place] = []
+        size = FIRST_PIECE
         while True:
-            within, end = (None, None) if narrow is not None else self._piece(wanted, after)
+            within, end = (None, None) if narrow is not None else self._piece(wanted, after, size)
             query = select(images.c.created_at, images.c.id).where(*self._conditions(wanted))
             if narrow is not None:
                 query = query.where(images.c.id.in_(narrow))
@@ -62,7 +63,7 @@ class Finder:
                 return found, False
             if end is None:
                 return found, True
-            after = end
+            after, size = end, min(PIECE, 4 * size)
 
     def fitting(self, ids: Sequence[str], wanted: FindRequest) -> set[str]:
         """Those of some pictures that are wanted; at most 5,000."""
@@ -134,8 +135,11 @@ class Finder:
         with self.database.read() as connection:
             rows = connection.execute(select(images).where(images.c.id.in_(_listed(ids)))).all()
             records = {record.id: record for record in read_records(connection, rows)}
-            costs = {one: _cost(connection, records[one]) for one in ids if one in records}
-        return [(records[one], costs[one]) for one in ids if one in records]
+            paid = {one: _paid(record) for one, record in records.items()}
+            wanted = sorted({call_id for some in paid.values() for call_id in some})
+            prices = select(calls.c.id, calls.c.cost_usd).where(calls.c.id.in_(_listed(wanted)))
+            usd = {row.id: row.cost_usd for row in connection.execute(prices)}
+        return [(records[one], _sum([usd.get(call) for call in paid[one]])) for one in ids if one in records]
 
     def thumbnails(self, *, limit: int, size: tuple[int, int] | None = None) -> dict[str, str]:
         """The paths of the newest pictures' thumbnails by the pictures' ids; with a size, of those of so many pixels, upright or
@@ -193,7 +197,9 @@ class Finder:
             Text(number, image_id, None if made is None else _ms(made), *rest) for number, image_id, made, *rest in rows
         ]
 
-    def _piece(self, wanted: FindRequest, after: Place | None) -> tuple[ColumnElement[bool] | None, Place | None]:
+    def _piece(
+        self, wanted: FindRequest, after: Place | None, size: int
+    ) -> tuple[ColumnElement[bool] | None, Place | None]:
         """The condition for the next piece of the library, and its last place; None for its end."""
         query = select(images.c.created_at, images.c.id).order_by(images.c.created_at.desc(), images.c.id.desc())
         if after is not None:
@@ -201,7 +207,7 @@ class Finder:
         elif wanted.until is not None:
             query = query.where(images.c.created_at < wanted.until)
         with self.database.read() as connection:
-            row = connection.execute(query.offset(PIECE - 1).limit(1)).first()
+            row = connection.execute(query.offset(size - 1).limit(1)).first()
         if row is None:
             return None, None
         end = Place(_ms(row[0]), row[1])
@@ -287,15 +293,16 @@ def _cost_of_row() -> ColumnElement[float]:
     return case((_OWN, own), else_=0.0) + parts
 
 
-def _cost(connection: Connection, record: ImageRecord) -> float | None:
-    """The same for one record; None where a price is not known."""
+def _paid(record: ImageRecord) -> set[str]:
+    """The calls that are in a picture, as _cost_of_row has them."""
     paid = {parent.image_id.removeprefix("img_") for parent in record.parents if parent.role == "part"}
-    if record.call_id is not None and record.id == f"img_{record.call_id}":
-        paid.add(record.call_id)
-    if not paid:
-        return 0.0
-    costs = list(connection.execute(select(calls.c.cost_usd).where(calls.c.id.in_(sorted(paid)))).scalars())
-    return round(sum(costs), 9) if costs and None not in costs else None
+    return paid | {record.call_id} if record.call_id is not None and record.id == f"img_{record.call_id}" else paid
+
+
+def _sum(prices: Sequence[float | None]) -> float | None:
+    """None where a price is not known."""
+    known = [one for one in prices if one is not None]
+    return round(sum(known), 9) if len(known) == len(prices) else None
 
 
 def _ms(moment: datetime) -> int:

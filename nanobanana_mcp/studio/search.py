@@ -54,6 +54,9 @@ AT_ONCE_S = 1.0
 HITS = 5000
 """Pictures that fit the words, of which the filters are asked at once; and as many are looked at for the best."""
 
+SPARE = 20
+"""Pictures more than a page has that are looked for at first, since most fit the filters."""
+
 OPERATORS = (" -", "(", ")", ":", '"', "^", " AND ", " OR ", " NOT ", "NEAR")
 
 
@@ -70,6 +73,7 @@ class Search:
         self._index: Index | None = None
         self._folder: Path | None = None
         """Of an index for this process alone, where the library may only be read."""
+        self._counted: tuple[tuple[str, int] | None, int | None] = None, None
         self._stop = threading.Event()
         self._behind: threading.Thread | None = None
 
@@ -84,13 +88,12 @@ class Search:
         if words:
             return self._fitting_words(wanted, words)
         after = _place(wanted)
-        places, is_all = self.finder.newest(wanted, after, wanted.limit)
+        found, is_all = self.finder.newest(wanted, after, wanted.limit + 1)
+        places = found[: wanted.limit]
         total = None
         if after is None:
-            total = len(places) if is_all else self.finder.count(wanted)
+            total = len(places) if is_all else self._count(wanted)
         cursor = None if is_all else _cursor(wanted, places[-1])
-        if cursor is not None and self.finder.newest(wanted, places[-1], 1)[0] == []:
-            cursor = None
         return FoundPage(pictures=self.told([one.image_id for one in places]), cursor=cursor, total=total)
 
     def landmarks(self, wanted: FindRequest, every: int) -> Landmarks:
@@ -103,6 +106,13 @@ class Search:
         total, marks = self.finder.landmarks(wanted, every)
         begins = marks[:-1] if marks and total == len(marks) * every else marks
         return Landmarks(total=total, cursors=tuple(_cursor(wanted, mark) for mark in begins))
+
+    def _count(self, wanted: FindRequest) -> int | None:
+        """How many are wanted, counted once as long as nothing changes: of 100,000 it takes 15 ms."""
+        asked = (fingerprint(wanted), self.annotations.changes(None).last)
+        if asked != self._counted[0]:
+            self._counted = asked, self.finder.count(wanted)
+        return self._counted[1]
 
     def told(self, ids: Sequence[str], why: Mapping[str, str] | None = None) -> tuple[Found, ...]:
         """All that is told of some pictures; those that are gone meanwhile are left out."""
@@ -218,13 +228,13 @@ class Search:
             before = round(wanted.until.timestamp() * 1000) * PLACES_A_MS
         oldest = round(wanted.since.timestamp() * 1000) * PLACES_A_MS if wanted.since is not None else 0
         found: list[Hit] = []
-        size, is_all = max(200, 4 * wanted.limit), False
+        size, is_all = wanted.limit + SPARE, False
         while len(found) <= wanted.limit and not is_all:
             hits = self.index().search(expression, before=before, limit=size)
             is_all = len(hits) < size or hits[-1].number < oldest
             fitting = self.finder.fitting([hit.image_id for hit in hits], wanted)
             found += [hit for hit in hits if hit.image_id in fitting]
-            before, size = (hits[-1].number if hits else None), min(HITS, 3 * size)
+            before, size = (hits[-1].number if hits else None), min(HITS, 4 * size)
         shown = found[: wanted.limit]
         cursor = f"w.{fingerprint(wanted)}.{shown[-1].number}" if len(found) > wanted.limit else None
         total = len(found) if is_all and wanted.cursor is None else None
