@@ -57,14 +57,17 @@ class Gate(Middleware):
         assert context.fastmcp_context is not None
         listed: Sequence[Any] = await call_next(context)
         newest = await self.newest(context.fastmcp_context.fastmcp, resources.MOST)
-        return [*listed, *(resources.listed(one) for one in newest)]
+        own = [one for one in listed if str(one.uri) != resources.APP]
+        return [*own, *(resources.listed(one) for one in newest)]
 
     async def on_read_resource(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
         uri = str(context.message.uri)
         if not resources.is_one(uri):
             raise _refused(f"{shorten(uri)} is not found: there are {resources.FORMS}.", uri)
         assert context.fastmcp_context is not None
-        if uri != resources.MODELS and await self.closes(context.fastmcp_context.fastmcp, "output_stats"):
+        if uri not in (resources.MODELS, resources.APP) and await self.closes(
+            context.fastmcp_context.fastmcp, "output_stats"
+        ):
             raise _refused("The policy closes output_stats, and pictures by id with it.", uri)
         try:
             return await call_next(context)

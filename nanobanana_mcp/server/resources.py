@@ -4,9 +4,11 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fastmcp import Context, FastMCP
+from fastmcp.apps import AppConfig
 from fastmcp.exceptions import ResourceError
 from fastmcp.resources import Resource, ResourceContent, ResourceResult
 from mcp.types import Resource as Listed
@@ -28,6 +30,11 @@ IMAGE, THUMBNAIL, LINEAGE, MODELS, GALLERY = (
     "models://",
     "gallery://",
 )
+APP = "ui://nanobanana/pictures"
+"""The page in which clients that render MCP Apps show pictures. It is read by those that find it in a tool's definition,
+and not listed, so that no other client offers it to a person.
+"""
+
 FORMS = "image://img_..., image://img_.../thumbnail, lineage://img_..., models:// and gallery://"
 _ONE = re.compile(r"models://|gallery://|lineage://([^/]*)|image://([^/]*?)(?:/thumbnail)?")
 
@@ -96,12 +103,19 @@ def add(server: FastMCP) -> None:
         ),
     ):
         server.resource(uri, name=function.__name__, description=words, mime_type=kind)(function)
+    server.resource(
+        APP, name="pictures", description="Shows pictures in a client.", app=AppConfig(prefers_border=False)
+    )(app)
+
+
+def app() -> str:
+    return (Path(__file__).parent / "pictures.html").read_text("utf-8")
 
 
 def is_one(uri: str) -> bool:
     """Whether a URI has one of our forms, with an id that can exist."""
     found = _ONE.fullmatch(uri)
-    return found is not None and (uri in (MODELS, GALLERY) or is_image_id(found[1] or found[2] or ""))
+    return uri == APP or (found is not None and (uri in (MODELS, GALLERY) or is_image_id(found[1] or found[2] or "")))
 
 
 def listed(one: Any) -> Resource:

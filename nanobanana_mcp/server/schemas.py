@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec
 
 from fastmcp import FastMCP
+from fastmcp.apps import AppConfig
 from fastmcp.exceptions import ToolError
 from fastmcp.tools import FunctionTool, ToolResult
 from mcp.types import InputRequiredResult, Tool, ToolAnnotations
@@ -41,8 +42,11 @@ def offer(
     description: str,
     annotations: ToolAnnotations,
     meta: dict[str, Any] | None = None,
+    app: AppConfig | None = None,
 ) -> None:
-    """Add a tool under its function's name."""
+    """Add a tool under its function's name; `app` is the page in which a client that can show one shows its answers."""
+    if app is not None:
+        meta = {**(meta or {}), "ui": app.model_dump(by_alias=True, exclude_none=True)}
     tool = _tool(function).model_copy(
         update={
             "title": title,

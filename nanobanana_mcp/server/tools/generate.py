@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 from fastmcp import Context, FastMCP
+from fastmcp.apps import AppConfig
 from fastmcp.tools import ToolResult
 from mcp.types import ContentBlock, ImageContent, InputRequiredResult, ResourceLink, ToolAnnotations
 from pydantic import Field
@@ -47,6 +48,7 @@ from nanobanana_mcp.domain.terms import (
 from nanobanana_mcp.domain.text import counted
 from nanobanana_mcp.server.asking import agreed, can_ask
 from nanobanana_mcp.server.clients import result
+from nanobanana_mcp.server.resources import APP
 from nanobanana_mcp.server.schemas import offer
 from nanobanana_mcp.server.session import delivered, home, progress_to, request_key
 
@@ -323,4 +325,5 @@ def add(server: FastMCP) -> None:
             read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
         ),
         meta={"anthropic/alwaysLoad": True},
+        app=AppConfig(resource_uri=APP),
     )

@@ -4,6 +4,7 @@ import base64
 from typing import Annotated
 
 from fastmcp import Context, FastMCP
+from fastmcp.apps import AppConfig
 from fastmcp.tools import ToolResult
 from mcp.types import ContentBlock, ImageContent, ToolAnnotations
 from pydantic import Field
@@ -24,6 +25,7 @@ from nanobanana_mcp.domain.finding import (
 )
 from nanobanana_mcp.domain.terms import Mode
 from nanobanana_mcp.server.clients import result
+from nanobanana_mcp.server.resources import APP
 from nanobanana_mcp.server.schemas import offer
 from nanobanana_mcp.server.session import home
 from nanobanana_mcp.server.tools.generate import links
@@ -115,6 +117,7 @@ def add(server: FastMCP) -> None:
         description="Find pictures by words of their prompts, names, notes and tags, by facts, or by a copy of the file: ids, "
         "paths, cost and a contact sheet. Free.",
         annotations=FREE,
+        app=AppConfig(resource_uri=APP),
     )
     offer(
         server,
@@ -123,4 +126,5 @@ def add(server: FastMCP) -> None:
         description="Look at a box of a picture at 1:1, to read small text or check an edit; with compare_with at both, with a map "
         "of what differs, the share of changed pixels and where. Free.",
         annotations=FREE,
+        app=AppConfig(resource_uri=APP),
     )

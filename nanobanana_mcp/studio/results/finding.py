@@ -125,6 +125,7 @@ def view_structure(view: "View") -> dict[str, Any]:
             "changed_share_outside_box": found.changed_outside,
             "places": [{"box": list(one.box), "share": one.share} for one in found.places],
         },
+        **({"panels": [[round(side, 5) for side in one] for one in look.panels]} if look.panels else {}),
         "cost_usd": 0.0,
         "notes": list(view.notes),
     }
