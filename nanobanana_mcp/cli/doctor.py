@@ -32,8 +32,9 @@ def doctor(
     asked for the descriptions of its models. Ends with 0 when nothing is wrong
     (warnings included), with 2 when the setup is at fault, with 3 when Gemini is.
 
-    nanobanana doctor
-    nanobanana doctor --offline --json
+    For example:
+      nanobanana doctor
+      nanobanana doctor --offline --json
     """
     found = asyncio.run(check_up(offline=offline))
     found += clients(Surroundings.of_this_machine())

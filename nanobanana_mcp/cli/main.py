@@ -18,6 +18,8 @@ from nanobanana_mcp.cli.words import STDIN
 ABOUT = """\
 A studio for making and editing pictures with Gemini's image models, as an MCP server.
 
+'nanobanana setup' asks for the key and enters the server into your clients.
+
 Without a verb it serves MCP over stdin and stdout, which is what a client such as Claude Code starts:
 
   claude mcp add nanobanana -e GEMINI_API_KEY=your-key -- nanobanana

@@ -21,6 +21,9 @@ def rebuild(
     It takes over the old one, where that can be read, and the records beside the
     thumbnails in the output folder, and says first what would be lost. The old
     file is put aside, never deleted. End every server first.
+
+    For example:
+      nanobanana rebuild --yes
     """
 
     def agree(found: Rebuilt) -> bool:

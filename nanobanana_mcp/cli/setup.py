@@ -49,10 +49,11 @@ def setup(
     being shown. No flag takes it: what stands on a command line is seen by every
     program on the machine, and stays in the shell's history.
 
-    nanobanana setup                                           asks
-    nanobanana setup --key-stdin --all-clients < key.txt       for scripts
-    nanobanana setup --key-env MY_KEY --client claude-code
-    nanobanana setup --delete-key
+    For example:
+      nanobanana setup
+      nanobanana setup --key-stdin --all-clients < key.txt
+      nanobanana setup --key-env MY_KEY --client claude-code
+      nanobanana setup --delete-key
     """
     ways = [key_stdin, key_env is not None, keep_key, delete_key]
     try:

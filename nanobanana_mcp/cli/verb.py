@@ -149,7 +149,7 @@ def _annotation(name: str, hint: Any, *, optional: bool = False, default: Any = 
     return Annotated[
         plain,
         Parameter(
-            help=told,
+            help=None if told is None else for_shell(told),
             alias=SHORT.get(name),
             negative=negative,
             negative_iterable=(),

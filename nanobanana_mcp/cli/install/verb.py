@@ -45,9 +45,11 @@ def install(
     setup' keeps that in a file of its own, which the server reads whichever client
     starts it.
 
-    nanobanana install                     says which clients are here
-    nanobanana install claude-code --yes
-    nanobanana install cursor --remove --yes
+    For example:
+      nanobanana install
+      nanobanana install claude-code --yes
+      nanobanana install cursor --env NANOBANANA_TOOLS=core
+      nanobanana install cursor --remove --yes
     """
     around = Surroundings.of_this_machine()
     if client is None:
