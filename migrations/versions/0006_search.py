@@ -24,6 +24,7 @@ def _noted(image_id: str, gone: int = 0) -> str:
 def upgrade() -> None:
     op.add_column("images", sa.Column("words", sa.Text))
     op.create_index("ix_images_shown", "images", list(SHOWN))
+    op.create_index("ix_images_derived", "images", ["created_at"], sqlite_where=sa.text("origin = 'derived'"))
     op.drop_index("ix_images_created_at", "images")  # the new one begins with the same column
     op.create_table(
         "annotations",

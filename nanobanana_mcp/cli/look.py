@@ -49,15 +49,16 @@ def view(
       nanobanana view img_1m8k1yaffyxjg193 --box 0.4,0.4,0.6,0.6
       nanobanana view after.png --compare-with before.png -o compared.jpg
     """
-    given: dict[str, Any] = {"image": here(image), "max_px": max_px}
-    if box is not None:
-        given["box"] = four_numbers("box", box)
-    if compare_with is not None:
-        given["compare_with"] = here(compare_with)
+    given = {"image": here(image), "box": box, "compare_with": compare_with, "max_px": max_px}
     return answered("view", lambda: _view(given, output_path, as_json=json))
 
 
-def _view(given: dict[str, Any], output_path: str | None, *, as_json: bool) -> None:
+def _view(asked: dict[str, Any], output_path: str | None, *, as_json: bool) -> None:
+    given = {name: value for name, value in asked.items() if value is not None}
+    if "box" in given:
+        given["box"] = four_numbers("box", given["box"])
+    if "compare_with" in given:
+        given["compare_with"] = here(given["compare_with"])
     found, pictures = run_to_end(lambda session: session.look("view_image", given), settings_of())
     words = found.pop("summary")
     if output_path is not None:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     or_,
     select,
     type_coerce,
@@ -133,6 +134,15 @@ class Library:
         with self.database.read() as connection:
             rows = connection.execute(query).all()
             return read_records(connection, rows)
+
+    def derived(self, count: int, backend: Backend) -> tuple[int, list[ImageRecord]]:
+        """How many files that were made of pictures here, such as icons and conversions, are not in the trash, and the newest."""
+        mine = or_(images.c.backend == backend, images.c.backend.is_(None))
+        wanted = (images.c.origin == literal_column("'derived'"), images.c.trash_path.is_(None), mine)
+        newest = select(images).where(*wanted).order_by(images.c.created_at.desc()).limit(count)
+        with self.database.read() as connection:
+            total = connection.execute(select(func.count()).select_from(images).where(*wanted)).scalar_one()
+            return total, read_records(connection, connection.execute(newest).all())
 
     def glimpses(self, count: int, backend: Backend, beginning: str = "") -> list[Glimpse]:
         """The same as glance(), over the open connection."""

@@ -63,6 +63,8 @@ Index(
 )
 """The newest first, and all that most filters ask, without reading the rows."""
 
+Index("ix_images_derived", images.c.created_at, sqlite_where=images.c.origin == "derived")
+
 image_sources = Table(
     "image_sources",
     metadata,

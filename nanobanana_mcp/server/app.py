@@ -34,7 +34,8 @@ INSTRUCTIONS = """\
 Makes and edits pictures with Google's Gemini image models and keeps every one of them on this machine, with what it \
 was made from. generate_image makes new pictures and edits existing ones; every answer gives absolute paths and ids \
 (img_...) that later calls take as inputs. Pictures cost money (about $0.04 flash, $0.15-0.27 pro): ask for what is \
-wanted, and look at the preview before asking again. output_stats shows what there is and what was spent."""
+wanted, and look at the preview before asking again. find_images finds what there is, view_image shows it \
+closely, output_stats says what was spent."""
 
 
 class SessionState:

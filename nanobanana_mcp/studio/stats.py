@@ -31,6 +31,10 @@ class Stats:
     by_mode: dict[str, Total]
     by_day: dict[str, Total]
     recent: tuple[ImageRecord, ...]
+    """The newest pictures that were drawn or edited."""
+    derived: int
+    """How many files were made of pictures here: icons, conversions, exact files."""
+    recent_derived: tuple[ImageRecord, ...]
     missing: tuple[KeptFile, ...]
     untracked: tuple[Path, ...]
     live_uploads: int
@@ -48,6 +52,7 @@ def collect(library: Library, journal: Journal, disk: Disk, backend: Backend, li
     database = library.database
     with database.read():  # one turn at the connection, however many pictures are being kept; files are looked at after
         newest = library.recent(recent, backend)
+        derived, newest_derived = library.derived(recent, backend)
         files = library.newest_files(LOOKED_AT, backend)
         live, live_bytes = library.live_uploads(now(), backend)
         total = totals(database, backend)[""]
@@ -64,6 +69,8 @@ def collect(library: Library, journal: Journal, disk: Disk, backend: Backend, li
         by_mode=by_mode,
         by_day=by_day,
         recent=tuple(newest),
+        derived=derived,
+        recent_derived=tuple(newest_derived),
         missing=tuple(missing),
         untracked=tuple(untracked_files(library, disk, limit=LOOKED_AT)),
         live_uploads=live,

@@ -417,3 +417,23 @@ def test_streams_that_are_closed_or_full_lose_nothing(ending: str, code: int, at
     assert "Traceback" not in ran.stderr
     with Image.open(at.project / "out" / "holiday.jpg") as made:
         assert made.width == 32
+
+
+def test_find_tells_paths_and_view_saves_what_it_shows_and_overwrites_nothing(at: World, capsys: Capture) -> None:
+    assert run(["convert", "holiday.jpg", "--width", "320", "-o", "out/small.png"]) == outcome.MADE
+    capsys.readouterr()
+    assert run(["find", "--kind", "derived"]) == outcome.MADE
+    assert str(at.project / "out" / "small.png") in capsys.readouterr().out
+    assert run(["find", "--copy-of", "out/small.png", "--json"]) == outcome.MADE
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"][0]["recognised_by"] == "the same bytes"
+    compared = ["view", "out/small.png", "--compare-with", "holiday.jpg", "--box", "0,0,0.5,0.5", "-o", "seen.jpg"]
+    assert run(compared) == outcome.MADE
+    out = capsys.readouterr().out
+    assert "scaled to 320x240" in out
+    assert {path.name for path in at.project.glob("seen*")} == {"seen.jpg", "seen-2.jpg"}
+    before = (at.project / "seen.jpg").read_bytes()
+    assert run(compared) == outcome.REFUSED
+    assert "File exists" in capsys.readouterr().err and (at.project / "seen.jpg").read_bytes() == before
+    assert run(["view", "out/small.png", "--box", "1,2,3"]) == outcome.REFUSED
+    assert "four numbers" in capsys.readouterr().err

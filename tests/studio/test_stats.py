@@ -12,9 +12,10 @@ from fastmcp.exceptions import ToolError
 from nanobanana_mcp.domain.budget import Limits
 from nanobanana_mcp.domain.catalog import PRICES_DATE
 from nanobanana_mcp.domain.ids import now
+from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.library.tables import days
 from nanobanana_mcp.library.totals import Total
-from nanobanana_mcp.studio.results.reports import stats_text
+from nanobanana_mcp.studio.results.reports import stats_structure, stats_text
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect
 from tests.support.fakes import photo
@@ -241,3 +242,15 @@ async def test_a_converted_photo_of_the_users_own_in_the_trash_changes_no_total(
     assert after.total == before.total and after.total.bytes == 0
     assert list(after.by_tier) == list(after.by_mode) == []
     assert "-" not in stats_text(after).split("kept")[0]
+
+
+async def test_icons_and_conversions_are_told_apart_from_pictures(studio: Studio) -> None:
+    kept = hang(studio.library, studio.places.output / "one.png")
+    for number in range(3):
+        parents = (Parent(image_id=kept.id, role="base"),)
+        hang(studio.library, studio.places.output / f"icon-{number}.png", origin="derived", parents=parents)
+    stats = await studio.stats(2)
+    assert [one.id for one in stats.recent] == [kept.id]
+    assert stats.derived == 3 and len(stats.recent_derived) == 2
+    assert "exact files): 3 files" in stats_text(stats)
+    assert stats_structure(stats)["recent_derived"][0]["made_from"] == [kept.id]

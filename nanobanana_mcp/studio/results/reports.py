@@ -60,6 +60,11 @@ def stats_structure(stats: Stats) -> dict[str, Any]:
         "by_mode": _totals(stats.by_mode),
         "by_day": _totals(stats.by_day),
         "recent": [_recent(record) for record in stats.recent],
+        "derived_files": stats.derived,
+        "recent_derived": [
+            {"id": one.id, "path": one.path, "made_from": [parent.image_id for parent in one.parents]}
+            for one in stats.recent_derived
+        ],
         "missing_files": [record.path for record in stats.missing[:SHOWN]],
         "untracked_files": [printable(path) for path in stats.untracked[:SHOWN]],
         "live_uploads": {"count": stats.live_uploads, "bytes": stats.live_upload_bytes},
@@ -111,6 +116,11 @@ def stats_text(stats: Stats) -> str:
         f"{record.trash_path or record.path}: {_short(record.prompt)}"
         for record in stats.recent
     ]
+    if stats.derived:
+        made = counted(stats.derived, "file")
+        lines.append(
+            f"Made of pictures here (icons, conversions, exact files): {made}. find_images with kind derived has them."
+        )
     return "\n".join(lines)
 
 
