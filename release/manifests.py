@@ -116,8 +116,8 @@ def _bundle() -> dict[str, Any]:
 def clients_in_readme() -> str:
     """The README's folded section of each client."""
     return "".join(
-        f"<details><summary>{kind.title}</summary>\n\n```sh\nnanobanana install {kind.name} --yes\n```\n\n"
-        f"{kind.afterwards} {kind.drops}\n\n</details>\n"
+        f"<details><summary>{kind.title}</summary>\n\n`nanobanana install {kind.name} --yes`: {kind.afterwards[0].lower()}"
+        f"{kind.afterwards[1:]} {kind.drops}\n\n</details>\n"
         for kind in CLIENTS.values()
     )
 

@@ -67,7 +67,7 @@ def test_the_readme_has_a_folded_section_for_each_client_and_its_line_works(
     monkeypatch.setenv("PATH", "")
     readme = (ROOT / "README.md").read_text("utf-8")
     assert clients_in_readme() in readme
-    lines = re.findall(r"^nanobanana (install .+ --yes)$", readme, re.MULTILINE)
+    lines = re.findall(r"^`nanobanana (install .+ --yes)`: ", readme, re.MULTILINE)
     assert len(lines) == len(CLIENTS)
     around = Surroundings.of_this_machine()
     for line in lines:

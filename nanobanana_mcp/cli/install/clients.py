@@ -147,7 +147,7 @@ CLIENTS: dict[str, ClientKind] = {
             group="servers",
             commands=("code",),
             extra={"type": "stdio"},
-            drops="Nothing that is known.",
+            drops="It drops nothing that is known.",
             afterwards="Start the server with 'MCP: List Servers'.",
         ),
         ClientKind(
@@ -172,14 +172,14 @@ CLIENTS: dict[str, ClientKind] = {
             name="antigravity",
             title="Antigravity",
             commands=("antigravity",),
-            drops="Nothing that is known; it reads no file of a project.",
+            drops="It drops nothing that is known.",
             afterwards="Refresh under Manage MCP Servers.",
         ),
         ClientKind(
             name="windsurf",
             title="Windsurf",
             commands=("windsurf",),
-            drops="Nothing that is known; it reads no file of a project.",
+            drops="It drops nothing that is known.",
             afterwards="Refresh its list of MCP servers.",
         ),
         ClientKind(
