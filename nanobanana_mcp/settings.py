@@ -1,4 +1,4 @@
-"""Reads the settings: environment, file of settings and the platform's folders."""
+"""Reads the settings: environment, settings file and the platform's folders."""
 
 import io
 import os
@@ -47,7 +47,7 @@ def _expanded(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError as error:
-        raise ValueError("names the home of a user that is not there") from error
+        raise ValueError("names the home folder of a user who does not exist") from error
 
 
 def _off(value: object) -> object:
@@ -202,7 +202,7 @@ class Settings(BaseSettings):
                 "must be an SQLite file's URL with an absolute path, such as sqlite:////home/me/library.db"
             )
         if "?" in url or stat.S_ISDIR(_mode_of(Path(url.removeprefix("sqlite:///")))):
-            raise ValueError("must name a file, and nothing behind it")
+            raise ValueError("must name a file, with nothing after its name")
         return url
 
     @field_validator("tools")
@@ -218,7 +218,7 @@ class Settings(BaseSettings):
             return value
         folders = tuple(_expanded(Path(part)) for part in value.split(os.pathsep) if part)
         if not folders:
-            raise ValueError("names no folder; unset it to allow any")
+            raise ValueError("lists no folder; unset it to allow any")
         return folders
 
     @field_validator("allowed_dirs")
@@ -256,11 +256,12 @@ class Settings(BaseSettings):
                 raise ValueError("NANOBANANA_AUTH=vertex_ai needs NANOBANANA_VERTEX_PROJECT (or GOOGLE_CLOUD_PROJECT)")
             if not re.fullmatch(r"[a-z0-9:.-]+", self.vertex_project):
                 raise ValueError(
-                    "NANOBANANA_VERTEX_PROJECT (or GOOGLE_CLOUD_PROJECT) is no id of a Google Cloud project"
+                    "NANOBANANA_VERTEX_PROJECT (or GOOGLE_CLOUD_PROJECT) is not the id of a Google Cloud project"
                 )
             if not re.fullmatch(r"[a-z0-9-]+", self.vertex_location):  # it becomes part of a host name
                 raise ValueError(
-                    "NANOBANANA_VERTEX_LOCATION (or GOOGLE_CLOUD_LOCATION) is no location, such as global or europe-west4"
+                    "NANOBANANA_VERTEX_LOCATION (or GOOGLE_CLOUD_LOCATION) is not a location such as global or "
+                    "europe-west4"
                 )
             if self.upload not in (None, "never"):
                 raise ValueError("NANOBANANA_UPLOAD must be never with vertex_ai: it has no Files API")
@@ -332,7 +333,7 @@ def project_folder() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class _Given:
-    """A field's text, the variable it stands in, and whether that is in the file of settings."""
+    """A field's text, the variable it stands in, and whether that is in the settings file."""
 
     variable: str
     text: str
@@ -345,7 +346,7 @@ def config_folder() -> Path:
 
 
 def env_file() -> Path:
-    """The file of settings. Raises SetupError when NANOBANANA_ENV_FILE names no file. Never the `.env` of the working
+    """The settings file. Raises SetupError when NANOBANANA_ENV_FILE names no file. Never the `.env` of the working
     directory, which belongs to the project that the client has open.
     """
     named = os.environ.get("NANOBANANA_ENV_FILE")
@@ -356,21 +357,21 @@ def env_file() -> Path:
         path = path.expanduser()
     if named != os.devnull and (not path.is_absolute() or stat.S_ISDIR(_mode_of(path) or stat.S_IFDIR)):
         raise SetupError(
-            "NANOBANANA_ENV_FILE must be the absolute path of a file that is there, and is not; without its settings "
-            "nothing is done. Correct it or remove it."
+            "NANOBANANA_ENV_FILE must be the absolute path of an existing file, and is not; nothing is done "
+            "without its settings. Correct it or remove it."
         )
     return path
 
 
 def load_settings() -> Settings:
-    """Read the environment and the file of settings; the environment comes first. Raises SetupError naming the
+    """Read the environment and the settings file; the environment comes first. Raises SetupError naming the
     variables that are wrong, without their values, and where to correct them.
     """
     path = env_file()
     given = _given(_upper(os.environ), _in_file(path))
     read_from = {field: one.variable for field, one in given.items()}
     wrong = {
-        field: "has a variable's name where its value belongs, which the client passed on without replacing it"
+        field: "has a variable's name instead of a value, since the client passed it on without replacing it"
         for field, one in given.items()
         if field != "gemini_api_key" and keys.UNREPLACED.fullmatch(one.text.strip())
     }
@@ -392,10 +393,10 @@ def load_settings() -> Settings:
         if not told:
             settings._read_from.update(read_from)
             return settings
-    where = "in the environment of this server (an MCP client has it in its configuration), and start it again"
+    where = "in the environment of this server (an MCP client keeps it in its configuration), and restart the server"
     if any(field in given and given[field].in_file for field in wrong):
         where = f"in {path}, which the next call reads again"
-    raise SetupError(f"The settings are wrong: {'; '.join(told)}. Put it right {where}.") from None
+    raise SetupError(f"The settings are wrong: {'; '.join(told)}. Correct this {where}.") from None
 
 
 def misspelt() -> list[str]:
@@ -412,8 +413,8 @@ def misspelt() -> list[str]:
         bare = name.removeprefix("NANO_BANANA_").removeprefix("NANOBANANA_")
         meant = next((one for one in (f"NANOBANANA_{bare}", bare, f"GEMINI_{bare}") if one in known), None)
         near = [meant] if meant else get_close_matches(name, known, 1, cutoff=0.6)
-        hint = f"; was {near[0]} meant?" if near else "."
-        said.append(f"{name[:80]} is no setting and has no effect{hint}")
+        hint = f"; did you mean {near[0]}?" if near else "."
+        said.append(f"{name[:80]} is not a setting and has no effect{hint}")
     return said
 
 
@@ -430,29 +431,27 @@ _read_once: dict[Path, bytes] = {}
 
 
 def _in_file(path: Path) -> dict[str, str]:
-    """The variables of the file of settings, none where it is not there. Raises SetupError when it is no UTF-8 text."""
+    """The variables of the settings file, none where it is not there. Raises SetupError when it is no UTF-8 text."""
     try:
         if path.is_file() or not path.exists():
             data = path.read_bytes() if path.is_file() else b""
         else:
             data = _read_once[path] if path in _read_once else _read_once.setdefault(path, path.read_bytes())
     except OSError as error:
-        raise SetupError(f"The file of settings {path} cannot be read ({error.strerror}); put that right.") from None
+        raise SetupError(f"The settings file {path} cannot be read ({error.strerror}); correct that.") from None
     return variables_in(data, path)
 
 
 def variables_in(data: bytes, path: Path) -> dict[str, str]:
-    """The variables in the bytes of a file of settings. Raises SetupError when they are no UTF-8 text."""
+    """The variables in the bytes of a settings file. Raises SetupError when they are no UTF-8 text."""
     try:
         if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
-            raise SetupError(
-                f"The file of settings {path} is in UTF-16. Save it as UTF-8; the next call reads it again."
-            )
+            raise SetupError(f"The settings file {path} is in UTF-16. Save it as UTF-8; the next call reads it again.")
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise SetupError(
-            f"The file of settings {path} is not in UTF-8: line {line} has a letter in another encoding. Save it as "
+            f"The settings file {path} is not in UTF-8: line {line} has a letter in another encoding. Save it as "
             "UTF-8; the next call reads it again."
         ) from None
     return _upper(dotenv_values(stream=io.StringIO(text)))

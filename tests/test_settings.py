@@ -337,7 +337,7 @@ def test_vertex_needs_its_project_and_takes_no_uploads(set_: pytest.MonkeyPatch)
     set_.delenv("NANOBANANA_UPLOAD")
     for wrong in ("evil.example/#", "eu.evil.example"):  # it becomes a part of the host that gets the sign-in
         set_.setenv("GOOGLE_CLOUD_LOCATION", wrong)
-        assert "is no location" in _refusal()
+        assert "is not a location" in _refusal()
 
 
 def test_the_emulator_needs_neither_key_nor_project(set_: pytest.MonkeyPatch) -> None:

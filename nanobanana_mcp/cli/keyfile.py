@@ -1,4 +1,4 @@
-"""The key in the studio's own file of settings: set, changed and taken out, with every other line kept."""
+"""The key in the studio's own settings file: set, changed and taken out, with every other line kept."""
 
 import re
 
@@ -11,12 +11,12 @@ _LINE = re.compile(r"^[ \t]*(export[ \t]+)?(GEMINI_API_KEY|GOOGLE_API_KEY)[ \t]*
 
 
 def has_key() -> bool:
-    """Whether the file of settings has a key. Raises SetupError when it cannot be read."""
+    """Whether the settings file has a key. Raises SetupError when it cannot be read."""
     return any(name in _variables() for name in KEYS)
 
 
 def store_key(key: str | None) -> bool:
-    """Put a key into the file of settings, in the place of any that is there, or take it out (None); whether it changed.
+    """Put a key into the settings file, in the place of any that is there, or take it out (None); whether it changed.
 
     The file is for this user alone, and no copy of an old key is left. Raises SetupError, and then changes nothing.
     """

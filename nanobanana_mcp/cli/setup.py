@@ -44,7 +44,7 @@ def setup(
 ) -> int:
     """Ask for the Gemini key, try it for free, keep it, and install into your clients.
 
-    The key goes into the studio's own file of settings, which only you can read,
+    The key goes into the studio's own settings file, which only you can read,
     and which the server reads whichever client starts it. It is asked for without
     being shown. No flag takes it: what stands on a command line is seen by every
     program on the machine, and stays in the shell's history.

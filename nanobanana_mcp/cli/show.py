@@ -131,5 +131,5 @@ def _words(record: "ImageRecord", cost: float | None) -> list[str]:
         lines.append(f"Prompt: {' '.join(record.prompt.split())}")
     if cost is not None:
         emulated = record.backend == "emulator"
-        lines.append(f"Cost: nothing (Gemini would take ${cost:.4f})" if emulated else f"Cost: ${cost:.4f}")
+        lines.append(f"Cost: nothing (Gemini would charge ${cost:.4f})" if emulated else f"Cost: ${cost:.4f}")
     return lines

@@ -9,7 +9,7 @@ from nanobanana_mcp.domain.terms import AskedTier, Fit, OutputFormat, Resolution
 
 USUAL_QUALITY = 90
 AS_THERE = "As in generate_image."
-"""What an argument of another tool is that generate_image has too: it says what the argument is, and no model is told twice."""
+"""For an argument that generate_image has too and describes, so that a model need not read it twice."""
 
 Width = Annotated[int | None, Field(ge=1, le=16384, description="Exact width in pixels.")]
 Height = Annotated[int | None, Field(ge=1, le=16384, description="Exact height.")]

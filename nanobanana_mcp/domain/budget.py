@@ -89,11 +89,12 @@ def check(limits: Limits, spending: Spending, *, wanted_usd: float, calls: int, 
             )
         if spent + wanted_usd > limit + 1e-9:
             raise BudgetExceeded(
-                f"The {name}'s limit of {_usd(limit)} ({setting}) would be passed: ${spent:.3f} is spent or reserved and "
-                f"this may cost ${wanted_usd:.3f}. It resets {_when(resets, at)}. Nothing was sent."
+                f"This would exceed the {name}'s limit of {_usd(limit)} ({setting}): ${spent:.3f} is spent or "
+                f"reserved, and this request may cost ${wanted_usd:.3f}. It resets {_when(resets, at)}. Nothing "
+                "was sent."
             )
         if name != "request" and spent + wanted_usd >= WARN_FROM * limit:
-            warnings.append(f"${spent + wanted_usd:.2f} of the {name}'s {_usd(limit)} are spent or reserved.")
+            warnings.append(f"${spent + wanted_usd:.2f} of the {name}'s limit of {_usd(limit)} is spent or reserved.")
     return warnings + _check_minute(limits.calls_per_minute, spending, calls=calls, at=at)
 
 

@@ -20,11 +20,11 @@ def problem_with(key: str, name: str) -> str | None:
     A header takes printable ASCII only; anything else would surface as a crash that quotes the key.
     """
     if UNREPLACED.fullmatch(key):
-        return f"{name} is not a key but a variable's name, which the client passed on without replacing it"
+        return f"{name} is not a key but a variable's name, since the client passed it on without replacing it"
     if _PLACEHOLDER.fullmatch(key):
         return f"{name} is not a key: it still has the placeholder of some instructions, or a shortened key"
     if key[:1] in "'\"`" and key[:1]:
-        return f"{name} is not a key: there are quotation marks around it that belong to no key"
+        return f"{name} is not a key: it has quotation marks around it"
     if key.lower().startswith(("bearer ", "gemini_api_key=", "google_api_key=")):
         return f"{name} is not a key: there are other words before it"
     if not key or not key.isascii() or not key.isprintable() or " " in key:

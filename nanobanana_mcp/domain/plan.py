@@ -216,8 +216,8 @@ def load_plan(text: str) -> Plan:
         return _adapter().validate_python(json.loads(text))
     except (ValidationError, ValueError) as error:
         raise SetupError(
-            "It was planned by another version of nanobanana, which this one cannot finish; its raw answer stays in "
-            "the spool."
+            "This request was planned by another version of nanobanana and cannot be finished by this one. Its "
+            "raw answer stays in the spool for a version that can."
         ) from error
 
 

@@ -61,17 +61,23 @@ def bill(choice: Choice, usage: Usage, *, estimate_usd: float, drew: bool) -> Bi
         usd = max(counted, estimate_usd)
         return Bill(
             usd=usd,
-            note=f"Gemini's count of tokens is missing or cannot be true, so the expected ${usd:.4f} is entered.",
+            note=(
+                f"Gemini's token count is missing or cannot be right, so the expected ${usd:.4f} is recorded as "
+                "the cost."
+            ),
         )
     if counted > estimate_usd + 0.0005:
         note = (
-            f"This {'picture' if drew else 'answer'} cost ${counted:.4f}, more than the ${estimate_usd:.4f} that was expected "
-            "and held against the limits, by the tokens that Gemini counted."
+            f"By Gemini's token count this {'picture' if drew else 'answer'} cost ${counted:.4f}, more than the "
+            f"${estimate_usd:.4f} that was expected and reserved."
         )
         return Bill(usd=counted, note=note)
     usual = sizes.get(choice.image_size, 0)
     if drew and usage.image * FAR_OFF <= usual:
-        note = f"Gemini counted {usage.image} tokens for this picture, where {usual} were expected; it is entered at ${counted:.4f}."
+        note = (
+            f"Gemini counted {usage.image} tokens for this picture, where {usual} were expected; ${counted:.4f} is "
+            "recorded as its cost."
+        )
         return Bill(usd=counted, note=note)
     return Bill(usd=counted)
 

@@ -66,7 +66,7 @@ def choose(request: ImageRequest, models: Mapping[TierName, ModelSpec], *, stay:
         return _choice(request, models[tier], reason, auto=False)
 
     if stay is not None and cannot(request, models[stay]) is None:
-        return _choice(request, models[stay], f"{stay}, which drew the picture that goes on", auto=True)
+        return _choice(request, models[stay], f"{stay}, which drew the picture that is continued", auto=True)
     tier, reason = _weigh(request)
     problem = cannot(request, models[tier])
     if problem:

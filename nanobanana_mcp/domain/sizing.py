@@ -46,7 +46,7 @@ def check_name(exact: OutputSpec | None, named: OutputFormat | None) -> None:
         return
     if exact.output_format not in (None, named):
         raise RequestError(
-            f"output_path names a file in {named}, and output_format is {exact.output_format}: name one format, or leave "
+            f"output_path asks for {named} and output_format for {exact.output_format}. Name one format, or leave "
             "output_format out."
         )
 
@@ -65,7 +65,9 @@ def check_size(exact: OutputSpec | None, shape: tuple[float, float], named: Outp
             "megapixels are made. Ask for a smaller one."
         )
     if "webp" in (exact.output_format, named) and max(width, height) > WEBP_SIDE:
-        raise RequestError(f"WebP ends at {WEBP_SIDE} px a side, {width}x{height} is asked for; use png or avif.")
+        raise RequestError(
+            f"WebP has at most {WEBP_SIDE} px a side, and {width}x{height} was asked for; use png or avif."
+        )
 
 
 def covering_size(

@@ -59,8 +59,9 @@ def translate(
         )
     if isinstance(error, google.GoogleAuthError):  # it comes before every request, never after one
         return SetupError(
-            "Vertex AI needs Google's application default credentials, and there are none that work; nothing was sent. "
-            f"Run 'gcloud auth application-default login', or set GOOGLE_APPLICATION_CREDENTIALS. {cleaned(error, key)}"
+            "Vertex AI needs Google's application default credentials, and no working ones were found; nothing "
+            "was sent. Run 'gcloud auth application-default login', or set GOOGLE_APPLICATION_CREDENTIALS. "
+            f"{cleaned(error, key)}"
         )
     if isinstance(error, _UNSENT):
         return Unavailable(
@@ -103,9 +104,9 @@ def _from_status(
     if code == 400 and ("API_KEY_INVALID" in str(error.details) or "API key" in str(error.message)):
         return SetupError(f"Gemini does not accept the key. Check {key_variable}. {said}")
     if code == 400 and error.status == "FAILED_PRECONDITION":
-        return SetupError(f"Gemini is not available to this account: its region or billing is at fault. {said}")
+        return SetupError(f"Gemini is not available to this account because of its region or its billing. {said}")
     if code == 400 and _SIGNATURE.search(str(error.message)):
-        return HistoryRejected(f"Gemini does not take the conversation's history. {said}")
+        return HistoryRejected(f"Gemini rejected the conversation's history. {said}")
     if code == 400:
         return RequestError(f"Gemini rejected the request. {said}")
     if code == 401:
@@ -116,15 +117,17 @@ def _from_status(
         return SetupError(f"The account's prepaid credit is used up. Add credit in Google AI Studio. {said}")
     if code == 403 and "File" in str(error.message):
         return SourceNotFound(
-            "The Files API does not know this file, or no longer (files live 48 hours), or it belongs to another "
-            f"project. Give the picture's path or its img_... id instead. {said}"
+            "The Files API does not have this file: it has expired (files live 48 hours), or it belongs to "
+            f"another project. Give the picture's path or its img_... id instead. {said}"
         )
     if code == 403:
-        return SetupError(f"The key may not use this. Check its restrictions in Google AI Studio. {said}")
+        return SetupError(
+            f"The key is not allowed to make this request. Check its restrictions in Google AI Studio. {said}"
+        )
     if code == 404:
         return _model_gone(model_id, setting, said)
     if code == 408 or code == 499:
-        return UnknownOutcome(f"Gemini broke the request off ({code}); it may have been charged. {said}")
+        return UnknownOutcome(f"Gemini cut the request short ({code}); it may have been charged. {said}")
     if code == 429:
         return _rate_limited(error, said)
     if code in (500, 503) and _is_googles(error):
@@ -132,14 +135,14 @@ def _from_status(
         return Unavailable(f"Gemini {what} ({code}); nothing was charged. Try again in a minute. {said}")
     if code is not None and 300 <= code < 400:
         return SetupError(
-            f"The Gemini address answered with a redirect ({code}), which is not followed since the key would go "
-            "along. Set GEMINI_BASE_URL to the final address."
+            f"The Gemini address answered with a redirect ({code}), which is not followed because the key would be "
+            "sent along. Set GEMINI_BASE_URL to the final address."
         )
     if code is not None and code >= 500:
         return UnknownOutcome(f"A gateway lost Gemini's answer ({code}), so it may have been charged. {said}")
     if _is_googles(error):
         return ServiceError(f"Gemini answered with status {code}. {said}")
-    return UnknownOutcome(f"A gateway answered in Gemini's place ({code}), so it may have been charged. {said}")
+    return UnknownOutcome(f"A gateway answered instead of Gemini ({code}), so it may have been charged. {said}")
 
 
 def _is_googles(error: genai.APIError) -> bool:
@@ -180,7 +183,7 @@ def _rate_limited(error: genai.APIError, said: str) -> RateLimited:
         )
     if any("PerDay" in str(v.get("quotaId")) for v in violations):
         return RateLimited(
-            f"The day's quota for this model is used up; it comes back at midnight Pacific time. {said}",
+            f"Today's quota for this model is used up; it resets at midnight Pacific time. {said}",
             retryable=False,
         )
     delay = next((_seconds(d["retryDelay"]) for d in details if "retryDelay" in d), None)

@@ -50,7 +50,7 @@ FINISH_REASONS: dict[str, tuple[str, str]] = {
     "SPII": ("the prompt seems to hold sensitive personal information", "Leave it out and try again."),
     "RECITATION": ("the answer came too close to an existing text", _REPHRASE),
     "MAX_TOKENS": ("the answer reached its length limit before there was a picture", "Shorten the prompt."),
-    "STOP": ("the model answered in words only", "Ask for a picture in so many words, or answer its question."),
+    "STOP": ("the model answered in words only", "Ask for a picture explicitly, or answer its question."),
     "LANGUAGE": ("the prompt's language is not supported", "Write it in English."),
     "OTHER": ("Gemini stopped for a reason it does not name", "Try once more."),
     "MALFORMED_RESPONSE": ("Gemini's answer was malformed", "Try once more."),
@@ -69,7 +69,7 @@ BLOCK_REASONS: dict[str, tuple[str, str]] = {
     "OTHER": ("Gemini blocked the prompt for a reason it does not name", _REPHRASE),
     "BLOCKLIST": ("the prompt has words on Gemini's block list", "Replace them and try again."),
     "PROHIBITED_CONTENT": ("the prompt breaks Google's prohibited use policy", _NO_USE),
-    "IMAGE_SAFETY": ("an input picture or the picture asked for is held to be unsafe", _NO_USE),
+    "IMAGE_SAFETY": ("Gemini considers an input picture or the picture asked for unsafe", _NO_USE),
     "MODEL_ARMOR": (
         "the project's Model Armor policy blocked the prompt",
         "Ask whoever runs the Google Cloud project.",

@@ -45,8 +45,8 @@ class Bounded(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         if _origin(request.url) != self._origin:
             raise SetupError(
-                f"A request was about to go to {request.url.host[:80]}, which is not the address that is set; nothing was "
-                "sent there. Check GEMINI_BASE_URL, or what answers under it."
+                f"A request was about to go to {request.url.host[:80]}, which is not the configured address; "
+                "nothing was sent there. Check GEMINI_BASE_URL and the gateway behind it."
             )
         request.headers["Accept-Encoding"] = "identity"
         response = await self._inner.handle_async_request(request)
@@ -79,7 +79,7 @@ class _OverSocks(httpx2.AsyncBaseTransport):
         try:
             return await self._inner.handle_async_request(request)
         except self._error:
-            raise httpx2.ProxyError("The SOCKS proxy did not answer as one.", request=request) from None
+            raise httpx2.ProxyError("The SOCKS proxy did not answer as a SOCKS proxy does.", request=request) from None
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -152,15 +152,15 @@ def _proxy(address: str) -> httpx2.Proxy | None:
     names = (f"{kind}_proxy", f"{kind}_proxy".upper())  # in this order Python looks
     variable = next((name for name in names if os.environ.get(name)), "The system's proxy setting")
     url = proxies[kind] if "://" in proxies[kind] else f"http://{proxies[kind]}"  # as curl takes it
-    way_out = f"correct it, remove it, or let {host} be reached without it (NO_PROXY)"
+    way_out = f"correct it, remove it, or exempt {host} from it (NO_PROXY)"
     try:
         proxy = httpx2.Proxy(url)
     except (ValueError, httpx2.InvalidURL):  # their words repeat it, and with it a password
         proxy = None
     if proxy is None or not proxy.url.host or not 0 < (proxy.url.port or 8080) < 65536:
         raise SetupError(
-            f"{variable} names no proxy that can be used: http://, https:// and socks5:// with a host and a port are "
-            f"possible. Nothing was sent; {way_out}."
+            f"{variable} is not a usable proxy: it must begin with http://, https:// or socks5:// and have a host "
+            f"and a port. Nothing was sent; {way_out}."
         )
     if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
         raise SetupError(
@@ -182,8 +182,9 @@ def _certificates() -> ssl.SSLContext:
         except OSError as error:
             reason = error.strerror or type(error).__name__
     raise SetupError(
-        f"The certificates for https cannot be read ({reason}): {' or '.join(named) or 'the system'} names none that can "
-        "be used. Nothing was sent; let it name a PEM file (SSL_CERT_DIR: a folder of them), or remove it."
+        f"The certificates for https cannot be read ({reason}), as {' or '.join(named) or 'the system'} does not "
+        "lead to usable ones. Nothing was sent; set it to a PEM file (SSL_CERT_DIR: to a folder of them), or "
+        "remove it."
     )
 
 

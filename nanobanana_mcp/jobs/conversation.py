@@ -88,8 +88,8 @@ def history_of(
     drawn = library.get(image_id)
     if model_id is not None and drawn is not None and drawn.model_id not in (None, model_id):
         return (), [
-            f"{image_id} was drawn by {drawn.model_id}; {model_id} cannot go on with its turn, so the edit began "
-            "from the picture alone."
+            f"{image_id} was drawn by {drawn.model_id}, and {model_id} cannot continue its conversation, so the "
+            "edit started from the picture alone."
         ]
     room = REQUEST_BYTES - sum(len(part.data or b"") for part in beside)
     exchanges: list[_Exchange] = []
@@ -105,12 +105,13 @@ def history_of(
                 words = f"The conversation is long: its first turns, up to {following}, were left out."
                 return _turns(exchanges), [words]
             return (), [
-                f"The turn of {image_id} does not fit into a request, so the edit began from the picture alone."
+                f"The conversation of {image_id} does not fit into a request, so the edit started from the picture "
+                "alone."
             ]
         exchanges.insert(0, found)
         following = found.previous
     if not exchanges:
-        return (), [f"No conversation with the model belongs to {image_id}, so the edit began from the picture alone."]
+        return (), [f"{image_id} has no conversation with the model, so the edit started from the picture alone."]
     left_out = [f"The turns up to {following} are no longer there and were left out."] if following is not None else []
     return _turns(exchanges), left_out
 

@@ -26,7 +26,7 @@ def stored_bytes(record: ImageRecord, disk: Disk) -> bytes:
     """
     path = record.trash_path or record.path
     if path is None:
-        raise SourceNotFound(f"{record.id} is known from the Files API only; its bytes never were on this machine.")
+        raise SourceNotFound(f"{record.id} is known only from the Files API; its file was never on this machine.")
     data = None
     if record.origin != "imported":
         data = disk.read_own(Path(path))
@@ -34,8 +34,8 @@ def stored_bytes(record: ImageRecord, disk: Disk) -> bytes:
         data = disk.read_input(path)[1]
     if data is None:
         raise SourceNotFound(
-            f"The file of {record.id} is not there ({printable(path)}). Give the path where it is now; maintenance with operation "
-            "'database_hygiene' finds renamed files of the output folder."
+            f"The file of {record.id} is no longer at {printable(path)}. Give its new path, or run maintenance "
+            "with operation 'database_hygiene', which finds renamed files in the output folder."
         )
     if hashlib.sha256(data).hexdigest() != record.sha256:
         raise SourceNotFound(
@@ -56,7 +56,7 @@ def bare(record: ImageRecord, data: bytes) -> tuple[bytes, str]:
     whoever asked; a caller's own goes without its metadata, decoded to prove that it is a picture.
     """
     if not record.width or record.mime_type == "image/vnd.microsoft.icon":
-        raise NotAnImage(f"{record.id} ({printable(record.path)}) is no picture that can be sent.")
+        raise NotAnImage(f"{record.id} ({printable(record.path)}) is not a picture that can be sent.")
     try:
         made = made_here(record.origin, record.parents)
         large = len(data) > UPLOAD_BYTES or record.width * record.height > MAX_PIXELS
@@ -74,7 +74,7 @@ def no_such_picture(given: str, library: Library) -> SourceNotFound:
     near = get_close_matches(given.lower(), newest, 3, cutoff=0.85)
     said = f"The library has no picture {given if is_image_id(given) else shorten(given)}"
     if not is_image_id(given):
-        said += ", which is no id: one is img_ and 16 letters and digits"
+        said += ", which is not an id: an id is img_ and 16 letters and digits"
     if near or newest:
-        said += f". {'Like it' if near else 'The newest'}: {', '.join(near or newest[:3])}"
+        said += f". {'Similar ids' if near else 'The newest'}: {', '.join(near or newest[:3])}"
     return SourceNotFound(f"{said}. output_stats lists the recent ones.")

@@ -110,8 +110,9 @@ class Sources:
         inline = sum(len(source.data) for source in sources if source.data is not None and source.upload is None)
         if inline > INLINE_BYTES and not self._uploading:
             raise RequestError(
-                f"The input images have {inline / 1e6:.0f} MB together; {INLINE_BYTES // 2**20} MiB fit into one request. "
-                "Give fewer or smaller ones, or allow the Files API (NANOBANANA_UPLOAD=on_demand)."
+                f"The input images have {inline / 1e6:.0f} MB together, and one request takes "
+                f"{INLINE_BYTES // 2**20} MiB. Give fewer or smaller ones, or allow the Files API "
+                "(NANOBANANA_UPLOAD=on_demand)."
             )
         found, notes = [], []
         for source in sources:
@@ -149,15 +150,15 @@ class Sources:
         name = given.strip()
         if not _FILE_ID.fullmatch(name):
             raise SourceNotFound(
-                f"{shorten(name)} is no Files API id; one looks like files/abc-123. {_INSTEAD} A file in a folder called "
-                f"files is {shorten(f'./{name}')}."
+                f"{shorten(name)} is not a Files API id, which looks like files/abc-123. {_INSTEAD} For a file in "
+                f"a folder called files write {shorten(f'./{name}')}."
             )
         known = await asyncio.to_thread(self._library.find_by_upload, name)
         if known is not None:
             record, upload = known
             if upload.backend != self._backend:
                 raise SourceNotFound(
-                    f"{name} belongs to {upload.backend}, not to {self._backend}. Give its path or id."
+                    f"{name} was uploaded to {upload.backend}, not to {self._backend}. Give its path or id."
                 )
             if not upload.alive(now(), margin_s=MARGIN_S):
                 await asyncio.to_thread(self._store.sendable, record)  # raises now rather than after the reservation
@@ -308,8 +309,8 @@ def check_something_is_seen(sources: list[Source]) -> None:
             continue
         if max(width, height) < SMALLEST_SIDE or min(width, height) < LEAST_SIDE:
             raise RequestError(
-                f"{shorten(source.given)} has {width} x {height} pixels, in which a model sees nothing; nothing was "
-                "charged. Give a larger picture."
+                f"{shorten(source.given)} has {width} x {height} pixels, too few for a model to see anything; "
+                "nothing was charged. Give a larger picture."
             )
         if source.invisible:
             raise RequestError(

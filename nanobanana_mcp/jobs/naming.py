@@ -37,7 +37,7 @@ def not_written(target: Target, path: Path) -> str:
     """The note on a file whose name asked for a format that is only read here."""
     kind = path.suffix.lstrip(".").upper()
     return (
-        f"The file is {path.name}, in {kind}: {target.suffix} is no format that is written here (png, jpg, webp, avif)."
+        f"{target.suffix} files cannot be written (png, jpg, webp and avif can), so the file is {path.name}, in {kind}."
     )
 
 
@@ -45,7 +45,7 @@ def naming_notes(target: Target, stem: str, extension: str, path: Path) -> list[
     """Where a file has another name than the caller gave."""
     notes = []
     if target.stem is not None and path.stem != stem:
-        notes.append(f"{stem}{extension} was there already and was left alone; the new picture is {path.name}.")
+        notes.append(f"{stem}{extension} already existed and was not touched; the new picture is {path.name}.")
     if target.suffix and target.output_format is None:
         notes.append(not_written(target, path))
     return notes

@@ -44,7 +44,7 @@ def remembered_problem(call: Call, request_row: RequestRow) -> Problem:
 def undecodable(record: ImageRecord) -> Refused:
     """The failure of a call whose bytes are kept as delivered and are no picture."""
     return Refused(
-        f"What Gemini delivered does not decode as a picture; its {size_of(record.bytes)} are kept as delivered at "
+        f"Gemini's picture cannot be decoded; its bytes ({size_of(record.bytes)}) are kept as delivered at "
         f"{record.path}. Try once more.",
         reason="UNDECODABLE",
     )
@@ -68,7 +68,7 @@ def told_of_answers(answers: list[KeptImage], usd: float | None = None) -> str:
     count, kept = counted(len(answers), "answer"), ", ".join(str(answer.record.path) for answer in answers)
     was, are = ("was", "is") if len(answers) == 1 else ("were", "are")
     if any(answer.emulated or answer.record.backend == "emulator" for answer in answers):
-        return f"{count} of the emulator {are} kept ({kept}); nothing was charged"
+        return f"{count} from the emulator {are} kept ({kept}); nothing was charged"
     price = f" (${usd:.3f})" if usd is not None else ""
     return f"{count} {was} paid for{price} and {are} kept ({kept})"
 
@@ -81,7 +81,7 @@ def nothing_made(problems: list[Problem], spent: float, *, backend: Backend) -> 
         return _with_its_price(problems[0]) if spent else problems[0].error
     messages = list(dict.fromkeys(problem.failure.message for problem in problems))
     charged = f" Up to ${spent:.3f} may have been charged." if spent >= 0.0005 else ""
-    return ServiceError(f"None of {len(problems)} pictures was made. {' / '.join(messages)}{charged}")
+    return ServiceError(f"None of the {len(problems)} pictures was made. {' / '.join(messages)}{charged}")
 
 
 def _with_its_price(problem: Problem) -> StudioError:

@@ -190,14 +190,16 @@ def _named_inputs(request: ImageRequest) -> tuple[str, ...]:
     if request.file_id is not None and not request.file_id.startswith("files/"):
         raise RequestError("file_id takes a Files API id such as 'files/abc123'; give paths and img_... ids as inputs.")
     if len(given) > MAX_INPUTS:
-        raise RequestError(f"{counted(len(given), 'input image')} given; at most {MAX_INPUTS} are taken.")
+        raise RequestError(f"{counted(len(given), 'input image')} given; at most {MAX_INPUTS} are possible.")
     new = len(given) - (request.continue_from is not None)
     if len(request.input_roles) > new:
         raise RequestError(
             f"input_roles names {counted(len(request.input_roles), 'role')} for {counted(new, 'input image')}."
         )
     if request.continue_from is not None and not is_image_id(request.continue_from):
-        raise RequestError("continue_from takes the img_... id of a picture made here; others can only be inputs.")
+        raise RequestError(
+            "continue_from takes the img_... id of a picture that was made here. Give any other picture as an input."
+        )
     return given
 
 

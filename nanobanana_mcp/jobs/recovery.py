@@ -28,7 +28,7 @@ from nanobanana_mcp.storage.processes import ProcessLock
 
 logger = logging.getLogger(__name__)
 
-NEVER_SENT = "The process was ended before the request was sent; nothing was charged."
+NEVER_SENT = "The process ended before the request was sent; nothing was charged."
 LONGEST_WRITE_S = 3600
 """Seconds. No living process leaves a temporary file untouched for longer."""
 
@@ -36,7 +36,7 @@ TRIES = 5
 """How often an answer is tried before it is set aside: it may be what killed the process each time."""
 
 MAX_TRACE = 4000
-LOST = "The process was ended while Gemini was drawing, so the answer is lost; it may have been charged."
+LOST = "The process ended while Gemini was drawing, so the answer is lost; it may have been charged."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +180,7 @@ class Recovery:
         try:
             mended = self._mend()
         except StudioError as error:
-            logger.warning("Moves to and from the trash could not be looked at: %s", error)
+            logger.warning("Unfinished moves to and from the trash could not be checked: %s", error)
             return found
         if not others:
             here.sweep(dead)
@@ -245,8 +245,8 @@ class Recovery:
             return Recovered(call_id=call_id, outcome=f"could not be finished now ({error.strerror})")
         except Exception as error:  # noqa: BLE001 - else every later start fails at this one and finishes nothing after it
             place = "".join(traceback.format_exception(error, limit=-20))[-MAX_TRACE:]
-            logger.error("Finishing %s ended in an error of the program:\n%s", call_id, place)
-            outcome = f"could not be finished: the program stumbled ({type(error).__name__}; its log has the place)"
+            logger.error("A bug stopped the recovery of %s:\n%s", call_id, place)
+            outcome = f"could not be finished because of a bug ({type(error).__name__}; the log has the traceback)"
             return Recovered(call_id=call_id, outcome=outcome, stumbled=True)
 
     def _end(self, request_row: RequestRow, call: Call, *, asked: bool) -> Recovered:
@@ -268,8 +268,8 @@ class Recovery:
         message = f"It could not be finished in {TRIES} attempts and was set aside; it may have been charged."
         if path is not None:
             message += (
-                f" Its raw answer is kept at {path}; maintenance with operation 'recover' tries it again, which a newer "
-                "version may bring off."
+                f" Its raw answer is kept at {path}; maintenance with operation 'recover' tries it again, and a "
+                "newer version may succeed."
             )
         self._journal.unknown(call.id, message=message)
         return Recovered(call_id=call.id, outcome=message, stumbled=True)
@@ -373,7 +373,7 @@ class Recovery:
             if not adopted.stumbled:
                 self._disk.spool.forget_tries(call_id)
             if adopted.record is None:
-                logger.warning("An answer in the spool that no row names cannot be kept: %s", adopted.outcome)
+                logger.warning("A spooled answer that no row names cannot be kept: %s", adopted.outcome)
             if adopted.record is not None or asked:
                 found.append(adopted)
         return found

@@ -14,8 +14,8 @@ from nanobanana_mcp.library.journal import UNSETTLED, Call, Journal, RequestRow,
 from nanobanana_mcp.storage.processes import ProcessLock
 
 SAME_REQUEST = (
-    "The same request was under way already: these are its pictures, and nothing was charged again. For more pictures "
-    "ask for n of them, or give another idempotency_key."
+    "The same request was already under way: these are its pictures, and nothing was charged again. For more "
+    "pictures ask for n of them, or give another idempotency_key."
 )
 
 POLL_S = 0.25
@@ -75,11 +75,11 @@ class Repeats:
                     return
                 ids = {call.id for call in calls}
                 told = " ".join(one.outcome for one in outcomes if one.call_id in ids)
-                why = told or "its answer cannot be read back now."
+                why = told or "its answer cannot be read now."
                 raise SetupError(f"This request was made before and {why} Call again later; nothing is charged.")
             if waited > LONGEST_S:
                 raise ServiceError(
-                    "This request was made before, by another window, which is still waiting for Gemini. Call again later; "
+                    "Another window made this request before and is still waiting for Gemini. Call again later; "
                     "nothing was charged for this call."
                 )
             await self._sleep(POLL_S)
@@ -101,9 +101,9 @@ def _created(finished: Finished) -> Created:
         answers = ", ".join(f"{part.record.id} at {part.record.path}" for part in finished.parts)
         why = " ".join(dict.fromkeys(problem.failure.message for problem in problems))
         raise ServiceError(
-            f"This request was made before, and its picture was not put together; nothing was charged again. The answers of "
-            f"then are kept: {answers}. {why + ' ' if why else ''}Ask again with a new idempotency_key to begin "
-            "anew."
+            "This request was made before, but its picture was not put together; nothing was charged again. Its "
+            f"answers are kept: {answers}. {why + ' ' if why else ''}Ask again with a new idempotency_key to start "
+            "over."
         )
     if not finished.images:
         spent = sum(problem.failure.cost_usd or 0 for problem in problems)

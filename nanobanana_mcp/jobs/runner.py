@@ -144,7 +144,7 @@ class Runner:
         except StudioError as error:
             if not model_calls.answered or isinstance(error, NotPutTogether):
                 raise
-            raise NotPutTogether(f"{error} Before it, {told_of_answers(model_calls.answered)}.") from error
+            raise NotPutTogether(f"{error} Before that, {told_of_answers(model_calls.answered)}.") from error
         finally:
             await model_calls.give_back()
         images = [await self._uploaded(run, image) for image in images]
@@ -262,11 +262,11 @@ class Runner:
         """Turn an unexpected exception of one call into a Problem, so that the request's other calls are not lost with
         it.
         """
-        logger.error("Call %s of %s ended in an error of the program", call.id, run.request_row.id, exc_info=error)
-        what = f"The program stumbled ({type(error).__name__}; its log has the place)"
+        logger.error("Call %s of request %s failed because of a bug", call.id, run.request_row.id, exc_info=error)
+        what = f"The program has a bug ({type(error).__name__}; the log has the traceback)"
         emulated = run.request_row.backend == "emulator"
         cost = "" if emulated else f"; it may have cost ${call.estimate_usd:.3f}"
-        told = UnknownOutcome(f"{what}. What came of this picture is not known{cost}.")
+        told = UnknownOutcome(f"{what}. Whether this picture was made is not known{cost}.")
         kept = await asyncio.to_thread(self.store.library.get, f"img_{call.id}")
         if kept is not None:
             told = UnknownOutcome(f"{what}. The picture is kept as {kept.id} at {kept.path}.")
@@ -359,8 +359,8 @@ class Runner:
         assert run.fresh is not None
         run.request, run.continues = run.fresh, None
         run.warnings.append(
-            "Gemini did not take the conversation's history (its signatures are missing, wrong or too old), so the "
-            "edit began afresh from the picture alone."
+            "Gemini rejected the conversation's history (its signatures are missing, wrong or too old), so the "
+            "edit started over from the picture alone."
         )
 
     async def _generate(self, run: Run, request: ModelRequest) -> bytes:
@@ -408,7 +408,9 @@ class Runner:
         try:
             await asyncio.to_thread(self._disk.spool.put, call.id, raw)
         except OSError as error:
-            run.warnings.append(f"The raw answer could not be put aside ({error.strerror}); the disk may be full.")
+            run.warnings.append(
+                f"The raw answer could not be written to the spool ({error.strerror}); the disk may be full."
+            )
             await asyncio.to_thread(self._disk.spool.give_room_back, call.id)
         else:
             if len(raw) > LARGE_ANSWER and self._workbench.locked():
@@ -425,7 +427,7 @@ class Runner:
             if raw is not None:
                 return raw
             why = "is gone"
-        told = f"The raw answer {why}, which was put aside in {self._disk.places.spool}."
+        told = f"The raw answer that was kept in {self._disk.places.spool} {why}."
         await asyncio.to_thread(self._journal.unknown, call.id, message=told)
         raise UnknownOutcome(told)
 

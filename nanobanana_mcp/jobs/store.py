@@ -91,10 +91,10 @@ class PictureStore:
         kept = self._keep_master(reply, reading.examined, paid, again=again, prepare_upload=prepare_upload)
         notes += kept.notes
         if reply.thought:
-            notes.append("Gemini marked its only picture as a draft of its thinking; it is kept as the result.")
+            notes.append("Gemini marked its only picture as a draft; it is kept as the result.")
         answered = (reply.model_version or "").removeprefix("models/")
         if answered and not answered.startswith(plan.choice.spec.id):
-            notes.append(f"{plan.choice.spec.id} was asked and {answered[:80]!r} answered.")
+            notes.append(f"{plan.choice.spec.id} was asked, but {answered[:80]!r} answered.")
         image = replace(kept, notes=tuple(notes), others=others)
         if plan.recipe is None and kept.record.width:
             image = self.exact(image, plan, reply.image, number=plan.number(call.position))
@@ -236,8 +236,8 @@ class PictureStore:
             record, notes = self.derive(data, derived)
         except OSError as error:
             raise SetupError(
-                f"The finished picture could not be written to {plan.target.folder} ({error.strerror}). The model's answer "
-                f"is kept at {part.record.path}. Make room there and ask once more."
+                f"The finished picture could not be written to {plan.target.folder} ({error.strerror}). The "
+                f"model's answer is kept at {part.record.path}. Make room there and ask again."
             ) from error
         image = KeptImage(record=record, cost_usd=part.cost_usd, emulated=part.emulated, notes=tuple(notes))
         return self.exact(image, plan, data, number=number)
@@ -269,7 +269,7 @@ class PictureStore:
             record, _ = self.derive(reply.image, derived)
         except OSError as error:
             raise SetupError(
-                f"{self.disk.places.output} cannot take a recovered picture ({error.strerror})."
+                f"The recovered picture could not be written to {self.disk.places.output} ({error.strerror})."
             ) from error
         self.disk.spool.drop(call_id)
         return record
@@ -326,7 +326,8 @@ class PictureStore:
                 remember(record, reply, plan.request, paid.continues, self.disk)
         except OSError as error:
             notes.append(
-                f"The picture is kept, but not its preview or record: {error.strerror} ({self.disk.places.own})."
+                "The picture is kept, but its preview or its record could not be written to "
+                f"{self.disk.places.own} ({error.strerror})."
             )
         upload = None
         if prepare_upload is not None and preview is not None:
@@ -336,8 +337,8 @@ class PictureStore:
         except SetupError as error:
             told = f" It cost ${price:.4f}." if price is not None else ""
             raise SetupError(
-                f"{error} The picture was drawn and is at {path}.{told} It enters the library by maintenance with operation "
-                "'recover', or when the server starts next."
+                f"{error} The picture was drawn and is at {path}.{told} To enter it into the library, run "
+                "maintenance with operation 'recover' or restart the server."
             ) from error
         self.disk.spool.drop(call.id)
         return KeptImage(
@@ -377,7 +378,7 @@ class PictureStore:
                 record, more = self.derive(data, derived)
             except (NotAnImage, OSError) as error:
                 path = self._rescue(data, derived)
-                where = f"Its bytes are at {path}." if path is not None else "No disk takes it."
+                where = f"Its bytes are at {path}." if path is not None else "No disk could take it."
                 why = str(error).rstrip(".") if isinstance(error, NotAnImage) else error.strerror
                 notes.append(f"Picture {number} of Gemini's answer is not in the library: {why}. {where}")
                 continue
@@ -386,7 +387,8 @@ class PictureStore:
         if kept:
             names = ", ".join(image.record.id for image in kept)
             notes.append(
-                f"Gemini drew {len(kept) + 1} pictures in one answer, for the price that is told; also kept: {names}."
+                f"Gemini drew {len(kept) + 1} pictures in one answer, and its cost is for all of them; also kept: "
+                f"{names}."
             )
         return tuple(kept), notes
 
@@ -452,12 +454,13 @@ class PictureStore:
         raw, places = self.disk.spool.path(call_id), self.disk.places
         if raw is None:
             return SetupError(
-                f"No disk takes the picture ({error.strerror}), nor its raw answer: it is lost, although it was paid for. "
-                f"Make room on the disks of {places.output} and {places.state} before asking again."
+                f"Neither the picture nor its raw answer could be written to any disk ({error.strerror}): it is "
+                f"lost, although it was paid for. Make room on the disks of {places.output} and {places.state} "
+                "before asking again."
             )
         return SetupError(
-            f"No disk takes the picture ({error.strerror}). Its raw answer is kept as {raw}; make room and run "
-            "maintenance with operation 'recover', which finishes it without paying again."
+            f"The picture could not be written to any disk ({error.strerror}). Its raw answer is kept as {raw}; "
+            "make room and run maintenance with operation 'recover', which finishes it without paying again."
         )
 
     def _rescue(self, data: bytes, derived: Derived) -> Path | None:

@@ -60,8 +60,8 @@ class Database:
             database._identity = _identity(path)
         except OSError as error:
             raise SetupError(
-                f"The library's folder {path.parent} cannot be used: {error.strerror}. "
-                "Set NANOBANANA_DATABASE_URL to a place that can be written."
+                f"The library's folder {path.parent} cannot be used: {error.strerror}. Set NANOBANANA_DATABASE_URL "
+                "to a place that is writable."
             ) from error
         return database
 
@@ -100,7 +100,7 @@ class Database:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         if self._closed:
-            raise SetupError("The library is closed, since the server is ending.")
+            raise SetupError("The library is closed because the server is shutting down.")
         try:
             yield
         except PoolTimeout as error:
@@ -122,8 +122,7 @@ def upgrade(path: Path, *, target: str = HEAD) -> None:
             return
         if not os.access(path.parent, os.W_OK | os.X_OK):  # no lock file: looks like a held lock
             raise SetupError(
-                f"The folder of the library, {path.parent}, cannot be written. Set "
-                "NANOBANANA_DATABASE_URL to a place that can be written."
+                f"The library's folder {path.parent} is not writable. Set NANOBANANA_DATABASE_URL to a place that is."
             )
         lock = FileLock(f"{path}.upgrade", timeout=BUSY_S, mode=0o600)
         with _upgrading, lock:
@@ -223,8 +222,8 @@ def _revision(path: Path) -> str | None:
         if "alembic_version" not in tables:
             if tables:
                 raise SetupError(
-                    f"{path} is an SQLite file of another program (tables: {', '.join(sorted(tables)[:5])}). "
-                    "Set NANOBANANA_DATABASE_URL to a file of its own."
+                    f"{path} is another program's SQLite file (tables: {', '.join(sorted(tables)[:5])}). Set "
+                    "NANOBANANA_DATABASE_URL to a file of its own."
                 )
             return None
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()

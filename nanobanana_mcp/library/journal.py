@@ -398,9 +398,9 @@ def _earlier(connection: Connection, request_row: RequestRow) -> RequestRow | No
         if row.fingerprint != request_row.fingerprint:
             if request_row.idempotency_key.startswith("key:"):
                 raise RequestError(
-                    "This idempotency_key was used before for a different request. Use a new key for a new wish."
+                    "This idempotency_key was used before for a different request. Use a new key for a new request."
                 )
-            raise RequestError("This very tool use was answered before, with other arguments. Make a new call.")
+            raise RequestError("This use of the tool was answered before, with other arguments. Make a new call.")
         if connection.execute(_WITH_COSTLY_KEY, key).first() is not None:
             return _request_row(row)
         connection.execute(_CHANGE_REQUEST, {"which": row.id, "idempotency_key": None})

@@ -59,13 +59,11 @@ def plain(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, 
         value = _as_declared(name, given, declared)
         if has_half_a_character(value):  # a line of the wire has none, but a list that came as text may
             raise RequestError(
-                f"{name} has half of a character in it, such as of an emoji that was cut in two; nothing was done. Send it "
-                "again without that."
+                f"{name} has half of a character in it, such as half of an emoji that was cut in two; nothing was "
+                "done. Send it again without it."
             )
         if name in NEVER_EMPTY and _says_nothing(name, value, declared):
-            raise RequestError(
-                f"{name}: {kind(given)} arrived where {NEVER_EMPTY[name]} belongs; give that, or leave it out."
-            )
+            raise RequestError(f"{name} must be {NEVER_EMPTY[name]}, not {kind(given)}; correct it, or leave it out.")
         if name in required or not _says_nothing(name, value, declared):
             found[name] = value
     return found

@@ -63,12 +63,12 @@ class Gate(Middleware):
     async def on_read_resource(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
         uri = str(context.message.uri)
         if not resources.is_one(uri):
-            raise _refused(f"{shorten(uri)} is not found: there are {resources.FORMS}.", uri)
+            raise _refused(f"{shorten(uri)} does not exist. The resources are {resources.FORMS}.", uri)
         assert context.fastmcp_context is not None
         if uri not in (resources.MODELS, resources.APP) and await self.closes(
             context.fastmcp_context.fastmcp, "output_stats"
         ):
-            raise _refused("The policy closes output_stats, and pictures by id with it.", uri)
+            raise _refused("The policy does not allow output_stats, and without it no pictures by id.", uri)
         try:
             return await call_next(context)
         except ResourceError as error:
@@ -87,11 +87,11 @@ class Gate(Middleware):
         name, server = context.message.name, context.fastmcp_context.fastmcp
         known = sorted(prompt.name for prompt in await server.list_prompts(run_middleware=False))
         if name not in known:
-            words = f"{shorten(name)} is no prompt here: there are {', '.join(known)}."
+            words = f"{shorten(name)} is not a prompt of this server. The prompts are {', '.join(known)}."
             raise MCPError(code=INVALID_PARAMS, message=words)
         missing = prompts.NEEDS.get(name, frozenset()) - {tool.name for tool in await self._offered(server)}
         if missing:
-            words = f"{name} needs {', '.join(sorted(missing))}, which is not offered here."
+            words = f"{name} needs {', '.join(sorted(missing))}, which this server does not offer."
             raise MCPError(code=INVALID_PARAMS, message=words)
         return await call_next(context)
 
@@ -100,9 +100,10 @@ class Gate(Middleware):
         server = context.fastmcp_context.fastmcp
         if await server.get_tool(context.message.name) is None:
             there = sorted(tool.name for tool in await self._offered(server))
-            left_out = ", since NANOBANANA_TOOLS leaves it out" if context.message.name in TOOLS else ""
+            left_out = ", because NANOBANANA_TOOLS leaves it out" if context.message.name in TOOLS else ""
             raise ToolError(
-                f"{shorten(context.message.name)} is no tool here{left_out}: there are {', '.join(there)}.",
+                f"{shorten(context.message.name)} is not a tool of this server{left_out}. The tools are "
+                f"{', '.join(there)}.",
                 log_level=logging.DEBUG,
             )
         check: PolicyCheck | None = None

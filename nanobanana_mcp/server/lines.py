@@ -150,19 +150,19 @@ def refusal(text: str) -> dict[str, Any]:
         code, why = INVALID_REQUEST, "it is nested too deeply"
         number = _only_id(text)
     except _LongNumber:
-        code, why = INVALID_REQUEST, "it has a number of more digits than any argument takes"
+        code, why = INVALID_REQUEST, "it has a number with more digits than any argument takes"
         number = _only_id(text)
     except ValueError as error:
         code, why = PARSE_ERROR, f"it is not JSON ({shorten(str(error))[1:-1]})"
     else:
-        code, why = INVALID_REQUEST, "it is no JSON-RPC message"
+        code, why = INVALID_REQUEST, "it is not a JSON-RPC message"
         if isinstance(message, dict):
             given = message.get("id")
             number = given if isinstance(given, int | str) and not isinstance(given, bool) else None
         if _half_a_character(message):
             why = "it has half of a character: a surrogate such as \\ud83d without its other half, as of an emoji cut in two"
         elif isinstance(message, dict) and len(str(message.get("method"))) > _LONGEST_NAME:
-            why = "no method has so long a name"
+            why = "the name of its method is too long"
         elif _depth(text) > _DEEPEST:
             why = "it is nested too deeply"
     if isinstance(number, str) and _half_a_character(number):

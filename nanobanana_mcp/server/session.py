@@ -93,9 +93,9 @@ class LazyStudio:
         """Keep the pictures that a dead process left behind, without being asked."""
         try:
             for one in await studio.recover():
-                logger.warning("Left by a process that ended: %s: %s", one.call_id, one.outcome)
+                logger.warning("Found after a process that ended: %s: %s", one.call_id, one.outcome)
         except StudioError as error:
-            logger.warning("What processes that ended left behind could not be looked at: %s", error)
+            logger.warning("What ended processes left behind could not be checked: %s", error)
 
     async def _warm(self) -> None:
         await asyncio.sleep(WARM_UP_S)  # let the list of tools go out first

@@ -91,7 +91,7 @@ async def _run(server: Server, opening: LazyStudio, wire: int) -> None:
         try:
             await server.run_on(LineReader(_own_stdin(), mouth), mouth)
         except* OSError as group:
-            logger.warning("The client went without reading what was for it (%s).", group.exceptions[0])
+            logger.warning("The client left without reading its answers (%s).", group.exceptions[0])
         await opening.close()
         os._exit(0)  # worker threads that still decode or read would delay the exit
 

@@ -116,7 +116,7 @@ NOTHING_LIKE_IT: dict[str, str] = {
     "outpaint": "extend_image continues a picture beyond its edges, by left, top, right and bottom",
     **dict.fromkeys(
         ("extra_args", "extra_body", "extra_headers", "provider_options"),
-        "nothing is passed on unseen; give the arguments that this tool has",
+        "nothing else is passed on to Gemini; use the arguments of this tool",
     ),
     **dict.fromkeys(("user", "user_id", "safety_identifier"), _NO_USER),
     **dict.fromkeys(
@@ -135,7 +135,7 @@ NOTHING_LIKE_IT: dict[str, str] = {
 ABOUT = {
     "quality": "it is the compression of a jpeg, webp or avif file, 1 to 100; a better picture comes from model_tier, "
     "resolution or thinking_level",
-    "background": "auto is what opaque means here: the prompt says what is behind",
+    "background": "opaque does what auto does elsewhere: the prompt says what is behind the subject",
 }
 """Says what an argument of ours is about, where another server means something else by its name."""
 
@@ -164,7 +164,7 @@ def argument_error(problem: Any, tool: str, known: Mapping[str, Collection[str]]
         given = given[part]
     if problem["type"] in _WANTED:
         what = "a number that is too large" if isinstance(given, float) and given.is_integer() else kind(given)
-        return f"{name}: {what} arrived where {_WANTED[problem['type']]} belongs{_about(name, given)}"
+        return f"{name} must be {_WANTED[problem['type']]}, not {what}{_about(name, given)}"
     return f"{name}: {in_words(problem)}{_about(name, given)}"
 
 

@@ -96,7 +96,9 @@ def absolute(text: str, base: Path) -> Path:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
         raise RequestError(f"The path {shown} is longer than {MAX_PATH_BYTES} bytes.")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-        raise RequestError(f"The path {shown} has control characters in it, which no call can name; rename the file.")
+        raise RequestError(
+            f"The path {shown} has control characters in it, which a call cannot pass on; rename the file."
+        )
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", text):
         way = "give the path itself" if text.lower().startswith("file:") else "give the path of a file on this machine"
         fetch = " (download it first)" if re.match("https?:", text, re.IGNORECASE) else ""
@@ -110,12 +112,12 @@ def absolute(text: str, base: Path) -> Path:
     if path.parts[:1] == ("~",):
         home = _home()
         if home is None:
-            raise RequestError(f"{shown} begins at a home folder, and this process has none; write the whole path out.")
+            raise RequestError(f"{shown} begins with ~, and this process has no home folder; write the whole path out.")
         path = home.joinpath(*path.parts[1:])
     path = path if path.is_absolute() else base / path
     check_words(path)
     if _VARIABLE.search(text.strip().strip("\"'`")) and not os.path.lexists(path):
-        raise RequestError(f"{shown} has a variable in it that nothing has filled in here; write the whole path out.")
+        raise RequestError(f"{shown} has a variable in it that was not replaced; write the whole path out.")
     return path
 
 
@@ -132,7 +134,8 @@ def _check_no_picture(text: str) -> None:
     size = f"{len(text):,} characters"
     if bare[:5].lower() == "data:":
         raise RequestError(
-            f"A data: address was given ({size}) where the path of a file belongs. Save the picture as a file and give its path."
+            f"A data: address was given ({size}) instead of the path of a file. Save the picture as a file and "
+            "give its path."
         )
     packed = "".join(bare.split())
     is_mixed = packed != packed.lower() and any(c.isdigit() for c in packed)
@@ -142,7 +145,7 @@ def _check_no_picture(text: str) -> None:
         and _PACKED.fullmatch(packed)
     ):
         raise RequestError(
-            f"Base64 was given ({size}) where the path of a file belongs. Save the picture as a file and give its path."
+            f"Base64 was given ({size}) instead of the path of a file. Save the picture as a file and give its path."
         )
 
 
@@ -151,18 +154,19 @@ def _check_of_this_machine(text: str) -> None:
     shown = shorten(text)
     bare = text.strip().strip("\"'`")
     if bare.lower() in ("null", "none", "undefined", "nil"):
-        raise RequestError(f"{shown} is no path but a word for none; leave the argument out, or name a file.")
+        raise RequestError(f"{shown} is not a path but a word for none; leave the argument out, or name a file.")
     drive = re.match(r"([A-Za-z]):[\\/]", bare)
     if os.name != "nt" and drive:
         wsl = f"/mnt/{drive[1].lower()}/" + bare[3:].replace("\\", "/").lstrip("/")
         raise RequestError(
-            f"{shown} is a path of Windows, and this server runs on another system. In WSL the same file is {shorten(wsl)}."
+            f"{shown} is a Windows path, and this server runs on another system. In WSL the same file is "
+            f"{shorten(wsl)}."
         )
     for folder in _CHATS:
         if f"{bare}/".startswith(f"{folder}/") and not Path(folder).is_dir():
             raise RequestError(
-                f"{shown} is a path of a chat's own machine, which this server cannot reach. Give a path of the machine that it "
-                "runs on; the user may have to save the picture there."
+                f"{shown} is a path on the chat's own machine, which this server cannot reach. Give a path on the "
+                "machine where the server runs; the user may have to save the picture there."
             )
 
 
@@ -206,8 +210,8 @@ def check_words(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise RequestError(
-            f"{printable(path)} has letters that do not go through this process's locale, in which names are "
-            f"{sys.getfilesystemencoding()}; start the server with PYTHONUTF8=1, or use a path in plain ASCII."
+            f"{printable(path)} has letters that this process's locale cannot write (its file names are in "
+            f"{sys.getfilesystemencoding()}); start the server with PYTHONUTF8=1, or use a path in plain ASCII."
         ) from error
 
 
@@ -267,7 +271,7 @@ def _check_allowed(path: Path, places: Places, *, doing: str) -> None:
     roots = (*places.allowed, places.output) if places.allowed else ()
     if roots and not any(path.is_relative_to(root) for root in roots):
         names = ", ".join(str(root) for root in roots)
-        raise NotAllowed(f"{printable(path)} may not be {doing}: only {names} may (NANOBANANA_ALLOWED_DIRS).")
+        raise NotAllowed(f"{printable(path)} may not be {doing}: NANOBANANA_ALLOWED_DIRS allows only {names}.")
 
 
 def _closed_part(path: Path) -> str | None:

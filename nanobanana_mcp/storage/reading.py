@@ -119,7 +119,7 @@ def _not_found(text: str, path: Path, error: OSError) -> SourceNotFound | NotAll
     if error.errno == errno.ENAMETOOLONG:
         return SourceNotFound(f"The image {shown} has a name that is too long to exist.")
     if error.errno == errno.EINVAL:
-        return SourceNotFound(f"The image {shown} is not a usable path.")
+        return SourceNotFound(f"The image {shown} is not a usable path; name an image file.")
     if error.errno in (errno.ENXIO, errno.ENODEV):
         return SourceNotFound(f"{printable(path)} is a pipe, socket or device; name an image file.")
     if error.errno == errno.ENOENT:

@@ -50,12 +50,13 @@ def meant(given: str, base: Path) -> tuple[str, str | None]:
     if len(alike) == 1:
         (taken,) = alike.values()
         return str(taken), (
-            f"{shorten(given)} is not there; {printable(taken)} was taken, whose name differs only in characters that look "
-            "the same."
+            f"{shorten(given)} does not exist; {printable(taken)} was used, whose name differs only in characters "
+            "that look the same."
         )
     if alike:
         raise RequestError(
-            f"{shorten(given)} is not there, and {_listed(alike.values())} look the same; rename the one that is meant."
+            f"{shorten(given)} does not exist, and {_listed(alike.values())} look the same; rename the one that is "
+            "meant."
         )
     return _tilde(spellings[0]), None
 

@@ -37,11 +37,13 @@ def plan_target(output_path: str | None, places: Places) -> Target:
         return Target(folder=places.output)
     path = named_path(output_path, places)
     if output_path != output_path.strip() or output_path[:1] in ("'", '"', "`"):
-        raise RequestError(f"output_path {shorten(output_path)} has quotes or blanks around it; give the path alone.")
+        raise RequestError(f"output_path {shorten(output_path)} has quotes or spaces around it; give the path alone.")
     if os.name != "nt" and "\\" in output_path:  # else a folder or file of that very name would be made
         raise RequestError(f"output_path {shorten(output_path)} has backslashes; write / between folders.")
     if _MISLEADING.search(output_path):
-        raise RequestError(f"output_path {shorten(output_path)} has characters that are invisible or turn text around.")
+        raise RequestError(
+            f"output_path {shorten(output_path)} has characters that are invisible or reverse the text; leave them out."
+        )
     try:
         is_folder = path.is_dir() or output_path.endswith(("/", os.sep)) or not path.suffix
         folder = Path(os.path.realpath(path if is_folder else path.parent))
@@ -54,13 +56,13 @@ def plan_target(output_path: str | None, places: Places) -> Target:
     if not existing.is_dir():
         raise RequestError(f"output_path {shorten(output_path)} cannot be used: {existing} is a file.")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise RequestError(f"output_path {shorten(output_path)} cannot be used: {existing} may not be written.")
+        raise RequestError(f"output_path {shorten(output_path)} cannot be used: {existing} is not writable.")
     if is_folder:
         return Target(folder=folder)
     if path.name.startswith("."):
         raise RequestError(f"output_path {shorten(output_path)} is a hidden file; give it a name without the dot.")
     if len(path.name.encode()) > 200:
-        raise RequestError(f"output_path {shorten(output_path)} has a file name of over 200 bytes.")
+        raise RequestError(f"output_path {shorten(output_path)} has a file name of more than 200 bytes; shorten it.")
     if path.suffix.lower() not in PICTURE_SUFFIXES:  # logo.v2 and logo.v3 are two names
         return Target(folder=folder, stem=path.name)
     return Target(folder=folder, stem=path.stem, suffix=path.suffix)
@@ -251,8 +253,8 @@ def _check_disk(needed: int, folder: Path, named_by: str) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise SetupError(
-            f"The disk that holds {folder} has {free / 1e6:.0f} MB left; {needed / 1e6:.0f} MB are wanted before a "
-            f"picture is paid for. Free some space, or name another folder by {named_by}."
+            f"The disk that holds {folder} has {free / 1e6:.0f} MB left; {needed / 1e6:.0f} MB must be free before "
+            f"a picture is paid for. Free some space, or name another folder by {named_by}."
         )
 
 

@@ -111,7 +111,10 @@ class Admission:
             for name in {*layer.tools, *layer.hide} - TOOLS:  # a policy may know tools of other servers, too
                 meant = get_close_matches(name, TOOLS, 1, cutoff=0.8)
                 if meant:
-                    raise PolicyError(f"{layer.name} has rules for {name!r}, which is no tool here: write {meant[0]}.")
+                    raise PolicyError(
+                        f"{layer.name} has rules for {name!r}, which is not a tool of this server; did you mean "
+                        f"{meant[0]}?"
+                    )
         return policy
 
     def may_send(self) -> bool:
@@ -219,8 +222,8 @@ def check_rules(policy: "Policy", tool: str, schema: Mapping[str, Any]) -> None:
             strange = [one for one in given if isinstance(one, str) and words and one not in words]
             if strange and condition.op in ("eq", "neq", "in", "not_in") and strange != ["512"]:
                 raise PolicyError(
-                    f"{layer.name} has a rule for args.{name} {strange[0]!r}, which {tool} never takes: write one of "
-                    f"{', '.join(map(str, words))}."
+                    f"{layer.name} has a rule for args.{name} {strange[0]!r}, which {tool} never accepts: write "
+                    f"one of {', '.join(map(str, words))}."
                 )
 
 

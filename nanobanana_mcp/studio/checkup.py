@@ -44,13 +44,13 @@ LIBRARY: dict[Condition, tuple[Level, str, str | None]] = {
     "current": ("good", "can be read", None),
     "older": ("note", "is of an older version; the next server that opens it upgrades it, and keeps a copy", None),
     "newer": ("problem", "was made by a newer version of nanobanana", "Upgrade nanobanana-studio."),
-    "strange": ("problem", "is the file of another program", "Name another in NANOBANANA_DATABASE_URL."),
+    "strange": ("problem", "is another program's file", "Name another in NANOBANANA_DATABASE_URL."),
     "damaged": (
         "problem",
         "cannot be read",
-        "End every server, then run 'nanobanana rebuild'; it says first what it does.",
+        "End every server, then run 'nanobanana rebuild'; it first says what it will do.",
     ),
-    "busy": ("note", "is in use by another program at this moment", "Run the doctor again."),
+    "busy": ("note", "is in use by another program right now", "Run the doctor again."),
 }
 
 
@@ -83,9 +83,7 @@ async def check_up(*, offline: bool) -> list[Finding]:
         settings = load_settings()
     except SetupError as error:
         return [*found, Finding(area="settings", level="problem", says=str(error), remedy="Correct what it names.")]
-    found.append(
-        Finding(area="settings", level="good", says=f"They can be read; the file of settings is {env_file()}.")
-    )
+    found.append(Finding(area="settings", level="good", says=f"They can be read; the settings file is {env_file()}."))
     found += _key(settings)
     found += _way(settings)
     found += _tables(settings)
@@ -121,7 +119,7 @@ async def _newest(address: str) -> Finding:
             answer = await client.get(address)
             told = answer.json()["info"]["version"] if answer.status_code == 200 else None
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, LookupError, TypeError):
-        return Finding(area="version", level="note", says="Which version is the newest could not be asked of PyPI.")
+        return Finding(area="version", level="note", says="PyPI could not be asked for the newest version.")
     if told is None:
         return Finding(area="version", level="note", says="PyPI has no version of nanobanana-studio yet.")
     if _number(told) <= _number(__version__):
@@ -165,7 +163,7 @@ def _key(settings: Settings) -> Iterator[Finding]:
             remedy="Run 'nanobanana setup': a key in the studio's own file is found whichever client starts the server.",
         )
         return
-    yield Finding(area="key", level="good", says=f"{variable} is in the file of settings.")
+    yield Finding(area="key", level="good", says=f"{variable} is in the settings file.")
     file = env_file()
     if os.name == "posix" and file.is_file() and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         yield Finding(
@@ -186,7 +184,7 @@ def _way(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             area="network",
             level="note",
-            says=f"Requests go to {address} and not to Google, since GEMINI_BASE_URL says so: key, words and pictures.",
+            says=f"GEMINI_BASE_URL sends requests to {address} instead of Google: key, words and pictures.",
             remedy="Remove it, unless that is your gateway.",
         )
     try:
@@ -198,7 +196,7 @@ def _way(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             area="network",
             level="note",
-            says=f"Requests go by the proxy {proxy}; it carries them sealed, and may cut off a slow one.",
+            says=f"Requests go through the proxy {proxy}; it cannot read them, but may cut off a slow one.",
         )
 
 
@@ -214,7 +212,10 @@ def _tables(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 area="models",
                 level="warning",
-                says=f"{spec.id} ({tier}) is in no table here: what it costs nobody knows, so limits cannot hold it.",
+                says=(
+                    f"{spec.id} ({tier}) is not in the table of models, so its price is unknown and limits cannot "
+                    "hold it."
+                ),
                 remedy=remedy,
             )
         elif known is None or (known.shutdown and known.shutdown <= today):
@@ -224,7 +225,7 @@ def _tables(settings: Settings) -> Iterator[Finding]:
                 area="models", level="warning", says=_ending(spec.id, tier, known.shutdown, today), remedy=remedy
             )
         else:
-            end = f", until {known.shutdown.isoformat()}" if known.shutdown else "; no end of it is announced"
+            end = f", until {known.shutdown.isoformat()}" if known.shutdown else "; Google has not announced an end"
             yield Finding(area="models", level="good", says=f"{tier}: {known.nickname} ({spec.id}){end}.")
 
 
@@ -257,7 +258,7 @@ async def _asked(settings: Settings) -> list[Finding]:
                 Finding(
                     area="gemini",
                     level="note",
-                    says="Whether billing is on cannot be asked for free, and image models have no free tier.",
+                    says="Whether billing is on cannot be checked for free, and image models have no free tier.",
                     remedy="If a call says 'no quota (limit 0)', turn billing on in Google AI Studio.",
                 )
             )

@@ -32,7 +32,7 @@ class Deletions:
         with self._disk.tidying():
             deletion, records = self._about(image_id)
             if token != deletion.token:
-                raise RequestError(f"{image_id} is not as it was when you were asked; nothing was deleted. Look again.")
+                raise RequestError(f"{image_id} has changed since you were asked; nothing was deleted. Look again.")
             for record in records:
                 try:
                     self._drop_files(record)

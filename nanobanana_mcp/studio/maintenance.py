@@ -134,8 +134,8 @@ class Maintenance:
     def _check_reachable(self) -> None:
         if not self._disk.places.output.is_dir() and self._library.has_files():
             raise SetupError(
-                f"The output folder {self._disk.places.output} is not there although the library has pictures in it. "
-                "Mount or restore it; nothing was changed."
+                f"The output folder {self._disk.places.output} does not exist although the library has pictures in "
+                "it. Mount or restore it; nothing was changed."
             )
 
     def _expired_uploads(self, survey: _Findings) -> None:
@@ -231,8 +231,8 @@ class Maintenance:
         others = [str(path) for path in untracked if str(path) not in relinked]
         if others:
             survey.findings.append(
-                f"{counted(len(others), 'file')} in the output folder not made by the studio and never touched, "
-                f"such as {printable(others[0])}."
+                f"{counted(len(others), 'file')} in the output folder {'was' if len(others) == 1 else 'were'} not "
+                f"made by the studio and will not be touched, such as {printable(others[0])}."
             )
 
     def mend(self, *, dry_run: bool) -> list[tuple[str, str]]:
@@ -268,7 +268,8 @@ class Maintenance:
                 gone += 1
         if gone:
             survey.findings.append(
-                f"{counted(gone, 'picture')} of the trash: no longer there; records and lineage stay."
+                f"{counted(gone, 'picture')} in the trash {'has' if gone == 1 else 'have'} lost "
+                f"{'its' if gone == 1 else 'their'} file; records and lineage stay."
             )
         taken: set[str] = set()
         for path in sorted(set(_plain_files(self._disk.places.trash)) - named):
@@ -340,8 +341,8 @@ class Maintenance:
         total = sum(file.bytes for file in files)
         ours = sum(1 for file in files if file.name.startswith("files/nb"))
         survey.findings.append(
-            f"The Files API holds {counted(len(files), 'file')} with {total / 1e6:.1f} MB, {_share(total)} of "
-            f"20 GB; {ours} of them were uploaded by this studio. Each is deleted by Google after 48 hours."
+            f"The Files API holds {counted(len(files), 'file')} with {total / 1e6:.1f} MB, {_share(total)} of 20 "
+            f"GB; {ours} of them were uploaded by this studio. Google deletes each after 48 hours."
         )
 
     def _do(self, survey: _Findings) -> None:
@@ -451,12 +452,12 @@ def _file_of(record: ImageRecord) -> KeptFile:
 def check_options(operation: Operation, *, max_age_hours: float, keep_count: int, image_ids: tuple[str, ...]) -> None:
     """Raise RequestError for an option that would do nothing."""
     if image_ids and operation != "restore":
-        raise RequestError("image_ids goes with operation 'restore' only.")
+        raise RequestError("image_ids is for operation 'restore' only.")
     if (max_age_hours, keep_count) != (MAX_AGE_HOURS, KEEP_COUNT) and operation not in (
         "cleanup_local",
         "full_cleanup",
     ):
-        raise RequestError("max_age_hours and keep_count go with operation 'cleanup_local' or 'full_cleanup' only.")
+        raise RequestError("max_age_hours and keep_count are for operations 'cleanup_local' and 'full_cleanup' only.")
 
 
 def untracked_files(library: Library, disk: Disk, *, limit: int | None = None) -> list[Path]:

@@ -30,7 +30,7 @@ NO_KEY = (
 class Reached:
     """Gemini with the key that is set now; while none is set or it is refused, the sentence that says what to set.
 
-    After a refusal, the next use reads the file of settings again, so that a corrected key needs no restart. Only the
+    After a refusal, the next use reads the settings file again, so that a corrected key needs no restart. Only the
     key is taken up: if other settings, such as a limit, were changed with it, the studio keeps those that it was opened
     with.
     """
@@ -100,8 +100,8 @@ class Reached:
             if self._model is not None:
                 return self._model
             raise SetupError(
-                f"{self._problem} The settings were changed in more than the key since this server began: start it "
-                "again, so that all of them hold."
+                f"{self._problem} Other settings than the key have changed since this server started; restart it "
+                "to use them."
             )
         model = reach(fresh)
         if self._model is not None:
@@ -143,14 +143,14 @@ def _check_not_lost(database: Path, places: Places) -> None:
         has_records = places.records.is_dir() and next(places.records.glob("img_*.json"), None) is not None
     except OSError as error:
         raise SetupError(
-            f"The folder of {error.filename} cannot be looked into ({error.strerror}); name another in "
+            f"The folder of {error.filename} cannot be read ({error.strerror}); name another in "
             "NANOBANANA_OUTPUT_DIR or NANOBANANA_DATABASE_URL, or give this user access."
         ) from None
     if has_records:
         raise SetupError(
-            f"The library {database} is {'empty' if there else 'not there'}, but {places.output} has records of "
-            "pictures that were in one; nothing was made anew. Put it back, or run 'nanobanana rebuild' to make it from "
-            "those records. For a library that shall begin afresh, name another NANOBANANA_OUTPUT_DIR."
+            f"The library {database} is {'empty' if there else 'missing'}, but {places.output} has records of "
+            "pictures that were in one; no new one was made. Put it back, or run 'nanobanana rebuild' to make it "
+            "from those records. To start a new library, name another NANOBANANA_OUTPUT_DIR."
         )
 
 

@@ -94,7 +94,7 @@ def _rebuild(database_path: Path, disk: Disk, agree: Callable[[Rebuilt], bool]) 
         if not agree(found):
             return None
         if anybody_alive(disk.places) or _state(database_path) != before:
-            raise SetupError("A server has used this library meanwhile, so nothing was changed. Rebuild once more.")
+            raise SetupError("A server used this library in the meantime, so nothing was changed. Rebuild once more.")
         _flush(fresh)
         aside = _put_aside(database_path, readable=kept)
         fresh.replace(database_path)

@@ -177,7 +177,7 @@ class Studio:
         self._check_setup()
         plan = job.plan
         if self._closing:
-            raise SetupError("The server is ending; nothing was sent. Call again when it is back.")
+            raise SetupError("The server is shutting down; nothing was sent. Call again once it is running again.")
         await self.noted()
         request_row = RequestRow(
             id=new_id(),
@@ -219,7 +219,7 @@ class Studio:
         try:
             return await asyncio.to_thread(self.journal.delivered, request_id)
         except StudioError as error:  # the pictures are kept and answered; at worst they are reported once more
-            logger.warning("That %s was delivered could not be noted: %s", request_id, error)
+            logger.warning("Could not note that %s was delivered: %s", request_id, error)
             return None
 
     async def _take_back(self, noting: asyncio.Task[Delivery | None]) -> None:
@@ -229,7 +229,7 @@ class Studio:
         try:
             await asyncio.to_thread(self.journal.taken_back, delivery)
         except StudioError as error:
-            logger.warning("That %s was not delivered could not be noted: %s", delivery.request_id, error)
+            logger.warning("Could not note that %s was not delivered: %s", delivery.request_id, error)
 
     async def upload(self, path: str, display_name: str | None = None) -> Uploaded:
         """Put a picture into the Files API, unless the same content is there already."""
@@ -245,7 +245,8 @@ class Studio:
         notes = source.notes
         if reused and display_name not in (None, upload.display_name):
             notes += (
-                f"It keeps the display name {shorten(upload.display_name or '')}, since the Files API renames nothing.",
+                f"It keeps the display name {shorten(upload.display_name or '')}, because the Files API cannot "
+                "rename a file.",
             )
         return Uploaded(record=source.record, upload=upload, reused=reused, notes=notes)
 
@@ -350,7 +351,7 @@ class Studio:
             return await asyncio.to_thread(self.store.read, record), record.mime_type
         found = await asyncio.to_thread(make_previews, [record], THUMBNAIL_PX, self.store)
         if not found:
-            raise SourceNotFound(f"There is no thumbnail of {image_id}, and its file is not there to make one of.")
+            raise SourceNotFound(f"{image_id} has no thumbnail, and its file is not there to make one from.")
         return found[0].data, found[0].mime_type
 
     async def previews(self, records: list[ImageRecord], long_side: int) -> list[Thumbnail]:
@@ -414,7 +415,7 @@ class Studio:
     async def restore(self, image_ids: Sequence[str]) -> Report:
         """Bring pictures back from the trash. Raises RequestError for one that is not there."""
         if not image_ids:
-            raise RequestError("Say which pictures are to come back.")
+            raise RequestError("Give the ids of the pictures to bring back.")
         return await self.maintain("restore", dry_run=False, image_ids=tuple(image_ids))
 
     async def about_deleting(self, image_id: str) -> Deletion:

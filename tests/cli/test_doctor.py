@@ -139,7 +139,7 @@ def test_a_model_that_does_not_answer_is_named_with_its_setting(
     key_file(f"GEMINI_API_KEY={KEY}\nNANOBANANA_PRO_MODEL=gemini-9-dream\n")
     code, found = told(capsys)
     assert code == 2 and "NANOBANANA_PRO_MODEL" in words(found["gemini"], "problem")
-    assert "in no table" in words(found["models"], "warning")
+    assert "not in the table of models" in words(found["models"], "warning")
 
 
 def test_when_gemini_cannot_be_reached_it_is_not_the_setup_that_is_at_fault(

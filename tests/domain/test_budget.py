@@ -134,8 +134,8 @@ def test_a_limit_may_be_used_up_to_the_last_cent() -> None:
     ("spending", "wanted", "calls", "said"),
     [
         (_spent((90, 3.99)), 0.0, 0, []),
-        (_spent((90, 3.9)), 0.1, 0, ["$4.00 of the hour's $5.00"]),
-        (_spent(day_usd=15.5), 0.5, 0, ["$16.00 of the day's $20.00"]),
+        (_spent((90, 3.9)), 0.1, 0, ["$4.00 of the hour's limit of $5.00"]),
+        (_spent(day_usd=15.5), 0.5, 0, ["$16.00 of the day's limit of $20.00"]),
         (_spent(*[(9, 0.0)] * 7), 0.0, 1, ["8 of 10 "]),
         (_spent(*[(9, 0.4)] * 9, day_usd=18.0), 0.5, 1, ["hour's", "day's", "a minute"]),
     ],

@@ -179,7 +179,7 @@ def test_no_pattern_holds_a_call_up(pattern: str) -> None:
 
 @pytest.mark.parametrize("pattern", [r"(a)\1", "(?=a)", "(?<!a)b"])
 def test_a_pattern_that_could_blow_up_is_refused_in_words(pattern: str) -> None:
-    with pytest.raises(PolicyError, match="is not a regular expression that RE2 reads"):
+    with pytest.raises(PolicyError, match="is not a regular expression that RE2 accepts"):
         judge(f"[{{conditions: [{{path: args.prompt, op: regex, value: '{pattern}'}}]}}]")
 
 

@@ -74,7 +74,7 @@ async def test_what_cannot_have_been_charged_is_tried_again_and_said(
         (HttpError(code=429, status="RESOURCE_EXHAUSTED", details="quota_zero"), 1, "no quota"),
         (HttpError(429, "RESOURCE_EXHAUSTED", "Your free tier allows 0 images a day."), 1, "no quota"),
         (HttpError(429, "RESOURCE_EXHAUSTED", "Quota exceeded, limit: 10 images"), 1, "rate limit"),
-        (HttpError(code=429, status="RESOURCE_EXHAUSTED", details="quota_day"), 1, "day's quota"),
+        (HttpError(code=429, status="RESOURCE_EXHAUSTED", details="quota_day"), 1, "Today's quota"),
         (BUSY, 3, "overloaded"),
         (HttpError(code=400, status="INVALID_ARGUMENT"), 1, "rejected"),
         (HttpError(code=403, status="PERMISSION_DENIED"), 1, "key may not"),
@@ -162,7 +162,7 @@ async def test_a_picture_that_does_not_decode_is_a_failure_with_its_bytes_kept(
     with pytest.raises(ToolError) as failed:
         await emulated.call(prompt="a banana")
     record = emulated.studio.library.recent(1, emulated.studio.backend)[0]
-    assert "does not decode as a picture" in str(failed.value) and str(record.path) in str(failed.value)
+    assert "cannot be decoded" in str(failed.value) and str(record.path) in str(failed.value)
     assert states(emulated.studio) == ["done"]
     assert Path(str(record.path)).stat().st_size == record.bytes
     stats = await emulated.studio.stats()

@@ -126,8 +126,8 @@ def test_a_raw_answer_that_nobody_could_put_aside_is_still_kept_as_a_picture(fre
         lasting=True,
     )
     assert outcome["error"] is None, outcome
-    assert "could not be put aside" in outcome["text"]
-    assert "not its preview or record" in outcome["text"]
+    assert "could not be written to the spool" in outcome["text"]
+    assert "its preview or its record could not be written" in outcome["text"]
     assert world.states() == ["done"]
     check(world)
 

@@ -190,5 +190,5 @@ async def test_a_policy_that_closes_output_stats_closes_the_gallery(
         kept = hang((await _library(visitor)).library, settings.output_dir / "a.png")
         await visitor.server.call_tool("maintenance", {"operation": "recover"})
         page = await visitor.enter()
-        assert page.status_code == 403 and "The policy closes output_stats" in page.text
+        assert page.status_code == 403 and "The policy does not allow output_stats" in page.text
         assert (await visitor.get(f"thumbs/{kept.id}")).status_code == 403

@@ -139,7 +139,7 @@ async def test_a_bug_in_an_edit_leaves_no_call_open(
         raise KeyError("a secret of the inside")
 
     monkeypatch.setattr(emulated.studio.model, "generate", broken)
-    with pytest.raises(ToolError, match="The program stumbled") as failed:
+    with pytest.raises(ToolError, match="The program has a bug") as failed:
         await emulated.client.call_tool(
             "extend_image", {"image": str(photo(tmp_path / "a.jpg")), "left": 100, "instruction": "sea"}
         )

@@ -69,7 +69,7 @@ async def test_vertex_says_that_it_has_no_files_api() -> None:
 ROWS: dict[str, tuple[type[errors.StudioError], str]] = {
     "400_invalid_argument": (errors.RequestError, "rejected the request.*invalid argument"),
     "400_key": (errors.SetupError, "GEMINI_API_KEY"),
-    "400_region": (errors.SetupError, "region or billing"),
+    "400_region": (errors.SetupError, "its region or its billing"),
     "401": (errors.SetupError, "GEMINI_API_KEY"),
     "402": (errors.SetupError, "Add credit"),
     "403": (errors.SetupError, "restrictions"),

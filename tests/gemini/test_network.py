@@ -205,7 +205,7 @@ async def test_a_gateway_that_names_another_host_for_the_upload_does_not_have_th
 async def test_a_request_for_another_host_is_never_sent(keyed: pytest.MonkeyPatch) -> None:
     async with listening() as elsewhere, listening() as gateway:
         model = Gemini(api_key=KEY, base_url=f"http://127.0.0.1:{gateway.port}/")
-        with pytest.raises(errors.SetupError, match="not the address that is set"):
+        with pytest.raises(errors.SetupError, match="not the configured address"):
             await model._http.post(f"http://127.0.0.1:{elsewhere.port}/", content=b"a picture")
         await model.close()
     assert elsewhere.heard == gateway.heard == []

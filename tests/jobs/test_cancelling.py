@@ -182,7 +182,7 @@ async def test_a_request_that_comes_while_the_studio_closes_sends_nothing(studio
         easel.gate.set()
         assert len((await first).images) == 1
         await closing
-        with pytest.raises(StudioError, match="server is ending"):
+        with pytest.raises(StudioError, match="server is shutting down"):
             await late
     assert [request.prompt for request in model.requests] == ["a cat"]
 

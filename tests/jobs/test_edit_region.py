@@ -173,7 +173,7 @@ async def test_a_drift_that_nothing_tells_of_is_reported_as_not_known(emulated: 
     report = result.structured_content["images"][0]["report"]
     assert report["verdict"] == "good" and report["drift"] == "not known"
     assert not {"drift_scale", "drift_shift_x_px", "drift_colour_levels"} & set(report)
-    assert "Too little around the region tells" in result.content[0].text
+    assert "There is too little around the region to tell" in result.content[0].text
     recoloured = await use(emulated, "edit_region", **wish)
     assert recoloured["images"][0]["report"]["verdict"] == "good" and not recoloured["warnings"], (
         "its colours are mended"

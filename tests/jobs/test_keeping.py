@@ -184,7 +184,7 @@ def test_a_file_name_is_numbered_for_several_pictures_and_never_written_over(tmp
     delivery = _delivery(places, Target(folder=folder, stem="cat", suffix=".png"), n=3)
     kept = [delivery.keep(png(index), index=index) for index in range(3)]
     assert [Path(str(one.record.path)).name for one in kept] == ["cat-1.png", "cat-2-2.png", "cat-3.png"]
-    assert "was there already and was left alone" in kept[1].notes[0]
+    assert "already existed and was not touched" in kept[1].notes[0]
     assert (folder / "cat-2.png").read_text() == "mine"
     assert [one.notes for one in (kept[0], kept[2])] == [(), ()]
 
@@ -193,7 +193,7 @@ def test_a_name_in_a_format_that_is_not_written_gets_the_bytes_own_and_the_calle
     places = folders(tmp_path)
     kept = _delivery(places, Target(folder=places.output, stem="cat", suffix=".gif")).keep()
     assert Path(str(kept.record.path)).name == "cat.png"
-    assert ".gif is no format that is written here" in kept.notes[0]
+    assert ".gif files cannot be written" in kept.notes[0]
 
 
 def test_a_folder_that_takes_nothing_any_more_is_passed_over_and_said(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_with_the_output_folder_gone_too_the_picture_is_rescued_beside_the_libra
     assert Path(str(kept.record.path)).is_relative_to(places.state)
     assert Path(str(kept.record.path)).read_bytes() == png(7)
     assert any(str(kept.record.path) in warning for warning in kept.notes)
-    assert any("not its preview or record" in warning for warning in kept.notes)
+    assert any("its preview or its record could not be written" in warning for warning in kept.notes)
     assert delivery.library.get(kept.record.id) is not None
 
 
@@ -226,7 +226,7 @@ def test_when_no_disk_takes_it_the_raw_answer_stays_and_the_way_out_is_said(
     delivery.places.output.rmdir()
     delivery.places.output.write_text("a file now")
     (delivery.places.state / "rescued").write_text("a file too")
-    with pytest.raises(SetupError, match=r"No disk takes the picture.*'recover'.*without paying again"):
+    with pytest.raises(SetupError, match=r"could not be written to any disk.*'recover'.*without paying again"):
         delivery.keep()
     call = delivery.calls[0]
     assert Spool(delivery.places).read(call.id) == b"{}"

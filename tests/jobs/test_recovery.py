@@ -144,8 +144,8 @@ async def test_a_call_that_stumbles_keeps_no_other_from_coming_home_and_is_told(
     assert [found[call_id].record is not None for call_id in good] == [True, True]
     assert type(error).__name__ in found[bad].outcome and len(found[bad].outcome) < 200
     assert sum(len(line) for line in caplog.messages) < 5000
-    assert any("in _settle" in line for line in caplog.messages) or len(str(error)) > 4000, "the log has the place"
-    assert bad in Spool(studio.places).calls(), "its raw answer stays"
+    assert any("in _settle" in line for line in caplog.messages) or len(str(error)) > 4000, "the log has the traceback"
+    assert bad in Spool(studio.places).calls(), "Its raw answer stays"
 
 
 @pytest.mark.slow
@@ -218,7 +218,7 @@ async def test_a_request_of_another_window_is_not_waited_for_without_end(
         connection.exec_driver_sql("UPDATE requests SET process = ?", (other.name,))
         connection.exec_driver_sql("UPDATE calls SET state = 'sent', cost_usd = NULL, settled_at = NULL")
     async with asyncio.timeout(20):
-        with pytest.raises(ServiceError, match="another window"):
+        with pytest.raises(ServiceError, match="Another window"):
             await studio.create(ImageRequest(prompt="a cat"), key="key:cat")
     assert 10 <= sum(slept) <= 11
     assert len(model.requests) == 1
@@ -241,7 +241,7 @@ async def test_a_row_of_another_version_keeps_nobody_elses_picture_from_coming_h
     found = {one.call_id: one for one in await studio.recover()}
     assert found[ours].record is not None
     assert found[foreign].record is None and "another version" in found[foreign].outcome
-    assert foreign in Spool(studio.places).calls(), "its raw answer stays"
+    assert foreign in Spool(studio.places).calls(), "Its raw answer stays"
     await studio.recover()
 
 

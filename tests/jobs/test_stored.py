@@ -113,7 +113,7 @@ async def test_a_moved_picture_works_by_its_id_once_it_was_met_where_it_is(
     moved = path.rename(tmp_path / f"moved{path.suffix}")
     with pytest.raises(SourceNotFound) as caught:
         await studio.create(ImageRequest(prompt="a hat", inputs=(image_id,)))
-    assert str(path) in str(caught.value) and "path where it is now" in str(caught.value)
+    assert str(path) in str(caught.value) and "Give its new path" in str(caught.value)
     assert "expired" not in str(caught.value), "it never was in the Files API"
     await studio.create(ImageRequest(prompt="a scarf", inputs=(str(moved),)))
     created = await studio.create(ImageRequest(prompt="a hat", inputs=(image_id,)))

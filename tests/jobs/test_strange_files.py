@@ -57,7 +57,7 @@ async def test_a_scan_keeps_its_brightness_however_its_samples_are_stored(
 
 async def test_a_scan_that_would_be_decoded_to_noise_is_refused(emulated: Emulated, tmp_path: Path) -> None:
     data = tiff((64, 32), [COLOURS[..., i].tobytes() for i in range(3)], channels=3, photometric=2)
-    with pytest.raises(ToolError, match="plane of its own"):
+    with pytest.raises(ToolError, match="separate planes"):
         await _converted(emulated, tmp_path, data, "planes.tif")
 
 

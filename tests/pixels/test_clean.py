@@ -256,7 +256,7 @@ def test_sixteen_bits_keep_their_upper_byte_and_their_transparent_colour() -> No
 
 
 def test_samples_without_an_agreed_white_are_refused() -> None:
-    with pytest.raises(NotAnImage, match="32 bits or with a sign"):
+    with pytest.raises(NotAnImage, match="32-bit or signed samples"):
         clean(saved(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF"))
 
 

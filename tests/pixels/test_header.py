@@ -129,8 +129,8 @@ def test_a_number_of_frames_is_capped() -> None:
         ("Grüße an GEMINI_API_KEY=AIza\n".encode(), "text"),
         (b"#!/bin/sh\nrm -rf /\n", "text"),
         (b"\x7fELF\2\1\1", "program"),
-        (bytes(range(128, 256)), "no picture"),
-        (b"\0", "no picture"),
+        (bytes(range(128, 256)), "not a picture"),
+        (b"\0", "not a picture"),
     ],
 )
 def test_what_is_no_picture_is_named(data: bytes, words: str) -> None:
@@ -170,7 +170,7 @@ def test_a_picture_beyond_pillows_own_bound_is_told_ours(pillow: str, size: tupl
 def test_a_png_without_the_palette_that_its_pixels_name_is_damaged() -> None:
     data = bytearray(png(8, 8))
     data[24:26] = b"\x08\x03"
-    assert "palette that it lacks" in refusal(bytes(data))
+    assert "palette that it does not have" in refusal(bytes(data))
 
 
 @pytest.mark.parametrize("offset", [2**62, 2**63 - 9, 2**63, 2**64 - 1])

@@ -107,7 +107,7 @@ async def test_a_file_that_is_there_already_is_left_alone(emulated: Emulated, tm
     assert taken.read_bytes() == b"mine"
     assert result.structured_content["file_paths"] == [str(tmp_path / "heron-2.png")]
     assert again.structured_content["file_paths"] == [str(tmp_path / "heron.jpg")]
-    assert "left alone" in result.content[0].text
+    assert "not touched" in result.content[0].text
 
 
 async def test_n_pictures_are_n_requests_and_a_file_name_is_numbered(emulated: Emulated, tmp_path: Path) -> None:
@@ -185,13 +185,13 @@ async def test_the_mode_decides_whether_the_shape_of_the_source_is_kept(
     ("tool", "arguments", "words"),
     [
         ("generate_image", {"fit": "pad"}, "fit .*width x height"),
-        ("generate_image", {"quality": 3}, "quality goes with output_format jpeg, webp or avif"),
-        ("generate_image", {"quality": 3, "output_format": "png"}, "quality goes with"),
-        ("edit_region", {"quality": 3}, "quality goes with"),
-        ("extend_image", {"quality": 3, "output_format": "png"}, "quality goes with"),
+        ("generate_image", {"quality": 3}, "quality is for output_format jpeg, webp or avif"),
+        ("generate_image", {"quality": 3, "output_format": "png"}, "quality is for"),
+        ("edit_region", {"quality": 3}, "quality is for"),
+        ("extend_image", {"quality": 3, "output_format": "png"}, "quality is for"),
         ("remove_background", {"quality": 3}, "quality"),
         ("convert_image", {"fit": "pad"}, "fit says"),
-        ("convert_image", {"quality": 3, "output_format": "png"}, "quality goes with output_format"),
+        ("convert_image", {"quality": 3, "output_format": "png"}, "quality is for output_format"),
         ("maintenance", {"operation": "check_quota", "keep_count": 3}, "keep_count"),
         ("maintenance", {"operation": "restore", "max_age_hours": 2.0}, "max_age_hours"),
         ("maintenance", {"operation": "recover", "keep_count": 3}, "keep_count"),
@@ -280,7 +280,7 @@ async def test_an_empty_list_of_ids_restores_nothing(given: Any, connect: Connec
         cleanup = {"operation": "cleanup_local", "dry_run": False, "max_age_hours": 0, "keep_count": 0}
         assert (await client.call_tool("maintenance", cleanup)).structured_content["deeds"]
         restore = {"operation": "restore", "dry_run": False}
-        with pytest.raises(ToolError, match=r"image_ids: .* arrived where a list of img_\.\.\. ids"):
+        with pytest.raises(ToolError, match=r"image_ids must be a list of img_\.\.\. ids"):
             await client.call_tool("maintenance", restore | {"image_ids": given})
         assert (await client.call_tool("maintenance", restore)).structured_content["deeds"]
 
@@ -289,5 +289,5 @@ async def test_an_empty_list_of_ids_restores_nothing(given: Any, connect: Connec
 @pytest.mark.parametrize("given", [None, "", "null"])
 async def test_an_empty_limit_is_refused(name: str, given: Any, connect: Connect) -> None:
     async with connect() as client:
-        with pytest.raises(ToolError, match=rf"{name}: .* arrived where"):
+        with pytest.raises(ToolError, match=rf"{name} must be .*, not "):
             await client.call_tool("maintenance", {"operation": "cleanup_local", name: given})

@@ -69,7 +69,7 @@ async def test_a_dear_call_is_made_once_after_the_person_said_yes(
     [
         (NO, "was asked and said no; nothing was done"),
         (UNTICKED, "was asked and said no"),
-        (NOBODY, r"Nobody answered .* agrees to up to \$(1\.\d\d), call again with max_cost_usd \1\."),
+        (NOBODY, r"Nobody answered .* agrees to spend up to \$(1\.\d\d), call again with max_cost_usd \1\."),
         (
             None,
             r"for 8 pictures and may cost up to \$1\.\d\d; nothing was sent. Ask the person first. .*max_cost_usd 1\.",
@@ -107,7 +107,7 @@ async def test_max_cost_usd_is_the_yes_of_a_client_that_cannot_ask_and_is_never_
         ):
             with pytest.raises(ToolError, match=r"may cost \$0\.\d+, more than max_cost_usd 0\.001; nothing was sent"):
                 await client.call_tool(tool, arguments | {"max_cost_usd": 0.001})
-        with pytest.raises(ToolError, match="max_cost_usd: null arrived where an amount of USD belongs"):
+        with pytest.raises(ToolError, match="max_cost_usd must be an amount of USD, not null"):
             await client.call_tool("generate_image", {"prompt": "a heron", "max_cost_usd": None})
         with pytest.raises(ToolError, match="max_cost_usd: must be more than 0"):
             await client.call_tool("generate_image", {"prompt": "a heron", "max_cost_usd": 0})

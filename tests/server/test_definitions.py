@@ -104,7 +104,7 @@ async def test_only_the_tools_that_are_chosen_are_offered_and_pictures_can_be_re
         assert set(await defined(client)) == offered
         for name in TOOLS - offered:
             with pytest.raises(
-                ToolError, match=f"'{name}' is no tool here, since NANOBANANA_TOOLS leaves it out: there"
+                ToolError, match=f"'{name}' is not a tool of this server, because NANOBANANA_TOOLS leaves it out. The"
             ):
                 await client.call_tool(name, {})
         if "generate_image" in offered:

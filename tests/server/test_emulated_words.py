@@ -18,7 +18,7 @@ from tests.support.fakes import photo as saved
 from tests.support.scenes import as_bytes, photo
 
 MONEY = re.compile(r"paid for|charged|\$\d")
-SAID = re.compile(r"nothing (was|is) charged|Gemini would take \$[\d.]+")
+SAID = re.compile(r"nothing (was|is) charged|Gemini would charge \$[\d.]+")
 
 
 async def test_what_is_quoted_and_counted_is_that_of_the_emulator_in_this_process(settings: Settings) -> None:

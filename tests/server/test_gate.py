@@ -213,7 +213,7 @@ async def test_a_call_that_says_by_text_that_it_is_no_dry_run_uses_up_a_limit(
 async def test_a_policy_with_a_misspelt_tool_stops_what_spends(connect: Connect, policy: Path) -> None:
     policy.write_text("tools: {generat_image: {rules: [{action: deny}]}, another_servers_tool: {rules: []}}\n")
     async with connect(policy=policy) as client:
-        assert "write generate_image" in await _refusal(client)
+        assert "did you mean generate_image?" in await _refusal(client)
         policy.write_text("tools: {another_servers_tool: {rules: [{action: deny}]}}\n")
         await client.call_tool("generate_image", {"prompt": "a cat"})
 
@@ -342,8 +342,8 @@ async def test_a_rule_for_a_folder_sees_where_a_path_leads(
     ("condition", "told"),
     [
         ("path: args.resoluton, op: eq, value: 4k", "args.resoluton, which generate_image does not have"),
-        ("path: args.resolution, op: eq, value: 4K", "'4K', which generate_image never takes: write one of"),
-        ("path: args.model_tier, op: in, value: [pro, Flash]", "'Flash', which generate_image never takes"),
+        ("path: args.resolution, op: eq, value: 4K", "'4K', which generate_image never accepts: write one of"),
+        ("path: args.model_tier, op: in, value: [pro, Flash]", "'Flash', which generate_image never accepts"),
     ],
 )
 async def test_a_rule_that_can_never_hold_is_refused(connect: Connect, policy: Path, condition: str, told: str) -> None:
@@ -359,5 +359,5 @@ async def test_a_policy_that_closes_the_statistics_closes_the_pictures_by_id(con
         assert await client.read_resource(f"image://{image_id}")
     policy.write_text("hide: ['*']\n")
     async with connect(policy=policy) as client:
-        with pytest.raises(Exception, match="closes output_stats"):
+        with pytest.raises(Exception, match="does not allow output_stats"):
             await client.read_resource(f"image://{image_id}")

@@ -225,7 +225,7 @@ async def test_a_picture_whose_file_is_gone_is_shown_small_and_that_is_said(clie
     Path(made["path"]).unlink()
     answer = await client.call_tool("view_image", {"image": made["id"]})
     assert "This is its thumbnail" in answer.content[0].text and len(_seen(answer)) == 1
-    with pytest.raises(ToolError, match="is not there"):
+    with pytest.raises(ToolError, match="is no longer at"):
         await client.call_tool("view_image", {"image": made["id"], "box": [0, 0, 0.5, 0.5]})
     found = await client.call_tool("find_images", {})
     assert "its file is gone" in found.content[0].text and len(_seen(found)) == 1

@@ -50,13 +50,13 @@ RUNWARE: dict[str, tuple[Any, str]] = {
     "outpaint": ({"top": 256}, "extend_image continues a picture beyond its edges, by left, top, right and bottom"),
     "instantID": ({"inputImage": "a.png"}, "in input_images, with the role of each .character, subject"),
     "acePlusPlus": ({"type": "portrait"}, "in input_images, with the role of each .*; edit_region repaints a region"),
-    "extraArgs": ({"x": 1}, "nothing is passed on unseen"),
+    "extraArgs": ({"x": 1}, "nothing else is passed on to Gemini"),
 }
 
 OPENAI: dict[str, tuple[Any, str]] = {
     "prompt": ("a heron", OURS),
     "action": ("edit", "use mode"),
-    "background": ("auto", "background: must be 'opaque' or 'transparent'; auto is what opaque means here"),
+    "background": ("auto", "background: must be 'opaque' or 'transparent'; opaque does what auto does elsewhere"),
     "complexity": ("high", "use thinking_level"),
     "effort": ("high", "use thinking_level"),
     "frame_count": (9, "no moving pictures here; ask generate_image for n pictures"),
@@ -75,7 +75,7 @@ OPENAI: dict[str, tuple[Any, str]] = {
     "partial_images": (2, "pictures come whole; progress is told"),
     "quality": (
         "high",
-        "quality: text arrived where a whole number belongs; it is the compression of a jpeg, webp or avif",
+        "quality must be a whole number, not text; it is the compression of a jpeg, webp or avif",
     ),
     "reasoning": ({"effort": "high"}, "use thinking_level"),
     "response_format": ("b64_json", "the answer has the path, a preview and a link"),

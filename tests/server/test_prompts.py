@@ -106,7 +106,7 @@ async def test_claude_code_hands_over_one_word_an_argument_and_its_model_is_told
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
-        ("paint", {}, "'paint' is no prompt here: there are consistent_character, diagram"),
+        ("paint", {}, "'paint' is not a prompt of this server. The prompts are consistent_character, diagram"),
         ("photo", {}, "photo needs subject: What the photograph shows."),
         ("photo", {"subject": " "}, "photo needs subject"),
         ("photo", {"subject": "a cat", "size": "1k"}, "photo has no argument 'size': it takes subject"),
@@ -133,7 +133,9 @@ async def test_a_prompt_is_offered_only_with_all_of_its_tools(
             "icon_set",
             "product_on_white",
         }
-        with pytest.raises(MCPError, match="logo needs convert_image, remove_background, which is not offered here"):
+        with pytest.raises(
+            MCPError, match="logo needs convert_image, remove_background, which this server does not offer"
+        ):
             await client.get_prompt("logo", {"name": "Otter"})
 
 

@@ -114,7 +114,7 @@ async def test_who_may_not_see_the_statistics_is_listed_no_pictures(
         assert len(completed.values) == count
         if not count:
             for form in ("image://{}", "image://{}/thumbnail", "lineage://{}"):
-                with pytest.raises(MCPError, match="The policy closes output_stats") as caught:
+                with pytest.raises(MCPError, match="The policy does not allow output_stats") as caught:
                     await client.read_resource(form.format(made.id))
                 assert caught.value.error.code == INVALID_PARAMS
         assert (await client.read_resource("models://"))[0].text.startswith("# Models")
@@ -200,10 +200,10 @@ async def test_the_models_that_are_set_are_a_resource_with_their_prices_and_ends
         ("image://img_0000000000000000", "The library has no picture img_0000000000000000"),
         ("image://img_0000000000000000/thumbnail", "The library has no picture"),
         ("lineage://img_0000000000000000", "no picture img_0000000000000000"),
-        ("image://nothing", "is not found: there are image://img_"),
-        ("lineage://img_0000000000000000/thumbnail", "is not found"),
-        ("models://flash", "is not found"),
-        ("file:///etc/passwd", "is not found"),
+        ("image://nothing", "does not exist. The resources are image://img_"),
+        ("lineage://img_0000000000000000/thumbnail", "does not exist"),
+        ("models://flash", "does not exist"),
+        ("file:///etc/passwd", "does not exist"),
     ],
 )
 async def test_what_is_not_there_is_told_by_the_code_that_mcp_has_for_it(

@@ -33,7 +33,7 @@ CALLS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The file of settings of a test, whose folders are the test's own."""
+    """The settings file of a test, whose folders are the test's own."""
     file = tmp_path / "settings.env"
     file.write_text("")
     monkeypatch.setenv("NANOBANANA_ENV_FILE", str(file))
@@ -232,7 +232,7 @@ async def test_a_key_is_not_taken_up_without_the_limit_that_was_written_beside_i
     async with served() as client:
         await client.call_tool("output_stats", {})
         env_file.write_text(f"GEMINI_API_KEY={KEY}\n{more}\n")
-        assert "start it again" in await said(client, "generate_image")
+        assert "restart" in await said(client, "generate_image")
 
 
 @pytest.mark.slow
@@ -288,11 +288,11 @@ async def test_a_name_that_is_almost_a_settings_is_told_with_the_one_that_was_me
     name: str, meant: str, env_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env_file.write_text(f"{name}=x\nSOMETHING_ELSE=1\n")
-    assert misspelt() == [f"{name} is no setting and has no effect; was {meant} meant?"]
+    assert misspelt() == [f"{name} is not a setting and has no effect; did you mean {meant}?"]
     env_file.write_text("")
     monkeypatch.setenv(name, "x")
     async with served() as client:
-        assert f"was {meant} meant?" in await said(client, "generate_image")  # which has no key
+        assert f"did you mean {meant}?" in await said(client, "generate_image")  # which has no key
 
 
 def test_all_that_is_ours_is_known(env_file: Path) -> None:

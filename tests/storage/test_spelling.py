@@ -95,7 +95,7 @@ async def test_a_name_that_looks_the_same_is_taken_and_said(
     (project / name).parent.mkdir(exist_ok=True)
     photo(project / name, (40, 40))
     said = await _taken(connect, written)
-    assert "is not there" in said and "look the same" in said
+    assert "does not exist" in said and "look the same" in said
     assert "look the same" not in await _taken(connect, name)
 
 
@@ -111,9 +111,9 @@ async def test_a_name_that_could_mean_two_files_is_refused(project: Path, connec
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("C:\\Users\\me\\cat.png", "path of Windows.*WSL.*/mnt/c/Users/me/cat.png"),
-        ("d:/photos/cat.png", "path of Windows.*/mnt/d/photos/cat.png"),
-        ('"C:\\cat.png"', "path of Windows"),
+        ("C:\\Users\\me\\cat.png", "Windows path.*WSL.*/mnt/c/Users/me/cat.png"),
+        ("d:/photos/cat.png", "Windows path.*/mnt/d/photos/cat.png"),
+        ('"C:\\cat.png"', "Windows path"),
         ("$HOME/cat.png", "variable"),
         ("${HOME}/cat.png", "variable"),
         ("%USERPROFILE%\\cat.png", "variable"),
@@ -170,8 +170,10 @@ async def test_a_wrong_id_is_told_as_one_with_those_that_are_like_it(
     async with connect() as client:
         made = (await client.call_tool("generate_image", {"prompt": "a cat"})).structured_content["images"][0]["id"]
     near = made[:-1] + ("0" if made[-1] != "0" else "1")
-    assert f"Like it: {made}" in await _refused(connect, near)
-    assert f"no id: one is img_ and 16 letters and digits. Like it: {made}" in await _refused(connect, made[:-1])
+    assert f"Similar ids: {made}" in await _refused(connect, near)
+    assert f"not an id: an id is img_ and 16 letters and digits. Similar ids: {made}" in await _refused(
+        connect, made[:-1]
+    )
     assert f"The newest: {made}" in await _refused(connect, "img_zzzzzzzzzzzzzzzz")
 
 

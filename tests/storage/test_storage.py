@@ -132,7 +132,7 @@ def test_output_path_is_a_file_or_a_folder(
         ("loop/x.png", "."),
         ("loop", "."),
         ("x" * 300 + ".png", "cannot be used"),
-        ("x" * 240 + ".png", "over 200 bytes"),
+        ("x" * 240 + ".png", "more than 200 bytes"),
         ("https://example.com/a.png", "is an address"),
         ("\\\\host\\share\\", "network path"),
         ("", "empty path"),

@@ -242,12 +242,12 @@ async def test_a_format_that_is_not_written_is_told_each_time(emulated: Emulated
     wish = {"image": str(saved(tmp_path, photo(30, 20), "s.png")), "output_path": str(tmp_path / "x.tiff"), "width": 10}
     for _ in range(2):
         facts = await use(emulated, "convert_image", **wish)
-        assert sum(".tiff is no format" in note for note in facts["notes"]) == 1
+        assert sum(".tiff files cannot be written" in note for note in facts["notes"]) == 1
 
 
 @pytest.mark.parametrize("name", ['"q.png"', "'q.png'", " q.png", "q.png ", '"sub/q.png"'])
 async def test_a_place_in_quotes_or_blanks_is_refused(emulated: Emulated, tmp_path: Path, name: str) -> None:
-    with pytest.raises(ToolError, match="quotes or blanks around it"):
+    with pytest.raises(ToolError, match="quotes or spaces around it"):
         await use(emulated, "convert_image", image="img_0123456789abcdef", width=10, output_path=name)
     assert not [path for path in tmp_path.rglob("*") if "q.png" in path.name or "sub" in path.name]
 
@@ -283,13 +283,15 @@ async def test_output_path_names_the_file_and_nothing_is_written_over(emulated: 
     again = await use(emulated, "convert_image", **wish)
     assert facts["file_paths"] == again["file_paths"] == [str(tmp_path / "small-2.png")]
     assert (tmp_path / "small.png").read_bytes() == b"mine"
-    assert any("was there already" in note for note in facts["notes"])
+    assert any("already existed" in note for note in facts["notes"])
     other = await use(emulated, "convert_image", image=str(source), width=90, output_path=str(tmp_path / "x.webp"))
     assert other["file_paths"] == [str(tmp_path / "x.webp")] and other["images"][0]["mime_type"] == "image/webp"
     plain = await use(emulated, "convert_image", image=str(source), output_path=str(tmp_path / "y.JPEG"))
     assert plain["file_paths"] == [str(tmp_path / "y.JPEG")] and plain["images"][0]["mime_type"] == "image/jpeg"
     odd = await use(emulated, "convert_image", image=str(source), width=90, output_path=str(tmp_path / "x.gif"))
-    assert odd["file_paths"] == [str(tmp_path / "x.png")] and any(".gif is no format" in note for note in odd["notes"])
+    assert odd["file_paths"] == [str(tmp_path / "x.png")] and any(
+        ".gif files cannot be written" in note for note in odd["notes"]
+    )
 
 
 async def test_the_recipe_in_the_file_repeats_the_conversion(emulated: Emulated) -> None:
@@ -306,10 +308,10 @@ async def test_the_recipe_in_the_file_repeats_the_conversion(emulated: Emulated)
         ({}, "Say what to make of it"),
         ({"assets": "favicon", "width": 100}, "fixed sizes"),
         ({"assets": "favicon", "output_path": "icons/one.png"}, "folder"),
-        ({"width": 10, "output_path": "s.webp", "output_format": "jpeg"}, "name one format"),
+        ({"width": 10, "output_path": "s.webp", "output_format": "jpeg"}, "Name one format"),
         ({"width": 20000}, "width"),
         ({"width": 16000, "height": 16000}, "too large"),
-        ({"width": 16384, "height": 10, "output_format": "webp"}, "WebP ends at"),
+        ({"width": 16384, "height": 10, "output_format": "webp"}, "WebP has at most"),
         ({"rotate": 30, "width": 16384}, "too large"),
         ({"background": "#ff000080", "output_format": "jpeg"}, "JPEG has no transparency"),
         ({"assets": "social", "background": "transparent"}, "not opaque"),
@@ -377,7 +379,7 @@ async def test_a_dry_run_says_what_would_be_made_and_draws_nothing(
         told = await use(emulated, "convert_image", image=source, dry_run=True, **wish)
     assert [path.name for path in files(tmp_path) if "state" not in path.parts] == ["lake.png"]
     assert rows(emulated.studio.library.database.path, "SELECT * FROM images") == []
-    assert told["dry_run"] and told["cost_usd"] == 0 and "Known only once it is made" in told["summary"]
+    assert told["dry_run"] and told["cost_usd"] == 0 and "Only the real run tells" in told["summary"]
     made = await use(emulated, "convert_image", image=source, **wish)
     facts = ("width", "height", "mime_type")
     assert [[one[fact] for fact in facts] for one in told["images"]] == [

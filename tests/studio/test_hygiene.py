@@ -56,7 +56,7 @@ async def test_hygiene_reports_what_is_missing_and_what_is_not_the_studios(studi
     report = await studio.maintain("database_hygiene", dry_run=False)
     assert report.deeds == ()
     assert any(gone.id in line and "lineage stay" in line for line in report.findings)
-    assert any("never touched" in line for line in report.findings)
+    assert any("will not be touched" in line for line in report.findings)
     assert studio.library.get(gone.id) is not None
 
 

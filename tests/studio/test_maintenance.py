@@ -379,7 +379,7 @@ async def test_an_output_folder_that_is_not_mounted_is_refused_and_nothing_is_fo
     clutter(studio.library, studio.places)
     studio.places.output.rename(studio.places.output.with_name("unplugged"))
     before = dump(studio.library.database.path)
-    with pytest.raises(SetupError, match=r"is not there although the library has pictures.*nothing was changed"):
+    with pytest.raises(SetupError, match=r"does not exist although the library has pictures.*nothing was changed"):
         await studio.maintain(operation, dry_run=False, **for_old(operation, max_age_hours=0, keep_count=0))
     assert dump(studio.library.database.path) == before
     assert not studio.places.output.exists()

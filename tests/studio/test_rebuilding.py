@@ -321,7 +321,7 @@ async def test_a_picture_that_is_made_while_a_person_thinks_is_not_lost(
             connection.execute("UPDATE images SET prompt = 'a dog'")
         return True
 
-    with pytest.raises(SetupError, match="meanwhile, so nothing was changed"):
+    with pytest.raises(SetupError, match="in the meantime, so nothing was changed"):
         rebuild(settings.database_path, places, agree=meanwhile)
     assert rows(settings.database_path, "SELECT prompt FROM images") == [("a dog",)]
 

@@ -41,7 +41,7 @@ async def test_all_failing_is_an_error_that_says_each_reason_once(studio: Studio
     with pytest.raises(ServiceError) as caught:
         await studio.create(ImageRequest(prompt="a cat", n=3))
     message = str(caught.value)
-    assert message.startswith("None of 3 pictures was made.")
+    assert message.startswith("None of the 3 pictures was made.")
     assert message.count("IMAGE_SAFETY") == 1 and message.count("NO_IMAGE") == 1
     assert not list(studio.places.output.rglob("*.jpg"))
 

@@ -1,6 +1,6 @@
 """`nanobanana install CLIENT`: shows what would change in a client's configuration, and changes it when told to.
 
-A key never goes into a client's file, which other programs and people read: it stands in the studio's own file of settings.
+A key never goes into a client's file, which other programs and people read: it stands in the studio's own settings file.
 """
 
 import difflib

@@ -76,7 +76,7 @@ def install_into(
     not said yet, once the change was shown.
     """
     environment = dict(environment or {})
-    if around.environment.get("NANOBANANA_ENV_FILE"):  # else the server would read another file of settings
+    if around.environment.get("NANOBANANA_ENV_FILE"):  # else the server would read another settings file
         environment.setdefault("NANOBANANA_ENV_FILE", around.environment["NANOBANANA_ENV_FILE"])
     try:
         outlook = look(kind, around, name=name, remove=remove, environment=environment)

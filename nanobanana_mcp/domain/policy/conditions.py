@@ -89,7 +89,7 @@ def _pattern(text: str) -> Pattern:
         return Pattern(text=text, made=re2.compile(text.encode(errors="replace").decode(), options))
     except re2.error as error:
         why = error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else str(error)
-        raise ValueError(f"is not a regular expression that RE2 reads: {why}") from error
+        raise ValueError(f"is not a regular expression that RE2 accepts: {why}") from error
 
 
 _One = Annotated[Any, AfterValidator(_given)]

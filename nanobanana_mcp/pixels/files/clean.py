@@ -128,8 +128,8 @@ def decode(data: bytes, header: Header, *, at_least: int | None = None) -> Image
     image = open_picture(data, header.format)
     if header.format == "tiff" and _lies_in_planes_of_16_bits(image):
         raise NotAnImage(
-            "This TIFF keeps each channel of 16 bits in a plane of its own, which is not read. Save it with interleaved "
-            "channels, or as PNG, and pass that."
+            "This TIFF keeps its 16-bit channels in separate planes, which cannot be read. Save it with "
+            "interleaved channels, or as PNG, and pass that."
         )
     try:
         if at_least is not None and header.format == "jpeg":
@@ -167,8 +167,8 @@ def eight_bit(image: Image.Image, header: Header) -> Image.Image:
     profile = image.info.get("icc_profile")
     if image.mode in ("I", "F"):
         raise NotAnImage(
-            f"This {FORMATS[header.format].words} file has samples of 32 bits or with a sign, for which black and white are not agreed. "
-            "Save it with 8 bits a channel and pass that."
+            f"This {FORMATS[header.format].words} file has 32-bit or signed samples, for which black and white are "
+            "not defined. Save it with 8 bits a channel and pass that."
         )
     if image.mode.startswith("I;16"):
         image = _upper_byte(image)
@@ -178,7 +178,9 @@ def eight_bit(image: Image.Image, header: Header) -> Image.Image:
     try:
         converted = image if image.mode == wanted else image.convert(wanted)
     except ValueError as error:
-        raise NotAnImage(f"Pictures in the colour model {image.mode} are not read. Save it as RGB.") from error
+        raise NotAnImage(
+            f"Pictures in the colour model {image.mode} cannot be read. Save it as RGB and pass that."
+        ) from error
     if wanted == "RGBA" and converted.getchannel("A").getextrema() == (255, 255):
         converted = converted.convert("RGB")
     if converted.mode == "L" and image.info.get("described"):

@@ -111,8 +111,8 @@ def _format_of_boxes(data: bytes) -> Format:
         raise NotAnImage(f"This is a video (MP4 or MOV), not a picture. {_FRAME}")
     if not heic_is_readable():
         raise NotAnImage(
-            "This is a HEIC picture, and its decoder, the package pillow-heif, does not load here. Convert it to JPEG or "
-            "PNG and pass that, or have the server's packages installed anew."
+            "This is a HEIC picture, and its decoder, the package pillow-heif, cannot be loaded here. Convert it "
+            "to JPEG or PNG and pass that, or reinstall the server's packages."
         )
     return "heic"
 
@@ -129,4 +129,4 @@ def _unknown(beginning: bytes) -> str:
     readable = sum(character.isprintable() or character.isspace() for character in text)
     if len(text) > 0.7 * len(beginning) and readable > 0.95 * len(text):
         return f"This is text, not a picture. {_TAKEN}"
-    return f"These bytes are no picture of a known format. {_TAKEN}"
+    return f"This is not a picture of a known format. {_TAKEN}"

@@ -186,7 +186,7 @@ def _header(
     width, height = size if orientation < 5 else size[::-1]
     if width < 1 or height < 1:
         raise NotAnImage(
-            f"This {FORMATS[found].words} file says that it is {width}x{height}, which is no picture. Save it again."
+            f"This {FORMATS[found].words} file claims to be {width}x{height}, which is not a picture. Save it again."
         )
     return Header(
         format=found,
@@ -217,7 +217,7 @@ def _png_header(data: bytes) -> Header:
         elif part.name == b"PLTE":
             has_palette = True
     if colour == 3 and not has_palette:
-        raise NotAnImage("This PNG is damaged: its pixels name colours of a palette that it lacks. Save it again.")
+        raise NotAnImage("This PNG is damaged: its pixels use a palette that it does not have. Save it again.")
     end = picture_end(data, "png")
     return _header("png", (width, height), end=end, orientation=orientation, frames=frames, has_alpha=has_alpha)
 

@@ -48,7 +48,7 @@ def left_out(data: bytes, header: Header) -> list[str]:
 def levelled(data: bytes, header: Header) -> list[str]:
     """Finer steps, brighter light and more colours than a file written here has."""
     bits = bits_a_channel(data, header)
-    notes = [f"its {bits} bits a channel became 8, with which all files are written"] if bits > 8 else []
+    notes = [f"its {bits} bits a channel became 8, since all files are written with 8"] if bits > 8 else []
     return [*notes, *recoloured(data, header)]
 
 
@@ -60,7 +60,8 @@ def recoloured(data: bytes, header: Header) -> list[str]:
     profile = open_picture(data, header.format).info.get("icc_profile") or b""
     if len(profile) > MAX_PROFILE_BYTES:
         notes.append(
-            f"its colour profile has {len(profile) / 1e6:.1f} MB, too many for a PNG; the colours were converted to sRGB"
+            f"its colour profile has {len(profile) / 1e6:.1f} MB, too large for a PNG; the colours were converted "
+            "to sRGB"
         )
     return notes
 

@@ -210,7 +210,8 @@ def check_quality(quality: int | None, output_format: OutputFormat | None, outpu
     """PNG has none, and what Gemini delivers comes as it is."""
     if quality is not None and (output_format or named_format(output_path)) not in ("jpeg", "webp", "avif"):
         raise RequestError(
-            "quality goes with output_format jpeg, webp or avif, or an output_path that ends so; give one, or leave quality out."
+            "quality is for output_format jpeg, webp or avif, or an output_path that ends in one of these; give "
+            "one, or leave quality out."
         )
 
 
@@ -267,7 +268,7 @@ async def _paid_for(
     what = (
         f"This asks {job.plan.choice.spec.nickname} for {counted(job.plan.calls, 'picture')} and may cost up to ${most}"
     )
-    way_out = f"When the person agrees to up to ${most}, call again with max_cost_usd {most}."
+    way_out = f"If the person agrees to spend up to ${most}, call again with max_cost_usd {most}."
     if not can_ask(caller):
         raise NotAgreed(f"{what}; nothing was sent. Ask the person first. {way_out}")
     return await agreed(caller, f"{what}. Go on?", yes=f"Yes, spend up to ${most}", way_out=way_out)
@@ -276,8 +277,8 @@ async def _paid_for(
 def _check_price(price: float, max_cost_usd: float | None) -> None:
     if max_cost_usd is not None and price > max_cost_usd:
         raise BudgetExceeded(
-            f"It may cost ${price:.4f}, more than max_cost_usd {max_cost_usd:g}; nothing was sent. Ask for less, or give a "
-            "higher max_cost_usd when the person agrees."
+            f"It may cost ${price:.4f}, more than max_cost_usd {max_cost_usd:g}; nothing was sent. Ask for less, "
+            "or give a higher max_cost_usd if the person agrees."
         )
 
 

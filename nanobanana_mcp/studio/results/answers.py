@@ -30,7 +30,7 @@ def created_text(created: Created) -> str:
         if ("verdict", "good") in image.report:
             lines.append("   The join with the rest of the picture does not show.")
         if ("drift", "not known") in image.report:
-            lines.append("   Too little around the region tells whether the model moved or recoloured it.")
+            lines.append("   There is too little around the region to tell whether the model moved or recoloured it.")
         if image.text:
             lines.append(f'   The model wrote: "{image.text}"')
         if image.sources:
@@ -56,7 +56,8 @@ def cost_line(created: Created) -> str:
     if _is_emulated(created):
         served = "" if created.images[0].record.backend == "emulator" else " at GEMINI_BASE_URL"
         return (
-            f"Emulated{served}: not a real picture and nothing is charged (Gemini would take ${created.cost_usd:.4f})."
+            f"Emulated{served}: not a real picture, and nothing is charged (Gemini would charge "
+            f"${created.cost_usd:.4f})."
         )
     return f"Cost: ${created.cost_usd:.4f}."
 
@@ -128,7 +129,7 @@ def quote_text(quote: Quote) -> str:
         if emulated
         else f"{most}${each * quote.plan.calls:.3f} (${each:.3f} a call)"
         if each is not None
-        else f"an unknown amount (up to ${quote.reserved_usd:.2f} would be held against the limits)"
+        else f"an unknown amount (up to ${quote.reserved_usd:.2f} would be reserved)"
     )
     shape = f"{choice.image_size}, aspect ratio {plan.aspect_ratio or ('of the source' if quote.inputs else 'auto')}"
     lines = [
@@ -140,7 +141,7 @@ def quote_text(quote: Quote) -> str:
         spent = quote.spending
         lines.append(f"Spent today: ${spent.day_usd:.3f}; in the last hour: ${spent.hour_usd:.3f}.")
     elif each is not None:
-        lines.append(f"Gemini would take {most}${each * quote.plan.calls:.3f} (${each:.3f} a call).")
+        lines.append(f"Gemini would charge {most}${each * quote.plan.calls:.3f} (${each:.3f} a call).")
     lines += [quote.refusal] if quote.refusal else []
     return "\n".join([*lines, *(f"Note: {warning}" for warning in plan.warnings)])
 

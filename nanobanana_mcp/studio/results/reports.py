@@ -100,9 +100,15 @@ def stats_text(stats: Stats) -> str:
             "'nanobanana rebuild'."
         )
     if stats.missing:
-        lines.append(f"{len(stats.missing)} of the newest {LOOKED_AT} pictures have lost their file.")
+        lines.append(
+            f"{len(stats.missing)} of the newest {LOOKED_AT} pictures "
+            f"{'has lost its' if len(stats.missing) == 1 else 'have lost their'} file."
+        )
     if stats.untracked:
-        lines.append(f"{counted(len(stats.untracked), 'file')} in the output folder not made by the studio.")
+        lines.append(
+            f"{counted(len(stats.untracked), 'file')} in the output folder "
+            f"{'was' if len(stats.untracked) == 1 else 'were'} not made by the studio."
+        )
     if stats.undelivered:
         paid = "Drawn" if stats.backend == "emulator" else "Paid for"
         lines.append(f"{paid} and never delivered, but kept: {', '.join(stats.undelivered)}.")
@@ -170,7 +176,7 @@ def lineage_structure(lineage: Lineage) -> dict[str, Any]:
 
 
 def _shape(record: ImageRecord) -> str:
-    return f"{record.width}x{record.height}" if record.width else "(no picture: its bytes do not decode)"
+    return f"{record.width}x{record.height}" if record.width else "(not a picture: its bytes cannot be decoded)"
 
 
 def _where(record: ImageRecord) -> str:
@@ -268,8 +274,8 @@ def converted_structure(made: list[ImageRecord], notes: list[str]) -> dict[str, 
 
 
 _KNOWN_LATER = (
-    "Known only once it is made: the sizes in bytes, and whether the very same was made before; then that file is told, "
-    "and a name that is taken gets a number."
+    "Only the real run tells the sizes in bytes, and whether the same files were made before: then it gives "
+    "those. A file whose name is taken gets a number."
 )
 
 
