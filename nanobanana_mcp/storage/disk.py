@@ -1,7 +1,7 @@
 """The files of one installation: the pictures' folder and the library's, and all reading and writing there.
 
-All of the program's own files go through a `Disk`. A path that a caller names is judged in `paths`, read in `reading`
-and written in `writing`.
+All of the program's own files go through a `Disk`. A path that a caller names is judged in `paths`; `reading` reads
+there and `writing` writes there.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ from filelock import FileLock, Timeout
 from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.domain.ids import ALPHABET
 from nanobanana_mcp.domain.plan import Target
-from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.paths import Places, plan_target
 from nanobanana_mcp.storage.processes import ProcessLock, is_alive
 from nanobanana_mcp.storage.reading import read_input, read_own
 from nanobanana_mcp.storage.sidecars import Sidecars
 from nanobanana_mcp.storage.spool import Spool
-from nanobanana_mcp.storage.writing import make_private, plan_target, replace_durably
+from nanobanana_mcp.storage.writing import make_private, replace_durably
 
 _UNFINISHED = re.compile(r"\..*\.tmp", re.DOTALL)
 _UNFINISHED_PICTURE = re.compile(rf"\.img_[{ALPHABET}]{{16}}\.tmp")

@@ -1,4 +1,4 @@
-"""Which paths a caller may name, and how files are named. Looks at strings and folders, and opens no file."""
+"""Judges the paths that callers name, for reading and for writing, and names files. Opens no file."""
 
 import os
 import re
@@ -10,6 +10,7 @@ from glob import escape
 from pathlib import Path
 
 from nanobanana_mcp.domain.errors import NotAllowed, RequestError
+from nanobanana_mcp.domain.plan import Target
 from nanobanana_mcp.domain.text import printable, shorten
 
 MAX_PATH_BYTES = 4096
@@ -37,6 +38,13 @@ _CHATS = ("/mnt/user-data", "/mnt/data")
 _RESERVED = frozenset(
     {"con", "prn", "aux", "nul", *(f"com{d}" for d in "123456789¹²³"), *(f"lpt{d}" for d in "123456789¹²³")}
 )
+
+PICTURE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".ico", ".svg")
+)
+"""File extensions that name a picture's type; any other is part of the name."""
+
+_MISLEADING = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +88,6 @@ class Places:
         return self.state / "spool"
 
 
-def named_path(text: str, places: Places) -> Path:
-    """The path that a caller means, absolute and not yet resolved. Raises RequestError as `absolute` does."""
-    return absolute(text, places.base)
-
-
 def absolute(text: str, base: Path) -> Path:
     """A text as a path, relative to `base`. Raises RequestError for what cannot be a path on this machine. Nothing is
     looked up before that: on Windows, asking for a network path would already send the user's credentials.
@@ -115,7 +118,7 @@ def absolute(text: str, base: Path) -> Path:
             raise RequestError(f"{shown} begins with ~, and this process has no home folder; write the whole path out.")
         path = home.joinpath(*path.parts[1:])
     path = path if path.is_absolute() else base / path
-    check_words(path)
+    check_encodable(path)
     if _VARIABLE.search(text.strip().strip("\"'`")) and not os.path.lexists(path):
         raise RequestError(f"{shown} has a variable in it that was not replaced; write the whole path out.")
     return path
@@ -172,7 +175,7 @@ def _check_of_this_machine(text: str) -> None:
 
 def check_readable(path: Path, places: Places) -> None:
     """Refuse a resolved path that may not be read: hidden folders, our own state, outside the allowed folders."""
-    check_words(path)
+    check_encodable(path)
     if _is_ours(path, places) or is_own_file(path, places):
         raise NotAllowed(
             f"{printable(path)} belongs to the studio's own records. Use the picture's id (img_...) or the path of the full picture."
@@ -187,7 +190,7 @@ def check_readable(path: Path, places: Places) -> None:
 
 def check_writable(path: Path, places: Places) -> None:
     """Refuse a resolved folder that pictures may not be written to."""
-    check_words(path)
+    check_encodable(path)
     if _is_ours(path, places):
         raise NotAllowed(
             f"output_path {printable(path)} is the studio's own folder; name another, or leave output_path out."
@@ -201,7 +204,48 @@ def check_writable(path: Path, places: Places) -> None:
         )
 
 
-def check_words(path: Path) -> None:
+def plan_target(output_path: str | None, places: Places) -> Target:
+    """Where an output_path leads, decided and checked before anything is spent; nothing is made yet.
+
+    An existing folder, a trailing slash or a name without extension means a folder; anything else a file.
+    Raises RequestError or NotAllowed.
+    """
+    if output_path is None:
+        return Target(folder=places.output)
+    path = absolute(output_path, places.base)
+    if output_path != output_path.strip() or output_path[:1] in ("'", '"', "`"):
+        raise RequestError(f"output_path {shorten(output_path)} has quotes or spaces around it; give the path alone.")
+    if os.name != "nt" and "\\" in output_path:  # else a folder or file of that very name would be made
+        raise RequestError(f"output_path {shorten(output_path)} has backslashes; write / between folders.")
+    if _MISLEADING.search(output_path):
+        raise RequestError(
+            f"output_path {shorten(output_path)} has characters that are invisible or reverse the text; leave them out."
+        )
+    try:
+        is_folder = path.is_dir() or output_path.endswith(("/", os.sep)) or not path.suffix
+        folder = Path(os.path.realpath(path if is_folder else path.parent))
+    except OSError as error:
+        raise RequestError(f"output_path {shorten(output_path)} cannot be used: {error.strerror}.") from error
+    if any(part.is_symlink() for part in (folder, *folder.parents)):
+        raise RequestError(f"output_path {shorten(output_path)} leads through symbolic links that go in a circle.")
+    check_writable(folder, places)
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir():
+        raise RequestError(f"output_path {shorten(output_path)} cannot be used: {existing} is a file.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise RequestError(f"output_path {shorten(output_path)} cannot be used: {existing} is not writable.")
+    if is_folder:
+        return Target(folder=folder)
+    if path.name.startswith("."):
+        raise RequestError(f"output_path {shorten(output_path)} is a hidden file; give it a name without the dot.")
+    if len(path.name.encode()) > 200:
+        raise RequestError(f"output_path {shorten(output_path)} has a file name of more than 200 bytes; shorten it.")
+    if path.suffix.lower() not in PICTURE_SUFFIXES:  # logo.v2 and logo.v3 are two names
+        return Target(folder=folder, stem=path.name)
+    return Target(folder=folder, stem=path.stem, suffix=path.suffix)
+
+
+def check_encodable(path: Path) -> None:
     """Raise RequestError for a path that this process cannot spell on its disk or that the library, which is in UTF-8,
     cannot keep, as with letters beyond ASCII in a locale that is not UTF-8.
     """
@@ -215,7 +259,7 @@ def check_words(path: Path) -> None:
         ) from error
 
 
-def is_text(path: Path) -> bool:
+def is_utf8(path: Path) -> bool:
     """Whether the library can keep a path that was found on the disk, where names need not be UTF-8."""
     return str(path).encode(errors="ignore").decode() == str(path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from nanobanana_mcp.domain.errors import NotAllowed, SourceNotFound
 from nanobanana_mcp.domain.terms import MADE_BYTES, MAX_FILE_BYTES
 from nanobanana_mcp.domain.text import printable, shorten
-from nanobanana_mcp.storage.paths import Places, check_readable, is_database, named_path
+from nanobanana_mcp.storage.paths import Places, absolute, check_readable, is_database
 from nanobanana_mcp.storage.safe_folder import Folder
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -32,7 +32,7 @@ def read_input(
     whether a picture of so many bytes was made here: then it may be as large as that, and its content has to tell.
     Raises SourceNotFound, NotAllowed or RequestError.
     """
-    path = named_path(text, places)
+    path = absolute(text, places.base)
     try:
         resolved = Path(os.path.realpath(path, strict=True))  # Path.resolve reports a circle as RuntimeError
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from nanobanana_mcp.domain.ids import is_image_id
 from nanobanana_mcp.domain.records import ImageRecord, Parent
 from nanobanana_mcp.domain.terms import Backend, Mode, Origin, Role
-from nanobanana_mcp.storage.paths import Places, is_text
+from nanobanana_mcp.storage.paths import Places, is_utf8
 from nanobanana_mcp.storage.writing import make_private, replace_durably
 
 MAX_RECORD_BYTES = 1_000_000
@@ -146,5 +146,5 @@ def _is_sound(record: ImageRecord) -> bool:
         and record.created_at.tzinfo is not None
         and 2000 < record.created_at.year < 3000
         and "\0" not in (record.path or "")
-        and all(is_text(Path(word)) for word in (*words, *(word for word in optional if word)))
+        and all(is_utf8(Path(word)) for word in (*words, *(word for word in optional if word)))
     )

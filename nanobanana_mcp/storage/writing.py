@@ -2,70 +2,20 @@
 
 import errno
 import os
-import re
 import shutil
 import stat
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from nanobanana_mcp.domain.errors import RequestError, SetupError
-from nanobanana_mcp.domain.plan import Target
-from nanobanana_mcp.domain.text import shorten
-from nanobanana_mcp.storage.paths import Places, check_writable, named_path
+from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.storage.safe_folder import Folder
 
 MAX_NAMES = 10_000
-PICTURE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".ico", ".svg")
-)
-"""File extensions that name a picture's type; any other is part of the name."""
 _NO_ROOM_CALL = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 """Errors that mean that a file system has no hard links (FAT, some network drives)."""
-_MISLEADING = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-
-
-def plan_target(output_path: str | None, places: Places) -> Target:
-    """Decide and check the place before anything is spent.
-
-    An existing folder, a trailing slash or a name without extension means a folder; anything else a file.
-    Raises RequestError or NotAllowed; makes nothing yet.
-    """
-    if output_path is None:
-        return Target(folder=places.output)
-    path = named_path(output_path, places)
-    if output_path != output_path.strip() or output_path[:1] in ("'", '"', "`"):
-        raise RequestError(f"output_path {shorten(output_path)} has quotes or spaces around it; give the path alone.")
-    if os.name != "nt" and "\\" in output_path:  # else a folder or file of that very name would be made
-        raise RequestError(f"output_path {shorten(output_path)} has backslashes; write / between folders.")
-    if _MISLEADING.search(output_path):
-        raise RequestError(
-            f"output_path {shorten(output_path)} has characters that are invisible or reverse the text; leave them out."
-        )
-    try:
-        is_folder = path.is_dir() or output_path.endswith(("/", os.sep)) or not path.suffix
-        folder = Path(os.path.realpath(path if is_folder else path.parent))
-    except OSError as error:
-        raise RequestError(f"output_path {shorten(output_path)} cannot be used: {error.strerror}.") from error
-    if any(part.is_symlink() for part in (folder, *folder.parents)):
-        raise RequestError(f"output_path {shorten(output_path)} leads through symbolic links that go in a circle.")
-    check_writable(folder, places)
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not existing.is_dir():
-        raise RequestError(f"output_path {shorten(output_path)} cannot be used: {existing} is a file.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise RequestError(f"output_path {shorten(output_path)} cannot be used: {existing} is not writable.")
-    if is_folder:
-        return Target(folder=folder)
-    if path.name.startswith("."):
-        raise RequestError(f"output_path {shorten(output_path)} is a hidden file; give it a name without the dot.")
-    if len(path.name.encode()) > 200:
-        raise RequestError(f"output_path {shorten(output_path)} has a file name of more than 200 bytes; shorten it.")
-    if path.suffix.lower() not in PICTURE_SUFFIXES:  # logo.v2 and logo.v3 are two names
-        return Target(folder=folder, stem=path.name)
-    return Target(folder=folder, stem=path.stem, suffix=path.suffix)
 
 
 def write_new(

@@ -22,7 +22,7 @@ from nanobanana_mcp.domain.text import counted, printable, shorten
 from nanobanana_mcp.jobs.files import no_such_picture
 from nanobanana_mcp.library.pictures import KeptFile, Library
 from nanobanana_mcp.storage.disk import Disk
-from nanobanana_mcp.storage.paths import is_text
+from nanobanana_mcp.storage.paths import is_utf8
 from nanobanana_mcp.storage.writing import drop_name, free_name, is_same_file, move_new
 
 UNTOUCHED_S = 60
@@ -418,7 +418,7 @@ class _Loose:
                 self._by_size.setdefault(_size(path), []).append(path)
         alike = self._by_size.get(size, [])
         for path in alike:
-            if is_text(path) and self._disk.has(path, sha256):
+            if is_utf8(path) and self._disk.has(path, sha256):
                 alike.remove(path)
                 return path
         return None
@@ -435,7 +435,7 @@ def is_plain(path: Path) -> bool:
 
 
 def _plain_files(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if is_plain(path) and is_text(path)] if folder.is_dir() else []
+    return [path for path in folder.iterdir() if is_plain(path) and is_utf8(path)] if folder.is_dir() else []
 
 
 def _size(path: Path) -> int | None:

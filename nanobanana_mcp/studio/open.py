@@ -15,7 +15,7 @@ from nanobanana_mcp.gemini.client import Gemini
 from nanobanana_mcp.gemini.response import read_reply, unsigned
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.settings import Settings, env_file, load_settings, misspelt, project_folder
-from nanobanana_mcp.storage.paths import Places, check_words
+from nanobanana_mcp.storage.paths import Places, check_encodable
 from nanobanana_mcp.studio.studio import Studio
 
 T = TypeVar("T")
@@ -198,7 +198,7 @@ def open_places(settings: Settings) -> Places:
     output, state = _resolved(settings.output_dir), _resolved(settings.state_dir)
     for folder, named_by in ((output, "NANOBANANA_OUTPUT_DIR"), (state, "NANOBANANA_DATABASE_URL")):
         try:
-            check_words(folder)
+            check_encodable(folder)
         except RequestError as error:
             raise SetupError(f"{named_by}: {error}") from error
     return Places(

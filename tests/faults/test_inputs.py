@@ -22,9 +22,9 @@ from PIL import Image
 
 from nanobanana_mcp.domain.errors import StudioError
 from nanobanana_mcp.pixels.files.header import check_bounds, read_header
-from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.paths import Places, plan_target
 from nanobanana_mcp.storage.reading import read_input
-from nanobanana_mcp.storage.writing import plan_target, write_new
+from nanobanana_mcp.storage.writing import write_new
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect
 from tests.support import hostile

@@ -10,9 +10,8 @@ import pytest
 from fastmcp.exceptions import ToolError
 
 from nanobanana_mcp.domain.errors import NotAllowed
-from nanobanana_mcp.storage.paths import Places
+from nanobanana_mcp.storage.paths import Places, plan_target
 from nanobanana_mcp.storage.reading import read_input
-from nanobanana_mcp.storage.writing import plan_target
 from tests.conftest import Connect
 from tests.support.fakes import FakeModel, photo
 from tests.support.rooms import folders, png

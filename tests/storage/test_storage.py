@@ -18,8 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nanobanana_mcp.domain.errors import NotAllowed, RequestError, SetupError
-from nanobanana_mcp.storage.paths import Places, picture_stem, slug
-from nanobanana_mcp.storage.writing import check_room, move_new, plan_target, replace_durably, write_new
+from nanobanana_mcp.storage.paths import Places, picture_stem, plan_target, slug
+from nanobanana_mcp.storage.writing import check_room, move_new, replace_durably, write_new
 from tests.support.rooms import NOON, as_somebody_else, at_once, folders, png, public_folder, tree
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="pipes, devices and permissions of POSIX")
