@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from typing import TypeVar
 
 from nanobanana_mcp.domain.errors import NoPicture, StudioError, Unreadable
 from nanobanana_mcp.domain.ids import is_image_id
@@ -28,7 +29,10 @@ from nanobanana_mcp.storage.processes import ProcessLock
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 NEVER_SENT = "The process ended before the request was sent; nothing was charged."
+LOST = "The process ended while Gemini was drawing, so the answer is lost; it may have been charged."
 LONGEST_WRITE_S = 3600
 """Seconds. No living process leaves a temporary file untouched for longer."""
 
@@ -36,7 +40,6 @@ TRIES = 5
 """How often an answer is tried before it is set aside: it may be what killed the process each time."""
 
 MAX_TRACE = 4000
-LOST = "The process ended while Gemini was drawing, so the answer is lost; it may have been charged."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ class Recovered:
     call_id: str
     outcome: str
     record: ImageRecord | None = None
-    stumbled: bool = False
+    is_bug: bool = False
     """Whether a bug in the program stopped it."""
 
 
@@ -102,16 +105,18 @@ class Recovery:
                 # Two servers may start at once and see the same dead process: the one whose change of the row counts does it.
                 if self._journal.take_over(request_row.id, dead=request_row.process, process=here.name) is None:
                     continue
-                self._contained(found, request_row.id, partial(self.finish, request_row.id, asked=asked, told=found))
+                self._finish_one(request_row.id, found, asked=asked)
             for request_row in self._undelivered(here.name):
-                self._contained(found, request_row.id, partial(self.finish, request_row.id, at_start=True, told=found))
+                self._finish_one(request_row.id, found, at_start=True)
             return found + self.sweep(here, asked=asked)
 
     def preview(self, own: str | None) -> list[Recovered]:
         """List what recover() would do, and do nothing; `own` is this process's name if it has one."""
         found: list[Recovered] = []
         for request_row in self._left_behind(own, asked=True):
-            self.finish(request_row.id, asked=True, dry_run=True, told=found)
+            _, calls = self._journal.request(request_row.id)
+            left = self._to_settle(calls, asked=True)
+            found += [Recovered(call_id=call.id, outcome=self._foreseen(call)) for call in left]
         return found
 
     def finish(
@@ -120,38 +125,23 @@ class Recovery:
         *,
         asked: bool = False,
         at_start: bool = False,
-        dry_run: bool = False,
         told: list[Recovered] | None = None,
-    ) -> Finished | None:
+    ) -> Finished:
         """Bring a request of ours, or of a dead process, to its end, and say what it came to. What is done now is added
-        to `told`; a dry run only adds what would be done, and returns None.
+        to `told`.
 
         `at_start` limits how often a request is tried that fails each time. Raises SetupError for a plan of a newer
         version, and what keeping a picture may raise.
         """
         told = [] if told is None else told
         request_row, calls = self._journal.request(request_id)
-        # Scenario: killed before its picture had a row. What there is of an answer is in the spool.
-        left = [call for call in calls if call.state in UNSETTLED or (asked and self._is_aside(call))]
-        if dry_run:
-            told += [Recovered(call_id=call.id, outcome=self._foreseen(call)) for call in left]
-            return None
+        left = self._to_settle(calls, asked=asked)
         if left:
             told += [self._end(request_row, call, asked=asked) for call in left]
             request_row, calls = self._journal.request(request_id)
         done = Finished(request_row=request_row, plan=load_plan(request_row.plan))
         done.inputs = tuple(self._inputs(done.plan))
-        kept: list[tuple[Call, ImageRecord]] = []
-        for call in calls:
-            record = self._store.library.get(call.image_id) if call.image_id is not None else None
-            if record is None:
-                if call.reason != "NOT_NEEDED":
-                    done.problems.append(remembered_problem(call, request_row))
-            elif record.width or self._store.library.get(other_id(call.id, 2)) is not None:
-                kept.append((call, record))
-            else:
-                broken = undecodable(record)
-                done.problems.append(problem_of(call, broken, broken.reason, call.cost_usd))
+        kept, done.problems = self._ended(request_row, calls)
         if done.plan.recipe is None:
             done.images = [image for call, record in kept for image in self._pictures(done, call, record, told)]
         else:
@@ -213,8 +203,33 @@ class Recovery:
                 found.setdefault(row.id, row)
         return list(found.values())
 
+    def _to_settle(self, calls: tuple[Call, ...], *, asked: bool) -> list[Call]:
+        """The calls that were cut short; with `asked` also those whose answer was set aside.
+
+        Scenario: killed before its picture had a row. What there is of an answer is in the spool.
+        """
+        return [call for call in calls if call.state in UNSETTLED or (asked and self._is_aside(call))]
+
     def _is_aside(self, call: Call) -> bool:
         return call.state == "unknown" and self._disk.spool.path(call.id) is not None
+
+    def _ended(
+        self, request_row: RequestRow, calls: tuple[Call, ...]
+    ) -> tuple[list[tuple[Call, ImageRecord]], list[Problem]]:
+        """The calls whose picture is kept, with its record, and the problems of the others."""
+        kept: list[tuple[Call, ImageRecord]] = []
+        problems: list[Problem] = []
+        for call in calls:
+            record = self._store.library.get(call.image_id) if call.image_id is not None else None
+            if record is None:
+                if call.reason != "NOT_NEEDED":
+                    problems.append(remembered_problem(call, request_row))
+            elif record.width or self._store.library.get(other_id(call.id, 2)) is not None:
+                kept.append((call, record))
+            else:
+                broken = undecodable(record)
+                problems.append(problem_of(call, broken, broken.reason, call.cost_usd))
+        return kept, problems
 
     def _foreseen(self, call: Call) -> str:
         if self._disk.spool.path(call.id) is not None:
@@ -222,23 +237,23 @@ class Recovery:
             return f"its answer is on the disk and {again or 'would be kept as a picture'}"
         return "it was never sent; nothing was charged" if call.state == "reserved" else LOST
 
-    def _contained(self, found: list[Recovered], request_id: str, finish: Callable[[], object]) -> None:
-        """Finish one request, and report an error instead of raising it. An error that was already reported for one of
-        its calls is not repeated.
+    def _finish_one(
+        self, request_id: str, found: list[Recovered], *, asked: bool = False, at_start: bool = False
+    ) -> None:
+        """Finish one request, and report an error in `found` instead of raising it. An error that was already reported
+        for one of its calls is not repeated.
         """
-
-        def quietly() -> None:
-            finish()
-
         before = len(found)
-        mishap = self._by_itself(request_id, quietly)
-        if mishap is not None and (mishap.stumbled or len(found) == before):
-            found.append(mishap)
+        outcome = self._contained(
+            request_id, partial(self.finish, request_id, asked=asked, at_start=at_start, told=found)
+        )
+        if isinstance(outcome, Recovered) and (outcome.is_bug or len(found) == before):
+            found.append(outcome)
 
-    def _by_itself(self, call_id: str, finish: Callable[[], Recovered | None]) -> Recovered | None:
-        """Do one step and turn its error into a Recovered; `stumbled` is set when the error is a bug."""
+    def _contained(self, call_id: str, step: Callable[[], T]) -> T | Recovered:
+        """Do one step, and turn its error into a Recovered, so that the other calls are still finished."""
         try:
-            return finish()
+            return step()
         except StudioError as error:
             return Recovered(call_id=call_id, outcome=f"could not be finished now: {error}")
         except OSError as error:
@@ -247,21 +262,18 @@ class Recovery:
             place = "".join(traceback.format_exception(error, limit=-20))[-MAX_TRACE:]
             logger.error("A bug stopped the recovery of %s:\n%s", call_id, place)
             outcome = f"could not be finished because of a bug ({type(error).__name__}; the log has the traceback)"
-            return Recovered(call_id=call_id, outcome=outcome, stumbled=True)
+            return Recovered(call_id=call_id, outcome=outcome, is_bug=True)
 
     def _end(self, request_row: RequestRow, call: Call, *, asked: bool) -> Recovered:
         """Settle one call. After TRIES attempts that hit a bug or killed their process, it is set aside."""
         tried = self._disk.spool.count_try(call.id)  # counted first, since this attempt may kill the process
         if tried <= TRIES or asked:
-            found = self._by_itself(call.id, partial(self._settle, request_row, call))
-            assert found is not None
-            if not found.stumbled:
+            found = self._contained(call.id, partial(self._settle, request_row, call))
+            if not found.is_bug:
                 self._disk.spool.forget_tries(call.id)
-            if not found.stumbled or tried < TRIES:
+            if not found.is_bug or tried < TRIES:
                 return found
-        aside = self._by_itself(call.id, partial(self._set_aside, call))
-        assert aside is not None
-        return aside
+        return self._contained(call.id, partial(self._set_aside, call))
 
     def _set_aside(self, call: Call) -> Recovered:
         path = self._disk.spool.path(call.id)
@@ -272,7 +284,7 @@ class Recovery:
                 "newer version may succeed."
             )
         self._journal.unknown(call.id, message=message)
-        return Recovered(call_id=call.id, outcome=message, stumbled=True)
+        return Recovered(call_id=call.id, outcome=message, is_bug=True)
 
     def _settle(self, request_row: RequestRow, call: Call) -> Recovered:
         raw = self._disk.spool.read(call.id)
@@ -329,7 +341,7 @@ class Recovery:
         could not be composed.
         """
         parts, store = done.parts, self._store
-        found = [store.composed_before(part.record, cost_usd=part.cost_usd) for part in parts]
+        found = [store.find_composed(part.record, cost_usd=part.cost_usd) for part in parts]
         images = [image for image in found if image is not None]
         if images:
             return [
@@ -353,8 +365,8 @@ class Recovery:
 
     def _with_exact(self, image: KeptImage, plan: Plan, told: list[Recovered], *, number: int | None) -> KeptImage:
         """Scenario: killed between a picture and its exact file, which may be written but has no row."""
-        known = self._store.exact_before(image.record)
-        made = self._store.exact_again(image, plan, number=number)
+        known = self._store.find_exact(image.record)
+        made = self._store.ensure_exact(image, plan, number=number)
         if known is None and made.master is not None:
             outcome = f"its exact file is kept as {made.record.id} at {made.record.path}"
             told.append(_told(image.record, outcome, made.record))
@@ -368,9 +380,8 @@ class Recovery:
                 continue
             if self._disk.spool.count_try(call_id) > TRIES and not asked:
                 continue
-            adopted = self._by_itself(call_id, partial(self._adopted, call_id))
-            assert adopted is not None
-            if not adopted.stumbled:
+            adopted = self._contained(call_id, partial(self._adopted, call_id))
+            if not adopted.is_bug:
                 self._disk.spool.forget_tries(call_id)
             if adopted.record is None:
                 logger.warning("A spooled answer that no row names cannot be kept: %s", adopted.outcome)

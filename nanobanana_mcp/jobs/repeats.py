@@ -24,7 +24,7 @@ LONGEST_S = 600.0
 
 
 class Repeats:
-    """`process_lock` gives this process's sign of life."""
+    """`process_lock` makes this process's lock file, by which others see that it is alive."""
 
     def __init__(
         self,
@@ -52,9 +52,7 @@ class Repeats:
             return replace(created, warnings=(*created.warnings, SAME_REQUEST))
         await self._ended(earlier.id)
         try:
-            finished = await asyncio.to_thread(self._recovery.finish, earlier.id)
-            assert finished is not None, "it is no dry run"
-            return _created(finished)
+            return _created(await asyncio.to_thread(self._recovery.finish, earlier.id))
         except StudioError as error:
             error.request_id = earlier.id  # tell this caller how the earlier request failed
             raise
@@ -95,7 +93,7 @@ def _is_unsettled(calls: tuple[Call, ...]) -> bool:
 
 
 def _created(finished: Finished) -> Created:
-    """Raises a StudioError when there is no picture."""
+    """The answer to a request that was finished earlier. Raises a StudioError when there is no picture."""
     plan, request_row, problems = finished.plan, finished.request_row, finished.problems
     if not finished.images and finished.parts:
         answers = ", ".join(f"{part.record.id} at {part.record.path}" for part in finished.parts)

@@ -97,7 +97,7 @@ class PictureStore:
             notes.append(f"{plan.choice.spec.id} was asked, but {answered[:80]!r} answered.")
         image = replace(kept, notes=tuple(notes), others=others)
         if plan.recipe is None and kept.record.width:
-            image = self.exact(image, plan, reply.image, number=plan.number(call.position))
+            image = self.add_exact(image, plan, reply.image, number=plan.number(call.position))
         return image
 
     def derive(self, data: bytes, derived: Derived) -> tuple[ImageRecord, list[str]]:
@@ -181,7 +181,7 @@ class PictureStore:
                 f"The mask could not be written to {self.disk.places.masks} ({error.strerror})."
             ) from error
 
-    def exact(self, image: KeptImage, plan: Plan, data: bytes, *, number: int | None) -> KeptImage:
+    def add_exact(self, image: KeptImage, plan: Plan, data: bytes, *, number: int | None) -> KeptImage:
         """Add the file in the size and format that was asked for, recorded as the picture's child; unchanged where none
         was asked for. The picture is already paid for and kept: when the exact file cannot be made, the picture itself
         is the answer, with a note.
@@ -190,28 +190,28 @@ class PictureStore:
         if wanted is None:
             return image
         try:
-            return self._exact(image, data, wanted, plan.target, number)
+            return self._make_exact(image, data, wanted, plan.target, number)
         except (RequestError, OSError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
             note = f"The exact file could not be made ({why}); this is the picture as delivered."
             return replace(image, notes=(*image.notes, note))
 
-    def exact_before(self, record: ImageRecord) -> ImageRecord | None:
+    def find_exact(self, record: ImageRecord) -> ImageRecord | None:
         """The exact file that was made of a picture earlier, None when there is none."""
         return self.library.get(child_id(record.id, "exact"))
 
-    def exact_again(self, image: KeptImage, plan: Plan, *, number: int | None) -> KeptImage:
+    def ensure_exact(self, image: KeptImage, plan: Plan, *, number: int | None) -> KeptImage:
         """The picture with its exact file: the one found, or one made now after a kill between the two."""
         if plan.exact_of(image.record.mime_type) is None:
             return image
-        exact = self.exact_before(image.record)
+        exact = self.find_exact(image.record)
         if exact is not None:
             return replace(image, record=exact, master=image.record)
         data = self.own_bytes(image.record)
         if data is None:
             note = "The exact file was not made; this is the picture as delivered."
             return replace(image, notes=(*image.notes, note))
-        return self.exact(image, plan, data, number=number)
+        return self.add_exact(image, plan, data, number=number)
 
     def keep_composed(
         self, part: KeptImage, plan: Plan, data: bytes, derived_from: tuple[Parent, ...], *, number: int | None,
@@ -240,14 +240,14 @@ class PictureStore:
                 f"model's answer is kept at {part.record.path}. Make room there and ask again."
             ) from error
         image = KeptImage(record=record, cost_usd=part.cost_usd, emulated=part.emulated, notes=tuple(notes))
-        return self.exact(image, plan, data, number=number)
+        return self.add_exact(image, plan, data, number=number)
 
-    def composed_before(self, part: ImageRecord, *, cost_usd: float | None) -> KeptImage | None:
+    def find_composed(self, part: ImageRecord, *, cost_usd: float | None) -> KeptImage | None:
         """The picture that was composed from `part` earlier, None when there is none."""
         made = self.library.get(child_id(part.id, "made"))
         if made is None:
             return None
-        exact = self.exact_before(made)
+        exact = self.find_exact(made)
         image = KeptImage(record=made, cost_usd=cost_usd)
         return image if exact is None else replace(image, record=exact, master=made)
 
@@ -392,7 +392,7 @@ class PictureStore:
             )
         return tuple(kept), notes
 
-    def _exact(
+    def _make_exact(
         self, image: KeptImage, data: bytes, wanted: OutputSpec, target: Target, number: int | None
     ) -> KeptImage:
         from nanobanana_mcp.pixels.outputs.render import render  # numpy: 40 ms and 12 MB that only exact files pay

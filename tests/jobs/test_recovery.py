@@ -374,7 +374,7 @@ async def test_a_wish_that_was_cut_short_behind_its_master_gets_its_exact_file_o
 
     request = ImageRequest(prompt="a cat", exact=OutputSpec(width=300, height=200, output_format="png"))
     with monkeypatch.context() as patch:
-        patch.setattr("nanobanana_mcp.jobs.store.PictureStore.exact", died)
+        patch.setattr("nanobanana_mcp.jobs.store.PictureStore.add_exact", died)
         with pytest.raises(Died):
             await studio.create(request, key="key:cat")
     ((master,),) = _rows(studio, "SELECT path FROM images")
