@@ -1,11 +1,13 @@
-"""The results that are told of a request: each picture that is kept, each that did not come, and all together."""
+"""What a request came to, or would come to: kept pictures, failures, quotes and uploads."""
 
 from dataclasses import dataclass, field
 
+from nanobanana_mcp.domain.budget import Spending
 from nanobanana_mcp.domain.catalog import AspectRatio
+from nanobanana_mcp.domain.plan import Plan
 from nanobanana_mcp.domain.records import ImageRecord, Upload
 from nanobanana_mcp.domain.requests import Choice, ImageRequest
-from nanobanana_mcp.domain.terms import Mode
+from nanobanana_mcp.domain.terms import Backend, Mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +65,26 @@ class Created:
     request_id: str = ""
     parts: tuple[ImageRecord, ...] = ()
     """The model's answers that the pictures were put together from, where they were."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quote:
+    """What a request would do and cost; `refusal` is the sentence of the limit that would stop it now."""
+
+    plan: Plan
+    backend: Backend
+    inputs: tuple[ImageRecord, ...]
+    spending: Spending
+    reserved_usd: float
+    """USD that all of its calls together would hold against the limits."""
+    refusal: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploaded:
+    """A picture that is in the Files API; `reused` where its content was there already."""
+
+    record: ImageRecord
+    upload: Upload
+    reused: bool
+    notes: tuple[str, ...] = ()

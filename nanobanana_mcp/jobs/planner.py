@@ -6,18 +6,16 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from nanobanana_mcp.domain.budget import Spending
 from nanobanana_mcp.domain.catalog import AspectRatio, ImageSize, ModelSpec, TierName
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.ids import is_image_id
 from nanobanana_mcp.domain.plan import Plan, PlannedInput, RecipeData
 from nanobanana_mcp.domain.pricing import estimate, highest_known
-from nanobanana_mcp.domain.records import ImageRecord, Upload
 from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
 from nanobanana_mcp.domain.selector import choose, find_mode
 from nanobanana_mcp.domain.shapes import nearest_ratio
 from nanobanana_mcp.domain.sizing import check_name, check_size, shape_request
-from nanobanana_mcp.domain.terms import MAX_INPUTS, Backend, Mode
+from nanobanana_mcp.domain.terms import MAX_INPUTS, Mode
 from nanobanana_mcp.domain.text import counted
 from nanobanana_mcp.domain.wire import Turn
 from nanobanana_mcp.jobs.conversation import history_of, speaker
@@ -44,11 +42,11 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What was decided before the plan is made: for an edit by a recipe, much; for a request of plain calls, how many."""
+    """What an edit by a recipe decides before its plan is made; a plain request only says how many calls it takes."""
 
     calls: int
     words: str
-    """Our own text beside the prompt, or the negative prompt: it is paid for, too."""
+    """Text that is sent beside the prompt, ours or the negative prompt: it is paid for, too."""
     recipe: RecipeData | None = None
     sources: list[Source] | None = None
     """The inputs of an edit, already read."""
@@ -59,36 +57,13 @@ class Prepared:
     shape: tuple[float, float] | None = None
     """Width and height of the finished picture where they are known, against which the exact file's are checked."""
     same: str = ""
-    """Which pixels stay bit for bit as they were in the PNG that is made, in words."""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quote:
-    """Tells what a request would be and cost; `refusal` when the limits would not let it pass now."""
-
-    plan: Plan
-    backend: Backend
-    inputs: tuple[ImageRecord, ...]
-    spending: Spending
-    reserved_usd: float
-    """USD that all of its calls together would hold against the limits."""
-    refusal: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Uploaded:
-    """The result of upload_file."""
-
-    record: ImageRecord
-    upload: Upload
-    reused: bool
+    """The pixels that stay bit-identical in the PNG that is made, in words, such as "outside the region"."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planner:
-    """`models` has the model of each tier."""
+    """Makes plans; `models` has the model of each tier."""
 
     store: PictureStore
     sources: Sources
@@ -99,8 +74,8 @@ class Planner:
         RequestError and its subclasses.
         """
         if request.continue_from is not None:
-            goes_on = await asyncio.to_thread(speaker, request.continue_from, self.store.library)
-            request = replace(request, continue_from=goes_on)
+            continued = await asyncio.to_thread(speaker, request.continue_from, self.store.library)
+            request = replace(request, continue_from=continued)
         if prepared is None:
             prepared = Prepared(calls=request.n, words=request.negative_prompt or "")
         given = _named_inputs(request)
@@ -113,9 +88,9 @@ class Planner:
         sources = prepared.sources or [await self.sources.resolve(one, offline=offline) for one in given]
         check_something_is_seen(sources)
         check_size(request.exact, prepared.shape or _expected_shape(request, mode, sources), target.output_format)
-        history, told = await self._history(request, sources, choice.spec)
-        ratio, more = _ratio_to_send(request, mode, choice.spec, sources)
-        told_again = sum(part.data is not None for turn in history for part in turn.parts)
+        history, history_notes = await self._history(request, sources, choice.spec)
+        ratio, ratio_notes = _ratio_to_send(request, mode, choice.spec, sources)
+        repeated = sum(part.data is not None for turn in history for part in turn.parts)
         plan = Plan(
             request=request,
             mode=mode,
@@ -125,13 +100,13 @@ class Planner:
             target=target,
             estimate_usd=estimate(
                 choice,
-                inputs=1 if prepared.recipe is not None else len(sources) + told_again,
+                inputs=1 if prepared.recipe is not None else len(sources) + repeated,
                 prompt_characters=len(request.prompt) + len(request.system_instruction or "") + len(prepared.words),
             ),
             warnings=(
                 *notes,
-                *told,
-                *more,
+                *history_notes,
+                *ratio_notes,
                 *(note for source in sources for note in source.notes),
                 *prepared.notes,
                 *(_losses(target.exact(request.exact, "image/png"), prepared.same) if prepared.same else ()),

@@ -50,7 +50,7 @@ ATTEMPTS = 3
 LONGEST_WAIT_S = 60.0
 """Seconds. When Google asks for a longer delay, the call fails and the caller decides whether to wait."""
 
-AT_WORK = 2
+DECODERS = 2
 """How many answers are decoded at once, so that other calls still find a free thread and a core."""
 
 LARGE_ANSWER = 8_000_000
@@ -60,7 +60,11 @@ would fill a gigabyte.
 
 
 class Runner:
-    """Turns reserved calls into kept pictures. Each step is in the journal before the next begins."""
+    """Turns reserved calls into kept pictures. Each step is in the journal before the next begins.
+
+    At most `max_concurrency` calls are with Gemini at once (`_slots`); at most DECODERS of their answers are being
+    decoded at once (`_decoding`).
+    """
 
     def __init__(
         self,
@@ -80,9 +84,9 @@ class Runner:
         self._sources = sources
         self._uploads = uploads
         self._upload_now = upload_now
-        self._gate = asyncio.Semaphore(max_concurrency)
-        self._workbench = asyncio.Semaphore(AT_WORK)
-        self._readers = ThreadPoolExecutor(2 * AT_WORK, "read")
+        self._slots = asyncio.Semaphore(max_concurrency)
+        self._decoding = asyncio.Semaphore(DECODERS)
+        self._readers = ThreadPoolExecutor(2 * DECODERS, "read")
         self._sleep = sleep
         self._sent = GroupCommit(lambda *call_ids: journal.sent(*call_ids))
         self._spooled = GroupCommit(lambda *call_ids: journal.spooled(*call_ids))
@@ -96,9 +100,9 @@ class Runner:
         Raises a StudioError when there is no picture at all.
         """
         plan, calls, recipe = job.plan, reservation.calls, job.recipe
-        total = len(calls) if recipe is None else plan.request.n
+        wanted = len(calls) if recipe is None else plan.request.n
         name = f"{plan.choice.spec.tier} ({plan.choice.spec.nickname})"
-        await progress(0, total, f"Asking {name} for {counted(total, 'picture')}")
+        await progress(0, wanted, f"Asking {name} for {counted(wanted, 'picture')}")
         try:
             request, fresh, notes = await self._first_request(job)
         except StudioError as error:
@@ -113,17 +117,17 @@ class Runner:
             fresh=fresh,
             continues=plan.continues,
             progress=progress,
-            total=total,
+            total=wanted,
             warnings=[*reservation.warnings, *notes],
             stop=stop or asyncio.Event(),
         )
-        beating = asyncio.create_task(run.heartbeat())
+        heartbeat = asyncio.create_task(run.heartbeat())
         try:
             if recipe is not None:
                 return await self._follow(recipe, run, calls)
             ended = await asyncio.gather(*(self._keep_one(run, call) for call in calls), return_exceptions=True)
         finally:
-            beating.cancel()
+            heartbeat.cancel()
         results = []
         for call, one in zip(calls, ended, strict=True):  # all have ended
             if isinstance(one, StudioError):
@@ -198,32 +202,15 @@ class Runner:
 
         `request` is what a recipe asks for; without it the call sends the run's own request, which all its calls share.
         """
-        async with self._gate:
+        async with self._slots:
             if run.stop.is_set():
                 return await self._not_sent(run, call)
-            try:
-                await asyncio.to_thread(self._take_room, run, call)
-                await self._sent(call.id)
-            except StudioError as error:
-                with suppress(StudioError):  # if even this fails, a later start finds the call reserved and never sent
-                    await self._give_up(call, error)
-                return problem_of(call, error, type(error).__name__, 0.0)
-            held: list[bytes] = []
-            try:
-                held.append(await self._ask_patiently(run, call, request))
-            except UnknownOutcome as error:
-                await asyncio.to_thread(self._journal.unknown, call.id, message=str(error))
-                cost = f" It may have cost ${call.estimate_usd:.3f}." if run.request_row.backend != "emulator" else ""
-                told = UnknownOutcome(f"{error}{cost}")
-                return problem_of(call, told, "UNKNOWN_OUTCOME", call.estimate_usd)
-            except StudioError as error:
-                await self._give_up(call, error)
-                return problem_of(call, error, type(error).__name__, 0.0)
-            finally:
-                if not held:
-                    await asyncio.to_thread(self._disk.spool.give_room_back, call.id)
+            raw = await self._send(run, call, request)
+            if isinstance(raw, Problem):
+                return raw
+            held, raw = [raw], b""  # the only reference, so that emptying the list frees the memory
             putting_aside = asyncio.create_task(self._put_aside(run, call, held[0], held))
-            if len(held[0]) > LARGE_ANSWER and self._workbench.locked():
+            if len(held[0]) > LARGE_ANSWER and self._decoding.locked():
                 await asyncio.wait([putting_aside])  # before the next one is asked for
         try:
             kept = await self._keep(run, call, held, putting_aside)
@@ -247,6 +234,32 @@ class Runner:
         what = "Picture" if run.plan.recipe is None else "Part"
         await run.progress(min(run.done, run.total), run.total, f"{what} {run.done} is kept: {shape}")
         return replace(kept, others=tuple([await self._uploaded(run, one) for one in kept.others]))
+
+    async def _send(self, run: Run, call: Call, request: ModelRequest | None) -> bytes | Problem:
+        """Send one call, once it has room on the disk and its row says so. The raw answer, or why there is none."""
+        try:
+            await asyncio.to_thread(self._take_room, run, call)
+            await self._sent(call.id)
+        except StudioError as error:
+            with suppress(StudioError):  # if even this fails, a later start finds the call reserved and never sent
+                await self._give_up(call, error)
+            return problem_of(call, error, type(error).__name__, 0.0)
+        has_answer = False
+        try:
+            raw = await self._ask_patiently(run, call, request)
+            has_answer = True
+        except UnknownOutcome as error:
+            await asyncio.to_thread(self._journal.unknown, call.id, message=str(error))
+            cost = f" It may have cost ${call.estimate_usd:.3f}." if run.request_row.backend != "emulator" else ""
+            told = UnknownOutcome(f"{error}{cost}")
+            return problem_of(call, told, "UNKNOWN_OUTCOME", call.estimate_usd)
+        except StudioError as error:
+            await self._give_up(call, error)
+            return problem_of(call, error, type(error).__name__, 0.0)
+        finally:
+            if not has_answer:
+                await asyncio.to_thread(self._disk.spool.give_room_back, call.id)
+        return raw
 
     def _take_room(self, run: Run, call: Call) -> None:
         """Reserve disk space for the raw answer before it is paid for. Raises SetupError, and nothing is sent then."""
@@ -377,7 +390,7 @@ class Runner:
         """Keep one raw answer. It is decoded while it is written to the spool, and the picture is made only once the
         raw answer is durable: a kill in between loses nothing.
         """
-        async with self._workbench:
+        async with self._decoding:
             reading = self.store.reading(held.pop() if held else await self._read_again(call), self._readers)
             noting = await putting_aside
             try:
@@ -413,7 +426,7 @@ class Runner:
             )
             await asyncio.to_thread(self._disk.spool.give_room_back, call.id)
         else:
-            if len(raw) > LARGE_ANSWER and self._workbench.locked():
+            if len(raw) > LARGE_ANSWER and self._decoding.locked():
                 held.clear()
         return asyncio.create_task(self._spooled(call.id))
 

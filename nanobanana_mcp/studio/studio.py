@@ -26,13 +26,13 @@ from nanobanana_mcp.domain.policy.limits import Limit
 from nanobanana_mcp.domain.provider import ImageModel
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.requests import ImageRequest
-from nanobanana_mcp.domain.results import Created
+from nanobanana_mcp.domain.results import Created, Quote, Uploaded
 from nanobanana_mcp.domain.terms import Backend, Operation
 from nanobanana_mcp.domain.text import shorten
 from nanobanana_mcp.jobs.active import ActiveRequests
 from nanobanana_mcp.jobs.files import no_such_picture
 from nanobanana_mcp.jobs.inputs import Sources
-from nanobanana_mcp.jobs.planner import Job, Planner, Quote, Uploaded, reserved_usd
+from nanobanana_mcp.jobs.planner import Job, Planner, reserved_usd
 from nanobanana_mcp.jobs.recovery import Recovered, Recovery
 from nanobanana_mcp.jobs.repeats import Repeats
 from nanobanana_mcp.jobs.run import Progress, Sleep, silent

@@ -427,7 +427,7 @@ async def test_large_answers_that_wait_for_their_turn_wait_on_the_disk_and_not_i
     created = await studio.create(ImageRequest(prompt="a cat", n=12))
     await studio.close()
     assert len({image.record.sha256 for image in created.images}) == 12 and not created.failures
-    assert _Counted.most <= 2 + 2 * runner.AT_WORK
+    assert _Counted.most <= 2 + 2 * runner.DECODERS
 
 
 async def test_a_large_answer_that_vanished_while_it_waited_is_told_with_its_price(

@@ -4,10 +4,9 @@ from typing import Any
 
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.requests import Choice
-from nanobanana_mcp.domain.results import Created, KeptImage
+from nanobanana_mcp.domain.results import Created, KeptImage, Quote
 from nanobanana_mcp.domain.selector import USUAL
 from nanobanana_mcp.domain.text import counted, size_of
-from nanobanana_mcp.jobs.planner import Quote
 
 
 def created_text(created: Created) -> str:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from nanobanana_mcp.domain.catalog import PRICES_DATE
 from nanobanana_mcp.domain.records import ImageRecord
+from nanobanana_mcp.domain.results import Uploaded
 from nanobanana_mcp.domain.text import counted, printable, size_of
-from nanobanana_mcp.jobs.planner import Uploaded
 from nanobanana_mcp.library.pictures import Lineage
 from nanobanana_mcp.library.totals import Total
 from nanobanana_mcp.studio.maintenance import Report
