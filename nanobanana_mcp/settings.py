@@ -24,8 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from nanobanana_mcp.domain import addresses as address
-from nanobanana_mcp.domain import keys
+from nanobanana_mcp.domain import addresses, keys
 from nanobanana_mcp.domain.budget import Limits
 from nanobanana_mcp.domain.catalog import DEFAULTS
 from nanobanana_mcp.domain.errors import SetupError
@@ -186,17 +185,17 @@ class Settings(BaseSettings):
 
     @field_validator("gemini_api_key")
     @classmethod
-    def _blanks_are_no_part_of_a_key(cls, key: SecretStr | None) -> SecretStr | None:
+    def _strip_key(cls, key: SecretStr | None) -> SecretStr | None:
         return None if key is None else SecretStr(key.get_secret_value().strip())
 
     @field_validator("gemini_base_url")
     @classmethod
-    def _key_travels_safely(cls, url: str | None) -> str | None:
-        return None if url is None else address.checked(url)
+    def _check_base_url(cls, url: str | None) -> str | None:
+        return None if url is None else addresses.checked(url)
 
     @field_validator("database_url")
     @classmethod
-    def _database_is_sqlite(cls, url: str) -> str:
+    def _check_database_url(cls, url: str) -> str:
         if not url.startswith("sqlite:///") or not Path(url.removeprefix("sqlite:///")).is_absolute():
             raise ValueError(
                 "must be an SQLite file's URL with an absolute path, such as sqlite:////home/me/library.db"
@@ -207,13 +206,13 @@ class Settings(BaseSettings):
 
     @field_validator("tools")
     @classmethod
-    def _tools_are_known(cls, text: str) -> str:
+    def _check_tools(cls, text: str) -> str:
         tools_named(text)
         return text
 
     @field_validator("allowed_dirs", mode="before")
     @classmethod
-    def _folders_are_listed(cls, value: object) -> object:
+    def _split_folders(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         folders = tuple(_expanded(Path(part)) for part in value.split(os.pathsep) if part)
@@ -223,7 +222,7 @@ class Settings(BaseSettings):
 
     @field_validator("allowed_dirs")
     @classmethod
-    def _folders_are_absolute(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
+    def _check_folders(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
         if not all(folder.is_absolute() for folder in folders):
             raise ValueError("must be absolute paths")
         if any(stat.S_ISREG(_mode_of(folder)) for folder in folders):
@@ -232,7 +231,7 @@ class Settings(BaseSettings):
 
     @field_validator("policy")
     @classmethod
-    def _policy_is_absolute(cls, path: Path | None) -> Path | None:
+    def _check_policy(cls, path: Path | None) -> Path | None:
         if path is None:
             return None
         if not _expanded(path).is_absolute():
@@ -241,7 +240,7 @@ class Settings(BaseSettings):
 
     @field_validator("output_dir")
     @classmethod
-    def _output_is_absolute(cls, path: Path) -> Path:
+    def _check_output_dir(cls, path: Path) -> Path:
         path = _expanded(path)
         if not path.is_absolute():
             raise ValueError("must be an absolute path, since a server is started in whatever folder its client is in")
@@ -250,7 +249,7 @@ class Settings(BaseSettings):
         return path
 
     @model_validator(mode="after")
-    def _vertex_is_whole(self) -> Self:
+    def _check_vertex(self) -> Self:
         if self.auth == "vertex_ai" and self.backend == "gemini":
             if not self.vertex_project:
                 raise ValueError("NANOBANANA_AUTH=vertex_ai needs NANOBANANA_VERTEX_PROJECT (or GOOGLE_CLOUD_PROJECT)")
@@ -400,7 +399,7 @@ def load_settings() -> Settings:
 
 
 def misspelt() -> list[str]:
-    """A sentence about each variable that looks like one of ours and is none."""
+    """A sentence about each variable that looks like a setting and is not one."""
     known = {name for field in Settings.model_fields for name in _names(field)} | {"NANOBANANA_ENV_FILE"}
     given = {*_upper(os.environ), *_in_file(env_file())}
     strange = sorted(name for name in given - known if name.startswith(("NANOBANANA_", "NANO_BANANA_")))
@@ -427,7 +426,7 @@ def _mode_of(path: Path) -> int:
 
 
 _read_once: dict[Path, bytes] = {}
-"""The words of a pipe, such as one of a shell's or a password manager's: it says it once, and then nobody answers."""
+"""What a pipe held, such as a shell's or a password manager's: it can be read only once."""
 
 
 def _in_file(path: Path) -> dict[str, str]:
@@ -458,7 +457,7 @@ def variables_in(data: bytes, path: Path) -> dict[str, str]:
 
 
 def _upper(variables: Mapping[str, str | None]) -> dict[str, str]:
-    """Names in capitals, whatever they were written in; one that is empty is one that is not set."""
+    """The variables under names in capitals, without those that are empty, which count as not set."""
     names = sorted(variables, key=str.isupper)  # where both are there, the one in capitals stands
     return {name.upper(): value for name in names if (value := variables.get(name))}
 
@@ -483,7 +482,7 @@ def _names(field: str) -> list[str]:
 
 
 def _key_of(field: str) -> str:
-    """By which name Settings takes a field."""
+    """The keyword argument by which Settings takes a field."""
     return _names(field)[0] if Settings.model_fields[field].validation_alias else field
 
 

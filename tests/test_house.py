@@ -43,7 +43,10 @@ EXCEPTIONS = {
     ("server/arguments.py", "storage"): "the spellings of a path are put right once, before anything judges a call",
     ("server/asking.py", "gallery"): "a person is sent to the gallery to paint",
     ("server/inside.py", "gallery"): "the gallery spends money through the server's tools",
-    ("server/tools/generate.py", "jobs"): "a plan that is ready to be run is handed from verb to verb",
+    (
+        "server/tools/generate.py",
+        "jobs",
+    ): "the studio hands a planned job to the tool, which shows its price before it is carried out",
 }
 
 INSIDE = {
@@ -89,7 +92,7 @@ DOORS_OF = {
 }
 
 CATCHES_EVERYTHING = {
-    "nanobanana_mcp/jobs/recovery.py": 1,  # what befalls one paid call keeps no other from coming home; logged, and told
+    "nanobanana_mcp/jobs/recovery.py": 1,  # an error in one paid call must not stop the recovery of the others; it is logged and reported
 }
 
 LONG: dict[str, str] = {}

@@ -48,7 +48,7 @@ class NotAllowed(RequestError):
 
 
 class NotAgreed(RequestError):
-    """A person did not agree to what is dear or clears away, or nobody could be asked; nothing was done."""
+    """A person did not agree to spend so much or to move pictures away, or nobody could be asked; nothing was done."""
 
 
 class UnsupportedOption(RequestError):

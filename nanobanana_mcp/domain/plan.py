@@ -45,7 +45,7 @@ class Target:
         return WRITTEN.get(self.suffix.lower())
 
     def extension(self, delivered: str) -> str:
-        """The extension of a file whose bytes have the usual one `delivered`: as the caller wrote it where it fits."""
+        """The extension of a file whose own one is `delivered`: as the caller wrote it where that is the same format."""
         named = self.output_format
         return self.suffix if named is not None and named == WRITTEN.get(delivered) else delivered
 
@@ -69,8 +69,8 @@ ANSWER_ROOM: dict[ImageSize, int] = {"512": 3_000_000, "1K": 6_000_000, "2K": 20
 KNOWN_FIELDS = ConfigDict(extra="forbid")
 """Refuses fields that a newer version added: they may decide what becomes of an answer."""
 
-# The fields of a recipe, their order and the word in `edit` are part of a request's fingerprint: another name for one of them,
-# and a wish that is repeated after the change is paid for again.
+# The fields of a recipe, their order and the word in `edit` are part of a request's fingerprint: after one of them was
+# renamed, a repeated request would be taken for a new one and paid for again.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +196,7 @@ class Plan:
         return _adapter().dump_json(self).decode()
 
     def fingerprint(self) -> str:
-        """The same for the same wish: the request with its inputs' contents instead of their names."""
+        """A hash by which a repeated request is recognised: of the request, with its inputs' contents instead of their names."""
         contents = tuple(one.sha256 or one.image_id for one in self.inputs)
         asked = asdict(replace(self.request, inputs=contents, file_id=None))
         recipe = json.dumps(asdict(self.recipe)) if self.recipe is not None else None
@@ -211,7 +211,7 @@ def _adapter() -> TypeAdapter[Plan]:
 
 
 def load_plan(text: str) -> Plan:
-    """Raises SetupError for a plan of another version that this one cannot read."""
+    """A plan from its JSON. Raises SetupError for one of another version that this one cannot read."""
     try:
         return _adapter().validate_python(json.loads(text))
     except (ValidationError, ValueError) as error:

@@ -10,12 +10,14 @@ CHARACTERS_PER_TOKEN = 3
 """On the low side for English (about 4), so that an estimate errs upward."""
 
 FAR_OFF = 2
-"""A picture's count of tokens that is so many times too small is told; the same below the model's smallest, disbelieved."""
+"""A token count this many times smaller than usual is noted; this many times below the model's smallest picture, it is
+not believed.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bill:
-    """The price at which an answer is entered, USD, None when it is not known; and what a caller should be told of it."""
+    """The price recorded for an answer, USD, None when it is not known, and a note on it for the caller."""
 
     usd: float | None
     note: str = ""
@@ -47,8 +49,8 @@ def highest_known(choice: Choice, *, inputs: int, prompt_characters: int) -> flo
 
 
 def bill(choice: Choice, usage: Usage, *, estimate_usd: float, drew: bool) -> Bill:
-    """Price an answer by Gemini's own count of tokens. Where that cannot be true it is at least the estimate, since limits
-    would otherwise hold nothing: a count that is missing from a picture, or far below what any picture takes.
+    """Price an answer by Gemini's own token count. Where that is missing, or far below what any picture takes, the price is
+    at least the estimate, since limits would otherwise not count the answer.
 
     `estimate_usd` is what was reserved for it; `drew` says that it brought a picture.
     """

@@ -29,12 +29,12 @@ UPLOAD_S = 120.0
 LOOK_S = 20.0
 
 SHORTEST_KEY = 16
-"""Characters of a key that cannot stand in an answer by chance; Google's have 39."""
+"""Characters. A shorter key could appear in an answer by chance; Google's have 39."""
 
 FOREIGN = ("GOOGLE_GENAI_", "GOOGLE_GEMINI_", "GOOGLE_VERTEX_", "GOOGLE_API_USE_MTLS_ENDPOINT")
-"""How the variables begin that google-genai reads by itself: none of them is a setting of ours."""
+"""How the variables begin that google-genai reads by itself; none of them is one of our settings."""
 
-# It says so also where GEMINI_API_KEY is the one that it was given.
+# google-genai logs this even when it was given GEMINI_API_KEY.
 logging.getLogger("google_genai._api_client").addFilter(lambda line: "Using GOOGLE_API_KEY" not in line.getMessage())
 
 
@@ -54,12 +54,12 @@ class Gemini:
         transport: httpx2.AsyncBaseTransport | None = None,
         client: genai.Client | None = None,
     ) -> None:
-        """Raises SetupError naming the variable when the way there cannot be gone: a proxy, the certificates."""
+        """Raises SetupError naming the variable when the environment's proxy or certificates cannot be used."""
         self._key = api_key
         self._key_variable = key_variable
         self._vertex = vertex_project is not None
         self._timeout_s = timeout_s
-        # Named even where it is Google's own: google-genai would otherwise take it from its own variables.
+        # Always passed, even if it is Google's own: google-genai would otherwise take it from its own variables.
         self._address = base_url or (vertex_address(vertex_location) if self._vertex else GEMINI_ADDRESS)
         self._http, self._sync_http = open_clients(transport, address=self._address, timeout_s=timeout_s)
         if client is not None:
@@ -119,8 +119,8 @@ class Gemini:
     async def upload(self, name: str, data: bytes, mime_type: str, display_name: str | None) -> RemoteFile:
         """Put bytes into the Files API under a name of our choice (`files/...`).
 
-        The answer to the first request says where the bytes go: its path is followed and its host is not, or a gateway
-        that hands Google's answer on, or lies, would have the picture sent past the address that is set.
+        The answer to the first request says where the bytes go. Its path is used and its host is not: otherwise a
+        gateway that passes Google's answer on, or lies, could send the picture to another address than the one set.
         """
         self._check_files_api()
         options = types.HttpOptions(base_url=self._address)  # a new one each time: google-genai writes into it

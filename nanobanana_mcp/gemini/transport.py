@@ -24,8 +24,8 @@ NO_WEBSOCKETS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 RAW: ContextVar[list[bytes] | None] = ContextVar("RAW", default=None)
-"""Where a request wants its answer's bytes as they came. google-genai would make a text of them and copy the megabytes
-of a picture four times over; it is given an empty object instead.
+"""Where a request wants the bytes of its answer. google-genai would decode them to text and copy a picture's megabytes
+four times over; it is given an empty object instead.
 """
 
 
@@ -34,8 +34,8 @@ class AnswerTooLarge(httpx2.ReadError):
 
 
 class Bounded(httpx2.AsyncBaseTransport):
-    """Passes requests for one address on, and cuts an answer off at MAX_ANSWER_BYTES; compressed answers, which hide
-    their size, too. Whatever names another host, an answer or a variable, gets neither the key nor a picture.
+    """Passes requests on to one address only: another host, whoever names it, gets neither the key nor a picture.
+    Refuses answers over MAX_ANSWER_BYTES, and compressed ones, which hide their size.
     """
 
     def __init__(self, inner: httpx2.AsyncBaseTransport, address: str) -> None:
@@ -69,7 +69,7 @@ class Bounded(httpx2.AsyncBaseTransport):
 
 
 class _OverSocks(httpx2.AsyncBaseTransport):
-    """Says what socksio says in words of httpx: it is met only while the way through the proxy is made."""
+    """Turns socksio's errors, which occur only while the proxy is being connected, into httpx's."""
 
     def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
         self._inner = inner
@@ -139,7 +139,7 @@ def proxy_host(address: str) -> str | None:
 def _proxy(address: str) -> httpx2.Proxy | None:
     """The proxy that the environment or the system names for an address, None without one.
 
-    This machine is reached by no proxy whatever they say: over http it would get the key, the prompt and the pictures.
+    This machine is never reached by a proxy: over http the proxy would get the key, the prompt and the pictures.
     """
     parts = urlsplit(address)
     host = parts.hostname or ""
@@ -155,7 +155,7 @@ def _proxy(address: str) -> httpx2.Proxy | None:
     way_out = f"correct it, remove it, or exempt {host} from it (NO_PROXY)"
     try:
         proxy = httpx2.Proxy(url)
-    except (ValueError, httpx2.InvalidURL):  # their words repeat it, and with it a password
+    except (ValueError, httpx2.InvalidURL):  # their messages repeat the address, which may hold a password
         proxy = None
     if proxy is None or not proxy.url.host or not 0 < (proxy.url.port or 8080) < 65536:
         raise SetupError(
@@ -171,13 +171,13 @@ def _proxy(address: str) -> httpx2.Proxy | None:
 
 
 def _certificates() -> ssl.SSLContext:
-    """Whom to trust, as the environment or the system says."""
+    """The certificates to trust, from the environment or the system. Raises SetupError."""
     named = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE") if os.environ.get(name)]
     reason = "no such folder"
     if named[:1] != ["SSL_CERT_DIR"] or Path(os.environ["SSL_CERT_DIR"]).is_dir():
         try:
             return httpx2.create_ssl_context()
-        except ssl.SSLError:  # no certificate in it; its words name a line of C
+        except ssl.SSLError:  # no certificate in it; its own message names a line of C code
             reason = "no certificate was found"
         except OSError as error:
             reason = error.strerror or type(error).__name__

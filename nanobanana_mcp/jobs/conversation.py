@@ -41,8 +41,8 @@ class _Exchange:
         return sum(part.data is not None for part in self.user.parts)
 
 
-def speaker(image_id: str, library: Library) -> str:
-    """The picture whose turn goes on. For an exact file this is the picture that Gemini delivered; any other file made
+def continued_picture(image_id: str, library: Library) -> str:
+    """The picture whose conversation goes on. For an exact file this is the picture that Gemini delivered; any other file made
     from it, such as a crop, stands for itself.
     """
     record = library.get(image_id)

@@ -32,14 +32,14 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class PaidCall:
-    """A call with all that its picture inherits. `parents` are the inputs as they have their rows."""
+    """A call with all that its picture inherits. `parents` are the inputs, by the ids of their rows."""
 
     plan: Plan
     request_row: RequestRow
     call: Call
     parents: tuple[Parent, ...]
     continues: str | None = None
-    """The picture whose conversation it went on with, None where it began afresh."""
+    """The picture whose conversation the call continued, None where it started a new one."""
     spent_usd: float = 0.0
     """USD that the call cost before the answer that is kept."""
 

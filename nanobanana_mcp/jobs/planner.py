@@ -18,7 +18,7 @@ from nanobanana_mcp.domain.sizing import check_name, check_size, shape_request
 from nanobanana_mcp.domain.terms import MAX_INPUTS, Mode
 from nanobanana_mcp.domain.text import counted
 from nanobanana_mcp.domain.wire import Turn
-from nanobanana_mcp.jobs.conversation import history_of, speaker
+from nanobanana_mcp.jobs.conversation import continued_picture, history_of
 from nanobanana_mcp.jobs.inputs import Source, Sources, check_something_is_seen
 from nanobanana_mcp.jobs.run import Recipe
 from nanobanana_mcp.jobs.store import PictureStore
@@ -74,7 +74,7 @@ class Planner:
         RequestError and its subclasses.
         """
         if request.continue_from is not None:
-            continued = await asyncio.to_thread(speaker, request.continue_from, self.store.library)
+            continued = await asyncio.to_thread(continued_picture, request.continue_from, self.store.library)
             request = replace(request, continue_from=continued)
         if prepared is None:
             prepared = Prepared(calls=request.n, words=request.negative_prompt or "")

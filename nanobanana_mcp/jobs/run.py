@@ -49,7 +49,7 @@ class Run:
 
     @property
     def parents(self) -> tuple[Parent, ...]:
-        """The inputs as rows of the library."""
+        """The inputs, as the parents of every picture that is made."""
         roles = (one.role for one in self.plan.inputs)
         return tuple(
             Parent(image_id=source.record.id, role=role) for source, role in zip(self.sources, roles, strict=True)

@@ -1,4 +1,4 @@
-"""The MCP server: puts the tools together and opens the studio behind the list of them."""
+"""Builds the MCP server from its tools, resources and prompts. The studio is opened only after tools were listed."""
 
 import asyncio
 import logging
@@ -67,21 +67,21 @@ class Server(FastMCP):
             self._session_state = SessionState(lambda: super(Server, self)._state_store)
         return self._session_state
 
-    async def run_on(self, ear: LineReader, mouth: LineWriter) -> None:
+    async def run_on(self, reader: LineReader, writer: LineWriter) -> None:
         """Serve over a pair of pipes until the client closes its end; FastMCP's run_async() takes no pipes."""
-        pipes: tuple[Any, Any] = (ear, mouth)  # of an AsyncFile it uses what these have
+        pipes: tuple[Any, Any] = (reader, writer)  # stdio_server uses no more of an AsyncFile than they offer
         async with self._lifespan_manager(), stdio_server(*pipes) as (read, write):
             await self._mcp_server.run(read, write, self._mcp_server.create_initialization_options())
 
 
 class CurrentSettings:
-    """The settings in force. Once they are right they stay; until then they are read again each time."""
+    """The settings in force. Once they are valid they stay; until then each use reads them again."""
 
     def __init__(self, settings: Settings | None) -> None:
         self.settings = settings
         self._lock = threading.Lock()
 
-    def right(self) -> Settings:
+    def valid(self) -> Settings:
         """The settings. Raises SetupError with everything that is wrong with them."""
         with self._lock:
             if self.settings is None:
@@ -89,7 +89,7 @@ class CurrentSettings:
             return self.settings
 
     def open(self) -> "Studio":
-        return open_from(self.right())()
+        return open_from(self.valid())()
 
 
 class SettingsGate(Middleware):
@@ -97,10 +97,10 @@ class SettingsGate(Middleware):
     every call is answered with what to put right, since policy, limits and folders are not known.
     """
 
-    def __init__(self, standing: CurrentSettings, furnish: Callable[[Settings], Gate]) -> None:
-        self._standing = standing
-        self._furnish = furnish
-        self._gate = None if standing.settings is None else furnish(standing.settings)
+    def __init__(self, current: CurrentSettings, open_gate: Callable[[Settings], Gate]) -> None:
+        self._current = current
+        self._open_gate = open_gate
+        self._gate = None if current.settings is None else open_gate(current.settings)
 
     async def __call__(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
         if self._gate is None and context.method in (
@@ -110,20 +110,20 @@ class SettingsGate(Middleware):
             "completion/complete",
         ):
             try:
-                settings = await asyncio.to_thread(self._standing.right)
+                settings = await asyncio.to_thread(self._current.valid)
             except SetupError as error:
                 if context.method == "tools/call":
                     raise ToolError(str(error), log_level=logging.DEBUG) from error
                 return await call_next(context)  # opening the studio reports the same problem
             if self._gate is None:  # another call may have set it meanwhile
-                self._gate = self._furnish(settings)
+                self._gate = self._open_gate(settings)
         return await (call_next(context) if self._gate is None else self._gate(context, call_next))
 
 
 def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | None = None) -> Server:
     """A server that is ready to run. `opening` makes the studio; by default it is made from the settings."""
-    standing = settings if isinstance(settings, CurrentSettings) else CurrentSettings(settings)
-    opening = opening or LazyStudio(standing.open)
+    current = settings if isinstance(settings, CurrentSettings) else CurrentSettings(settings)
+    opening = opening or LazyStudio(current.open)
 
     @asynccontextmanager
     async def lifespan(_served: FastMCP) -> AsyncIterator[dict[str, object]]:
@@ -145,10 +145,12 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
 
     for module in (generate, edit, look, upkeep, resources, prompts):
         module.add(server)
-    server.home = Home(opening, standing.settings or Settings.model_construct())  # without any, tools are only listed
+    server.home = Home(
+        opening, current.settings or Settings.model_construct()
+    )  # while they are wrong, tools are only listed
     completions.add(server, server.home)
 
-    def furnish(by: Settings) -> Gate:
+    def open_gate(by: Settings) -> Gate:
         server.home.settings = by
         if by.offered != TOOLS:
             server.disable(names=set(TOOLS - by.offered), components={"tool"})
@@ -157,14 +159,14 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
         gate = Gate(
             admission=admission,
             project=project_folder(),
-            listed=opening.warm_up,
+            on_listed=opening.warm_up,
             newest=partial(resources.newest, opening, by),
         )
         server.home.newest = partial(gate.newest, server)
         server.home.closed = partial(gate.closes, server)
         return gate
 
-    server.add_middleware(SettingsGate(standing, furnish))
+    server.add_middleware(SettingsGate(current, open_gate))
     server.home.gallery = LazyGallery(lambda: _behind_gallery(server.home.settings, opening))
     return server
 

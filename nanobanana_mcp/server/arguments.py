@@ -14,7 +14,7 @@ from nanobanana_mcp.domain.terms import INPUT_PATHS
 from nanobanana_mcp.storage.spelling import as_id, meant
 
 IDS = frozenset({"file_id", "continue_from", "lineage_of", "made_from", "cursor"})
-NO_WORDS = INPUT_PATHS | IDS | {"output_path"}
+NOT_FREE_TEXT = INPUT_PATHS | IDS | {"output_path"}
 """Arguments for which an empty text or the word null counts as left out; a file of that name is ./null. All other texts
 are free and never changed.
 """
@@ -62,9 +62,9 @@ def plain(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, 
                 f"{name} has half of a character in it, such as half of an emoji that was cut in two; nothing was "
                 "done. Send it again without it."
             )
-        if name in NEVER_EMPTY and _says_nothing(name, value, declared):
+        if name in NEVER_EMPTY and _is_empty(name, value, declared):
             raise RequestError(f"{name} must be {NEVER_EMPTY[name]}, not {kind(given)}; correct it, or leave it out.")
-        if name in required or not _says_nothing(name, value, declared):
+        if name in required or not _is_empty(name, value, declared):
             found[name] = value
     return found
 
@@ -121,7 +121,7 @@ def kind(value: object) -> str:
     return "an object" if value else "an empty object"
 
 
-def _says_nothing(name: str, value: object, declared: Mapping[str, Any]) -> bool:
+def _is_empty(name: str, value: object, declared: Mapping[str, Any]) -> bool:
     """Whether an argument is empty. A box without numbers is a mistake and not empty, and free text never counts as
     empty.
     """
@@ -129,7 +129,7 @@ def _says_nothing(name: str, value: object, declared: Mapping[str, Any]) -> bool
         return True
     if value in ([], {}):
         return not declared.get("minItems")
-    if name in NO_WORDS and isinstance(value, str):
+    if name in NOT_FREE_TEXT and isinstance(value, str):
         return value == "" or value.strip().lower() == "null"
     return value == "" and (declared.get("type") != "string" or "enum" in declared)
 

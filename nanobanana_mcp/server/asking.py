@@ -1,4 +1,4 @@
-"""Asks the person before a call that is dear or clears something away, as the client's protocol version does it.
+"""Asks the person before a call that is expensive or moves pictures away, by the rules of the client's protocol version.
 
 Up to 2025-11-25 a server asks in the middle of a call. From 2026-07-28 on it ends the call with its question, and the
 client makes the call again with the answer, so nothing may be done before the answer is there.

@@ -39,17 +39,17 @@ class Gate(Middleware):
         *,
         admission: Admission,
         project: Path,
-        listed: Callable[[], None],
+        on_listed: Callable[[], None],
         newest: Callable[[int, str], Awaitable[Sequence[Any]]],
     ) -> None:
         self._admission = admission
         self._base = project
-        self._listed = listed
+        self._on_listed = on_listed
         self._newest = newest
 
     async def on_list_tools(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
         tools: Sequence[Any] = await call_next(context)
-        self._listed()
+        self._on_listed()
         return self._shown(tools)
 
     async def on_list_resources(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
@@ -63,17 +63,17 @@ class Gate(Middleware):
     async def on_read_resource(self, context: MiddlewareContext[Any], call_next: Any) -> Any:
         uri = str(context.message.uri)
         if not resources.is_one(uri):
-            raise _refused(f"{shorten(uri)} does not exist. The resources are {resources.FORMS}.", uri)
+            raise _resource_error(f"{shorten(uri)} does not exist. The resources are {resources.FORMS}.", uri)
         assert context.fastmcp_context is not None
         if uri not in (resources.MODELS, resources.APP) and await self.closes(
             context.fastmcp_context.fastmcp, "output_stats"
         ):
-            raise _refused("The policy does not allow output_stats, and without it no pictures by id.", uri)
+            raise _resource_error("The policy does not allow output_stats, and without it no pictures by id.", uri)
         try:
             return await call_next(context)
         except ResourceError as error:
             if isinstance(error.__cause__, RequestError):
-                raise _refused(str(error), uri) from error
+                raise _resource_error(str(error), uri) from error
             raise
 
     async def on_list_prompts(self, context: MiddlewareContext[Any], call_next: Any) -> Sequence[Any]:
@@ -108,13 +108,13 @@ class Gate(Middleware):
             )
         check: PolicyCheck | None = None
         try:
-            context, notes = await self._plainly(context)
+            context, notes = await self._in_plain_form(context)
             check = await self._admitted(context)
             result = await call_next(context)
             if isinstance(result, InputRequiredToolResult):  # the call comes again, with the answer to its question
                 await self._admission.refund(check)
                 return result
-            return _told(result, notes)
+            return _with_notes(result, notes)
         except ToolError as error:
             if check is not None and (check.refused or isinstance(error.__cause__, NotAgreed)):
                 await self._admission.refund(check)
@@ -162,7 +162,7 @@ class Gate(Middleware):
         tool = await server.local_provider.get_tool(name)
         return tool is None or self._admission.closes(name, tool.parameters)
 
-    async def _plainly(self, context: MiddlewareContext[Any]) -> tuple[MiddlewareContext[Any], list[str]]:
+    async def _in_plain_form(self, context: MiddlewareContext[Any]) -> tuple[MiddlewareContext[Any], list[str]]:
         """The call as the tool's schema declares it, with each input named as the one file it means, and notes on that.
         Raises RequestError.
         """
@@ -182,14 +182,14 @@ class Gate(Middleware):
         return {tool.name: tool.parameters["properties"] for tool in found if tool is not None}
 
 
-def _refused(words: str, uri: str) -> MCPError:
+def _resource_error(words: str, uri: str) -> MCPError:
     """The error that MCP prescribes for a resource that does not exist or may not be read; FastMCP's own has no
     message.
     """
     return MCPError(code=INVALID_PARAMS, message=words, data={"uri": uri} if len(uri) <= LONGEST_URI else None)
 
 
-def _told(result: Any, notes: Sequence[str]) -> Any:
+def _with_notes(result: Any, notes: Sequence[str]) -> Any:
     """The answer with `notes` added, in its text and its structure."""
     if notes and isinstance(result, ToolResult) and isinstance(result.content[0], TextContent):
         lines = "".join(f"\nNote: {note}" for note in notes)

@@ -120,9 +120,9 @@ class LineReader:
     since the SDK would drop it.
     """
 
-    def __init__(self, file: BinaryIO, mouth: LineWriter) -> None:
+    def __init__(self, file: BinaryIO, writer: LineWriter) -> None:
         self._file = file
-        self._mouth = mouth
+        self._writer = writer
 
     async def __aiter__(self) -> AsyncIterator[str]:
         while line := await anyio.to_thread.run_sync(self._file.readline, abandon_on_cancel=True):
@@ -136,7 +136,7 @@ class LineReader:
             except ValueError:
                 answer = refusal(text)
                 logger.warning("A line from the client was refused: %s", answer["error"]["message"])
-                await self._mouth.write(json.dumps(answer) + "\n")
+                await self._writer.write(json.dumps(answer) + "\n")
             else:
                 yield text
 

@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 TakeBack = Callable[[], Awaitable[None]]
 OnTheirWay = dict[str, Callable[[], Awaitable[TakeBack]]]
-"""By a request's JSON-RPC id, how to note that its answer is with the client; that returns how to take the note back."""
+"""By a request's JSON-RPC id, the function that notes its answer as delivered, which returns the one that undoes that."""
 
 on_their_way: ContextVar[OnTheirWay | None] = ContextVar("on_their_way", default=None)
-"""Set where a transport tells what it has taken; without one an answer counts as delivered when it is made."""
+"""Set by a transport that reports what it has written; without one an answer counts as delivered once it is made."""
 
 WARM_UP_S = 0.05
 RECOVER_S = 10.0
@@ -45,7 +45,7 @@ class LazyStudio:
         self.may_send: Callable[[], bool] = lambda: True
         """Whether pictures may be uploaded without being asked for; evaluated for each picture."""
         self.before_closing: Callable[[], Awaitable[None]] = _nothing
-        """Notes in the library what a transport still has to note, however the server ends."""
+        """Runs first when the server ends, however it ends: notes in the library which answers were delivered."""
         self._lock = asyncio.Lock()
         self._studio: Studio | None = None
         self._warming: asyncio.Task[None] | None = None

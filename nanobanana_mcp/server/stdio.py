@@ -55,9 +55,9 @@ def serve(wire: int) -> int:
             "This is an MCP server, which a client such as Claude Code starts and speaks to; it waits for one now. Ctrl-D "
             "ends it, and 'nanobanana --help' says what else there is.\n"
         )
-    standing = CurrentSettings(settings)
-    opening = LazyStudio(standing.open, waiting=settings.state_dir / "spool" if settings is not None else None)
-    server = build_server(standing, opening)
+    current = CurrentSettings(settings)
+    opening = LazyStudio(current.open, waiting=settings.state_dir / "spool" if settings is not None else None)
+    server = build_server(current, opening)
     anyio.run(_run, server, opening, wire)
     return 0
 
@@ -84,12 +84,12 @@ async def _run(server: Server, opening: LazyStudio, wire: int) -> None:
     async with anyio.create_task_group() as tasks:
         waiting: OnTheirWay = {}
         on_their_way.set(waiting)
-        mouth = LineWriter(wire, waiting)
-        opening.before_closing = mouth.take_back
+        writer = LineWriter(wire, waiting)
+        opening.before_closing = writer.take_back
         if os.name == "posix":
             tasks.start_soon(_leave_on_signal, opening)
         try:
-            await server.run_on(LineReader(_own_stdin(), mouth), mouth)
+            await server.run_on(LineReader(_own_stdin(), writer), writer)
         except* OSError as group:
             logger.warning("The client left without reading its answers (%s).", group.exceptions[0])
         await opening.close()

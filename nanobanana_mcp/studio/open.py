@@ -28,7 +28,7 @@ NO_KEY = (
 
 
 class Reached:
-    """Gemini with the key that is set now; while none is set or it is refused, the sentence that says what to set.
+    """Gemini with the current key; while there is none or it is refused, the sentence that says what to set.
 
     After a refusal, the next use reads the settings file again, so that a corrected key needs no restart. Only the
     key is taken up: if other settings, such as a limit, were changed with it, the studio keeps those that it was opened
@@ -58,7 +58,7 @@ class Reached:
         return await self._with(lambda model: model.generate(request, setting=setting))
 
     def read(self, raw: bytes) -> ModelReply:
-        return read_reply(raw)  # what was paid for comes home without a key, too
+        return read_reply(raw)  # an answer that was paid for is read without a key, too
 
     def unsigned(self, raw: bytes) -> NoPicture | None:
         return unsigned(raw)

@@ -207,7 +207,7 @@ def exact_of(
 
 
 def check_quality(quality: int | None, output_format: OutputFormat | None, output_path: str | None) -> None:
-    """PNG has none, and what Gemini delivers comes as it is."""
+    """Raise RequestError for a quality that would have no effect: PNG has none, and a picture as delivered is not encoded."""
     if quality is not None and (output_format or named_format(output_path)) not in ("jpeg", "webp", "avif"):
         raise RequestError(
             "quality is for output_format jpeg, webp or avif, or an output_path that ends in one of these; give "
@@ -220,7 +220,7 @@ def named_format(output_path: str | None) -> OutputFormat | None:
 
 
 def check_fit(fit: Fit | None, width: int | None, height: int | None) -> None:
-    """With one side given the other follows, and there is nothing to fit."""
+    """Raise RequestError for fit without both sides: with one given the other follows, and there is nothing to fit."""
     if fit is not None and (width is None or height is None):
         raise RequestError("fit says how the picture fills width x height; give both of them, or leave fit out.")
 
@@ -235,7 +235,7 @@ async def answer(
         quote = await studio.quote(job)
         _check_price(quote.reserved_usd, max_cost_usd)
         return result(caller, quote_text(quote), quote_structure(quote))
-    question = await _paid_for(caller, studio, job, key, max_cost_usd)
+    question = await _ask_about_price(caller, studio, job, key, max_cost_usd)
     if question is not None:
         return question
     try:
@@ -247,7 +247,7 @@ async def answer(
     return await present(caller, studio, created)
 
 
-async def _paid_for(
+async def _ask_about_price(
     caller: Context, studio: "Studio", job: "Job", key: str | None, max_cost_usd: float | None
 ) -> InputRequiredResult | None:
     """Make sure that somebody agreed to a dear job, by max_cost_usd or by answering yes; returns the question that must
