@@ -159,8 +159,8 @@ class Settings(BaseSettings):
     )
     ask_above_usd: Limit = Field(
         default=1.0,
-        description="From which price on a person is asked before a request is sent, in USD; off for never. Where nobody "
-        "can be asked, max_cost_usd says it.",
+        description="The price in USD from which a person is asked before a request is sent; off for never. Where nobody "
+        "can be asked, the call needs max_cost_usd.",
     )
     max_calls_per_minute: Annotated[int | None, Field(ge=1), BeforeValidator(_off)] = Field(
         default=40, description="The most calls to Gemini that may be asked for in any minute; off for no limit."

@@ -1,4 +1,4 @@
-"""Calls a tool of the server in this very process: so a verb obeys the same policy, limits and ledger, takes the same
+"""Calls a tool of the server in this very process: so a verb obeys the same policy, limits and journal, takes the same
 arguments and says the same words as the tool that a client calls.
 """
 

@@ -21,7 +21,7 @@ _progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 
 class Tools:
-    """The tools of a server as the gallery calls them: under the same policy, limits and ledger as a client's calls.
+    """The tools of a server as the gallery calls them: under the same policy, limits and journal as a client's calls.
 
     The server's settings say that answers carry structure.
     """
