@@ -70,12 +70,19 @@ INPUT_PATHS = frozenset(
 MAX_INPUTS = 14
 MAX_N = 20
 
+REQUEST_BYTES = 14 * 1024 * 1024
+"""All pictures within one request: base64 makes 19 MiB of it, and Google takes 20 MB."""
+
+MAX_AGE_HOURS = 168
+KEEP_COUNT = 10
+"""What maintenance takes where a call does not say."""
+
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """A stranger's file. Google's Files API takes more; a photograph of 50 megapixels in PNG has about this."""
 MAX_PIXELS = 60_000_000
 """A stranger's picture, and what is sent. 50-megapixel photographs pass; as RGBA this is 240 MB. Image proxies draw the
 line at 50 to 100."""
 MADE_SIDE, MADE_PIXELS = 16_384, 100_000_000
-"""The most that is made here; WebP ends at 16,383 a side. Beyond it a wish is refused before anything is paid."""
+"""The most that is made here; WebP ends at 16,383 a side. A request beyond it is refused before anything is paid."""
 MADE_BYTES = 4 * MADE_PIXELS + 32_000_000
 """The largest file that is made here: four channels that no compression makes smaller, a profile and a label."""

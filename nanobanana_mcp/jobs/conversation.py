@@ -11,7 +11,7 @@ from nanobanana_mcp.domain.ids import child_id
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.requests import ImageRequest
 from nanobanana_mcp.domain.roles import worded_roles
-from nanobanana_mcp.domain.terms import MAX_INPUTS
+from nanobanana_mcp.domain.terms import MAX_INPUTS, REQUEST_BYTES
 from nanobanana_mcp.domain.wire import InputPart, ModelReply, Turn, TurnPart
 from nanobanana_mcp.jobs.files import sendable
 from nanobanana_mcp.library.pictures import Library
@@ -19,9 +19,6 @@ from nanobanana_mcp.storage.disk import Disk
 
 HISTORY_BYTES = 8 * 1024 * 1024
 """Pictures of earlier turns that a request carries: they are sent, and paid for as inputs, every time."""
-
-REQUEST_BYTES = 14 * 1024 * 1024
-"""All pictures within one request: base64 makes 19 MiB of it, and Google takes 20 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from nanobanana_mcp.domain.errors import NotAnImage, RequestError, SetupError, S
 from nanobanana_mcp.domain.ids import is_file_id, is_image_id, new_id, new_image_id, now
 from nanobanana_mcp.domain.provider import ImageModel
 from nanobanana_mcp.domain.records import ImageRecord, Upload, made_here
-from nanobanana_mcp.domain.terms import MAX_FILE_BYTES, Backend, Role
+from nanobanana_mcp.domain.terms import MAX_FILE_BYTES, REQUEST_BYTES, Backend, Role
 from nanobanana_mcp.domain.text import printable, shorten
 from nanobanana_mcp.domain.wire import InputPart
 from nanobanana_mcp.jobs.files import UPLOAD_BYTES, bare, no_such_picture
@@ -23,9 +23,6 @@ from nanobanana_mcp.storage.reading import too_large
 
 VERTEX_BYTES = 7_000_000
 """One inline picture on Vertex AI."""
-
-INLINE_BYTES = 14 * 1024 * 1024
-"""All pictures of one request together: base64 makes 19 MiB of it, and Google takes 20 MB."""
 
 
 _FILE_ID = re.compile(r"files/[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
@@ -76,7 +73,7 @@ class Sources:
         self._disk = store.disk
         self._backend: Backend = backend
         self._uploading = uploading
-        self._max_bytes = VERTEX_BYTES if backend == "vertex_ai" else UPLOAD_BYTES if uploading else INLINE_BYTES
+        self._max_bytes = VERTEX_BYTES if backend == "vertex_ai" else UPLOAD_BYTES if uploading else REQUEST_BYTES
 
     async def resolve(self, given: str, *, offline: bool = False) -> Source:
         """Find the picture that a caller's string names. Nothing is written, uploaded or paid for here; `offline` does not even look
@@ -97,7 +94,7 @@ class Sources:
     def inline(self, sources: list[Source]) -> tuple[InputPart, ...]:
         """The sources as a request carries them, as far as that is known before anything is uploaded."""
         size = sum(len(source.data) for source in sources if source.data is not None and source.upload is None)
-        by_uri = size > INLINE_BYTES
+        by_uri = size > REQUEST_BYTES
         return tuple(
             InputPart(mime_type=source.mime_type, data=None if by_uri or source.upload is not None else source.data)
             for source in sources
@@ -108,10 +105,10 @@ class Sources:
         Files API beyond that; what has expired there is uploaded again from its local file.
         """
         inline = sum(len(source.data) for source in sources if source.data is not None and source.upload is None)
-        if inline > INLINE_BYTES and not self._uploading:
+        if inline > REQUEST_BYTES and not self._uploading:
             raise RequestError(
                 f"The input images have {inline / 1e6:.0f} MB together, and one request takes "
-                f"{INLINE_BYTES // 2**20} MiB. Give fewer or smaller ones, or allow the Files API "
+                f"{REQUEST_BYTES // 2**20} MiB. Give fewer or smaller ones, or allow the Files API "
                 "(NANOBANANA_UPLOAD=on_demand)."
             )
         found, notes = [], []
@@ -121,7 +118,7 @@ class Sources:
                 upload = await self._uploads.ready(source.record, data=source.data, mime_type=source.mime_type)
                 if source.upload is not None and upload.name != source.upload.name:
                     notes.append(_renewal_note(source, upload))
-            elif upload is None and inline > INLINE_BYTES:
+            elif upload is None and inline > REQUEST_BYTES:
                 upload = await self._uploads.ready(source.record, data=source.data, mime_type=source.mime_type)
             if upload is not None:
                 found.append(InputPart(mime_type=upload.mime_type, uri=upload.uri))

@@ -17,7 +17,7 @@ from nanobanana_mcp.domain.errors import RequestError, SetupError
 from nanobanana_mcp.domain.ids import now
 from nanobanana_mcp.domain.provider import ImageModel
 from nanobanana_mcp.domain.records import ImageRecord, Upload
-from nanobanana_mcp.domain.terms import Backend, Operation
+from nanobanana_mcp.domain.terms import KEEP_COUNT, MAX_AGE_HOURS, Backend, Operation
 from nanobanana_mcp.domain.text import counted, printable, shorten
 from nanobanana_mcp.jobs.files import no_such_picture
 from nanobanana_mcp.library.pictures import KeptFile, Library
@@ -28,8 +28,6 @@ from nanobanana_mcp.storage.writing import drop_name, free_name, is_same_file, m
 UNTOUCHED_S = 60
 """Seconds. A file is written just before its row; if it was changed later than this, somebody else wrote to it."""
 
-MAX_AGE_HOURS = 168
-KEEP_COUNT = 10
 QUOTA_BYTES = 20 * 10**9
 STALE_UPLOAD = timedelta(hours=1)
 

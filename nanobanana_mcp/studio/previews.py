@@ -10,7 +10,7 @@ from nanobanana_mcp.pixels.outputs.thumbnails import SINGLE_BYTES, Thumbnail, as
 ANSWER_BYTES = 600_000
 """Bytes of all previews in one answer: clients cut off at one megabyte, and base64 adds a third."""
 
-STORED = 512
+THUMBNAIL_PX = 512
 """The long side of the thumbnails that are stored, in pixels."""
 
 APART = 4
@@ -25,7 +25,7 @@ def make_previews(records: list[ImageRecord], long_side: int, store: PictureStor
     if len(records) > APART:
         captions = [(data, record.id) for record, data in seen]
         return [contact_sheet(captions, cell=min(320, long_side), max_bytes=ANSWER_BYTES)]
-    most = min(ANSWER_BYTES // len(seen), SINGLE_BYTES * max(1, round(long_side / STORED)))
+    most = min(ANSWER_BYTES // len(seen), SINGLE_BYTES * max(1, round(long_side / THUMBNAIL_PX)))
     return [_small(data, long_side=long_side, max_bytes=most) for _, data in seen]
 
 
@@ -40,7 +40,7 @@ def make_sheet(records: list[ImageRecord], cell: int, store: PictureStore) -> Th
 
 
 def _small(data: bytes, *, long_side: int, max_bytes: int) -> Thumbnail:
-    ready = as_it_is(data, long_side=long_side, max_bytes=max_bytes) if long_side <= STORED else None
+    ready = as_it_is(data, long_side=long_side, max_bytes=max_bytes) if long_side <= THUMBNAIL_PX else None
     return ready or thumbnail(data, long_side=long_side, max_bytes=max_bytes)
 
 
@@ -48,7 +48,11 @@ def _seen(record: ImageRecord, long_side: int, store: PictureStore) -> bytes | N
     """The stored thumbnail if it is large enough and whole, else the master; None when neither is there."""
     if not record.width:
         return None
-    small = store.disk.read_own(Path(record.thumbnail_path)) if record.thumbnail_path and long_side <= STORED else None
+    small = (
+        store.disk.read_own(Path(record.thumbnail_path))
+        if record.thumbnail_path and long_side <= THUMBNAIL_PX
+        else None
+    )
     if small:
         return small
     try:

@@ -27,7 +27,7 @@ from nanobanana_mcp.domain.provider import ImageModel
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.requests import ImageRequest
 from nanobanana_mcp.domain.results import Created, Quote, Uploaded
-from nanobanana_mcp.domain.terms import Backend, Operation
+from nanobanana_mcp.domain.terms import KEEP_COUNT, MAX_AGE_HOURS, Backend, Operation
 from nanobanana_mcp.domain.text import shorten
 from nanobanana_mcp.jobs.active import ActiveRequests
 from nanobanana_mcp.jobs.files import no_such_picture
@@ -51,8 +51,8 @@ from nanobanana_mcp.storage.processes import ProcessLock
 from nanobanana_mcp.storage.writing import check_room
 from nanobanana_mcp.studio.admission import judge_plan
 from nanobanana_mcp.studio.deletion import Deletions
-from nanobanana_mcp.studio.maintenance import KEEP_COUNT, MAX_AGE_HOURS, Maintenance, Report, check_options
-from nanobanana_mcp.studio.previews import make_previews, make_sheet
+from nanobanana_mcp.studio.maintenance import Maintenance, Report, check_options
+from nanobanana_mcp.studio.previews import THUMBNAIL_PX, make_previews, make_sheet
 from nanobanana_mcp.studio.search import Search
 from nanobanana_mcp.studio.search import check as check_wanted
 from nanobanana_mcp.studio.stats import Stats, collect
@@ -65,7 +65,6 @@ logger = logging.getLogger(__name__)
 DRAIN_S = 20.0
 """Seconds that an ending process waits for pictures that are being drawn; most take less."""
 
-THUMBNAIL_PX = 512
 UPLOAD_DRAIN_S = 2.0
 
 

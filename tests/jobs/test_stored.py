@@ -82,7 +82,7 @@ async def test_folders_that_are_narrowed_later_hold_for_what_was_imported_before
 async def test_photos_that_were_moved_are_sent_from_where_they_are(
     place: str, studio: Studio, model: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nanobanana_mcp.jobs.inputs.INLINE_BYTES", 3000)
+    monkeypatch.setattr("nanobanana_mcp.jobs.inputs.REQUEST_BYTES", 3000)
     paths = [photo(tmp_path / f"{number}.png", color=(number, 0, 0)) for number in (1, 2, 3)]
     contents = [path.read_bytes() for path in paths]
     await studio.create(ImageRequest(prompt="a collage", inputs=tuple(map(str, paths))))

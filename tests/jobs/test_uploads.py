@@ -270,7 +270,7 @@ async def test_uploading_that_is_switched_off_says_so(make_studio: Any, model: F
 async def test_pictures_too_large_for_one_request_go_by_the_files_api(
     studio: Studio, model: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nanobanana_mcp.jobs.inputs.INLINE_BYTES", 3000)
+    monkeypatch.setattr("nanobanana_mcp.jobs.inputs.REQUEST_BYTES", 3000)
     paths = [str(photo(tmp_path / f"{number}.png", color=(number, 0, 0))) for number in (1, 2, 3)]
     await studio.create(ImageRequest(prompt="a collage", inputs=tuple(paths)))
     assert all(part.uri for part in model.requests[0].inputs)

@@ -8,7 +8,7 @@ from fastmcp.tools import ToolResult
 from mcp.types import InputRequiredResult, ToolAnnotations
 from pydantic import Field
 
-from nanobanana_mcp.domain.terms import Operation
+from nanobanana_mcp.domain.terms import KEEP_COUNT, MAX_AGE_HOURS, Operation
 from nanobanana_mcp.domain.text import counted, size_of
 from nanobanana_mcp.server.asking import agreed, can_ask
 from nanobanana_mcp.server.clients import result
@@ -54,10 +54,10 @@ async def maintenance(
     dry_run: Annotated[bool, Field(description="Only say what would be done.")] = True,
     max_age_hours: Annotated[
         float, Field(ge=0, le=1_000_000, description="cleanup_local: leave younger pictures alone.")
-    ] = 168,
+    ] = MAX_AGE_HOURS,
     keep_count: Annotated[
         int, Field(ge=0, le=1_000_000, description="cleanup_local: always keep this many of the newest.")
-    ] = 10,
+    ] = KEEP_COUNT,
     image_ids: Annotated[
         list[str] | None, Field(max_length=1000, description="restore: only these; unset: everything in the trash.")
     ] = None,
