@@ -45,7 +45,7 @@ class Spending:
 
 @dataclass(frozen=True, kw_only=True)
 class Dated:
-    """When an entry was made, and when the clock, after it was last set back, first saw it ahead."""
+    """When an entry was made, and when it was first seen to lie in the future, after the clock was set back."""
 
     made_at: datetime
     seen_at: datetime | None

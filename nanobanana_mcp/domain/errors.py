@@ -118,7 +118,7 @@ class BudgetExceeded(StudioError):
 
 
 class PolicyError(SetupError):
-    """A policy file that cannot be read or is not in the form; nothing of it is applied."""
+    """A policy file that cannot be read or is not valid; nothing of it is applied."""
 
 
 class PolicyViolation(NotAllowed):

@@ -3,7 +3,7 @@
 import re
 
 UNREPLACED = re.compile(r"\$\{.*\}|\$[A-Za-z_]\w*|%\w+%|\{\{.*\}\}")
-"""A variable's name such as ${GEMINI_API_KEY}, as a client passes it on that does not replace it by the value."""
+"""A variable's name such as ${GEMINI_API_KEY}, which a client passed on without replacing it by its value."""
 
 _PLACEHOLDER = re.compile(
     r"<.*>|\[.*\]|your.*key.*|(insert|enter|paste|put|replace)[-_ ].*key.*"

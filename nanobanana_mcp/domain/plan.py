@@ -37,7 +37,7 @@ class Target:
     folder: Path
     stem: str | None = None
     suffix: str = ""
-    """The extension the caller wrote, as it was written."""
+    """The extension as the caller wrote it."""
 
     @property
     def output_format(self) -> OutputFormat | None:

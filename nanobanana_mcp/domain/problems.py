@@ -9,7 +9,7 @@ _PARTS = {"string_too_short": "character", "string_too_long": "character", "too_
 
 
 def in_words(problem: Mapping[str, Any]) -> str:
-    """Say what must be different about a value, to stand behind its name; `problem` is one of ValidationError.errors().
+    """Say what must be different about a value, in words that follow its name; `problem` is one of ValidationError.errors().
 
     For what has no words here, pydantic's own.
     """

@@ -8,7 +8,7 @@ from nanobanana_mcp.domain.terms import Backend, Mode, Origin, Role, UploadState
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """One stay in the Files API. `name` is `files/...` and is chosen by us; it dies with Google's expiry."""
+    """One upload to the Files API. `name` is `files/...` and is chosen by us; it ends when Google lets the file expire."""
 
     id: str
     image_id: str

@@ -22,7 +22,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptImage:
-    """A picture that is kept: its record, its stay in the Files API, and what is told of it."""
+    """A picture that is kept: its record, its upload to the Files API, and what the answer says about it."""
 
     record: ImageRecord
     cost_usd: float | None = None
@@ -76,7 +76,7 @@ class Quote:
     inputs: tuple[ImageRecord, ...]
     spending: Spending
     reserved_usd: float
-    """USD that all of its calls together would hold against the limits."""
+    """USD that all of its calls together would reserve."""
     refusal: str | None
 
 

@@ -78,7 +78,7 @@ def choose(request: ImageRequest, models: Mapping[TierName, ModelSpec], *, stay:
 
 
 USUAL = "flash, the usual choice"
-"""The reason where nothing in a request asks for another tier; not worth saying."""
+"""The reason where nothing in a request asks for another tier; answers do not mention it."""
 
 
 def cannot(request: ImageRequest, spec: ModelSpec) -> str | None:

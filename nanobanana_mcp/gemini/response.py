@@ -19,7 +19,7 @@ MAX_TEXT = 600
 MAX_NAME = 80
 """The most characters of what should be a name of Google's: a reason, a version."""
 MAX_TOKENS = 2_000_000
-"""Twice what any Gemini model takes in or gives out: a count beyond it is none."""
+"""Twice what any Gemini model takes in or gives out: a larger count is not believed."""
 
 DRAWN_TO = ("STOP", "MAX_TOKENS")
 """Finish reasons of an answer that the model brought to its end."""
@@ -27,7 +27,7 @@ DRAWN_TO = ("STOP", "MAX_TOKENS")
 MAX_SEARCHES = 100
 
 MAX_REFUSAL = 100_000
-"""Bytes of an answer in which a finish reason without a picture stands."""
+"""Bytes. A missing signature is looked for in the beginning of an answer only: one without a picture is shorter."""
 
 EMULATED_ID = "emulated-"
 """How our own emulator's responseId begins, so that nobody takes its pictures for Gemini's or its prices for money."""

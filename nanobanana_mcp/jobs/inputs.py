@@ -22,7 +22,7 @@ from nanobanana_mcp.pixels.files.header import check_bounds, read_header
 from nanobanana_mcp.storage.reading import too_large
 
 VERTEX_BYTES = 7_000_000
-"""One inline picture on Vertex AI."""
+"""The most that one inline picture may have on Vertex AI."""
 
 
 _FILE_ID = re.compile(r"files/[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
@@ -46,11 +46,11 @@ class Source:
     original: bytes | None = None
     """The file as it is, for work on this machine that must be exact about its pixels."""
     path: Path | None = None
-    """Where it lies, when it was given by its path."""
+    """Where the file is, when it was given by its path."""
     invisible: bool = False
     """Whether every pixel is transparent."""
     role: Role | None = None
-    """Where it is not what its place among the inputs makes it."""
+    """Its role, where its position among the inputs does not already say it."""
 
 
 class Sources:
@@ -88,7 +88,7 @@ class Sources:
         return await asyncio.to_thread(self._by_path, given)
 
     async def import_(self, sources: list[Source]) -> list[Source]:
-        """Give the callers' own pictures their rows, one for each content however often or at once it is given."""
+        """Enter the callers' own pictures into the library: one row for each content, even when it is given twice at once."""
         return [await asyncio.to_thread(self._import, source) for source in sources]
 
     def inline(self, sources: list[Source]) -> tuple[InputPart, ...]:
@@ -219,7 +219,7 @@ class Sources:
             ) from error
 
     def _moved(self, source: Source) -> bool:
-        """Whether the library knows a picture at a place where it no longer is, and it was met at another."""
+        """Whether a known picture was given at another path and its file is gone from the old one."""
         known = source.record.path
         if source.path is None or source.record.trash_path is not None or known == str(source.path):
             return False

@@ -25,9 +25,10 @@ from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.pixels.files.formats import FORMATS
 
 ROOM = 150_000_000
-"""Bytes a disk must have free before anything is paid for, and for each picture on top, its raw answer included."""
+"""Bytes that a disk must have free before anything is paid for, besides those of the pictures."""
 
 PICTURE_ROOM: dict[ImageSize, int] = {"512": 3_000_000, "1K": 6_000_000, "2K": 20_000_000, "4K": 80_000_000}
+"""Bytes of disk that one picture may need, its raw answer included."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,13 +121,13 @@ class PictureStore:
             width, height, mime_type, extension = header.width, header.height, header.mime_type, header.extension
             thumbnail = self._write_thumbnail(image_id, preview)
         extension = target.extension(extension)
-        # The time of what it is made of, since a repetition after a death has to come to the same name.
+        # The time of its source, so that a repetition after a kill comes to the same name.
         stem = target.stem or picture_stem(derived.prompt or "", image_id, like.created_at)
         if derived.number is not None and target.stem is not None:
             stem = f"{stem}-{derived.number}"
         self.disk.note_folder(target.folder)
-        # A kill between the file and its row leaves a file that this attempt takes up; without a note of an earlier attempt
-        # a file of the same bytes is somebody's own.
+        # A kill between the file and its row leaves a file that this attempt adopts. Without a note of an earlier attempt,
+        # a file with the same bytes is somebody else's.
         since = like.created_at.timestamp() - 1 if self.disk.sidecars.begin(image_id) else None
         path = write_new(target.folder, stem, extension, data, key=image_id, written_after=since)
         record = ImageRecord(

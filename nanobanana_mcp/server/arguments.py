@@ -57,7 +57,7 @@ def plain(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, 
             found[name] = given
             continue
         value = _as_declared(name, given, declared)
-        if has_half_a_character(value):  # a line of the wire has none, but a list that came as text may
+        if has_half_a_character(value):  # a JSON-RPC line cannot have one, but a list that came as text can
             raise RequestError(
                 f"{name} has half of a character in it, such as half of an emoji that was cut in two; nothing was "
                 "done. Send it again without it."

@@ -18,7 +18,7 @@ from nanobanana_mcp.server.icons import icon
 P = ParamSpec("P")
 
 FAR = 500
-"""A bound from which on a model need not be told of it: the error of a value beyond names it."""
+"""An upper bound this high or higher is left out of a schema: the error for a value beyond it says what it is."""
 
 
 class Offered(FunctionTool):
@@ -99,12 +99,12 @@ def _slimmed(schema: dict[str, Any]) -> dict[str, Any]:
         "minLength",
         "minimum",
         "exclusiveMinimum",
-    ):  # that nothing is less than nothing, no model need be told
+    ):  # a model knows that a count is not negative
         if found.get(name) in (0, 1):
             del found[name]
     found.pop("maxLength", None)
     if found.get("maximum", 0) >= FAR:
         del found["maximum"]
-    if found.get("description") == AS_THERE:  # which the same name says as well
+    if found.get("description") == AS_THERE:  # which the name alone says as well
         del found["description"]
     return found

@@ -60,7 +60,7 @@ WORDS = {
     "safety": "safety (Gemini's thresholds by category; it checks every picture anyway)",
     "idempotency_key": "idempotency_key (the same key and request again is not charged again)",
 }
-"""Names for which one of our arguments alone is not the answer."""
+"""How an argument of ours is suggested where its name alone is not enough."""
 
 _SAY_IT = "Gemini has no such control; say it in words"
 _EXAMPLES = (

@@ -88,8 +88,8 @@ class Disk:
 
     def drop_unfinished(self, *, before: float) -> None:
         """Remove temporary files older than a time (seconds since 1970): in our own folders, beside the pictures in the
-        output folder, and in every folder of `note_folder`. The time must be one after which every process that wrote
-        then has ended.
+        output folder, and in every folder of `note_folder`. Every process that wrote
+        before that time must have ended.
         """
         own = [path for path in _entries(self.places.own) if path.is_dir()]
         folders = dict.fromkeys([*self.spool.folders(), *own])

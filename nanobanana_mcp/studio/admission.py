@@ -49,7 +49,7 @@ _under_judgement: "ContextVar[PolicyCheck | None]" = ContextVar("under_judgement
 
 @dataclass(kw_only=True)
 class PolicyCheck:
-    """One call's judgement, kept until it is known what the call's arguments come to."""
+    """A call that the policy allowed, kept so that it can be judged once more when its plan is known."""
 
     policy: "Policy"
     tool: str
@@ -67,7 +67,7 @@ class PolicyCheck:
 
 
 def judge_plan(plan: "Plan") -> None:
-    """Hold a call's plan against the policy, since only the plan says what `auto`, `high` or a width comes to. Raises
+    """Judge a call's plan by the policy, since only the plan says what `auto`, `high` or a width comes to. Raises
     PolicyViolation.
     """
     judged = _under_judgement.get()

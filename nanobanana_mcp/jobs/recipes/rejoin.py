@@ -9,8 +9,8 @@ from nanobanana_mcp.jobs.store import PictureStore
 
 
 def rejoin(plan: Plan, part: ImageRecord, store: PictureStore, *, cost_usd: float | None) -> KeptImage | None:
-    """None for other recipes, for an answer that does not fit, and where a file is gone or changed. Raises SetupError when no
-    disk takes the picture.
+    """The picture of an earlier region edit; None for other recipes, for an answer that does not fit, and where a file is gone
+    or changed. Raises SetupError when no disk takes the picture.
     """
     recipe = plan.recipe
     if not isinstance(recipe, RegionRecipe):
