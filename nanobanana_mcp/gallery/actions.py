@@ -140,7 +140,7 @@ class Actions:
     async def _tidying(self) -> None:
         """Raises NotAllowed where the policy lets nobody tidy up."""
         if await self._tools.closed("maintenance"):
-            raise NotAllowed("The policy closes maintenance, and the trash with it.")
+            raise NotAllowed("The policy does not allow maintenance, which the trash needs.")
 
 
 async def _silent(_done: float, _total: float, _words: str) -> None:
@@ -160,14 +160,14 @@ def _number(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise RequestError(f"{name} {shorten(text)} is no number.") from None
+        raise RequestError(f"{name} {shorten(text)} is not a number.") from None
 
 
 def _rating(text: str) -> int | None:
     if text in ("", "0"):
         return None
     if text not in ("1", "2", "3", "4", "5"):
-        raise RequestError(f"The rating {shorten(text)} is none of 1 to 5.")
+        raise RequestError(f"The rating is {shorten(text)}; it goes from 1 to 5.")
     return int(text)
 
 

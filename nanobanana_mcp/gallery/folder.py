@@ -15,7 +15,7 @@ def show_in_folder(path: Path) -> None:
     Raises RequestError where there is no window of files, or no such file.
     """
     if not path.exists():
-        raise RequestError(f"{path} is not there any more.")
+        raise RequestError(f"{path} no longer exists.")
     if sys.platform == "win32":
         command = ["explorer", str(path.parent)]
     elif sys.platform == "darwin":
@@ -27,5 +27,7 @@ def show_in_folder(path: Path) -> None:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=os.path.sep
         )
     except OSError:
-        raise RequestError(f"This system has no {command[0]} to open a folder with; it is {path.parent}.") from None
+        raise RequestError(
+            f"This system has no {command[0]} to open a folder with; the folder is {path.parent}."
+        ) from None
     threading.Thread(target=process.wait, daemon=True).start()  # it may stay as long as its window does

@@ -147,14 +147,14 @@ class Guard:
             return self._door.let_in(path)
         if self._door.knows(Headers(scope=scope)):  # the same address once more, in the browser that was let in by it
             return self._door.let_in("")
-        return _said(HTTPStatus.FORBIDDEN, "This address was used before, or is of another gallery. " + OUTSIDE)
+        return _said(HTTPStatus.FORBIDDEN, "This address was used before, or belongs to another gallery. " + OUTSIDE)
 
 
 async def form_of(request: Request, door: Door) -> dict[str, str]:
     """The fields of a form that a page of ours made. Raises NotAllowed for any other."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip()
     if kind not in ("application/x-www-form-urlencoded", ""):
-        raise RequestError("A form comes as application/x-www-form-urlencoded.")
+        raise RequestError("A form must be sent as application/x-www-form-urlencoded.")
     try:
         fields = dict(parse_qsl((await body_of(request, FORM_BYTES)).decode(), keep_blank_values=True))
     except (UnicodeDecodeError, ValueError):
@@ -167,7 +167,7 @@ def check_token(given: str, door: Door) -> None:
     """Raises NotAllowed unless a page of ours sent this."""
     if not hmac.compare_digest(given.encode(), door.form_token.encode()):
         raise NotAllowed(
-            "This form is not of this gallery, or of one that has ended; reload the page. Nothing was done."
+            "This form belongs to another gallery, or to one that has ended; reload the page. Nothing was done."
         )
 
 
@@ -178,7 +178,7 @@ async def body_of(request: Request, most: int) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > most:
-            raise RequestError(f"This is larger than the {most:,} bytes that are taken here.")
+            raise RequestError(f"This is larger than the {most:,} bytes that are possible here.")
         parts.append(part)
     return b"".join(parts)
 

@@ -51,7 +51,7 @@ class Pages:
     async def reading(self) -> "Studio":
         """The studio, for looking at pictures. Raises NotAllowed where the policy lets nobody be told of them."""
         if await self._tools.closed("output_stats"):
-            raise NotAllowed("The policy closes output_stats, and the gallery with it.")
+            raise NotAllowed("The policy does not allow output_stats, which the gallery needs.")
         return await self._studio()
 
     async def grid(self, request: Request) -> Response:

@@ -102,5 +102,5 @@ def _listener(port: int | None) -> socket.socket:
         if port is None:
             return socket.create_server((HERE, 0))
         raise SetupError(
-            f"{HERE}:{port} cannot be listened on ({error.strerror}); give another --port, or none."
+            f"Port {port} of {HERE} cannot be used ({error.strerror}); give another --port, or none."
         ) from error

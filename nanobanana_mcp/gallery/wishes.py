@@ -39,7 +39,9 @@ def find_request(asked: Mapping[str, str], *, cursor: str | None, limit: int) ->
     """Raises RequestError naming what cannot be meant."""
     for name, words, options in CHOICES:
         if name in asked and asked[name] not in dict(options):
-            raise RequestError(f"{words} {shorten(asked[name])} is none of {', '.join(value for value, _ in options)}.")
+            raise RequestError(
+                f"{words} {shorten(asked[name])} is not one of {', '.join(value for value, _ in options)}."
+            )
     since, until = _day(asked, "since"), _day(asked, "until")
     kind: Any = asked.get("kind", "picture")
     values: dict[str, Any] = {
@@ -77,7 +79,7 @@ def _day(asked: Mapping[str, str], name: str) -> datetime | None:
     try:
         return datetime.combine(date.fromisoformat(asked[name]), time.min).astimezone()
     except (ValueError, OverflowError, OSError):
-        raise RequestError(f"{shorten(asked[name])} is no day; write it as 2026-11-29.") from None
+        raise RequestError(f"{shorten(asked[name])} is not a day; write it as 2026-11-29.") from None
 
 
 def _amount(asked: Mapping[str, str], name: str) -> float | None:
@@ -88,5 +90,5 @@ def _amount(asked: Mapping[str, str], name: str) -> float | None:
     except ValueError:
         amount = -1.0
     if not 0 <= amount < 1e9:
-        raise RequestError(f"{shorten(asked[name])} is no amount of USD; write it as 0.15.")
+        raise RequestError(f"{shorten(asked[name])} is not an amount of USD; write it as 0.15.")
     return amount

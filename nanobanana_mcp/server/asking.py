@@ -92,7 +92,8 @@ async def painted(caller: Context, image: str, instruction: str) -> str | InputR
     lazy, context = home(caller).gallery, caller.request_context
     if context is None or lazy is None:
         raise RequestError(
-            "Say which region to edit by box or by mask, by one of them; 'nanobanana paint IMAGE' is a page to paint a mask on."
+            "Give box or mask, and not both, to say which region to edit; 'nanobanana paint IMAGE' opens a page "
+            "to paint a mask on."
         )
     gallery = await lazy.gallery()
     modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS

@@ -68,7 +68,7 @@ class Gate(Middleware):
         if uri not in (resources.MODELS, resources.APP) and await self.closes(
             context.fastmcp_context.fastmcp, "output_stats"
         ):
-            raise _resource_error("The policy does not allow output_stats, and without it no pictures by id.", uri)
+            raise _resource_error("The policy does not allow output_stats, which pictures by id need.", uri)
         try:
             return await call_next(context)
         except ResourceError as error:

@@ -67,7 +67,7 @@ async def region_job(
 ) -> Job:
     """Edit a part of a picture. Raises RequestError for a region that is none, and what the inputs may raise."""
     if (box is None) == (mask is None):
-        raise RequestError("Say which region to edit by box or by mask, by one of them.")
+        raise RequestError("Give box or mask, and not both, to say which region to edit.")
     source, original = await _seen(studio, edit_request.image)
     sources = [source]
     mask_bytes = None

@@ -283,7 +283,7 @@ class Search:
         if not plain:
             raise RequestError(f"{shorten(words)} has no word that could be searched for.")
         meant = any(operator in f" {words} " for operator in OPERATORS)
-        return plain, [f"{shorten(words)} is no valid expression and was searched as plain words."] if meant else []
+        return plain, [f"{shorten(words)} is not a valid expression and was searched as plain words."] if meant else []
 
 
 def check(wanted: FindRequest) -> None:
@@ -311,7 +311,7 @@ def as_tag(text: str) -> str:
     """A tag as it is kept. Raises RequestError."""
     tag = " ".join(text.split()).lower()
     if not tag or len(tag) > MAX_TAG or not tag.isprintable() or "," in tag:
-        raise RequestError(f"{shorten(text)} is no tag: it has 1 to {MAX_TAG} characters, none of them a comma.")
+        raise RequestError(f"{shorten(text)} is not a tag: a tag has 1 to {MAX_TAG} characters, none of them a comma.")
     return tag
 
 
@@ -356,8 +356,8 @@ def _parts(wanted: FindRequest, kind: str, count: int) -> list[str] | None:
     found = wanted.cursor.split(".")
     if len(found) != count + 2 or found[0] != kind or found[1] != fingerprint(wanted):
         raise RequestError(
-            f"The cursor {shorten(wanted.cursor)} belongs to another search. Give it with the very arguments of the call that "
-            "told it, or leave it out."
+            f"The cursor {shorten(wanted.cursor)} belongs to another search. Give it with the same arguments as "
+            "the call that returned it, or leave it out."
         )
     return found[2:]
 
@@ -368,7 +368,7 @@ def _place(wanted: FindRequest) -> Place | None:
         return None
     made, image_id = parts
     if not made.isdigit() or len(made) > 14 or not is_image_id(image_id):
-        raise RequestError(f"{shorten(str(wanted.cursor))} is no cursor.")
+        raise RequestError(f"{shorten(str(wanted.cursor))} is not a cursor.")
     return Place(int(made), image_id)
 
 
@@ -384,5 +384,5 @@ def _offset(wanted: FindRequest) -> int:
 
 def _digits(wanted: FindRequest, text: str) -> int:
     if not text.isdigit() or len(text) > 19:
-        raise RequestError(f"{shorten(str(wanted.cursor))} is no cursor.")
+        raise RequestError(f"{shorten(str(wanted.cursor))} is not a cursor.")
     return int(text)

@@ -107,7 +107,7 @@ class Viewer:
             {one: f"looks alike (differs in {apart} of 64 places); not the same pixels" for one, apart in alike}, limit
         )
         known = len(self._search.index().looks(newest))
-        notes = [f"None of ours has the bytes or the pixels of {printable(path.name)}."]
+        notes = [f"No picture of the library has the bytes or the pixels of {printable(path.name)}."]
         if known < len(newest):
             notes.append(
                 f"Only {known} of the newest {counted(len(newest), 'picture')} were compared by their looks; call again to go on."

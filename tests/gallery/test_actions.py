@@ -72,7 +72,7 @@ async def test_note_tags_and_rating_are_kept_and_each_alone_leaves_the_others(
     assert (found.note, found.tags, found.rating) == ("for the poster", ("sun", "warm"), None)
     page = await visitor.press(f"pictures/{kept.id}", "notes", note="none", tags="", rating="2")
     assert ">none</textarea>" in page.text
-    for fields, words in (({"rating": "6"}, "none of 1 to 5"), ({"tags": "x" * 50}, "is no tag")):
+    for fields, words in (({"rating": "6"}, "it goes from 1 to 5"), ({"tags": "x" * 50}, "is not a tag")):
         refused = await visitor.post(where, fields)
         assert refused.status_code == 400 and words in refused.json()["error"]
 
@@ -124,9 +124,9 @@ def test_a_system_without_a_window_of_files_says_where_the_picture_is(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "a.png").touch()
-    with pytest.raises(RequestError, match=f"has no .* to open a folder with; it is {tmp_path}"):
+    with pytest.raises(RequestError, match=f"has no .* to open a folder with; the folder is {tmp_path}"):
         show_in_folder(tmp_path / "a.png")
-    with pytest.raises(RequestError, match="not there any more"):
+    with pytest.raises(RequestError, match="no longer exists"):
         show_in_folder(tmp_path / "b.png")
 
 
@@ -192,8 +192,8 @@ async def test_an_edit_without_key_mask_or_words_or_above_its_price_sends_nothin
         ({"instruction": " "}, "has not what should change"),
         ({"model_tier": "huge"}, "model_tier"),
         ({"max_cost_usd": "0.001"}, "more than max_cost_usd"),
-        ({"max_cost_usd": "little"}, "is no number"),
-        ({"grow": "much"}, "is no number"),
+        ({"max_cost_usd": "little"}, "is not a number"),
+        ({"grow": "much"}, "is not a number"),
     ):
         refused = await visitor.post("edits", {**edit, "key": "k", **changes})
         assert refused.status_code in (400, 402) and words in refused.json()["error"], changes
@@ -222,5 +222,5 @@ async def test_limits_and_policy_hold_for_a_person_as_for_an_agent(
         over = await visitor.post("edits", {**edit, "key": quote["key"]})
         assert over.status_code == 402 and model.requests == []
         closed = await visitor.post(f"pictures/{kept.id}/trash")
-        assert closed.status_code == 403 and "closes maintenance" in closed.json()["error"]
+        assert closed.status_code == 403 and "does not allow maintenance" in closed.json()["error"]
         assert Path(str(kept.path)).exists()

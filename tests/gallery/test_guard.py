@@ -158,7 +158,7 @@ async def test_a_port_that_was_named_and_is_taken_is_told_and_the_usual_one_give
         port = taken.getsockname()[1]
         monkeypatch.setattr("nanobanana_mcp.gallery.serve.USUAL_PORT", port)
         gallery = Gallery(visitor.server.home.studio, Tools(visitor.server))
-        with pytest.raises(SetupError, match=f"127.0.0.1:{port} cannot be listened on .* give another --port"):
+        with pytest.raises(SetupError, match=f"Port {port} of 127.0.0.1 cannot be used .* give another --port"):
             await gallery.start(port)
         await gallery.start()
         assert f":{port}/" not in gallery.address()

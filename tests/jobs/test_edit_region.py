@@ -278,8 +278,8 @@ async def test_a_picture_that_is_also_in_the_files_api_is_edited_from_its_file(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"dry_run": True}, "by box or by mask"),
-        ({"box": [0, 0, 1, 1], "mask": "mask.png"}, "by one of them"),
+        ({"dry_run": True}, "Give box or mask, and not both"),
+        ({"box": [0, 0, 1, 1], "mask": "mask.png"}, "and not both"),
         ({"box": [100, 100, 100, 200]}, "empty or reversed"),
         ({"box": [100, 100, 900, 200]}, "outside the picture"),
         ({"box": [-0.1, 0, 0.5, 0.5]}, "outside the picture"),

@@ -101,7 +101,7 @@ async def test_a_copy_of_a_file_is_recognised_by_bytes_by_pixels_and_by_looks_as
         assert found is not None and ours["id"] in {one["id"] for one in found["images"]}, name
         assert all(one["recognised_by"].startswith(why) for one in found["images"]), name
     found = (await client.call_tool("find_images", {"copy_of": str(tmp_path / "other.png")})).structured_content
-    assert found is not None and found["images"] == [] and "None of ours" in found["notes"][0]
+    assert found is not None and found["images"] == [] and "No picture of the library" in found["notes"][0]
     with pytest.raises(ToolError, match="give it alone"):
         await client.call_tool("find_images", {"copy_of": str(tmp_path / "copy.png"), "query": "x"})
 

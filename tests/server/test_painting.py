@@ -193,7 +193,7 @@ async def test_who_asks_for_the_gallery_gets_its_address(client_of: Callable[...
 async def test_a_dry_run_asks_nobody(client_of: Callable[..., Client[Any]], tmp_path: Path) -> None:
     person = Person()
     async with client_of(person) as client:
-        with pytest.raises(ToolError, match="by box or by mask"):
+        with pytest.raises(ToolError, match="Give box or mask, and not both"):
             wish = {"image": photo(tmp_path / "a.png"), "instruction": "a moon", "dry_run": True}
             await client.call_tool("edit_region", wish)
     assert person.sent == []

@@ -103,7 +103,7 @@ def view_text(view: "View") -> str:
             )
         lines += [f"- changed at {', '.join(map(str, one.box))}: {_share(one.share)} of it" for one in found.places]
         if found.changed_outside is not None:
-            lines.append(f"Outside the box {_share(found.changed_outside)} of the pixels changed by so much.")
+            lines.append(f"Outside the box {_share(found.changed_outside)} of the pixels changed by that much.")
     return "\n".join([*lines, *(f"Note: {note}" for note in view.notes)])
 
 
