@@ -71,6 +71,8 @@ def test_the_inspector_lists_and_calls_every_tool_and_reads_resources_and_prompt
         "extend_image": inspector.call("extend_image", image=image, right=200, dry_run=True),
         "remove_background": inspector.call("remove_background", image=image, subject="the disc"),
         "convert_image": inspector.call("convert_image", image=made, width=100),
+        "find_images": inspector.call("find_images", query="heron"),
+        "view_image": inspector.call("view_image", image=made),
         "upload_file": inspector.call("upload_file", path=image),
         "output_stats": inspector.call("output_stats", lineage_of=made),
         "maintenance": inspector.call("maintenance", operation="check_quota"),
