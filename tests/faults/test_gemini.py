@@ -77,7 +77,7 @@ async def test_what_cannot_have_been_charged_is_tried_again_and_said(
         (HttpError(code=429, status="RESOURCE_EXHAUSTED", details="quota_day"), 1, "Today's quota"),
         (BUSY, 3, "overloaded"),
         (HttpError(code=400, status="INVALID_ARGUMENT"), 1, "rejected"),
-        (HttpError(code=403, status="PERMISSION_DENIED"), 1, "key may not"),
+        (HttpError(code=403, status="PERMISSION_DENIED"), 1, "key is not allowed"),
     ],
     ids=[
         "429 alone",
