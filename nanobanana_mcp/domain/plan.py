@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, TypeAdapter, Va
 from nanobanana_mcp.domain.catalog import AspectRatio, ImageSize
 from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.domain.requests import Choice, ImageRequest, OutputSpec
-from nanobanana_mcp.domain.terms import Mode, Origin, OutputFormat, Role
+from nanobanana_mcp.domain.terms import Grow, Mode, Origin, OutputFormat, Role
 
 WRITTEN: dict[str, OutputFormat] = {
     ".png": "png",
@@ -84,7 +84,7 @@ class RegionRecipe:
     edit: Literal["region"] = "region"
     box: tuple[float, float, float, float] | None
     mask: bool
-    grow: int
+    grow: Grow
     feather: int
     crop: tuple[int, int, int, int]
 

@@ -9,6 +9,9 @@ from nanobanana_mcp.domain.records import ImageRecord, Upload
 from nanobanana_mcp.domain.requests import Choice, ImageRequest
 from nanobanana_mcp.domain.terms import Backend, Mode
 
+Measure = float | str | tuple[int, ...]
+"""A number, a word, or a box in pixels (left, top, right, bottom)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
@@ -34,7 +37,7 @@ class KeptImage:
     """Whether our own emulator drew it, in this process or where GEMINI_BASE_URL points."""
     master: ImageRecord | None = None
     """For an exact file, the picture as Gemini delivered it."""
-    report: tuple[tuple[str, float | str], ...] = ()
+    report: tuple[tuple[str, Measure], ...] = ()
     """Measurements of how a picture was put together, by name."""
     notes: tuple[str, ...] = ()
     """Sentences about it for whoever asked."""

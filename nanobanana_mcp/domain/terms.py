@@ -15,6 +15,9 @@ was painted over a picture to say where to edit."""
 InputRole = Literal["subject", "character", "style", "layout", "product", "other"]
 HarmCategory = Literal["harassment", "hate_speech", "sexually_explicit", "dangerous_content"]
 HarmThreshold = Literal["block_low_and_above", "block_medium_and_above", "block_only_high", "block_none", "off"]
+Grow = int | Literal["auto"]
+"""Pixels by which a region is widened; auto: as far as what the model changed in touch with it."""
+
 Fit = Literal["cover", "contain", "pad", "stretch"]
 OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 Background = Literal["opaque", "transparent"]

@@ -61,10 +61,11 @@ def total(costs: list[float | None]) -> float | None:
     return round(sum(known), 6) if len(known) == len(costs) else None
 
 
-def told_of_answers(answers: list[KeptImage], usd: float | None = None) -> str:
+def told_of_answers(answers: list[KeptImage]) -> str:
     """How many answers there are that no picture was made of, what they cost (USD) where that is known, and where they
     are; without a full stop.
     """
+    usd = total([answer.cost_usd for answer in answers])
     count, kept = counted(len(answers), "answer"), ", ".join(str(answer.record.path) for answer in answers)
     was, are = ("was", "is") if len(answers) == 1 else ("were", "are")
     if any(answer.emulated or answer.record.backend == "emulator" for answer in answers):

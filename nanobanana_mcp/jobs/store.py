@@ -215,15 +215,16 @@ class PictureStore:
 
     def keep_composed(
         self, part: KeptImage, plan: Plan, data: bytes, derived_from: tuple[Parent, ...], *, number: int | None,
-        preview: Thumbnail | None = None,
+        preview: Thumbnail | None = None, wish: str = "made",
     ) -> KeptImage:  # fmt: skip
         """Keep the picture that a recipe composed from `part` and others, with its exact file where one was asked for.
+        `wish` tells several pictures of one answer apart.
 
         Raises SetupError when no disk takes it; the answers are kept even then.
         """
         named_by_exact = plan.exact_of("image/png") is not None
         derived = Derived(
-            image_id=child_id(part.record.id, "made"),
+            image_id=child_id(part.record.id, wish),
             origin="edited" if plan.mode == "edit" else "generated",
             prompt=plan.request.prompt,
             like=part.record,

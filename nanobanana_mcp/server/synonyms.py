@@ -160,8 +160,13 @@ def argument_error(problem: Any, tool: str, known: Mapping[str, Collection[str]]
     if problem["type"] in ("missing_argument", "missing"):
         return f"{name} is missing"
     given: Any = arguments
-    for part in problem["loc"] if problem["type"] in _WANTED else problem["loc"][:1]:
+    walked: list[str] = []
+    for part in problem["loc"]:  # behind an argument that takes two kinds, pydantic names the kind
+        if not isinstance(given, list if isinstance(part, int) else Mapping):
+            break
         given = given[part]
+        walked.append(str(part))
+    name = ".".join(walked)
     if problem["type"] in _WANTED:
         what = "a number that is too large" if isinstance(given, float) and given.is_integer() else kind(given)
         return f"{name} must be {_WANTED[problem['type']]}, not {what}{_about(name, given)}"

@@ -10,7 +10,7 @@ from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
 from nanobanana_mcp.domain.selector import choose
 from nanobanana_mcp.domain.shapes import answer_pixels, nearest_ratio
 from nanobanana_mcp.domain.sizing import RESOLUTIONS, covering_size
-from nanobanana_mcp.domain.terms import AskedTier, OutputFormat, Resolution
+from nanobanana_mcp.domain.terms import AskedTier, Grow, OutputFormat, Resolution
 from nanobanana_mcp.domain.text import printable, shorten
 from nanobanana_mcp.domain.wire import InputPart
 from nanobanana_mcp.jobs.inputs import Source, check_something_is_seen
@@ -62,7 +62,7 @@ async def region_job(
     box: tuple[float, float, float, float] | None,
     mask: str | None,
     feather: int,
-    grow: int,
+    grow: Grow,
     context: float,
 ) -> Job:
     """Edit a part of a picture. Raises RequestError for a region that is none, and what the inputs may raise."""
@@ -72,7 +72,7 @@ async def region_job(
     sources = [source]
     mask_bytes = None
     if mask is not None:
-        mask_source, mask_bytes = await _exact_source(studio, mask)
+        mask_source, mask_bytes = await exact_source(studio, mask)
         sources.append(replace(mask_source, role="mask"))
     spec = choose(edit_request.request(), studio.models).spec
     patch = await asyncio.to_thread(
@@ -97,7 +97,14 @@ async def region_job(
         ratio=ratio,
         made=(source.record.width, source.record.height),
         same="outside the region",
-        notes=patch.region.notes,
+        notes=(
+            *patch.region.notes,
+            *(
+                ("A mask is a hard limit, so it is not grown to the change.",)
+                if grow == "auto" and mask is not None
+                else ()
+            ),
+        ),
     )
     job = await studio.planner.job(replace(request, inputs=()), prepared=prepared)
     return replace(job, recipe=RegionEdit(source=original, patch=patch, instruction=edit_request.instruction))
@@ -215,14 +222,15 @@ def _check_transparent(plan: Plan) -> None:
 
 async def _seen(studio: Studio, given: str) -> tuple[Source, bytes]:
     """The picture to be edited, with its bytes, and a note where its colours cannot stay as they are."""
-    source, original = await _exact_source(studio, given)
+    source, original = await exact_source(studio, given)
     check_something_is_seen([source])
     name = given if source.path is None else printable(source.path.name)
     changes = await asyncio.to_thread(lambda: recoloured(original, read_header(original)))
     return replace(source, notes=(*source.notes, *(f"{name}: {change}." for change in changes))), original
 
 
-async def _exact_source(studio: Studio, given: str) -> tuple[Source, bytes]:
+async def exact_source(studio: Studio, given: str) -> tuple[Source, bytes]:
+    """A picture with its file's own bytes. Raises RequestError for one that is only in the Files API."""
     source = await studio.sources.resolve(given, offline=True)
     if source.original is None and source.record.path is not None:
         source = await studio.sources.resolve(source.record.id)  # a Files API id whose picture is also in the library

@@ -46,7 +46,7 @@ async def test_two_answers_that_show_something_else_are_kept_and_not_pasted(emul
     before = source.read_bytes()
     drawing(emulated, ELSEWHERE, Picture(as_bytes(photo(1024, 1024, seed=78), "JPEG"), "image/jpeg"))
     arguments = {"image": str(source), "instruction": "a hat", "box": [200, 130, 350, 280], "idempotency_key": "hat"}
-    with pytest.raises(ToolError, match=r"not pasted.*2 answers were paid for and are kept") as caught:
+    with pytest.raises(ToolError, match=r"not pasted.*2 answers were paid for \(\$0\.\d+\) and are kept") as caught:
         await use(emulated, "edit_region", **arguments)
     kept = files_of_parts(emulated)
     assert len(kept) == 2 and all(str(path) in str(caught.value) for path in kept)

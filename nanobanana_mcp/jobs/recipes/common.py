@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 from nanobanana_mcp.domain.records import Parent
-from nanobanana_mcp.domain.results import KeptImage
+from nanobanana_mcp.domain.results import KeptImage, Measure
 from nanobanana_mcp.jobs.run import ModelCalls
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail
 
@@ -15,7 +15,7 @@ async def keep_composed(
     data: bytes,
     *,
     parts: list[KeptImage],
-    report: tuple[tuple[str, float | str], ...],
+    report: tuple[tuple[str, Measure], ...],
     number: int | None = None,
     preview: Thumbnail | None = None,
 ) -> KeptImage:

@@ -4,10 +4,10 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain.errors import NotPutTogether, StudioError
-from nanobanana_mcp.domain.results import KeptImage
+from nanobanana_mcp.domain.results import KeptImage, Measure
 from nanobanana_mcp.domain.wire import InputPart, ModelRequest
 from nanobanana_mcp.jobs.naming import made_label
-from nanobanana_mcp.jobs.outcomes import told_of_answers, total
+from nanobanana_mcp.jobs.outcomes import told_of_answers
 from nanobanana_mcp.jobs.recipes.common import keep_composed
 from nanobanana_mcp.jobs.run import ModelCalls
 from nanobanana_mcp.pixels.edits.cutout import CHEQUERBOARD, Cutout, from_key, from_plates, painted_chequerboard
@@ -106,7 +106,7 @@ class Cut:
     ) -> KeptImage:
         quality = cut.quality
         assert quality is not None
-        report: tuple[tuple[str, float | str], ...] = (
+        report: tuple[tuple[str, Measure], ...] = (
             ("method", method),
             ("mismatch", round(quality.mismatch, 4)),
             ("edge_noise", round(quality.edge_noise, 4)),
@@ -125,7 +125,7 @@ class Cut:
         return await keep_composed(model_calls, answers[0], data, parts=answers, report=report, number=number)
 
     def _refusal(self, why: str, answers: list[KeptImage]) -> NotPutTogether:
-        told = told_of_answers(answers, total([answer.cost_usd for answer in answers]))
+        told = told_of_answers(answers)
         return NotPutTogether(
             f"The background could not be taken away: {why}. {told}. Name the subject, or ask for a plainer picture, and try "
             "again."

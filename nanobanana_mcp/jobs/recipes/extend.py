@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain.catalog import RATIOS
 from nanobanana_mcp.domain.errors import NotPutTogether
-from nanobanana_mcp.domain.results import KeptImage
+from nanobanana_mcp.domain.results import KeptImage, Measure
 from nanobanana_mcp.domain.wire import InputPart
 from nanobanana_mcp.jobs.naming import made_label
 from nanobanana_mcp.jobs.outcomes import told_of_answers, total
@@ -74,7 +74,7 @@ class Extension:
                     f"{which} shows; say in the instruction what lies beyond the edge, or try again."
                 )
         made = await asyncio.to_thread(finished, canvas, label=made_label(part, model_calls.run.plan))
-        report: tuple[tuple[str, float | str], ...] = (
+        report: tuple[tuple[str, Measure], ...] = (
             ("steps", len(self.steps)),
             ("seam_worst_step", round(max(seams), 3)),
             ("source_left", self.canvas.place[0]),

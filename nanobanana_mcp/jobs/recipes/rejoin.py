@@ -1,7 +1,7 @@
 """Puts a region edit together again from the answer that is kept and its source, without asking the model."""
 
-from nanobanana_mcp.domain.errors import RequestError
-from nanobanana_mcp.domain.plan import Plan, RegionRecipe
+from nanobanana_mcp.domain.errors import RequestError, SetupError
+from nanobanana_mcp.domain.plan import Plan, RegionRecipe, load_plan
 from nanobanana_mcp.domain.records import ImageRecord, Parent
 from nanobanana_mcp.domain.results import KeptImage
 from nanobanana_mcp.jobs.naming import made_label
@@ -9,8 +9,8 @@ from nanobanana_mcp.jobs.store import PictureStore
 
 
 def rejoin(plan: Plan, part: ImageRecord, store: PictureStore, *, cost_usd: float | None) -> KeptImage | None:
-    """The picture of an earlier region edit; None for other recipes, for an answer that does not fit, and where a file is gone
-    or changed. Raises SetupError when no disk takes the picture.
+    """The picture of an earlier region edit; None for other recipes, for an answer that is not delivered as one, and where a
+    file is gone or changed. Raises SetupError when no disk takes the picture.
     """
     recipe = plan.recipe
     if not isinstance(recipe, RegionRecipe):
@@ -36,3 +36,31 @@ def rejoin(plan: Plan, part: ImageRecord, store: PictureStore, *, cost_usd: floa
         number=None,
         preview=joined.preview,
     )
+
+
+def kept_answer(image_id: str, store: PictureStore) -> tuple[ImageRecord, Plan, RegionRecipe]:
+    """The model's answer that a region edit, or its exact file, was joined from, or that is named itself, with the plan of
+    then. Raises RequestError where there is none.
+    """
+    none = RequestError(
+        f"rejoin takes a region edit made here, or the answer of one, by its img_... id; {image_id} is neither. Nothing was sent."
+    )
+    record, seen = store.library.get(image_id), 0
+    while record is not None and record.origin != "part" and seen < 3:  # an exact file, its picture, the answer
+        roles = {parent.role: parent.image_id for parent in record.parents}
+        next_id = roles.get("part") or (roles.get("base") if record.origin == "derived" else None)
+        record, seen = (store.library.get(next_id) if next_id is not None else None), seen + 1
+    if record is None or record.call_id is None or record.origin != "part":
+        raise none
+    found = store.journal.with_call(record.call_id)
+    if found is None:
+        raise RequestError(
+            f"What {image_id} was asked with is not in the library any more, so it cannot be joined again."
+        )
+    try:
+        plan = load_plan(found[0].plan)
+    except SetupError as error:
+        raise RequestError(f"{image_id} cannot be joined again: what it was asked with is gone.") from error
+    if not isinstance(plan.recipe, RegionRecipe):
+        raise none
+    return record, plan, plan.recipe

@@ -1,32 +1,111 @@
-"""Tells whether an edit changed anything that one can see: models sometimes give back what was there."""
+"""Tells what an edit changed, if anything: models sometimes give back what was there, or change something beside it."""
+
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 
+from nanobanana_mcp.pixels.edits.levels import box_sum
 from nanobanana_mcp.pixels.edits.masks import Weight
 from nanobanana_mcp.pixels.files.clean import DECODES, decode, eight_bit, upright
+from nanobanana_mcp.pixels.files.decoding import Box
 from nanobanana_mcp.pixels.files.header import read_header
 
 _SEEN = 6.0  # 8-bit levels, mean over a cell of smoothed pixels: a redraw of the same stays at 1 to 4
 _CELLS = 16  # along the longer side of what is looked at
+_FINE = 96  # the same where it is asked which parts changed
 _LOOKED_AT = 256  # px of the longer side at which whole pictures are compared
+_LEAST = 8.0  # 8-bit levels from which on a smoothed pixel counts as changed where a redraw leaves no more
+_UNCHANGED = 0.03  # share of the region up to which it came back as it was; real edits were measured from 0.14 on
+_CLEAR = 0.1  # share from which on there is no doubt
+_EDGE = 0.06  # of the shorter side
+_BESIDE = 6  # fine cells that a change beside the region has at least
+
+Told = Literal["yes", "little", "no"]
 
 
-def visibly_changed(reference: Image.Image, answer: Image.Image, weight: Weight) -> bool:
-    """Whether an aligned answer differs inside the region by more than a redraw of the same does outside of it.
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What an aligned answer changed. `share` is of the region's pixels; boxes are in px of the pictures compared.
 
-    `weight` is the region's in the crop that both show, height x width, 0 outside.
+    `told` "little" is what could be a small edit, such as a bird taken out of the sky, or a redraw of the same. `reached` is
+    the box of all changes that touch the region, `beside` that of the largest one that does not; None where there is none.
     """
-    apart = _apart(reference, answer)
-    rows, columns = np.nonzero(weight >= 128)
-    if not rows.size:
-        return True
-    within = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
-    inside = _cells(apart[within], weight[within] >= 128)
-    outside = _cells(apart, weight == 0)
-    noise = float(np.percentile(outside, 95)) if outside.size else 0.0
-    return not inside.size or float(inside.max()) > max(_SEEN, 1.5 * noise)
+
+    share: float
+    told: Told
+    reached: Box | None = None
+    beside: Box | None = None
+
+
+def compared(reference: Image.Image, answer: Image.Image, weight: Weight) -> Change:
+    """How an aligned answer differs from what it stands for, by more than a redraw of the same does outside the region.
+
+    `weight` is the region's in the crop that both show, height x width, 0 outside. A smoothed pixel may differ by as much
+    as the picture does from one pixel to the next but one, since no alignment is exact. Along the crop's edges an answer that
+    was moved shows nothing, so they do not tell what a redraw does.
+    """
+    apart = np.asarray(_apart(reference, answer), np.int16)
+    smooth = np.asarray(reference.convert("L").filter(ImageFilter.BoxBlur(2)), np.int16)
+    slope = np.zeros_like(apart)
+    slope[:, 1:-1] = np.abs(smooth[:, 2:] - smooth[:, :-2])
+    slope[1:-1] = np.maximum(slope[1:-1], np.abs(smooth[2:] - smooth[:-2]))
+    beyond = np.maximum(apart - slope, 0)
+    inside, outside = weight >= 128, np.zeros(weight.shape, bool)
+    edge = max(6, round(_EDGE * min(weight.shape)))
+    outside[edge:-edge, edge:-edge] = weight[edge:-edge, edge:-edge] == 0
+    if not inside.any():
+        return Change(share=1.0, told="yes")
+    usual = float(np.percentile(beyond[outside], 75)) if outside.any() else 0.0
+    changed = beyond > max(_LEAST, 4 + 2.5 * usual)
+    share = float(changed[inside].mean())
+    reached, beside = _parts(changed, weight > 0)
+    told: Told = "yes" if share >= _CLEAR else "little"
+    if share <= _UNCHANGED and not _has_a_spot(beyond, inside, outside):
+        told = "no"
+    return Change(share=share, told=told, reached=reached, beside=beside)
+
+
+def _has_a_spot(beyond: NDArray[np.int16], inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> bool:
+    """Whether something small stands out inside as nothing does outside: 9 x 9 pixels of one change."""
+    spots = box_sum(beyond, 4) / 81
+    usual = float(np.percentile(spots[outside], 99.5)) if outside.any() else 0.0
+    return float(spots[inside].max()) > max(_SEEN, 1.6 * usual)
+
+
+def _parts(changed: NDArray[np.bool_], region: NDArray[np.bool_]) -> tuple[Box | None, Box | None]:
+    """The boxes of what changed in touch with the region, and of the largest change elsewhere."""
+    height, width = changed.shape
+    cell = max(4, max(changed.shape) // _FINE)
+    rows, columns = -(-height // cell), -(-width // cell)
+
+    def shares(plane: NDArray[np.bool_]) -> NDArray[np.float64]:
+        wide = np.pad(plane, ((0, rows * cell - height), (0, columns * cell - width)))
+        return np.asarray(wide.reshape(rows, cell, columns, cell).mean(axis=(1, 3)), np.float64)
+
+    strong, within = shares(changed) >= 0.3, shares(region) > 0
+    labels = np.where(strong, np.arange(1, strong.size + 1).reshape(strong.shape), 0)
+    while True:  # the highest number of each group of cells that touch spreads over all of it
+        wide = np.pad(labels, 1)
+        around = [wide[down : down + rows, across : across + columns] for down in range(3) for across in range(3)]
+        spread = np.where(strong, np.maximum.reduce(around), 0)
+        if (spread == labels).all():
+            break
+        labels = spread
+    touching = np.isin(labels, np.unique(labels[within & strong])) & strong
+    names, counts = np.unique(labels[strong & ~touching], return_counts=True)
+    largest = labels == names[counts.argmax()] if counts.size and counts.max() >= _BESIDE else np.zeros_like(strong)
+
+    def box(cells: NDArray[np.bool_]) -> Box | None:
+        if not cells.any():
+            return None
+        down, across = np.flatnonzero(cells.any(axis=1)), np.flatnonzero(cells.any(axis=0))
+        right, bottom = min(width, (int(across[-1]) + 1) * cell), min(height, (int(down[-1]) + 1) * cell)
+        return int(across[0]) * cell, int(down[0]) * cell, right, bottom
+
+    return box(touching), box(largest)
 
 
 def became(before: bytes, after: bytes) -> list[str]:

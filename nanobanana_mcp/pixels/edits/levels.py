@@ -46,7 +46,7 @@ def detail_of(plane: Plane, mask: Plane, around: Plane) -> Plane:
     return np.asarray((plane - box_sum(plane * mask) / around) * mask, np.float32)
 
 
-def box_sum(plane: NDArray[np.floating], radius: int = 6) -> Plane:
+def box_sum(plane: NDArray[np.floating] | NDArray[np.int16], radius: int = 6) -> Plane:
     wide = np.pad(np.asarray(plane, np.float32), radius)
     down = _run_sum(wide, 2 * radius + 1)
     return np.ascontiguousarray(_run_sum(down.T, 2 * radius + 1).T)

@@ -3,16 +3,17 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from nanobanana_mcp.domain.errors import RequestError
+from nanobanana_mcp.domain.terms import Grow
 from nanobanana_mcp.pixels.edits.alignment import Drift, drift_of, laid, rgb
-from nanobanana_mcp.pixels.edits.change import visibly_changed
+from nanobanana_mcp.pixels.edits.change import Change, compared
 from nanobanana_mcp.pixels.edits.levels import fewer
-from nanobanana_mcp.pixels.edits.masks import Region, context_box, region_from_box, region_from_mask
+from nanobanana_mcp.pixels.edits.masks import Region, Weight, context_box, overlap, region_from_box, region_from_mask
 from nanobanana_mcp.pixels.edits.region import Seam, Verdict, composite, seam, verdict
 from nanobanana_mcp.pixels.files.clean import DECODES, to_srgb
 from nanobanana_mcp.pixels.files.decoding import Box, Size, decoded, from_srgb
@@ -30,6 +31,9 @@ SENT_BYTES = 7_000_000
 JUDGED_PIXELS = 1_500_000
 """What a join is judged by; more would show no more."""
 
+_FEATHER = 16  # px around a change that a region is grown to, and of its soft edge
+_MOST_GROWN = 4  # times the region's area up to which it is grown to the change
+
 
 @dataclass(frozen=True, kw_only=True)
 class Patch:
@@ -41,18 +45,32 @@ class Patch:
     crop: bytes
     mime_type: str
     where: str
+    grows: bool = False
+    """Whether the region is grown to what the model changed in touch with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
-    """A finished picture with how well it joined; `data` is None when the answer does not belong there."""
+    """A finished picture with how well it joined; `data` is None when the answer does not belong there, or is no edit.
+
+    Boxes are in px of the source: `pasted` holds all that may have changed, `offer` the region grown to the change where that
+    is larger and still small enough, `beside` what the model changed elsewhere.
+    """
 
     data: bytes | None
     verdict: Verdict
     seam: Seam
     drift: Drift
-    changed: bool
+    change: Change
+    pasted: Box
+    grown: bool = False
+    offer: Box | None = None
+    beside: Box | None = None
     preview: Thumbnail | None = None
+
+    @property
+    def changed(self) -> bool:
+        return self.change.told != "no"
 
 
 def prepare(
@@ -60,7 +78,7 @@ def prepare(
     *,
     box: Sequence[float] | None,
     mask: bytes | None,
-    grow: int,
+    grow: Grow,
     feather: int,
     context: float,
     ratios: Mapping[str, Size],
@@ -79,48 +97,119 @@ def prepare(
         crop = rgb(to_srgb(source.crop(found.box)))
         del source
         data, mime_type = as_sent(crop)
-    where = _where(region.box, found.box)
-    return Patch(region=region, box=found.box, ratio=found.ratio, crop=data, mime_type=mime_type, where=where)
+    where, grows = _where(region.box, found.box), grow == "auto" and mask is None
+    return Patch(
+        region=region, box=found.box, ratio=found.ratio, crop=data, mime_type=mime_type, where=where, grows=grows
+    )
 
 
 def prepared(
-    data: bytes, *, box: Sequence[float] | None, mask: bytes | None, grow: int, feather: int, crop: Box
+    data: bytes, *, box: Sequence[float] | None, mask: bytes | None, grow: Grow, feather: int, crop: Box
 ) -> Patch:
-    """The patch of an answer that is here already: the same region, and the `crop` that was sent, without its picture."""
+    """The patch of an answer that is here already, of the `crop` that was sent, without its picture. Raises RequestError for
+    a region that the crop does not show.
+    """
     with DECODES:
         region = _region(decoded(data), box=box, mask=mask, grow=grow, feather=feather)
-    return Patch(region=region, box=crop, ratio="", crop=b"", mime_type="", where=_where(region.box, crop))
+    if overlap(region.box, crop) != region.box:
+        raise RequestError(
+            f"The region reaches {list(region.box)}, and the answer shows only {list(crop)} of the picture (left, top, right, "
+            "bottom); give a smaller one, or less grow."
+        )
+    where, grows = _where(region.box, crop), grow == "auto" and mask is None
+    return Patch(region=region, box=crop, ratio="", crop=b"", mime_type="", where=where, grows=grows)
 
 
-def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None) -> Joined:
-    """Align the answer to its source and set it in; every pixel of weight 0 keeps the decoded source's numbers."""
+def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None, anyway: bool = False) -> Joined:
+    """Align the answer to its source and set it in; every pixel of weight 0 keeps the decoded source's numbers.
+
+    An answer that gives the region back as it was is no edit, and is set in only `anyway`.
+    """
     with DECODES:
-        whole, opinion, edge, drift, changed = _joined(data, answer, patch)
+        whole, joined = _joined(data, answer, patch, anyway)
         encoded = None if whole is None else png(whole, label=label)
         preview = None if whole is None else thumbnail_of(whole)
-    return Joined(data=encoded, verdict=opinion, seam=edge, drift=drift, changed=changed, preview=preview)
+    return replace(joined, data=encoded, preview=preview)
 
 
-def _joined(data: bytes, answer: bytes, patch: Patch) -> tuple[Image.Image | None, Verdict, Seam, Drift, bool]:
+def _joined(data: bytes, answer: bytes, patch: Patch, anyway: bool) -> tuple[Image.Image | None, Joined]:
     """The picture before it is encoded; apart, so that what it was made of is gone from memory by then."""
     source, given = decoded(data), rgb(decoded(answer))
-    reference, weight = rgb(to_srgb(source.crop(patch.box))), patch.region.within(patch.box)
+    reference, region = rgb(to_srgb(source.crop(patch.box))), patch.region
     size = reference.size
-    drift = drift_of(reference, given, changed=weight)
-    reference = fewer(reference, math.sqrt(JUDGED_PIXELS * max(size) / min(size)))
-    if reference.size != size:
-        weight = np.asarray(Image.fromarray(weight).resize(reference.size, Image.Resampling.BOX))
-    seen = laid(given, reference.size, drift)
-    edge = seam(reference, seen, weight)
+    shown = fewer(reference, math.sqrt(JUDGED_PIXELS * max(size) / min(size)))
+
+    def laid_in(region: Region) -> tuple[Drift, Image.Image, Weight]:
+        weight = region.within(patch.box)
+        drift = drift_of(reference, given, changed=weight)
+        if shown.size != size:
+            weight = np.asarray(Image.fromarray(weight).resize(shown.size, Image.Resampling.BOX))
+        return drift, laid(given, shown.size, drift), weight
+
+    drift, seen, weight = laid_in(region)
+    change = compared(shown, seen, weight)
+    if not drift.known and change.told == "no":
+        change = replace(change, told="little")
+    offer = _offer(change, patch, shown.size) if drift.known else None
+    grown = patch.grows and offer is not None
+    if grown and offer is not None:
+        region = region_from_box(offer, size=source.size, grow=0, feather=_FEATHER)
+        drift, seen, weight = laid_in(region)
+        change, offer = compared(shown, seen, weight), None
+    edge = seam(shown, seen, weight)
     opinion = verdict(drift, edge)
-    changed = not drift.known or visibly_changed(reference, seen, weight)
-    del reference, weight, seen
-    if opinion == "nonsense":
-        return None, opinion, edge, drift, changed
-    left, top, right, bottom = patch.region.box
+    if change.told == "no" and opinion != "nonsense" and not anyway:
+        opinion = "unchanged"
+    joined = Joined(
+        data=None,
+        verdict=opinion,
+        seam=edge,
+        drift=drift,
+        change=change,
+        pasted=region.box,
+        grown=grown,
+        offer=offer,
+        beside=_in_source(change.beside, patch.box, shown.size) if drift.known else None,
+    )
+    if opinion in ("nonsense", "unchanged"):
+        return None, joined
+    left, top, right, bottom = region.box
     within = (left - patch.box[0], top - patch.box[1], right - patch.box[0], bottom - patch.box[1])
     own_colours = from_srgb(laid(given, size, drift, within), source.info.get("icc_profile"))
-    return composite(source, own_colours, box=patch.region.box, region=patch.region), opinion, edge, drift, changed
+    return composite(source, own_colours, box=region.box, region=region), joined
+
+
+def _offer(change: Change, patch: Patch, shown: Size) -> Box | None:
+    """The region grown to what changed in touch with it or, where it came back as it was, to what changed beside it; None
+    where that is no larger, or too large to be what was meant.
+    """
+    found = _in_source(change.beside if change.told == "no" else change.reached, patch.box, shown)
+    own, crop = patch.region.box, patch.box
+    if found is None:
+        return None
+    wide = (
+        max(min(own[0], found[0] - _FEATHER), crop[0]),
+        max(min(own[1], found[1] - _FEATHER), crop[1]),
+        min(max(own[2], found[2] + _FEATHER), crop[2]),
+        min(max(own[3], found[3] + _FEATHER), crop[3]),
+    )
+    if overlap(found, own) == found or _area(wide) > _MOST_GROWN * _area(own) or _area(wide) > 0.7 * _area(crop):
+        return None
+    return wide
+
+
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _in_source(box: Box | None, crop: Box, shown: Size) -> Box | None:
+    """A box of the crop as it was looked at, in px of the source."""
+    if box is None:
+        return None
+    across, down = (crop[2] - crop[0]) / shown[0], (crop[3] - crop[1]) / shown[1]
+    left, top = crop[0] + math.floor(box[0] * across), crop[1] + math.floor(box[1] * down)
+    right, bottom = crop[0] + math.ceil(box[2] * across), crop[1] + math.ceil(box[3] * down)
+    return left, top, min(right, crop[2]), min(bottom, crop[3])
 
 
 def as_sent(image: Image.Image) -> tuple[bytes, str]:
@@ -137,11 +226,14 @@ def as_sent(image: Image.Image) -> tuple[bytes, str]:
     return stream.getvalue(), "image/jpeg"
 
 
-def _region(source: Image.Image, *, box: Sequence[float] | None, mask: bytes | None, grow: int, feather: int) -> Region:
+def _region(
+    source: Image.Image, *, box: Sequence[float] | None, mask: bytes | None, grow: Grow, feather: int
+) -> Region:
+    wider = feather if grow == "auto" else grow
     if mask is not None:
-        return region_from_mask(mask, source=source, grow=grow, feather=feather)
+        return region_from_mask(mask, source=source, grow=wider, feather=feather)
     if box is not None:
-        return region_from_box(box, size=source.size, grow=grow, feather=feather)
+        return region_from_box(box, size=source.size, grow=wider, feather=feather)
     raise RequestError("Say which region to edit: box [left, top, right, bottom], or mask.")
 
 

@@ -11,7 +11,7 @@ from nanobanana_mcp.pixels.edits.alignment import Drift, rgb
 from nanobanana_mcp.pixels.edits.masks import Region, Weight, distance, overlap
 from nanobanana_mcp.pixels.files.decoding import Box
 
-Verdict = Literal["good", "poor", "nonsense"]
+Verdict = Literal["good", "poor", "nonsense", "unchanged"]
 
 _JOIN = 4  # px inside the region's edge that are looked at where there is no feather
 _UNLIKE = 0.47

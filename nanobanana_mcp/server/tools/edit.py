@@ -1,6 +1,6 @@
 """edit_region, extend_image, remove_background and convert_image: exact work on pixels, with the model or without."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastmcp import Context, FastMCP
 from fastmcp.tools import ToolResult
@@ -25,12 +25,16 @@ from nanobanana_mcp.domain.arguments import (
     Thinking,
     Tier,
 )
+from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.terms import MAX_PROMPT, OutputFormat
 from nanobanana_mcp.server.asking import handed_over, painted
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.schemas import offer
 from nanobanana_mcp.server.session import home
 from nanobanana_mcp.server.tools.generate import answer, check_fit, check_quality, exact_of, pictures
+
+if TYPE_CHECKING:
+    from nanobanana_mcp.studio.studio import Studio
 
 CHANGES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
 LOCAL = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -52,7 +56,10 @@ async def edit_region(
         str | None, Field(description="Instead of box: a picture, white (or a hole in it) = edit; any size.")
     ] = None,
     feather: Annotated[int, Field(ge=0, le=500, description="Pixels of softened edge.")] = 16,
-    grow: Annotated[int, Field(ge=0, le=500, description="Pixels to widen the region by first.")] = 16,
+    grow: Annotated[
+        Annotated[int, Field(ge=0, le=500)] | Literal["auto"],
+        Field(description="Pixels to widen it by; auto: as far as the change goes."),
+    ] = 16,
     context: Annotated[float, Field(ge=0.1, le=4, description="How much around it the model sees, of its size.")] = 0.5,
     model_tier: Tier = "auto",
     resolution: Answer = "high",
@@ -65,11 +72,23 @@ async def edit_region(
     quality: EditQuality = None,
     idempotency_key: EditKey = None,
     max_cost_usd: EditMaxCost = None,
+    rejoin: Annotated[bool, Field(description="image is an earlier edit or its answer: join it anew, free.")] = False,
     dry_run: DryRun = False,
 ) -> ToolResult | InputRequiredResult:
     from nanobanana_mcp.studio.edits import EditRequest, region_job
 
     studio = await home(caller).studio()
+    corners = (box[0], box[1], box[2], box[3]) if box is not None else None
+    exact = exact_of(width, height, fit, output_format, quality, output_path)
+    if rejoin:
+        if (context, model_tier, resolution, thinking_level) != (0.5, "auto", "high", None):
+            raise RequestError(
+                "rejoin asks no model, so context, model_tier, resolution and thinking_level have no say in it; leave them out."
+            )
+        return await _rejoined(
+            caller, studio, dry_run, image=image, instruction=instruction, box=corners, mask=mask, grow=grow, feather=feather,
+            output_path=output_path, exact=exact,
+        )  # fmt: skip
     if box is None and mask is None and not dry_run:
         place = await painted(caller, image, instruction)
         if isinstance(place, InputRequiredResult):
@@ -84,11 +103,22 @@ async def edit_region(
         resolution=resolution,
         thinking_level=thinking_level,
         output_path=output_path,
-        exact=exact_of(width, height, fit, output_format, quality, output_path),
+        exact=exact,
     )
-    corners = (box[0], box[1], box[2], box[3]) if box is not None else None
     job = await region_job(studio, request, box=corners, mask=mask, feather=feather, grow=grow, context=context)
     return await answer(caller, studio, job, idempotency_key, max_cost_usd, dry_run)
+
+
+async def _rejoined(caller: Context, studio: "Studio", dry_run: bool, **asked: Any) -> ToolResult:
+    from nanobanana_mcp.studio.rejoin import RejoinRequest, rejoin_edit, will_rejoin
+    from nanobanana_mcp.studio.results.answers import rejoined_structure, rejoined_text
+
+    request = RejoinRequest(**asked)
+    if dry_run:
+        told = await will_rejoin(studio, request)
+        return result(caller, told, {"dry_run": True, "estimated_usd": 0.0, "would_be_refused": None})
+    made = await rejoin_edit(studio, request)
+    return result(caller, rejoined_text(made), rejoined_structure(made), await pictures(caller, studio, [made.record]))
 
 
 async def extend_image(

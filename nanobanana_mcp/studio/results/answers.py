@@ -1,10 +1,11 @@
 """The answers of tools that make pictures, as text and as structure: each has all the facts."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.requests import Choice
-from nanobanana_mcp.domain.results import Created, KeptImage, Quote
+from nanobanana_mcp.domain.results import Created, KeptImage, Measure, Quote
 from nanobanana_mcp.domain.selector import USUAL
 from nanobanana_mcp.domain.text import counted, size_of
 
@@ -17,23 +18,7 @@ def created_text(created: Created) -> str:
     count = f"{made} of {asked} pictures" if made < asked else counted(made, "picture")
     lines = [f"{verb} {count} with {spec.nickname} ({spec.id}){_why(created.choice)}."]
     for number, image in enumerate(created.images, 1):
-        record = image.record
-        lines.append(
-            f"{number}. {record.id} {record.path} ({record.width}x{record.height}, {record.mime_type}, "
-            f"{size_of(record.bytes)})"
-        )
-        if image.master is not None:
-            master = image.master
-            how = "put together" if created.parts else "as delivered"
-            lines.append(f"   Made from {master.id} {master.path} ({master.width}x{master.height}, {how})")
-        if ("verdict", "good") in image.report:
-            lines.append("   The join with the rest of the picture does not show.")
-        if ("drift", "not known") in image.report:
-            lines.append("   There is too little around the region to tell whether the model moved or recoloured it.")
-        if image.text:
-            lines.append(f'   The model wrote: "{image.text}"')
-        if image.sources:
-            lines.append(f"   Searched: {', '.join(image.sources[:5])}")
+        lines += _image_lines(number, image, how="put together" if created.parts else "as delivered")
     lines += [f"Picture {failure.index} failed ({failure.reason}): {failure.message}" for failure in created.failures]
     if created.parts:
         ids = ", ".join(part.id for part in created.parts)
@@ -42,6 +27,68 @@ def created_text(created: Created) -> str:
     lines.append(cost_line(created))
     lines += [f"Note: {warning}" for warning in created.warnings]
     return "\n".join(lines)
+
+
+def _image_lines(number: int, image: KeptImage, *, how: str = "put together") -> list[str]:
+    record = image.record
+    lines = [
+        f"{number}. {record.id} {record.path} ({record.width}x{record.height}, {record.mime_type}, {size_of(record.bytes)})"
+    ]
+    if image.master is not None:
+        master = image.master
+        lines.append(f"   Made from {master.id} {master.path} ({master.width}x{master.height}, {how})")
+    told = join_words(dict(image.report))
+    lines += [f"   {told}"] if told else []
+    if image.text:
+        lines.append(f'   The model wrote: "{image.text}"')
+    if image.sources:
+        lines.append(f"   Searched: {', '.join(image.sources[:5])}")
+    return lines
+
+
+def join_words(report: Mapping[str, Measure]) -> str:
+    """How a region was joined, as one says it; empty for other pictures."""
+    if "changed_share" not in report:
+        return ""
+    parts = []
+    if report.get("drift") == "not known":
+        parts.append("there is too little around the region to tell whether the model moved or recoloured it")
+    else:
+        shift = max(abs(_number(report["drift_shift_x_px"])), abs(_number(report["drift_shift_y_px"])))
+        zoom = abs(_number(report["drift_scale"]) - 1)
+        moved = [f"by {shift:.0f} px"] if shift >= 1 else []
+        moved += [f"by {zoom:.1%} in size"] if zoom >= 0.001 else []
+        parts.append(
+            f"the model had moved it {' and '.join(moved)}, which is taken back" if moved else "it lies where it was"
+        )
+    parts.append("the join is invisible" if report["verdict"] == "good" else "the join shows")
+    share = _number(report["changed_share"])
+    parts.append(f"{f'{share:.0%}' if share >= 0.01 else 'less than 1%'} of the region changed")
+    told = "; ".join(parts)
+    return f"{told[:1].upper()}{told[1:]}."
+
+
+def _number(value: Measure) -> float:
+    assert isinstance(value, int | float)
+    return value
+
+
+def rejoined_text(made: KeptImage) -> str:
+    """The answer to a region edit that was joined again from what is kept."""
+    lines = [
+        "Joined again from the answer that is kept; nothing was sent, and nothing charged.",
+        *_image_lines(1, made),
+    ]
+    return "\n".join([*lines, *(f"Note: {note}" for note in made.notes)])
+
+
+def rejoined_structure(made: KeptImage) -> dict[str, Any]:
+    return {
+        "images": [image_structure(made)],
+        "file_paths": [made.record.path],
+        "cost_usd": 0.0,
+        "warnings": list(made.notes),
+    }
 
 
 def _why(choice: Choice) -> str:
