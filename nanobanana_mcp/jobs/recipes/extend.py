@@ -8,7 +8,7 @@ from nanobanana_mcp.domain.errors import NotPutTogether
 from nanobanana_mcp.domain.results import KeptImage, Measure
 from nanobanana_mcp.domain.wire import InputPart
 from nanobanana_mcp.jobs.naming import made_label
-from nanobanana_mcp.jobs.outcomes import told_of_answers, total
+from nanobanana_mcp.jobs.outcomes import told_of_answers
 from nanobanana_mcp.jobs.recipes.common import keep_composed
 from nanobanana_mcp.jobs.run import ModelCalls
 from nanobanana_mcp.pixels.edits.canvas import Canvas, Step
@@ -61,9 +61,7 @@ class Extension:
                     break
                 told = f"Answer {part.id} {FAULTS[done.fault].format(left=done.left)}, so it was not used"
                 if model_calls.calls_left <= len(self.steps) - number:
-                    answers = model_calls.answered
-                    paid = total([one.cost_usd for one in answers])
-                    raise NotPutTogether(f"{told}. {told_of_answers(answers, paid)}. {WAYS_OUT[done.fault]}")
+                    raise NotPutTogether(f"{told}. {told_of_answers(model_calls.answered)}. {WAYS_OUT[done.fault]}")
                 model_calls.run.warnings.append(f"{told}; it was asked for once more.")
             canvas = done.canvas
             seams.append(done.seam)

@@ -58,9 +58,9 @@ async def edit_region(
     feather: Annotated[int, Field(ge=0, le=500, description="Pixels of softened edge.")] = 16,
     grow: Annotated[
         Annotated[int, Field(ge=0, le=500)] | Literal["auto"],
-        Field(description="Pixels to widen it by; auto: as far as the change goes."),
+        Field(description="Pixels to widen it by; auto: to the change."),
     ] = 16,
-    context: Annotated[float, Field(ge=0.1, le=4, description="How much around it the model sees, of its size.")] = 0.5,
+    context: Annotated[float, Field(ge=0.1, le=4, description="How much the model sees around it, of its size.")] = 0.5,
     model_tier: Tier = "auto",
     resolution: Answer = "high",
     thinking_level: Thinking = None,
@@ -72,7 +72,7 @@ async def edit_region(
     quality: EditQuality = None,
     idempotency_key: EditKey = None,
     max_cost_usd: EditMaxCost = None,
-    rejoin: Annotated[bool, Field(description="image is an earlier edit or its answer: join it anew, free.")] = False,
+    rejoin: Annotated[bool, Field(description="image is an earlier edit or its answer: join anew, free.")] = False,
     dry_run: DryRun = False,
 ) -> ToolResult | InputRequiredResult:
     from nanobanana_mcp.studio.edits import EditRequest, region_job
