@@ -216,6 +216,12 @@ async def test_what_is_transparent_shows_as_such_and_its_hidden_colour_is_no_dif
     answer = await client.call_tool("view_image", asked)
     assert answer.structured_content is not None
     assert answer.structured_content["difference"]["differing_share"] == 0
+    Image.new("RGBA", (200, 200), (128, 128, 128, 255)).save(tmp_path / "grey.png")
+    Image.new("RGBA", (200, 200), (128, 128, 128, 0)).save(tmp_path / "none.png")
+    asked = {"image": str(tmp_path / "grey.png"), "compare_with": str(tmp_path / "none.png")}
+    answer = await client.call_tool("view_image", asked)
+    assert answer.structured_content is not None
+    assert answer.structured_content["difference"]["changed_share"] == 1
     (seen,) = _seen(await client.call_tool("view_image", {"image": str(tmp_path / "one.png")}))
     assert len(set(seen.convert("L").crop((0, 0, 40, 40)).tobytes())) > 1
 

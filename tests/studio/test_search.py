@@ -2,20 +2,23 @@
 
 import io
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from sqlalchemy import Connection
 
 from nanobanana_mcp.domain.errors import RequestError, SetupError, SourceNotFound
 from nanobanana_mcp.domain.finding import FindRequest, Found, FoundPage
 from nanobanana_mcp.domain.ids import now
 from nanobanana_mcp.domain.records import ImageRecord, Parent
 from nanobanana_mcp.domain.requests import ImageRequest
+from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.library.index import Hit, Index
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio.edits import EditRequest, region_job
@@ -250,10 +253,13 @@ async def test_what_changed_is_told_also_of_another_process_and_nothing_twice(
     other = make_studio()
     second = (await other.create(ImageRequest(prompt="another"))).images[0].record
     await other.annotate(first.id, rating=3)
-    await other.trash([first.id])
-    await other.close()
     told = await studio.changes(start.last)
     assert told.ids == (second.id, first.id)
+    for change in (other.trash, other.restore):
+        await change([second.id])
+        before, told = told, await studio.changes(told.last)
+        assert told.ids == (second.id,) and told.last > before.last
+    await other.close()
     assert (await studio.changes(told.last)).ids == ()
 
 
@@ -403,6 +409,46 @@ async def test_while_a_long_index_is_being_made_the_newest_are_found_and_the_res
     monkeypatch.setattr("nanobanana_mcp.studio.search.AT_ONCE_S", 60.0)
     page = await studio.find_images(FindRequest(query="panda"))
     assert page.notes == () and len(page.pictures) == 7
+
+
+async def test_a_search_under_way_holds_no_lock_on_the_library(
+    studio: Studio, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _kept(studio, "a panda")
+    search, written = Index.search, []
+
+    def beside_a_writer(index: Index, *arguments: Any, **options: Any) -> list[Hit]:
+        with closing(sqlite3.connect(settings.database_path, timeout=0, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            written.append(other.execute("COMMIT"))
+        return search(index, *arguments, **options)
+
+    monkeypatch.setattr(Index, "search", beside_a_writer)
+    for order in ("newest", "best"):
+        assert await _find(studio, "panda", order=order) == ["a panda"]
+    assert len(written) >= 2
+
+
+async def test_a_long_list_is_read_in_pieces_between_which_others_write(
+    studio: Studio, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanobanana_mcp.library.finding.PIECE", 4)
+    monkeypatch.setattr("nanobanana_mcp.library.finding.FIRST_PIECE", 4)
+    for number in range(20):
+        studio.library.add(record(prompt=str(number), tier="pro" if number == 0 else "flash"))
+    read, pieces = Database.read, []
+
+    @contextmanager
+    def counted(database: Database) -> Iterator[Connection]:
+        with read(database) as connection:
+            yield connection
+        with closing(sqlite3.connect(settings.database_path, timeout=0, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            pieces.append(other.execute("COMMIT"))
+
+    monkeypatch.setattr(Database, "read", counted)
+    assert await _find(studio, tier="pro") == ["0"]
+    assert len(pieces) > 8
 
 
 async def test_a_cursor_of_another_search_is_refused(studio: Studio) -> None:
