@@ -14,7 +14,7 @@ import pytest
 from tests.support.messages_api import SERVER, MessagesAPI
 
 SCRIPT: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("generate_image", {"prompt": "a red fox"}, "Emulated: not a real picture and nothing is charged"),
+    ("generate_image", {"prompt": "a red fox"}, "Emulated: not a real picture, and nothing is charged"),
     ("generate_image", {"prompt": "a red fox", "dry_run": True}, "Dry run: nothing was sent."),
     ("output_stats", {}, "Spent or reserved, and the limits"),
     ("maintenance", {"operation": "cleanup_local", "max_age_hours": 0, "keep_count": 0}, "with dry_run false"),
