@@ -54,7 +54,7 @@ def clients(around: Surroundings) -> list[Finding]:
     """Say of each client on this machine whether it has our entry, and what it drops."""
     kinds = here(around)
     if not kinds:
-        return [Finding(area="clients", level="note", says="None that is known was found on this machine.")]
+        return [Finding(area="clients", level="note", says="No known client was found on this machine.")]
     return [finding for kind in kinds for finding in _client(kind, around)]
 
 

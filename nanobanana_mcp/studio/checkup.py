@@ -83,7 +83,7 @@ async def check_up(*, offline: bool) -> list[Finding]:
         settings = load_settings()
     except SetupError as error:
         return [*found, Finding(area="settings", level="problem", says=str(error), remedy="Correct what it names.")]
-    found.append(Finding(area="settings", level="good", says=f"They can be read; the settings file is {env_file()}."))
+    found.append(Finding(area="settings", level="good", says=f"The settings can be read; their file is {env_file()}."))
     found += _key(settings)
     found += _way(settings)
     found += _tables(settings)
@@ -139,11 +139,11 @@ def _number(version: object) -> tuple[int, ...]:
 def _key(settings: Settings) -> Iterator[Finding]:
     if settings.effective_backend != "gemini":
         words = (
-            "draws here: free, offline, and no real pictures"
+            "the emulator draws here, free and offline, and its pictures are not real"
             if settings.backend == "emulator"
-            else "signs in by itself"
+            else "Vertex AI signs in by itself"
         )
-        yield Finding(area="key", level="note", says=f"None is needed: {settings.effective_backend} {words}.")
+        yield Finding(area="key", level="note", says=f"No key is needed: {words}.")
         return
     problem = settings.key_problem
     variable = settings.variable("gemini_api_key")
@@ -151,7 +151,7 @@ def _key(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             area="key",
             level="problem",
-            says=f"{problem or 'There is none'}.",
+            says=f"{problem or 'There is no key'}.",
             remedy="Run 'nanobanana setup', with a key from https://aistudio.google.com/apikey.",
         )
         return
@@ -225,7 +225,7 @@ def _tables(settings: Settings) -> Iterator[Finding]:
                 area="models", level="warning", says=_ending(spec.id, tier, known.shutdown, today), remedy=remedy
             )
         else:
-            end = f", until {known.shutdown.isoformat()}" if known.shutdown else "; Google has not announced an end"
+            end = f", until {known.shutdown.isoformat()}" if known.shutdown else "; Google has announced no end"
             yield Finding(area="models", level="good", says=f"{tier}: {known.nickname} ({spec.id}){end}.")
 
 

@@ -90,8 +90,8 @@ def test_a_machine_that_is_set_up_has_no_problem_and_asking_costs_nothing(
 def test_in_words_each_finding_is_a_line_and_its_remedy_another(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--offline"]) == 2
     lines = capsys.readouterr().out.splitlines()
-    assert "PROBLEM  key: There is none." in lines
-    assert "nanobanana setup" in lines[lines.index("PROBLEM  key: There is none.") + 1]
+    assert "PROBLEM  key: There is no key." in lines
+    assert "nanobanana setup" in lines[lines.index("PROBLEM  key: There is no key.") + 1]
 
 
 def test_offline_nobody_is_asked(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,8 +103,8 @@ def test_offline_nobody_is_asked(emulator: Emulator, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("text", "area", "says"),
     [
-        ("", "key", "There is none"),
-        ("GEMINI_API_KEY=${GEMINI_API_KEY:-}\n", "key", "There is none"),
+        ("", "key", "There is no key"),
+        ("GEMINI_API_KEY=${GEMINI_API_KEY:-}\n", "key", "There is no key"),
         ("GEMINI_API_KEY=your-key\n", "key", "placeholder"),
         ("GOOGLE_API_KEY=$OTHER\n", "key", "variable's name"),
         ("NANOBANANA_TIMEOUT_S=soon\n", "settings", "NANOBANANA_TIMEOUT_S"),
@@ -228,7 +228,7 @@ def test_clients_are_told_with_what_they_drop_and_what_is_wrong_with_their_entry
     machine: Surroundings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key_file()
-    assert "None that is known" in words(told(capsys, "--offline")[1]["clients"], "note")
+    assert "No known client" in words(told(capsys, "--offline")[1]["clients"], "note")
     for name in ("claude-desktop", "cursor"):
         install_into(CLIENTS[name], machine, yes=True)
     codex = CLIENTS["codex"].file(machine)
