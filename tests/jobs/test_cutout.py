@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from fastmcp.exceptions import ToolError
-from PIL import Image, ImageColor, ImageDraw
+from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.emulator.control import Behaviour, Finish, Picture, Plate
+from nanobanana_mcp.emulator.scenery import subject_of
 from nanobanana_mcp.pixels.edits.key import key_colour
 from nanobanana_mcp.pixels.edits.matte import key
 from tests.conftest import Emulated
@@ -138,6 +139,121 @@ async def test_a_cutout_that_shows_another_framing_keeps_its_size_and_tells_both
     assert (facts["images"][0]["width"], facts["images"][0]["height"]) == SIZE
     assert facts["images"][0]["report"]["overlays_source"] == "no"
     assert any("480x360" in warning and "400x300" in warning for warning in facts["warnings"])
+
+
+def _outstanding() -> tuple[Image.Image, Image.Image]:
+    """A picture, and what stands out of it as the emulator cuts it out."""
+    picture = Image.new("RGB", (900, 700), (120, 150, 190))
+    picture.paste(photo(420, 400, seed=12), (230, 140))
+    return picture, subject_of(picture, picture.size)
+
+
+def _deep(subject: Image.Image) -> np.ndarray:
+    return np.asarray(np.asarray(subject.getchannel("A").filter(ImageFilter.MinFilter(15))) == 255)
+
+
+@pytest.mark.slow
+@cases("drift", ["L1", "L2", "L3"])
+async def test_a_cutout_has_the_own_pixels_of_its_picture_inside_however_the_model_redrew_it(
+    emulated: Emulated, tmp_path: Path, drift: Any
+) -> None:
+    picture, subject = _outstanding()
+    source = saved(tmp_path, picture, "s.png")
+    emulated.emulator.control.drift = drift
+    drawing(emulated, None)
+    facts = await use(emulated, "remove_background", image=str(source))
+    report = facts["images"][0]["report"]
+    assert (report["method"], report["overlays_source"]) == ("white and black plates", "yes")
+    assert report["own_pixels"] > 0.97
+    found, deep = seen(facts["file_paths"][0]), _deep(subject)
+    assert found.shape == (700, 900, 4)
+    assert (found[deep][:, :3] == np.asarray(picture)[deep]).mean() > 0.98
+    assert (found[deep][:, 3] >= 253).mean() > 0.99
+    assert np.abs(found[..., 3] / 255 - np.asarray(subject.getchannel("A")) / 255).mean() < 0.015
+
+
+@pytest.mark.slow
+async def test_a_picture_larger_than_the_answer_keeps_its_own_detail_and_the_outline_is_told(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    picture, _ = _outstanding()
+    picture = picture.resize((2700, 2100), Image.Resampling.BICUBIC)
+    grain = np.random.default_rng(5).integers(-9, 10, (2100, 2700, 1))
+    picture = Image.fromarray(np.clip(np.asarray(picture, int) + grain, 0, 255).astype(np.uint8))
+    source = saved(tmp_path, picture, "s.png")
+    emulated.emulator.control.drift = "L1"
+    drawing(emulated, None)
+    facts = await use(emulated, "remove_background", image=str(source), resolution="1k")
+    found, deep = seen(facts["file_paths"][0]), _deep(subject_of(picture, picture.size))
+    assert (found[deep][:, :3] == np.asarray(picture)[deep]).mean() > 0.98
+    assert any("The outline was drawn 2." in warning for warning in facts["warnings"])
+
+
+@pytest.mark.slow
+async def test_what_hid_a_part_of_the_subject_is_the_models_drawing_and_told(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    picture, subject = _outstanding()
+    hidden = picture.copy()
+    hidden.paste((20, 200, 40), (330, 250, 520, 420))
+    source = saved(tmp_path, hidden, "s.png")
+    drawing(emulated, Plate(subject=as_bytes(subject)), Plate(subject=as_bytes(subject)))
+    facts = await use(emulated, "remove_background", image=str(source))
+    found = seen(facts["file_paths"][0]).astype(int)
+    assert np.abs(found[270:400, 350:500, :3] - np.asarray(picture, int)[270:400, 350:500]).mean() < 12
+    assert 0.5 < facts["images"][0]["report"]["own_pixels"] < 0.9
+    assert any("the model drew something else" in warning for warning in facts["warnings"])
+
+
+@pytest.mark.slow
+async def test_a_black_plate_that_is_darker_leaves_no_solid_part_see_through(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    picture, subject = _outstanding()
+    source = saved(tmp_path, picture, "s.png")
+    plates = []
+    for colour, level in (("white", 1.0), ("black", 0.8)):
+        plate = Image.new("RGB", picture.size, colour)
+        plate.paste(subject, mask=subject)
+        dimmed = plate.point([round(value * level) for value in range(256)] * 3)
+        plates.append(Picture(as_bytes(dimmed, "JPEG", quality=92), "image/jpeg"))
+    drawing(emulated, *plates)
+    facts = await use(emulated, "remove_background", image=str(source))
+    assert facts["images"][0]["report"]["method"] == "white and black plates"
+    assert (seen(facts["file_paths"][0])[_deep(subject)][:, 3] >= 253).mean() > 0.98
+
+
+def _patterns() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Objects that are chequered themselves: grey levels and alpha, 640 x 640."""
+    rows, columns = np.mgrid[0:640, 0:640]
+    ones, board = np.ones((640, 640)), (rows // 40 + columns // 40) % 2
+    inside = ((rows > 40) & (rows < 600) & (columns > 40) & (columns < 600)).astype(float)
+    gingham = 120 + 60 * (rows // 24 % 2) + 60 * (columns // 24 % 2)
+    return {
+        "a chess board": (np.where(board, 235, 60), inside),
+        "pale tiles to the edges": (np.where(board, 250, 205), (columns < 560) * ones),
+        "a checked cloth": (gingham, (rows > 100) * ones),
+        "a checked scarf": (np.where((rows // 16 + columns // 16) % 2, 230, 180), ((rows + columns) > 500) * ones),
+        "lace": (90 * ones, inside * np.where(board, 1.0, 0.2)),
+    }
+
+
+@pytest.mark.slow
+@cases("name", list(_patterns()))
+async def test_what_is_chequered_itself_is_cut_out_and_not_taken_for_a_painted_chequerboard(
+    emulated: Emulated, tmp_path: Path, name: str
+) -> None:
+    grey, alpha = _patterns()[name]
+    colour = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
+    behind = np.asarray(Image.new("RGB", (640, 640), (70, 110, 160)), np.float32)
+    shown = colour * alpha[..., None] + behind * (1 - alpha[..., None])
+    source = saved(tmp_path, Image.fromarray(shown.astype(np.uint8)), "s.png")
+    plates = [on_background(alpha.astype(np.float32), colour, background) for background in (WHITE, BLACK)]
+    drawing(emulated, *(Picture(as_bytes(plate, "JPEG", quality=90), "image/jpeg") for plate in plates))
+    facts = await use(emulated, "remove_background", image=str(source))
+    assert facts["images"][0]["report"]["method"] == "white and black plates"
+    assert not any("chequerboard" in warning for warning in facts["warnings"])
+    assert np.abs(_alpha(facts["file_paths"][0]) - alpha).mean() < 0.03
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ class Cut:
         answers = [white]
         label = made_label(white.record, model_calls.run.plan)
         problem = CHEQUERBOARD
-        if not await asyncio.to_thread(painted_chequerboard, white.data):
+        if not await asyncio.to_thread(painted_chequerboard, white.data, source=self.source):
             black = await model_calls.ask(_on(base, white, "pure black", "#000000"))
             answers.append(black)
             cut = await asyncio.to_thread(from_plates, white.data, black.data, source=self.source, label=label)
@@ -82,7 +82,7 @@ class Cut:
         colour = await asyncio.to_thread(key_colour, white.data)
         plate = await model_calls.ask(_on(base, white, "flat", colour))
         answers.append(plate)
-        if await asyncio.to_thread(painted_chequerboard, plate.data):
+        if await asyncio.to_thread(painted_chequerboard, plate.data, source=self.source):
             raise self._refusal(CHEQUERBOARD, answers)
         cut = await asyncio.to_thread(from_key, plate.data, colour, source=self.source, label=label)
         if cut.data is None:
@@ -110,12 +110,14 @@ class Cut:
             ("method", method),
             ("mismatch", round(quality.mismatch, 4)),
             ("edge_noise", round(quality.edge_noise, 4)),
+            ("held_solid", round(quality.held, 4)),
             ("transparent", round(quality.transparent, 4)),
             ("semi_transparent", round(quality.semi, 4)),
             ("opaque", round(quality.opaque, 4)),
         )
         if self.source is not None:
-            report += (("overlays_source", "yes" if cut.overlays else "no"),)
+            report += (("overlays_source", "yes" if cut.overlays else "no"), ("own_pixels", round(cut.own, 3)))
+            model_calls.run.warnings += _told(cut)
             if not cut.overlays:
                 model_calls.run.warnings.append(
                     f"The cutout ({cut.size[0]}x{cut.size[1]}) could not be placed exactly over its source "
@@ -130,6 +132,27 @@ class Cut:
             f"The background could not be taken away: {why}. {told}. Name the subject, or ask for a plainer picture, and try "
             "again."
         )
+
+
+def _told(cut: Cutout) -> list[str]:
+    """What a cutout that lies on its source has that is not the source's own, in words."""
+    told = []
+    if cut.overlays and cut.own < 0.9:
+        told.append(
+            f"In {1 - cut.own:.0%} of the subject the model drew something else than the picture shows; there the cutout has the "
+            "model's drawing, elsewhere the picture's own pixels."
+        )
+    if cut.overlays and cut.enlarged > 1.25:
+        told.append(
+            f"The outline was drawn {cut.enlarged:.1f} times smaller than the picture is and enlarged; the inside has the picture's "
+            "own pixels."
+        )
+    quality = cut.quality
+    if quality is not None and quality.held > 0.05:
+        told.append(
+            f"The two plates differed a little in {quality.held:.0%} of the solid inside, which was held opaque."
+        )
+    return told
 
 
 def _clause(sentence: str | None) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.terms import MADE_PIXELS, MADE_SIDE
-from nanobanana_mcp.pixels.edits.alignment import Drift, aligned
+from nanobanana_mcp.pixels.edits.alignment import Drift, aligned, restored
 from nanobanana_mcp.pixels.edits.continuation import Edge, edge_along, left_unpainted
 from nanobanana_mcp.pixels.edits.masks import distance, overlap
 from nanobanana_mcp.pixels.edits.region import Seam, seam
@@ -200,6 +200,7 @@ def painted(picture: Image.Image, answer: Image.Image, step: Step, *, feather: i
     assert fills is not None
     near = np.clip(1 - distance(known, limit=feather) / np.float32(feather + 1), 0, 1)
     patch = _pulled(crop, found.image, known, np.asarray(near, np.float32)).convert(picture.mode)
+    as_came = restored(answer.convert("RGB"), crop.size, found.drift)
     left, top, _, _ = step.box
     known_boxes = tuple((box[0] - left, box[1] - top, box[2] - left, box[3] - top) for box in step.known)
     inner = (fills[0] - left, fills[1] - top, fills[2] - left, fills[3] - top)
@@ -209,7 +210,7 @@ def painted(picture: Image.Image, answer: Image.Image, step: Step, *, feather: i
         image=whole,
         drift=found.drift,
         seam=join,
-        left=left_unpainted(padded(picture, step), found.image, known),
+        left=left_unpainted(padded(picture, step), (found.image, as_came), known),
         edge=edge_along(found.image, known, known_boxes),
     )
 

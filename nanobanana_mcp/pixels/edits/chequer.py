@@ -15,10 +15,11 @@ _TILES: Final = 40  # at most, of one reduction
 _THICKEST = np.float32(0.8)  # alpha above which a pixel is the object's: a board is paler than that
 _STEP = 0.025  # of alpha between the two levels of a board; below, it is what JPEG leaves of an even white
 _SMALLEST, _FEWEST = 3.0, 12  # px of a cell, and cells of a tile that have to be seen
+_OWN = 0.2  # of its power, from which a square of the source counts as chequered itself: half of it may be background
 _AGREEING = 0.85  # of the cells seen: the others may hold a hair
 
 
-def chequered(alpha: Plane, neutral: NDArray[np.bool_] | None = None) -> bool:
+def chequered(alpha: Plane, neutral: NDArray[np.bool_] | None = None, *, own: Plane | None = None) -> bool:
     """True when a solved alpha, height x width, has a chequerboard where nothing or one even veil should be.
 
     A board that was painted on one plate only is solved as a perfect alpha of exactly two levels, so nothing else
@@ -26,7 +27,8 @@ def chequered(alpha: Plane, neutral: NDArray[np.bool_] | None = None) -> bool:
     shorter side, wherever they are. Opaque chequers are an object's own, and so are coloured ones: `neutral` says
     which pixels are grey. Nets and fences are opaque, shadows and glass have no squares of two levels that alternate
     both ways. `alpha` is not cut to 0 to 1: where the darker squares were taken for the background, the others are
-    below 0.
+    below 0. `own` is the brightness of the picture that the object was cut out of, 0 to 1: lace, a net or a chess board that
+    is a board in that picture, too, was not painted by a model.
     """
     seen = alpha < _THICKEST
     if neutral is not None:
@@ -41,8 +43,10 @@ def chequered(alpha: Plane, neutral: NDArray[np.bool_] | None = None) -> bool:
         height, width = level.shape
         tops, lefts = _starts(height), _starts(width)
         places = [(top, left) for top in tops for left in lefts]
+        before = None if own is None else np.asarray(Image.fromarray(own).reduce(factor))
         for top, left in places[:: -(-len(places) // _TILES)]:
-            if _board(level[top : top + _TILE, left : left + _TILE]):
+            tile = (slice(top, top + _TILE), slice(left, left + _TILE))
+            if _board(level[tile]) and not (before is not None and _board(before[tile])):
                 return True
         if max(height, width) <= _TILE:
             return False
@@ -154,19 +158,27 @@ def _alternates(signs: Plane, empty: NDArray[np.bool_], rows: Plane, columns: Pl
     return bool(max((told > 0.6).mean(), (told < -0.6).mean()) > _AGREEING)
 
 
-def looks_like_checkerboard(image: Image.Image) -> bool:
+def looks_like_checkerboard(image: Image.Image, source: Image.Image | None = None) -> bool:
     """True when a chequerboard of two greys is painted along the picture's edges: transparency that is only drawn.
+
+    What `source`, the picture that it was made from, has there as well is no such thing: a chess board, tiles, cloth.
 
     Cells of 6 to 64 px. A product of two square waves has (8 / pi^2)^2 = 0.66 of its power in the four peaks of its
     fundamental, half on each diagonal (measured: 0.55 to 0.68 in squares that suit the cell; 0.39 at most, and below
     0.3 in 99 of 100, in squares of grey rendered photographs). A fifth of the squares along the edges must agree.
     """
     pixels = np.asarray(image.convert("RGB"))
+    before = None if source is None else np.asarray(source.convert("RGB").resize(image.size, reducing_gap=2.0))
     for size in (64, 128, 256, 512):
         if size > min(image.size):
             break
         places = _along_edges(image.size, size)
-        cells = [cell for left, top in places if (cell := _cell(pixels[top : top + size, left : left + size])) > 0]
+        cells = []
+        for left, top in places:
+            square = (slice(top, top + size), slice(left, left + size))
+            cell = _cell(pixels[square])
+            if cell > 0 and not (before is not None and _has_cells(before[square], cell)):
+                cells.append(cell)
         if len(cells) < max(3, len(places) // 5):
             continue
         usual = float(np.median(cells))
@@ -184,13 +196,28 @@ def _along_edges(size: tuple[int, int], side: int) -> list[tuple[int, int]]:
     return places[:: -(-len(places) // 32)]
 
 
+def _has_cells(square: NDArray[np.uint8], cell: float) -> bool:
+    """Whether a picture has chequers of about this size there, of any colours and before anything."""
+    grey = Image.fromarray(square.astype(np.float32).mean(axis=2))
+    # Without its slow changes, such as that from the object to what is behind it.
+    coarse = grey.resize((len(square) // round(2 * cell) + 1,) * 2, Image.Resampling.BOX).resize(
+        grey.size, Image.Resampling.BICUBIC
+    )
+    own = _strongest(np.asarray(grey, np.float32) - np.asarray(coarse, np.float32), least=_OWN)
+    return own > 0 and abs(own / cell - 1) < 0.2
+
+
 def _cell(square: NDArray[np.uint8]) -> float:
     """The cell size in px of the grey chequerboard that fills a square of pixels, 0 when none does."""
     values = square.astype(np.float32)
-    side = len(square)
     if float((values.max(axis=2) - values.min(axis=2)).mean()) > 14:
         return 0.0
-    grey = values.mean(axis=2)
+    return _strongest(values.mean(axis=2), least=0.45)
+
+
+def _strongest(grey: Plane, *, least: float) -> float:
+    """The cell size in px of the chequerboard that has at least this part of a square's power, 0 when none has."""
+    side = len(grey)
     window = np.hanning(side + 1)[:side].astype(np.float32)
     power = np.abs(np.fft.fft2((grey - grey.mean()) * window[:, None] * window)) ** 2
     if float(grey.std()) < 3:
@@ -203,7 +230,7 @@ def _cell(square: NDArray[np.uint8]) -> float:
             share = 2 * sum(peaks) / total
             if share > best and min(peaks) > 0.4 * max(peaks):
                 best, cell = share, side / (row + column)
-    return cell if best > 0.45 else 0.0
+    return cell if best > least else 0.0
 
 
 def _lobe(power: Plane, row: int, column: int) -> float:

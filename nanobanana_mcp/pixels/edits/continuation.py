@@ -5,7 +5,7 @@ frame, or paints another scene around it. What it shows of the picture itself is
 tells. Both measures are of the aligned answer alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from nanobanana_mcp.pixels.files.decoding import Box
 
 _CELL = 16  # px of the cells that are looked at for what was left: grain is gone in their means
 _SAME = 5.0  # levels between what was sent and an answer's cell that was left: 3 at most where drift was worst
+_RECOLOURED = 24.0  # levels that an even change of colour may have
 _LONGEST = 1400  # px of the longer side at which edges are looked at: steps are as wide at every size of answer
 _DEEP, _BESIDE, _WIDE = (
     24,
@@ -36,14 +37,24 @@ class Edge:
     share: float = 0.0
 
 
-def left_unpainted(sent: Image.Image, answer: Image.Image, known: NDArray[np.bool_]) -> float:
-    """Which part of what was to be painted the answer gives back as it was sent, 0 to 1; both RGB and of one size."""
+def left_unpainted(sent: Image.Image, answers: Sequence[Image.Image], known: NDArray[np.bool_]) -> float:
+    """Which part of what was to be painted an answer gives back as it was sent, 0 to 1, but for an even change of colour.
+
+    `answers` are the aligned answer with its colours brought back and as they came: colours that the picture lacks may
+    be brought anywhere by what suits the others. All are RGB and of one size.
+    """
     cell = max(2, min(_CELL, min(known.shape) // 8))
     unknown = np.asarray(Image.fromarray(np.where(known, np.uint8(0), np.uint8(255))).reduce(cell)) > 250
     if not unknown.any():
         return 0.0
-    before, after = (np.asarray(image.reduce(cell), np.float32) for image in (sent, answer))
-    return float((np.abs(before - after).max(axis=2)[unknown] < _SAME).mean())
+    before = np.asarray(sent.reduce(cell), np.float32)[unknown]
+    shares = []
+    for answer in answers:
+        apart = np.asarray(answer.reduce(cell), np.float32)[unknown] - before
+        near = np.abs(apart).max(axis=1) < _RECOLOURED
+        even = np.median(apart[near], axis=0) if near.any() else np.zeros(3, np.float32)
+        shares += [float((np.abs(apart - change).max(axis=1) < _SAME).mean()) for change in (even, np.zeros(3))]
+    return max(shares)
 
 
 def edge_along(answer: Image.Image, known: NDArray[np.bool_], boxes: tuple[Box, ...]) -> Edge:

@@ -22,7 +22,7 @@ picture or a frame does."""
 # Set by one half of the photographs of benchmarks.extensions, at drifts of L1 to L3: true continuations left 0.25 of the
 # cells at most, and stood out 3.1 times along 0.74 of one side at most, where objects end in one line; frames and other
 # scenes stood out 5 times and more along 0.8 of it, but for those that look alike beside the join.
-_LEFT = 0.4
+_LEFT = 0.3
 _STANDS_OUT, _SHOWS = (4.0, 0.6), (1.6, 0.4)
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.pixels.edits.alignment import SURE, aligned, restored
 from nanobanana_mcp.pixels.edits.chequer import chequered
+from nanobanana_mcp.pixels.edits.colours import applied, fitted, recoloured
 from nanobanana_mcp.pixels.edits.warping import Plane
 
 Colour = tuple[int, int, int]
@@ -30,6 +31,14 @@ was left as it was has the colour that was asked for here and there."""
 _SPREAD = (
     12  # levels from the background's colour that half of its pixels may be away: a gradient is no plain background
 )
+_FITTING = 0.003  # misfit of plates that need not be moved: JPEG makes as much
+_DENSE = (
+    0.45  # of white: plates that are nearer than this show something rather solid, or one a third darker than the other
+)
+_STAYS_BLACK = 16  # levels that black may change by when the plates are made as bright as each other
+_SOLID, _SOLID_LEAST = 0.93, 0.75
+"""The mean of alpha around, and the least beside, from where an object is taken for solid: uneven light between two plates
+makes up to 0.06, and what lets less than that through cannot be told from it."""
 _FAINT = np.float32(0.03)  # weight of the neighbours' colour where alpha is too small to divide by
 
 
@@ -40,11 +49,13 @@ class Quality:
     `mismatch` is the mean misfit of the plates over the pixels of the object, 0 to 1 (measured as JPEG q80 to q90:
     0.001 to 0.003 for plates that match, up to 0.013 for plates that had to be aligned, 0.07 and more for two
     different objects). `edge_noise` is how far alpha was from 0 or 1, root mean square, where it was cleaned to that
-    beside an edge. `chequered`: a chequerboard was painted where the background should be, and is in the alpha.
+    beside an edge. `held` is the part of the solid inside that was held at 1 although the plates differ a little there.
+    `chequered`: a chequerboard was painted where the background should be, and is in the alpha.
     """
 
     mismatch: float
     edge_noise: float
+    held: float
     transparent: float
     semi: float
     opaque: float
@@ -64,13 +75,15 @@ class Matte:
     quality: Quality
 
 
-def matte(white: Image.Image, black: Image.Image) -> Matte:
-    """Solves alpha and colour from a plate on white and one on black, which is aligned to the other first.
+def matte(white: Image.Image, black: Image.Image, *, source: Image.Image | None = None) -> Matte:
+    """Solves alpha and colour from a plate on white and one on black, which is aligned and made as bright as the other first.
 
-    The plates' real backgrounds are measured along their edges, because a model's white is seldom 255. Raises
-    RequestError where there is no such background.
+    The plates' real backgrounds are measured along their edges, because a model's white is seldom 255. `source` is what
+    the object was cut out of, RGB, where there is one: a chequerboard that it shows is its own. Raises RequestError where
+    there is no such background.
     """
     white, black = white.convert("RGB"), _laid_upon(white.convert("RGB"), black.convert("RGB"))
+    black = _as_bright(white, black)
     bright, dark = np.asarray(white, np.float32), np.asarray(black, np.float32)
     paper, ink = _border_colour(bright, 255), _border_colour(dark, 0)
     span = paper - ink
@@ -82,12 +95,13 @@ def matte(white: Image.Image, black: Image.Image) -> Matte:
     mismatch = float(misfit[body].mean()) if body.any() else 0.0
     # What JPEG does to alpha shows in the misfit; plates without loss keep the faintest shadow.
     alpha, noise = _cleaned(raw, min(_NOISE, 0.004 + 25 * mismatch))
-    board = chequered(raw, np.ptp(bright, axis=2) < _GREY)
+    alpha, held = _held_solid(alpha, raw)
+    board = chequered(raw, np.ptp(bright, axis=2) < _GREY, own=_brightness(source, white.size))
     lit = ((bright - (1 - alpha)[..., None] * paper) + (dark - (1 - alpha)[..., None] * ink)) / 2
-    return _finished(np.asarray(lit, np.float32), alpha, mismatch=mismatch, noise=noise, board=board)
+    return _finished(np.asarray(lit, np.float32), alpha, mismatch=mismatch, noise=noise, board=board, held=held)
 
 
-def key(plate: Image.Image, colour: Colour) -> Matte:
+def key(plate: Image.Image, colour: Colour, *, source: Image.Image | None = None) -> Matte:
     """Takes a strongly coloured background away and its spill out of the object (Vlahos' colour difference).
 
     `colour` is what was asked for; what is there is measured along the edges. The object must not have that colour
@@ -109,7 +123,7 @@ def key(plate: Image.Image, colour: Colour) -> Matte:
     strength = float(_excess(there, high))
     raw = 1 - np.maximum(_excess(pixels, high), 0) / strength
     alpha, noise = _cleaned(np.asarray((raw - _CUT) / (1 - 1.5 * _CUT), np.float32), _NOISE)
-    board = chequered(np.asarray(raw, np.float32))
+    board = chequered(np.asarray(raw, np.float32), own=_brightness(source, plate.size))
     lit = pixels - (1 - alpha)[..., None] * there
     spilled = np.maximum(_excess(lit, high), 0)
     lit[..., high] -= spilled[..., None]
@@ -117,18 +131,82 @@ def key(plate: Image.Image, colour: Colour) -> Matte:
     return _finished(np.maximum(lit, 0), alpha, mismatch=mismatch, noise=noise, board=board)
 
 
+def _as_bright(white: Image.Image, black: Image.Image) -> Image.Image:
+    """The black plate in the colours that the white one has where the object lets nothing through.
+
+    A model draws its second plate a little darker or warmer, and the difference would be solved as an object that one sees
+    through. A veil differs as well, but by the same everywhere, so that what suits it would make black grey: then the
+    plate stays as it is.
+    """
+    bright, dark = np.asarray(white, np.float32), np.asarray(black, np.float32)
+    ink = _border_colour(dark, 0)
+    apart = (bright - dark) @ _WEIGHTS / np.float32(255)
+    dense = Image.fromarray(np.where(apart < _DENSE, np.uint8(255), np.uint8(0))).filter(ImageFilter.MinFilter(9))
+    colours, _ = fitted(white, black, np.asarray(dense) > 0, sure=True)
+    return recoloured(black, colours) if np.abs(applied(ink[None], colours) - ink).max() <= _STAYS_BLACK else black
+
+
+def _held_solid(alpha: Plane, raw: Plane) -> tuple[Plane, float]:
+    """Alpha held at 1 deep inside, where it is only a little less on an average; and in which part of there it was less."""
+    levels = np.rint(np.clip(raw, 0, 1) * 255).astype(np.uint8)
+    mean = np.asarray(Image.fromarray(levels).filter(ImageFilter.BoxBlur(6)))
+    least = np.asarray(
+        Image.fromarray(np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)).filter(ImageFilter.MinFilter(7))
+    )
+    deep = (mean > 255 * _SOLID) & (least > 255 * _SOLID_LEAST)
+    if not deep.any():
+        return alpha, 0.0
+    return np.where(deep, np.float32(1), alpha), float((alpha[deep] < 0.98).mean())
+
+
+def _brightness(source: Image.Image | None, size: tuple[int, int]) -> Plane | None:
+    """The source as one plane from 0 to 1, as large as the plate."""
+    if source is None:
+        return None
+    grey = source.convert("L").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(np.asarray(grey, np.float32) / 255, np.float32)
+
+
 def _laid_upon(white: Image.Image, black: Image.Image) -> Image.Image:
-    """The black plate where the white one is: by the solid inside of the object, or by its outline if that is flat."""
+    """The black plate where the white one is: of several ways to align it, that with which the plates fit best.
+
+    By what is alike in both, which is the inside of the object unless it has moved far; by all that it shows, which for
+    lace and nets is light on the one plate and dark on the other; and by its outline, if it is flat.
+    """
     size = white.size
-    same = black if black.size == size else black.resize(size, Image.Resampling.LANCZOS)
-    apart = np.asarray(white, np.int16) - np.asarray(same, np.int16)
-    solid = Image.fromarray(np.where(np.abs(apart).max(axis=2) < 48, np.uint8(255), np.uint8(0)))
-    changed = 255 - np.asarray(solid.filter(ImageFilter.MinFilter(5)))
-    found = aligned(white, black, changed=changed, bends=False).drift
-    if found.confidence < SURE:
-        outlines = [_outline(white, 255), _outline(black, 0)]
-        found = aligned(outlines[0], outlines[1], bends=False).drift
-    return same if found.confidence < SURE or found.warp.furthest(size) < 0.4 else restored(black, size, found)
+    there = black if black.size == size else black.resize(size, Image.Resampling.LANCZOS)
+    outlines = [_outline(white, 255), _outline(black, 0)]
+    apart = np.asarray(white, np.int16) - np.asarray(there, np.int16)
+    alike = Image.fromarray(np.where(np.abs(apart).max(axis=2) < 48, np.uint8(255), np.uint8(0)))
+    shown = outlines[0].convert("L").point(lambda value: 255 if value > 80 else 0)
+    best, least = there, _misfit(white, there)
+    for inside in (alike, shown, None):
+        if least < _FITTING:
+            break
+        if inside is None:
+            found = aligned(outlines[0], outlines[1], bends=False).drift
+        else:
+            changed = 255 - np.asarray(inside.filter(ImageFilter.MinFilter(5)))
+            found = aligned(white, black, changed=changed).drift
+        if found.confidence < SURE or found.warp.furthest(size) < 0.2:
+            continue
+        moved = restored(black, size, found)
+        misfit = _misfit(white, moved)
+        if misfit < least:
+            best, least = moved, misfit
+    return best
+
+
+def _misfit(white: Image.Image, black: Image.Image) -> float:
+    """How badly a black plate fits the white one where it lies, with its mean brightness made the same, 0 to 1."""
+    bright, dark = (np.asarray(plate, np.float32) for plate in (white, black))
+    through = (bright - dark) @ _WEIGHTS / np.float32(255)
+    body = through < 0.9
+    if not body.any():
+        return 1.0
+    apart = np.abs(bright - dark - np.clip(through, 0, 1)[..., None] * np.float32(255)) @ _WEIGHTS
+    below = np.maximum(-through, 0) * np.float32(255)
+    return float((apart + below)[body].mean()) / 255
 
 
 def _outline(plate: Image.Image, background: int) -> Image.Image:
@@ -183,7 +261,7 @@ def _cleaned(raw: Plane, level: float) -> tuple[Plane, float]:
     return np.asarray(alpha, np.float32), float(np.sqrt(np.square(raw - alpha)[ended].mean())) if ended.any() else 0.0
 
 
-def _finished(lit: Plane, alpha: Plane, *, mismatch: float, noise: float, board: bool) -> Matte:
+def _finished(lit: Plane, alpha: Plane, *, mismatch: float, noise: float, board: bool, held: float = 0.0) -> Matte:
     """Divides the colour out of alpha * colour; where alpha is faint, the colour of what is beside it decides."""
     near = 255 * _around(lit * (alpha > 0)[..., None]) / np.maximum(_around(alpha * 255), 1)[..., None]
     colour = (lit + _FAINT * near) / (alpha + _FAINT)[..., None]
@@ -194,6 +272,7 @@ def _finished(lit: Plane, alpha: Plane, *, mismatch: float, noise: float, board:
     quality = Quality(
         mismatch=mismatch,
         edge_noise=noise,
+        held=held,
         transparent=transparent,
         semi=max(0.0, 1 - opaque - transparent),
         opaque=opaque,

@@ -57,7 +57,9 @@ def recoloured(data: bytes, header: Header) -> list[str]:
     notes = []
     if is_hdr(data, header.format):
         notes.append("it is coded for HDR screens; light above the white of ordinary ones is cut off")
-    profile = open_picture(data, header.format).info.get("icc_profile") or b""
+    # To open a JPEG is a walk over all of its bytes, and most say nothing of their colours.
+    has_profile = header.format != "jpeg" or b"ICC_PROFILE\0" in data
+    profile = open_picture(data, header.format).info.get("icc_profile") or b"" if has_profile else b""
     if len(profile) > MAX_PROFILE_BYTES:
         notes.append(
             f"its colour profile has {len(profile) / 1e6:.1f} MB, too large for a PNG; the colours were converted "
