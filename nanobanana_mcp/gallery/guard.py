@@ -1,9 +1,11 @@
 """Lets nobody in but the person at this machine's browser.
 
 Whoever is at 127.0.0.1 may be anybody: a page of the web that makes the browser ask us, a name in the DNS that points here, another
-user of the machine. So the way in is an address with a token that works once; for it the browser gets a cookie that it sends
-from our own pages only and to the gallery's own folder only, whose name nobody can guess: cookies do not tell ports apart. Every
-request has to name our host, none may come from another page, and every action carries a token that only our pages know.
+user of the machine, who sees the command line by which a browser is started. So the way in is an address with a token that works
+once; for it the browser gets a cookie that it sends from our own pages only and to the gallery's own folder only, whose name
+nobody can guess: cookies do not tell ports apart. A token that comes a second time throws whoever came first out, since one of
+the two was not meant. Every request has to name our host, none may come from another page, and every action carries a token
+that only our pages know.
 """
 
 import hmac
@@ -38,7 +40,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
-    "referrer-policy": "same-origin",  # without any referrer a browser hides where a form comes from from us, too
+    "referrer-policy": "same-origin",  # with no referrer at all a browser sends no origin with our own forms either
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
@@ -65,8 +67,9 @@ class Door:
         self.origin = f"http://{host}"
         self.folder = f"/{secrets.token_hex(8)}"
         self.form_token = secrets.token_urlsafe(24)
-        self._cookie = secrets.token_urlsafe(32)
         self._given_out: dict[str, str] = {}
+        self._cookies: dict[str, str] = {}
+        """The cookie of each browser that was let in, by the token that it had."""
 
     def address(self, path: str = "") -> str:
         """An address that lets one browser in, once, and leads to a page of ours."""
@@ -76,9 +79,23 @@ class Door:
             self._given_out.pop(next(iter(self._given_out)))
         return f"{self.origin}{self.folder}/enter?token={token}"
 
-    def take(self, token: str) -> str | None:
-        """The page that a token leads to; it is used up by that."""
-        return self._given_out.pop(token, None)
+    def enter(self, token: str) -> Response | None:
+        """Let the browser in that has a token, which is used up by that: the cookie, and on to the page."""
+        path = self._given_out.pop(token, None)
+        if path is None:
+            return None
+        self._cookies[token] = secrets.token_urlsafe(32)
+        response = self.onward(path)
+        response.set_cookie(COOKIE, self._cookies[token], path=f"{self.folder}/", httponly=True, samesite="strict")
+        return response
+
+    def onward(self, path: str = "") -> Response:
+        """On to a page, for a browser that has its cookie."""
+        return HTMLResponse(ENTER.format(folder=self.folder, path=path), headers={"cache-control": "no-store"})
+
+    def throw_out(self, token: str) -> bool:
+        """Let the browser in no more that had a token; whether there was one."""
+        return self._cookies.pop(token, None) is not None
 
     def knows(self, headers: Headers) -> bool:
         """Whether a request comes from a browser that was let in."""
@@ -87,13 +104,9 @@ class Door:
         except CookieError:
             return False
         given = cookies.get(COOKIE)
-        return given is not None and hmac.compare_digest(given.value.encode(), self._cookie.encode())
-
-    def let_in(self, path: str) -> Response:
-        """The answer to a token that is right: the cookie, and on to the page."""
-        response = HTMLResponse(ENTER.format(folder=self.folder, path=path), headers={"cache-control": "no-store"})
-        response.set_cookie(COOKIE, self._cookie, path=f"{self.folder}/", httponly=True, samesite="strict")
-        return response
+        if given is None:
+            return False
+        return any(hmac.compare_digest(given.value.encode(), known.encode()) for known in self._cookies.values())
 
 
 class Guard:
@@ -142,12 +155,17 @@ class Guard:
         if not self._is_entry(scope):
             return None
         given = dict(parse_qsl(scope["query_string"].decode("latin-1")))
-        path = self._door.take(given.get("token", ""))
-        if path is not None:
-            return self._door.let_in(path)
+        token = given.get("token", "")
+        let_in = self._door.enter(token)
+        if let_in is not None:
+            return let_in
         if self._door.knows(Headers(scope=scope)):  # the same address once more, in the browser that was let in by it
-            return self._door.let_in("")
-        return _said(HTTPStatus.FORBIDDEN, "This address was used before, or belongs to another gallery. " + OUTSIDE)
+            return self._door.onward()
+        if self._door.throw_out(token):
+            words = "This address was opened before, by another browser, which is thrown out in case it was not yours. "
+        else:
+            words = "This address was used before, or belongs to another gallery. "
+        return _said(HTTPStatus.FORBIDDEN, words + OUTSIDE)
 
 
 async def form_of(request: Request, door: Door) -> dict[str, str]:

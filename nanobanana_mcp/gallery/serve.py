@@ -1,6 +1,7 @@
 """Serves the gallery on 127.0.0.1, in the event loop of whoever starts it, and ends with them."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -102,5 +103,5 @@ def _listener(port: int | None) -> socket.socket:
         if port is None:
             return socket.create_server((HERE, 0))
         raise SetupError(
-            f"Port {port} of {HERE} cannot be used ({error.strerror}); give another --port, or none."
+            f"Port {port} of {HERE} cannot be used ({os.strerror(error.errno) if error.errno else error}); give another --port, or none."
         ) from error

@@ -1,11 +1,13 @@
 """Nobody but the person's own browser gets anything out of a gallery, or anything done by it."""
 
+import asyncio
 import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from starlette.routing import Mount, Route
 
@@ -44,11 +46,12 @@ def _routes(routes: Any, before: str = "") -> Iterator[tuple[str, str]]:
 async def _everything(
     visitor: Visitor, image_id: str, headers: dict[str, str], only: tuple[str, ...] = ("GET", "HEAD", "POST")
 ) -> list[Any]:
-    return [
-        await visitor.client.request(method, path.replace("{id}", image_id), headers=headers)
-        for method, path in _routes(visitor.app.routes)
-        if method in only
-    ]
+    answers = []
+    for method, path in _routes(visitor.app.routes):
+        if method in only:
+            async with asyncio.timeout(30):  # the stream of events, where it is let by, has no end
+                answers.append(await visitor.client.request(method, path.replace("{id}", image_id), headers=headers))
+    return answers
 
 
 async def test_an_address_lets_one_browser_in_and_only_once(outside: Visitor, shelf: str) -> None:
@@ -61,7 +64,22 @@ async def test_an_address_lets_one_browser_in_and_only_once(outside: Visitor, sh
     outside.client.cookies.clear()
     again = await outside.client.get(address)
     assert again.status_code == 403 and "set-cookie" not in again.headers and "works once" in again.text
+    assert (await outside.client.get(address)).status_code == 403
     assert (await outside.client.get(outside.door.address() + "x")).status_code == 403
+
+
+async def test_who_took_the_address_from_the_command_line_of_a_browser_is_thrown_out_by_the_person(
+    outside: Visitor, shelf: str
+) -> None:
+    address = outside.door.address()
+    await outside.client.get(address)
+    assert shelf in (await outside.get("")).text
+    thief, outside.client.cookies = outside.client.cookies, httpx2.Cookies()
+    told = await outside.client.get(address)
+    assert told.status_code == 403 and "opened before, by another browser, which is thrown out" in told.text
+    outside.client.cookies = thief
+    assert (await outside.get("")).status_code == 401
+    assert (await outside.enter()).status_code == 200  # a new address is not harmed by that
 
 
 async def test_without_the_cookie_nothing_is_told_or_done(

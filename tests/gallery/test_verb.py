@@ -55,7 +55,7 @@ def test_what_cannot_be_opened_is_said_with_the_exit_code_of_who_can_help(at: Wo
     assert code == 1 and "nowhere.png" in said
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, said = _refused(at, "gallery", "--port", str(taken.getsockname()[1]))
-    assert code == 2 and "cannot be listened on" in said and "--port" in said
+    assert code == 2 and "cannot be used (Address already in use)" in said and "--port" in said
     code, said = _refused(at, "gallery", "--port", "99999")
     assert (code == 1 and "no port" in said) or "not a port" in said
 
