@@ -51,9 +51,9 @@ _TOOLS = (
 _FIRST = (
     (re.compile(r"[Mm]aintenance with operation '(\w+)'"), r"'nanobanana maintain \1 --no-dry-run'"),
     (re.compile(r"Call again with dry_run false to do"), "--no-dry-run does"),
-    (re.compile(r" when the person agrees"), ""),
-    (re.compile(r" of this MCP server| of this server \(an MCP client has it in its configuration\), and start it again"), ""),
-    (re.compile(r", which the client passed on without replacing it"), ""),
+    (re.compile(r" (?:if|when) the person agrees"), ""),
+    (re.compile(r" of this MCP server| of this server \(an MCP client [^)]*\), and (?:start it again|restart the server)"), ""),
+    (re.compile(r", (?:which|since) the client passed (?:it )?on without replacing it"), ""),
 )  # fmt: skip
 """What is said to a model or to whoever runs a server, and nobody in a shell can do."""
 

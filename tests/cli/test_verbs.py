@@ -257,7 +257,13 @@ def test_what_is_missing_in_the_settings_leaves_with_2(
     assert "Set GEMINI_API_KEY in the environment (get one" in told and "'nanobanana setup' writes" in told
     monkeypatch.setenv("NANOBANANA_MAX_CONCURRENCY", "zero")
     assert run(["generate", "x"]) == outcome.SETTINGS
-    assert "NANOBANANA_MAX_CONCURRENCY" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "NANOBANANA_MAX_CONCURRENCY" in told and "client" not in told and "server" not in told
+    monkeypatch.delenv("NANOBANANA_MAX_CONCURRENCY")
+    monkeypatch.setenv("GEMINI_API_KEY", "${GEMINI_API_KEY}")
+    assert run(["generate", "x"]) == outcome.SETTINGS
+    told = capsys.readouterr().err
+    assert "GEMINI_API_KEY is not a key but a variable's name. " in told and "client" not in told
 
 
 @pytest.mark.slow
