@@ -55,7 +55,10 @@ HITS = 5000
 """Pictures that fit the words, of which the filters are asked at once; and as many are looked at for the best."""
 
 SPARE = 20
-"""Pictures more than a page has that are looked for at first, since most fit the filters."""
+"""Pictures more than a page has that are looked for at first, since most fit where nothing else is asked."""
+
+SPARSE = 400
+"""Pictures that are looked for at first where a filter may leave few of them."""
 
 OPERATORS = (" -", "(", ")", ":", '"', "^", " AND ", " OR ", " NOT ", "NEAR")
 
@@ -116,9 +119,10 @@ class Search:
 
     def told(self, ids: Sequence[str], why: Mapping[str, str] | None = None) -> tuple[Found, ...]:
         """All that is told of some pictures; those that are gone meanwhile are left out."""
-        noted = self.annotations.of(ids)
+        with self._store.library.database.read():  # one turn at the connection; files are looked at after
+            noted, page = self.annotations.of(ids), self.finder.page(ids)
         found = []
-        for record, cost in self.finder.page(ids):
+        for record, cost in page:
             annotation = noted.get(record.id, Annotation())
             found.append(
                 Found(
@@ -228,13 +232,14 @@ class Search:
             before = round(wanted.until.timestamp() * 1000) * PLACES_A_MS
         oldest = round(wanted.since.timestamp() * 1000) * PLACES_A_MS if wanted.since is not None else 0
         found: list[Hit] = []
-        size, is_all = wanted.limit + SPARE, False
+        usual = replace(wanted, query=None, cursor=None, limit=FindRequest.limit) == FindRequest()
+        size, is_all = wanted.limit + SPARE if usual else SPARSE, False
         while len(found) <= wanted.limit and not is_all:
             hits = self.index().search(expression, before=before, limit=size)
             is_all = len(hits) < size or hits[-1].number < oldest
             fitting = self.finder.fitting([hit.image_id for hit in hits], wanted)
             found += [hit for hit in hits if hit.image_id in fitting]
-            before, size = (hits[-1].number if hits else None), min(HITS, 4 * size)
+            before, size = (hits[-1].number if hits else None), min(HITS, 2 * size if not usual else 4 * size)
         shown = found[: wanted.limit]
         cursor = f"w.{fingerprint(wanted)}.{shown[-1].number}" if len(found) > wanted.limit else None
         total = len(found) if is_all and wanted.cursor is None else None
