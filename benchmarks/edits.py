@@ -1,4 +1,4 @@
-"""How region edits come out on real photographs: `python -m benchmarks.edits FOLDER [--only NAME] [--level L2]`.
+"""How region edits come out on real photographs: `python -m benchmarks.edits FOLDER [--half other] [--only NAME] [--level L2]`.
 
 The folder keeps the photographs (see `benchmarks.photographs`). Each is redrawn at each level as models drift, with one
 kind of answer after another, and joined by the code that the studio uses. Whoever sets a
@@ -10,7 +10,7 @@ import io
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,10 @@ from nanobanana_mcp.domain.shapes import answer_pixels
 from nanobanana_mcp.emulator.drift import LEVELS, Redrawn, redrawn
 from nanobanana_mcp.pixels.edits.alignment import aligned
 from nanobanana_mcp.pixels.edits.masks import distance
-from nanobanana_mcp.pixels.edits.patch import Patch, join, prepare
+from nanobanana_mcp.pixels.edits.patch import Joined, Patch, join, prepare
 from nanobanana_mcp.pixels.files.decoding import decoded
 
-KINDS = ("good", "unchanged", "spilled", "zoomed", "moved", "cropped", "other scene")
+KINDS = ("good", "unchanged", "beside", "spilled", "grown", "zoomed", "moved", "cropped", "other scene")
 BOX = (0.36, 0.34, 0.62, 0.64)
 
 
@@ -49,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.edits", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", action="append", help="a photograph by name; may be given several times")
+    parser.add_argument("--half", choices=("tuned", "other"), help="one half of the photographs alone")
     parser.add_argument("--level", action="append", choices=LEVELS)
     parser.add_argument("--kind", action="append", choices=KINDS)
     asked = parser.parse_args()
@@ -56,6 +57,8 @@ def main() -> None:
     rows: list[Row] = []
     for number, photograph in enumerate(found):
         if asked.only and photograph.name not in asked.only:
+            continue
+        if asked.half and photograph.tuned != (asked.half == "tuned"):
             continue
         other = found[(number + 5) % len(found)]
         for row in _tried(photograph, other, asked.level or list(LEVELS), asked.kind or KINDS):
@@ -99,14 +102,14 @@ def _tried(photograph: Photograph, other: Photograph, levels: list[str], kinds: 
             stream = io.BytesIO()
             answer.image.save(stream, "PNG", compress_level=1)
             began = time.perf_counter()
-            joined = join(photograph.data, stream.getvalue(), patch)
+            joined = join(photograph.data, stream.getvalue(), replace(patch, grows=kind == "grown"))
             seconds = time.perf_counter() - began
-            outcome = (
-                "refused" if joined.data is None else "good" if joined.verdict == "good" and joined.changed else "told"
-            )
+            outcome = _outcome(joined)
             outside = 0
             if joined.data is not None:
-                kept = patch.region.within((0, 0, *source.size)) == 0
+                kept = np.ones(source.size[::-1], bool)
+                x, y, right, bottom = joined.pasted
+                kept[y:bottom, x:right] = False
                 after = np.asarray(decoded(joined.data).convert(source.mode))
                 outside = int((after != np.asarray(source)).any(axis=-1)[kept].sum())
             rim, before, left = _measured(sent, answer, patch)
@@ -116,13 +119,26 @@ def _tried(photograph: Photograph, other: Photograph, levels: list[str], kinds: 
             )  # fmt: skip
 
 
+def _outcome(joined: Joined) -> str:
+    """Refused: another picture, asked for once more; told: no edit, hardly one, or one whose join shows."""
+    if joined.verdict == "nonsense":
+        return "refused"
+    return "good" if joined.verdict == "good" and joined.change.told == "yes" else "told"
+
+
 def _answer(
     sent: Image.Image, foreign: Image.Image, patch: Patch, kind: str, level: str, size: tuple[int, int]
 ) -> Redrawn:
     left, top = patch.region.box[0] - patch.box[0], patch.region.box[1] - patch.box[1]
     width, height = patch.region.box[2] - patch.region.box[0], patch.region.box[3] - patch.region.box[1]
     edited = sent.copy()
-    if kind == "spilled":
+    if kind == "beside":
+        size = (width * 4 // 10, height * 4 // 10)
+        right = left + width + 12
+        edited.paste(
+            foreign.resize(size), (right if right + size[0] < sent.width else left - size[0] - 12, top + height // 4)
+        )
+    elif kind in ("spilled", "grown"):
         edited.paste(foreign.resize((width, height)), (left + width // 4, top))
     elif kind != "unchanged":
         edited.paste(foreign.resize((width * 6 // 10, height * 6 // 10)), (left + width // 5, top + height // 5))

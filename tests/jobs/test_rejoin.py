@@ -25,11 +25,11 @@ OVER = (280, 200, 430, 275)
 """What the model changes where it goes over the right edge of the box."""
 
 
-def _answer(source: Path, where: tuple[int, int, int, int] | None, box: tuple[int, ...] = BOX) -> Picture:
+def _answer(source: Path, where: tuple[int, int, int, int] | None, *, context: float = 0.5) -> Picture:
     """A drifted redraw of what is sent for the box, with other content `where`, in px of the source."""
     data = source.read_bytes()
     ratios = {ratio: answer_pixels(ratio, "1K") for ratio in RATIOS}
-    patch = prepare(data, box=box, mask=None, grow=16, feather=16, context=0.5, ratios=ratios)
+    patch = prepare(data, box=BOX, mask=None, grow=16, feather=16, context=context, ratios=ratios)
     whole = Image.open(io.BytesIO(data)).convert("RGB")
     if where is not None:
         other = photo(where[2] - where[0], where[3] - where[1], seed=61)
@@ -85,6 +85,21 @@ async def test_a_change_beside_the_region_is_told_and_joined_for_nothing_where_i
     assert np.abs(new[210:260, 405:445].astype(int) - old[210:260, 405:445]).mean() > 10
     same(old, new, beyond(SIZE, (wider[0], wider[1], wider[2], wider[3]), 16))
     assert len(emulated.emulator.charges) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "shown", [(0.03, 0, 1, 1), (0, 0, 1, 0.97), (0.1, 0.1, 0.9, 0.9), (0.1, 0.08, 1, 0.98)], ids=str
+)
+async def test_what_is_framed_in_another_way_is_mended_and_not_paid_for_twice(
+    emulated: Emulated, source: Path, shown: tuple[float, float, float, float]
+) -> None:
+    answer = Image.open(io.BytesIO(_answer(source, (270, 200, 350, 270), context=1.0).data)).convert("RGB")
+    part = answer.crop(tuple(round(1024 * edge) for edge in shown)).resize((1024, 1024), Image.Resampling.BICUBIC)
+    drawing(emulated, Picture(as_bytes(part, "JPEG", quality=92), "image/jpeg"))
+    facts = await use(emulated, "edit_region", image=str(source), instruction="a hat", box=list(BOX), context=1.0)
+    assert facts["images"][0]["report"]["verdict"] == "good" and len(emulated.emulator.charges) == 1
+    same(seen(source), seen(facts["file_paths"][0]), beyond(SIZE, BOX, 16))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from PIL import Image
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.terms import Grow
 from nanobanana_mcp.pixels.edits.alignment import Drift, drift_of, laid, rgb
+from nanobanana_mcp.pixels.edits.alpha import background_of, composed, uncomposed
 from nanobanana_mcp.pixels.edits.change import Change, compared
 from nanobanana_mcp.pixels.edits.levels import fewer
 from nanobanana_mcp.pixels.edits.masks import Region, Weight, context_box, overlap, region_from_box, region_from_mask
@@ -94,9 +95,9 @@ def prepare(
         if region.share > 0.98:
             raise RequestError("The region is the whole picture; edit it with generate_image instead.")
         found = context_box(region.box, size=size, ratios=ratios, context=context)
-        crop = rgb(to_srgb(source.crop(found.box)))
+        crop = composed(source.crop(found.box))
         del source
-        data, mime_type = as_sent(crop)
+        data, mime_type = as_sent(rgb(to_srgb(crop)))
     where, grows = _where(region.box, found.box), grow == "auto" and mask is None
     return Patch(
         region=region, box=found.box, ratio=found.ratio, crop=data, mime_type=mime_type, where=where, grows=grows
@@ -134,8 +135,10 @@ def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None
 
 def _joined(data: bytes, answer: bytes, patch: Patch, anyway: bool) -> tuple[Image.Image | None, Joined]:
     """The picture before it is encoded; apart, so that what it was made of is gone from memory by then."""
-    source, given = decoded(data), rgb(decoded(answer))
-    reference, region = rgb(to_srgb(source.crop(patch.box))), patch.region
+    source = decoded(data)
+    # In the source's own colours: those beyond sRGB are clipped in what was sent, and the recolouring brings them nearer.
+    given = from_srgb(rgb(decoded(answer)), source.info.get("icc_profile"))
+    reference, region = composed(source.crop(patch.box)), patch.region
     size = reference.size
     shown = fewer(reference, math.sqrt(JUDGED_PIXELS * max(size) / min(size)))
 
@@ -175,8 +178,10 @@ def _joined(data: bytes, answer: bytes, patch: Patch, anyway: bool) -> tuple[Ima
         return None, joined
     left, top, right, bottom = region.box
     within = (left - patch.box[0], top - patch.box[1], right - patch.box[0], bottom - patch.box[1])
-    own_colours = from_srgb(laid(given, size, drift, within), source.info.get("icc_profile"))
-    return composite(source, own_colours, box=region.box, region=region), joined
+    inside = laid(given, size, drift, within)
+    if source.mode == "RGBA":
+        inside = uncomposed(inside, source.crop(region.box), background_of(source.crop(patch.box)))
+    return composite(source, inside, box=region.box, region=region), joined
 
 
 def _offer(change: Change, patch: Patch, shown: Size) -> Box | None:

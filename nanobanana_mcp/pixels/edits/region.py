@@ -37,7 +37,8 @@ def composite(source: Image.Image, answer: Image.Image, *, box: Box, region: Reg
 
     `answer` has the size of `box`, the crop of `source` it stands for, and is in the source's colour profile. Blending
     is on the encoded (gamma) values, as image editors do: both sides of a feather show the same thing, and a weight of
-    255 is then the answer's own number. A source with alpha keeps its alpha everywhere; the answer gives colour only.
+    255 is then the answer's own number. A source with alpha keeps it everywhere where the answer has none; else the
+    answer's colour stands alone where the source shows nothing.
     """
     if source.size != region.size or answer.size != (box[2] - box[0], box[3] - box[1]):
         raise RequestError(
@@ -49,10 +50,17 @@ def composite(source: Image.Image, answer: Image.Image, *, box: Box, region: Reg
     if shared is None:
         return whole
     left, top, right, bottom = shared
-    patch = answer.crop((left - box[0], top - box[1], right - box[0], bottom - box[1])).convert("RGB")
-    if source.mode == "RGBA":
+    patch = answer.crop((left - box[0], top - box[1], right - box[0], bottom - box[1]))
+    weight = region.within(shared)
+    if source.mode == "RGBA" and patch.mode == "RGBA":
+        empty = np.asarray(source.crop(shared).getchannel("A")) == 0
+        lone = np.where((empty & (weight > 0))[..., None], np.asarray(patch), np.asarray(source.crop(shared)))
+        lone[..., 3] = np.asarray(source.crop(shared).getchannel("A"))
+        whole.paste(Image.fromarray(lone), shared)
+    elif source.mode == "RGBA":
+        patch = patch.convert("RGB")
         patch.putalpha(source.crop(shared).getchannel("A"))
-    whole.paste(patch, shared, Image.fromarray(region.within(shared)))
+    whole.paste(patch if source.mode == "RGBA" else patch.convert("RGB"), shared, Image.fromarray(weight))
     return whole
 
 
