@@ -44,6 +44,8 @@ def moment(text: str, name: str, *, end: bool = False) -> datetime:
         raise RequestError(f"{name} {shorten(text)} is no date; write 2026-11-29 or 2026-11-29T14:30.") from None
     if found.tzinfo is None:
         found = found.replace(tzinfo=UTC)
+    if not 1970 <= found.year < 9999:
+        raise RequestError(f"{name} {shorten(text)} is before 1970 or after 9998, where no picture is.")
     return found + timedelta(days=1) if end and len(text.strip()) <= len("2026-11-29") else found
 
 

@@ -7,6 +7,7 @@ that there is one picture in the end, and not two or none.
 
 import hashlib
 import json
+import logging
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,6 +35,8 @@ from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail, examine
 from nanobanana_mcp.storage.disk import Disk
 from nanobanana_mcp.storage.paths import picture_stem
 from nanobanana_mcp.storage.writing import write_new, write_new_in_any
+
+logger = logging.getLogger(__name__)
 
 
 class PictureStore:
@@ -160,6 +163,10 @@ class PictureStore:
         from nanobanana_mcp.pixels.edits.painted import painted_mask  # Pillow's own time, which only masks pay
 
         plane = painted_mask(data, (record.width, record.height))
+        with self.disk.making():  # two windows may keep the same mask at once
+            return self._keep_mask(record, plane, backend)
+
+    def _keep_mask(self, record: ImageRecord, plane: bytes, backend: Backend) -> ImageRecord:
         mask_id = child_id(record.id, f"mask {hashlib.sha256(plane).hexdigest()}")
         known = self.library.get(mask_id)
         if known is not None:
@@ -421,6 +428,14 @@ class PictureStore:
         )
         record, notes = self.derive(rendered.data, derived)
         return replace(image, record=record, master=master, notes=(*image.notes, *rendered.notes, *notes))
+
+    def keep_thumbnail(self, record: ImageRecord, preview: Thumbnail) -> None:
+        """Keep the thumbnail of a picture that had none, a caller's own, so that the next look need not decode it again."""
+        try:
+            path = self._write_thumbnail(record.id, preview)
+            self.library.note_thumbnail(record.id, path)
+        except (OSError, SetupError) as error:  # on a disk or of a library that may only be read
+            logger.info("The thumbnail of %s was not kept: %s", record.id, error)
 
     def _write_thumbnail(self, image_id: str, preview: Thumbnail) -> Path:
         suffix = "." + preview.mime_type.removeprefix("image/").replace("jpeg", "jpg")

@@ -32,6 +32,7 @@ _PRAGMAS = (
     "foreign_keys=ON",
     "trusted_schema=OFF",
     "cell_size_check=ON",
+    "secure_delete=ON",  # a prompt that is deleted for good leaves the file, not only the table
 )
 
 

@@ -25,12 +25,13 @@ COLUMNS = ("prompt", "name", "note", "tags", "words")
 PLACES_A_MS = 1024
 """Numbers for the pictures of one millisecond: a picture's number sorts by when it was made."""
 
+_TEXTS = f"CREATE VIRTUAL TABLE texts USING fts5({', '.join(COLUMNS)}, tokenize='unicode61 remove_diacritics 2', prefix='2 3')"
 _SCHEMA = f"""
 CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER, library INTEGER, prompts INTEGER,
                     top INTEGER, bottom INTEGER);
 CREATE TABLE entries (number INTEGER PRIMARY KEY, image_id TEXT NOT NULL UNIQUE);
 CREATE TABLE looks (image_id TEXT PRIMARY KEY, look INTEGER NOT NULL) WITHOUT ROWID;
-CREATE VIRTUAL TABLE texts USING fts5({", ".join(COLUMNS)}, tokenize='unicode61 remove_diacritics 2', prefix='2 3');
+{_TEXTS};
 """
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\uac00-\ud7af]")
 """Scripts that are written without spaces, or with particles that stick to a word: each character is a word of its own."""
@@ -85,15 +86,18 @@ class Index:
             standing = _standing(connection, self._library, prompts=self._prompts)
             if standing is not None and standing.top <= newest:
                 return standing
-            with _transaction(connection):
-                standing = _standing(connection, self._library, prompts=self._prompts)
-                if (
-                    standing is None or standing.top > newest
-                ):  # of another library, or this one was put back to an earlier day
-                    _make(connection)
-                    row = (VERSION, self._library, self._prompts, newest, newest + 1)
-                    connection.execute("INSERT INTO state VALUES (1, ?, ?, ?, ?, ?)", row)
-                    standing = Standing(newest, newest + 1)
+            is_other = _has_prompts(connection) not in (None, self._prompts)
+        if is_other:  # prompts that nobody may find must not stay in free pages of the file
+            self.drop()
+        with self._connected() as connection, _transaction(connection):
+            standing = _standing(connection, self._library, prompts=self._prompts)
+            if (
+                standing is None or standing.top > newest
+            ):  # of another library, or this one was put back to an earlier day
+                _make(connection)
+                row = (VERSION, self._library, self._prompts, newest, newest + 1)
+                connection.execute("INSERT INTO state VALUES (1, ?, ?, ?, ?, ?)", row)
+                standing = Standing(newest, newest + 1)
         return standing
 
     def add(self, texts: Sequence[Text], *, was: Standing, now: Standing) -> bool:
@@ -107,20 +111,20 @@ class Index:
         return True
 
     def search(self, expression: str, *, before: int | None, limit: int, ranked: bool = False) -> list[Hit]:
-        """The newest pictures that an expression fits, below the number `before`. Raises ValueError for what is none."""
+        """The newest pictures that a valid expression fits, below the number `before`."""
         rank = "rank" if ranked else "0.0"
         query = (
             f"SELECT rowid, (SELECT image_id FROM entries WHERE number = texts.rowid), {rank} FROM texts"  # noqa: S608 - of two words
             " WHERE texts MATCH ? AND rowid < ? ORDER BY rowid DESC LIMIT ?"
         )
         with self._connected() as connection:
-            try:
-                rows = connection.execute(query, (expression, before if before is not None else 2**62, limit))
-                return [Hit(*row) for row in rows]
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorname == "SQLITE_ERROR":  # FTS5 has no other name for what it cannot parse
-                    raise ValueError(str(error)) from error
-                raise
+            rows = connection.execute(query, (expression, before if before is not None else 2**62, limit))
+            return [Hit(*row) for row in rows]
+
+    def forget_deleted(self) -> None:
+        """Take the words of deleted pictures out of the file: until its parts are merged, FTS5 only marks them."""
+        with self._connected() as connection, _transaction(connection):
+            connection.execute("INSERT INTO texts(texts) VALUES('optimize')")
 
     def looks(self, ids: Iterable[str]) -> dict[str, int]:
         """What is known of how pictures look, by their ids; see pixels.outputs.likeness."""
@@ -144,14 +148,12 @@ class Index:
                 yield connection
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "") or ""
-            if name.startswith(DAMAGE) or "malformed" in str(error):
+            if name.startswith((*DAMAGE, "SQLITE_ERROR")):  # also a table that is missing or has other columns
                 self.drop()
                 raise SetupError(
                     f"The search index {self.path} was damaged and is being made anew. Search again in a moment; nothing of "
                     "your library is lost."
                 ) from error
-            if "no such module" in str(error):
-                raise SetupError("This Python's SQLite has no FTS5, so there is no search by words.") from error
             raise SetupError(f"The search index {self.path} cannot be used: {error}") from error
 
     def drop(self) -> None:
@@ -169,6 +171,7 @@ def _connect(path: Path) -> sqlite3.Connection:
                 path.chmod(0o600)
         connection.execute("PRAGMA journal_mode=TRUNCATE")
         connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost the index, never the library
+        connection.execute("PRAGMA secure_delete=ON")
     except sqlite3.Error:  # a damaged file is noticed here
         connection.close()
         raise
@@ -189,6 +192,14 @@ def _standing(connection: sqlite3.Connection, library: int, *, prompts: bool) ->
     if row is None or tuple(row[:3]) != (VERSION, library, int(prompts)):
         return None
     return Standing(row[3], row[4])
+
+
+def _has_prompts(connection: sqlite3.Connection) -> bool | None:
+    """Whether the index has prompts; None where there is none that says so."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'state'").fetchone() is None:
+        return None
+    row = connection.execute("SELECT prompts FROM state").fetchone()
+    return None if row is None else bool(row[0])
 
 
 def _make(connection: sqlite3.Connection) -> None:
@@ -229,6 +240,23 @@ def _free_number(connection: sqlite3.Connection, created_ms: int) -> int:
 def spaced(text: str) -> str:
     """A text in which every character of a script without spaces stands alone, as the tokenizer needs it."""
     return _CJK.sub(lambda found: f" {found[0]} ", text)
+
+
+def is_expression(expression: str) -> bool:
+    """Whether FTS5 can parse an expression: asked of an empty table, so that no error of the index itself looks like one.
+
+    Raises SetupError where this Python's SQLite has no FTS5.
+    """
+    with closing(sqlite3.connect(":memory:")) as connection:
+        try:
+            connection.execute(_TEXTS)
+        except sqlite3.OperationalError as error:
+            raise SetupError("This Python's SQLite has no FTS5, so there is no search by words.") from error
+        try:
+            connection.execute("SELECT 1 FROM texts WHERE texts MATCH ?", (expression,)).fetchall()
+        except sqlite3.OperationalError:
+            return False
+    return True
 
 
 def as_expression(query: str) -> str:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from nanobanana_mcp.domain.records import ImageRecord, Parent, Upload
-from nanobanana_mcp.domain.terms import Backend, UploadState
+from nanobanana_mcp.domain.terms import Backend, Origin, UploadState
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.glance import NEWEST, Glimpse, glimpses
 from nanobanana_mcp.library.tables import annotations, image_sources, images, tags, uploads
@@ -52,13 +52,18 @@ class Ancestor:
     depth: int
 
 
+CHILDREN = 100
+"""How many of the pictures made from one are read: a picture may have thousands, and whoever reserves money waits for a read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """A picture with what it was made from, nearest first, and what was made from it."""
+    """A picture with what it was made from, nearest first, and the newest of what was made from it, oldest first."""
 
     record: ImageRecord
     ancestors: tuple[Ancestor, ...]
     children: tuple[ImageRecord, ...]
+    child_count: int
 
 
 class KeptFile(NamedTuple):
@@ -276,19 +281,30 @@ class Library:
             if record is None:
                 return None
             return Lineage(
-                record=record, ancestors=tuple(self.ancestors(image_id)), children=tuple(self.children(image_id))
+                record=record,
+                ancestors=tuple(self.ancestors(image_id)),
+                children=tuple(self.children(image_id)),
+                child_count=self.child_count(image_id),
             )
 
-    def children(self, image_id: str) -> list[ImageRecord]:
+    def children(self, image_id: str, *, origin: Origin | None = None, most: int = CHILDREN) -> list[ImageRecord]:
+        """The newest pictures made from this one, oldest first."""
+        query = (
+            select(images)
+            .where(images.c.id.in_(select(image_sources.c.image_id).where(image_sources.c.parent_id == image_id)))
+            .order_by(images.c.created_at.desc(), images.c.id.desc())
+            .limit(most)
+        )
+        if origin is not None:
+            query = query.where(images.c.origin == origin)
         with self.database.read() as connection:
-            rows = connection.execute(
-                select(images)
-                .join(image_sources, image_sources.c.image_id == images.c.id)
-                .where(image_sources.c.parent_id == image_id)
-                .distinct()
-                .order_by(images.c.created_at)
-            ).all()
-            return read_records(connection, rows)
+            return read_records(connection, connection.execute(query).all()[::-1])
+
+    def child_count(self, image_id: str) -> int:
+        """How many pictures were made from this one."""
+        query = select(func.count(image_sources.c.image_id.distinct())).where(image_sources.c.parent_id == image_id)
+        with self.database.read() as connection:
+            return connection.execute(query).scalar_one()
 
     def move_to_trash(self, record: ImageRecord, trash_path: Path) -> None:
         """Note where the file went, and update the day's totals; doing it again changes nothing."""
@@ -306,6 +322,11 @@ class Library:
             changed = connection.execute(update(images).where(images.c.id == record.id, unless_noted).values(**values))
             if changed.rowcount == 1 and _is_drawn(record):
                 count_picture(connection, replace(record, bytes=sign * record.bytes), pictures=0)
+
+    def note_thumbnail(self, image_id: str, path: Path) -> None:
+        """Note where a picture's thumbnail is."""
+        with self.database.write() as connection:
+            connection.execute(update(images).where(images.c.id == image_id).values(thumbnail_path=str(path)))
 
     def relink(self, image_id: str, path: Path) -> None:
         """Note where a picture's file is now."""

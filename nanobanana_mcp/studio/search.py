@@ -40,7 +40,7 @@ from nanobanana_mcp.jobs.files import no_such_picture
 from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.library.annotations import Annotations
 from nanobanana_mcp.library.finding import Finder, Place, fingerprint
-from nanobanana_mcp.library.index import PLACES_A_MS, Hit, Index, Standing, as_expression, as_words
+from nanobanana_mcp.library.index import PLACES_A_MS, Hit, Index, Standing, as_expression, as_words, is_expression
 from nanobanana_mcp.storage.disk import Disk
 
 logger = logging.getLogger(__name__)
@@ -159,7 +159,11 @@ class Search:
                 f"It is noted in the library, but not beside the picture ({error.strerror}: {self._disk.places.own}), so a "
                 "rebuild would not have it."
             ) from error
-        return self.told([image_id])[0]
+        told = self.told([image_id])
+        if not told:  # another window has deleted the picture meanwhile
+            self._disk.sidecars.forget(image_id)
+            raise no_such_picture(image_id, self._store.library)
+        return told[0]
 
     def changes(self, after: int | None) -> Changes:
         return self.annotations.changes(after)
@@ -206,6 +210,12 @@ class Search:
                 now = Standing(standing.top, texts[-1].number if len(texts) == BATCH else 0)
             standing = now if index.add(texts, was=standing, now=now) else index.begin(newest)
         return standing
+
+    def forget_deleted(self) -> None:
+        """Take what was deleted out of the index and out of its file. Raises SetupError."""
+        newest = self.annotations.changes(None).last
+        self.follow(lambda: self.index().begin(newest).top >= newest)
+        self.index().forget_deleted()
 
     def _enter_all(self) -> None:
         try:
@@ -276,14 +286,9 @@ class Search:
 
     def _expression(self, words: str) -> tuple[str, list[str]]:
         """What to search for, and a note where it is not what was meant perhaps."""
-        index, expression = self.index(), as_expression(words)
-        if not words.startswith("*"):  # FTS5 keeps such for questions about itself
-            try:
-                index.search(expression, before=None, limit=1)
-            except ValueError:
-                pass
-            else:
-                return expression, []
+        expression = as_expression(words)
+        if not words.startswith("*") and is_expression(expression):  # FTS5 keeps a leading * for questions about itself
+            return expression, []
         plain = as_words(words)
         if not plain:
             raise RequestError(f"{shorten(words)} has no word that could be searched for.")
@@ -293,6 +298,10 @@ class Search:
 
 def check(wanted: FindRequest) -> None:
     """Raises RequestError for what could not be answered, or not as it was meant."""
+    for name in ("query", "tag", "made_from", "tier", "cursor"):
+        text = getattr(wanted, name) or ""
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise RequestError(f"{name} has characters that cannot be searched for: a NUL, or half of a character.")
     if wanted.query is not None and len(wanted.query) > MAX_QUERY:
         raise RequestError(f"The query has {len(wanted.query)} characters; at most {MAX_QUERY} are searched for.")
     if not 1 <= wanted.limit <= MAX_FOUND:
@@ -372,7 +381,7 @@ def _place(wanted: FindRequest) -> Place | None:
     if parts is None:
         return None
     made, image_id = parts
-    if not made.isdigit() or len(made) > 14 or not is_image_id(image_id):
+    if not _is_number(made) or len(made) > 14 or not is_image_id(image_id):
         raise RequestError(f"{shorten(str(wanted.cursor))} is not a cursor.")
     return Place(int(made), image_id)
 
@@ -387,7 +396,11 @@ def _offset(wanted: FindRequest) -> int:
     return 0 if parts is None else _digits(wanted, parts[0])
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
 def _digits(wanted: FindRequest, text: str) -> int:
-    if not text.isdigit() or len(text) > 19:
+    if not _is_number(text) or len(text) > 18:
         raise RequestError(f"{shorten(str(wanted.cursor))} is not a cursor.")
     return int(text)

@@ -104,7 +104,7 @@ class Studio:
         self.planner = Planner(store=self.store, sources=self.sources, models=models)
         self._maintenance = Maintenance(self.library, model, self.disk, backend)
         self._search = Search(self.store, backend, index_prompts=index_prompts)
-        self._deletions = Deletions(self.store)
+        self._deletions = Deletions(self.store, self._search)
         self._made_lock: ProcessLock | None = None
         self._making_lock = threading.Lock()
         self._active = ActiveRequests()
@@ -351,6 +351,8 @@ class Studio:
         found = await asyncio.to_thread(make_previews, [record], THUMBNAIL_PX, self.store)
         if not found:
             raise SourceNotFound(f"{image_id} has no thumbnail, and its file is not there to make one from.")
+        if record.thumbnail_path is None:
+            await asyncio.to_thread(self.store.keep_thumbnail, record, found[0])
         return found[0].data, found[0].mime_type
 
     async def previews(self, records: list[ImageRecord], long_side: int) -> list[Thumbnail]:

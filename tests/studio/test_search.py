@@ -1,9 +1,11 @@
 """Searching the library: by words and facts, newest or best first, whatever state the index, the files and the disk are in."""
 
+import asyncio
 import io
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,17 @@ from nanobanana_mcp.domain.finding import FindRequest, Found, FoundPage
 from nanobanana_mcp.domain.ids import now
 from nanobanana_mcp.domain.records import ImageRecord, Parent
 from nanobanana_mcp.domain.requests import ImageRequest
+from nanobanana_mcp.library.annotations import Annotations
 from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.library.finding import fingerprint
 from nanobanana_mcp.library.index import Hit, Index
+from nanobanana_mcp.library.pictures import CHILDREN
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio.edits import EditRequest, region_job
 from nanobanana_mcp.studio.rebuild import rebuild
 from nanobanana_mcp.studio.studio import Studio
-from tests.support.fakes import FakeModel, jpeg, reply
+from tests.support.fakes import FakeModel, jpeg, photo, reply
 from tests.support.rooms import hang, record, rows, tree
 
 
@@ -318,6 +323,131 @@ async def test_a_repeat_of_a_request_whose_picture_was_deleted_says_so_and_pays_
     with pytest.raises(Exception, match="deleted for good"):
         await studio.create(ImageRequest(prompt="a panda"), key="key:1")
     assert len(model.requests) == asked
+
+
+async def _trashed(studio: Studio, prompt: str) -> ImageRecord:
+    made = (await studio.create(ImageRequest(prompt=prompt))).images[0].record
+    await studio.trash([made.id])
+    return made
+
+
+async def _delete(studio: Studio, image_id: str) -> None:
+    await studio.delete_for_good(image_id, (await studio.about_deleting(image_id)).token)
+
+
+async def test_what_is_deleted_for_good_is_gone_from_the_search_indexs_file_at_once(studio: Studio) -> None:
+    made = (await studio.create(ImageRequest(prompt="zqsecretalpha panda"))).images[0].record
+    assert await _find(studio, "zqsecretalpha") == ["zqsecretalpha panda"]
+    beside = studio.library.database.path.with_name(f"{studio.library.database.path.name}.search")
+    assert b"zqsecretalpha" in beside.read_bytes()
+    await studio.trash([made.id])
+    await _delete(studio, made.id)
+    assert b"zqsecretalpha" not in beside.read_bytes()
+
+
+async def test_while_the_disk_of_the_pictures_is_away_nothing_is_deleted_for_good(studio: Studio) -> None:
+    made = (await studio.create(ImageRequest(prompt="a panda"))).images[0].record
+    away = studio.places.output.with_name("away")
+    studio.places.output.rename(away)
+    with pytest.raises(SetupError, match="Mount or restore"):
+        await studio.about_deleting(made.id)
+    away.rename(studio.places.output)
+    assert (await studio.found(made.id)).state == "present"
+
+
+async def test_a_file_that_was_changed_in_the_trash_is_not_deleted_and_not_forgotten(studio: Studio) -> None:
+    made = await _trashed(studio, "a panda")
+    held = Path(studio.library.get(made.id).trash_path)
+    held.write_bytes(b"somebody's own")
+    with pytest.raises(RequestError, match="was changed"):
+        await studio.about_deleting(made.id)
+    held.rename(held.with_name("kept.txt"))
+    await _delete(studio, made.id)
+    assert held.with_name("kept.txt").read_bytes() == b"somebody's own"
+
+
+async def test_masks_painted_on_a_picture_are_deleted_with_it(studio: Studio) -> None:
+    made = (await studio.create(ImageRequest(prompt="a panda"))).images[0].record
+    mask = await studio.keep_mask(made.id, _mask((made.width, made.height), (10, 10, 300, 300)))
+    await studio.trash([made.id])
+    assert (await studio.about_deleting(made.id)).children == 0
+    await _delete(studio, made.id)
+    assert studio.library.get(mask.id) is None
+    assert not Path(mask.record.path or "").exists()
+
+
+async def test_one_mask_that_many_windows_keep_at_once_is_one(studio: Studio) -> None:
+    made = (await studio.create(ImageRequest(prompt="a panda"))).images[0].record
+    painted = _mask((made.width, made.height), (10, 10, 300, 300))
+    kept = await asyncio.gather(*(studio.keep_mask(made.id, painted) for _ in range(6)))
+    assert len({one.id for one in kept}) == 1
+
+
+async def test_a_picture_with_very_many_children_is_told_with_their_number_and_the_newest(studio: Studio) -> None:
+    root = _kept(studio, "root", days=900)
+    for number in range(CHILDREN + 5):
+        _kept(studio, f"child {number}", days=800 - number, parents=(Parent(image_id=root.id, role="base"),))
+    found = await studio.lineage(root.id)
+    assert found.child_count == CHILDREN + 5
+    assert [one.prompt for one in found.children] == [f"child {number}" for number in range(5, CHILDREN + 5)]
+
+
+async def test_the_thumbnail_of_a_callers_photo_is_kept_at_the_first_look(studio: Studio, tmp_path: Path) -> None:
+    taken = photo(tmp_path / "photo.jpg")
+    image_id = (await studio.upload(str(taken))).record.id
+    first = await studio.picture(image_id, thumbnail=True)
+    taken.unlink()
+    assert await studio.picture(image_id, thumbnail=True) == first
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"query": '"x\0y'},
+        {"tag": "\ud800"},
+        {"made_from": "img_\ud800"},
+        {"query": "panda", "cursor": "w.{}.9999999999999999999"},
+        {"query": "panda", "cursor": "w.{}.\u00b2"},
+        {"cursor": "n.{}.\u00b2.img_0000000000000000"},
+    ],
+)
+async def test_what_no_search_can_mean_is_refused_in_words(studio: Studio, wanted: dict[str, str]) -> None:
+    _kept(studio, "a panda")
+    request = FindRequest(**wanted)
+    if request.cursor is not None:
+        request = replace(request, cursor=request.cursor.format(fingerprint(request)))
+    with pytest.raises(RequestError):
+        await studio.find_images(request)
+
+
+async def test_an_index_whose_tables_are_gone_or_of_another_form_is_made_anew(studio: Studio) -> None:
+    _kept(studio, "a panda")
+    beside = studio.library.database.path.with_name(f"{studio.library.database.path.name}.search")
+    for damage in ("DROP TABLE texts", "ALTER TABLE state RENAME COLUMN top TO highest"):
+        assert await _find(studio, "panda") == ["a panda"]
+        with closing(sqlite3.connect(beside)) as connection:
+            connection.execute(damage)
+            connection.commit()
+        with pytest.raises(SetupError, match="made anew"):
+            await _find(studio, "panda")
+    assert await _find(studio, "panda") == ["a panda"]
+
+
+async def test_a_note_on_a_picture_that_is_deleted_meanwhile_says_that_there_is_none(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _kept(studio, "a panda")
+    change = Annotations.change
+
+    def late(self: Annotations, image_id: str, changed: Any) -> Any:
+        noted = change(self, image_id, changed)
+        studio.library.forget(image_id)
+        return noted
+
+    monkeypatch.setattr(Annotations, "change", late)
+    with pytest.raises(SourceNotFound):
+        await studio.annotate(made.id, note="late")
+    assert studio.disk.sidecars.read_notes(made.id) is None
 
 
 async def test_a_painted_mask_has_an_id_that_edit_region_takes(studio: Studio) -> None:

@@ -171,7 +171,7 @@ def lineage_structure(lineage: Lineage) -> dict[str, Any]:
         ],
         "children": [_recent(child) | {"origin": child.origin} for child in lineage.children[:SHOWN]],
         "ancestor_count": len(lineage.ancestors),
-        "child_count": len(lineage.children),
+        "child_count": lineage.child_count,
     }
 
 
