@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,16 @@ def test_a_real_client_has_the_server_after_install_and_not_after_remove(
     assert "nanobanana" in listed and (program == "codex" or "Connected" in listed)  # which starts none for its list
     assert run(["install", client, "--yes", "--remove"]) == 0
     assert "nanobanana" not in done(path, "mcp", "list", home=nobody)
+
+
+@pytest.mark.slow
+def test_the_line_that_adds_the_server_to_claude_code_by_hand_works_with_an_empty_home(tmp_path: Path) -> None:
+    claude = tool("claude")
+    (line,) = re.findall(r"^claude mcp add .+$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    words = shlex.split(line.replace("$PWD/.venv/bin/nanobanana", str(Path(sys.executable).with_name("nanobanana"))))
+    done(claude, *words[1:], home=tmp_path)
+    for asked in (["list"], ["get", "nanobanana"]):
+        assert "Connected" in done(claude, "mcp", *asked, home=tmp_path)
 
 
 def test_the_image_of_docker_is_not_run_by_root_and_is_named_as_in_the_registry() -> None:
