@@ -90,7 +90,7 @@ def edit(
     if redraw is not None:
         _panel(image, f"EMULATED EDIT\n{prompt}", where=redraw.where, seed=seed)
     elif more:
-        _write_footer(image, "EMULATED")
+        _mark(image, places[0])
     elif places:
         # Only the caller's own words, and within the area, so that the panel ends before its edge does.
         own_words, _, _ = prompt.partition("\n\n")
@@ -98,6 +98,20 @@ def edit(
     else:
         _panel(image, f"EMULATED EDIT\n{prompt}", where=Edit().where, seed=seed)
     return image
+
+
+def _mark(image: Image.Image, painted: Place) -> None:
+    """Says that it is emulated in the widest of the margins beside what was painted, at the height of that."""
+    left, top, right, bottom = painted
+    margins = {
+        left: (0, bottom - 0.1, left, bottom),
+        1 - right: (right, bottom - 0.1, 1, bottom),
+        top: (left, top - 0.1, right, top),
+        1 - bottom: (left, bottom, right, bottom + 0.1),
+    }
+    width, height = image.size
+    box = margins[max(margins)]
+    _write(image, "EMULATED", box=(box[0] * width, box[1] * height, box[2] * width, box[3] * height))
 
 
 def _within(place: Place) -> Place:

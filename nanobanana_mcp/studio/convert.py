@@ -90,6 +90,11 @@ async def convert(studio: Studio, request: ConvertRequest) -> tuple[list[ImageRe
         raise SetupError(
             f"{target.folder} could not take the file ({error.strerror}). Make room there, or give another output_path."
         ) from error
+    except MemoryError as error:
+        raise SetupError(
+            f"There is not enough memory free here to work on {source.record.width}x{source.record.height} pixels; nothing was "
+            "written. Close other programs, raise the limit that this one runs under, or take a smaller picture."
+        ) from error
 
 
 async def _prepared(studio: Studio, request: ConvertRequest) -> tuple[ConvertRequest, Target, Source]:

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms, ImageDraw
 
 from nanobanana_mcp.emulator.control import Picture
 from nanobanana_mcp.pixels.files.labels import Label, read_label
+from nanobanana_mcp.pixels.outputs import render as rendering
 from nanobanana_mcp.pixels.outputs.render import render
 from tests.conftest import Emulated
 from tests.support.easel import drawing, files, label_of, of_kind, recipe_of, saved, seen, use
@@ -496,3 +497,16 @@ async def test_a_drawing_of_few_colours_is_still_one_of_a_palette_when_it_is_mad
     facts = await use(emulated, "convert_image", image=str(photograph), width=200)
     assert _opened(facts["file_paths"][0]).mode == "RGB"
     assert any("full colour" in note for note in facts["notes"])
+
+
+async def test_too_little_memory_is_said_in_words_and_leaves_no_file(
+    emulated: Emulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crowded(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(rendering, "scaled", crowded)
+    source = saved(tmp_path, photo(320, 240, seed=6).convert("RGB"), "s.png")
+    with pytest.raises(ToolError, match="not enough memory free here to work on 320x240 pixels"):
+        await use(emulated, "convert_image", image=str(source), width=100, output_path=str(tmp_path / "made.png"))
+    assert not (tmp_path / "made.png").exists()
