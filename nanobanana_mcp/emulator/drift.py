@@ -88,7 +88,9 @@ def redrawn(
         for column in range(64):
             corners = [(row, column), (row + 1, column), (row + 1, column + 1), (row, column + 1)]
             quad = tuple(float(value) for at in corners for value in (left[at], top[at]))
-            mesh.append(((int(columns[column]), int(rows[row]), int(columns[column + 1]), int(rows[row + 1])), quad))
+            cell = (int(columns[column]), int(rows[row]), int(columns[column + 1]), int(rows[row + 1]))
+            if cell[0] < cell[2] and cell[1] < cell[3]:  # a picture narrower than the mesh has fewer cells
+                mesh.append((cell, quad))
     image = wide.transform(size, Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
     return Redrawn(image=_recoloured(image, level, random), matrix=matrix, bends=bends, reach=reach)
 

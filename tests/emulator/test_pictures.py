@@ -8,7 +8,7 @@ import pytest
 from google.genai import errors
 from PIL import Image, ImageDraw
 
-from nanobanana_mcp.emulator import pictures
+from nanobanana_mcp.emulator import drift, pictures
 from nanobanana_mcp.emulator.app import Emulator
 from nanobanana_mcp.emulator.control import Edit, HttpError, Plate
 from nanobanana_mcp.emulator.models import MODELS
@@ -255,3 +255,9 @@ async def test_the_subject_of_a_plate_is_what_stands_out_of_its_picture() -> Non
     pixels = np.asarray(answer.convert("RGB").resize((640, 480)), int)
     assert (pixels[20, 20] == 255).all() and (pixels[240, 60] == 255).all()
     assert np.abs(pixels[140:340, 240:380] - (220, 60, 30)).max() < 4
+
+
+@pytest.mark.parametrize("size", [(8, 8), (30, 200), (700, 8)])
+def test_pictures_narrower_than_the_mesh_of_the_drift_drift_too(size: tuple[int, int]) -> None:
+    picture = Image.linear_gradient("L").resize(size).convert("RGB")
+    assert drift.redrawn(picture, drift.LEVELS["L3"], seed=1, size=size).image.size == size
