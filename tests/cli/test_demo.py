@@ -79,11 +79,12 @@ def served() -> Iterator[str]:
 @pytest.mark.slow
 def test_the_demo_goes_through_the_whole_main_job_whatever_this_machine_is_set_to(ran: Ran) -> None:
     assert (ran.code, ran.err) == (0, "")
-    steps = re.findall(r"^ *(\d+)/15  (.+?)  +\d+\.\d s  \S", ran.out, re.MULTILINE)
-    assert [int(number) for number, _ in steps] == list(range(1, 16))
-    assert [name for _, name in steps][5:13] == [
+    steps = re.findall(r"^ *(\d+)/17  (.+?)  +\d+\.\d s  \S", ran.out, re.MULTILINE)
+    assert [int(number) for number, _ in steps] == list(range(1, 18))
+    assert [name for _, name in steps][5:14] == [
         "Edit, by path", "Edit, by Files API id", "Edit, by picture id", "Two reference pictures",
-        "Change one region only", "Extend beyond the edges", "Take the background away", "Convert, for nothing",
+        "Change one region only", "A close look at the edit", "Extend beyond the edges", "Take the background away",
+        "Convert, for nothing",
     ]  # fmt: skip
     assert "emulated: nothing was charged" in ran.out
 

@@ -160,11 +160,11 @@ class Tour:
 
 
 Script = Callable[[Tour, Path], Awaitable[None]]
-FULL_STEPS, SHORT_STEPS = 15, 3
+FULL_STEPS, SHORT_STEPS = 17, 3
 
 
 async def full_tour(tour: Tour, photo: Path) -> None:
-    """All eight tools of the server, against the emulator."""
+    """Every tool of the server, against the emulator."""
     (fox,) = await tour.make("A flash picture", "", prompt=FOX)
     (train,) = await tour.make(
         "A pro picture, 4K, 16:9",
@@ -203,6 +203,14 @@ async def full_tour(tour: Tour, photo: Path) -> None:
         box=[560, 560, 900, 820],
     )
     tour.descends(apple, breakfast.id)
+    await tour.ask(
+        "A close look at the edit",
+        "view_image",
+        "{difference[changed_share_outside_box]:.0%} of the pixels outside the region changed",
+        image=apple.id,
+        compare_with=str(photo),
+        box=[560, 560, 900, 820],
+    )
     (table,) = await tour.make(
         "Extend beyond the edges",
         "edit of",
@@ -233,6 +241,7 @@ async def full_tour(tour: Tour, photo: Path) -> None:
         width=400,
         output_format="webp",
     )
+    await tour.ask("Find by words", "find_images", "{total} pictures with a banana in their prompts", query="banana")
     await tour.ask("Statistics", "output_stats", "{pictures} pictures, {live_uploads[count]} live uploads")
     await tour.ask(
         "Maintenance, as a dry run",
