@@ -41,6 +41,7 @@ class Actions:
 
     async def annotate(self, request: Request, fields: Mapping[str, str]) -> Done:
         """Note, tags and rating, of which each that is given replaces what was there."""
+        await self._open("output_stats", "the gallery needs")
         given: dict[str, Any] = {}
         if "note" in fields:
             given["note"] = fields["note"].replace("\r\n", "\n").strip() or None
@@ -85,6 +86,7 @@ class Actions:
 
     async def open_folder(self, request: Request, _fields: Mapping[str, str]) -> Done:
         """By the id alone: a path that a page names opens nothing."""
+        await self._open("output_stats", "the gallery needs")
         found = await (await self._studio()).found(request.path_params["id"])
         path = found.record.trash_path or found.record.path
         if path is None:
@@ -94,6 +96,8 @@ class Actions:
 
     async def keep_mask(self, request: Request) -> Done:
         """Keep what was painted on a picture, and hand it to the agent that asked for it."""
+        await self._open("output_stats", "the gallery needs")
+        await self._open("edit_region", "a mask is painted for")
         png = await body_of(request, MAX_FILE_BYTES)
         asked = request.query_params.get("ask")
         painting = self._paintings.get(asked) if asked is not None else None
@@ -105,9 +109,16 @@ class Actions:
         if painting is not None and painting.done.is_set():
             raise RequestError("Your assistant has a mask already; it was not replaced.")
         found = await (await self._studio()).keep_mask(image_id, png)
-        if painting is not None:
-            painting.finish(found.record.id)
-        return {"id": found.record.id}
+        if painting is None:
+            return {"id": found.record.id}
+        waiting = painting.waiting is not None
+        painting.finish(found.record.id)
+        words = (
+            "Your assistant goes on; this page may be closed."
+            if waiting
+            else "It is kept. Tell your assistant that you have painted: it goes on when it calls again."
+        )
+        return {"id": found.record.id, "waiting": waiting, "words": words}
 
     async def quote(self, _request: Request, fields: Mapping[str, str]) -> Done:
         """What an edit would cost, and the key under which it is made once, however often it is asked for."""
@@ -139,8 +150,12 @@ class Actions:
 
     async def _tidying(self) -> None:
         """Raises NotAllowed where the policy lets nobody tidy up."""
-        if await self._tools.closed("maintenance"):
-            raise NotAllowed("The policy does not allow maintenance, which the trash needs.")
+        await self._open("maintenance", "the trash needs")
+
+    async def _open(self, tool: str, why: str) -> None:
+        """Raises NotAllowed where the policy closes a tool."""
+        if await self._tools.closed(tool):
+            raise NotAllowed(f"The policy does not allow {tool}, which {why}.")
 
 
 async def _silent(_done: float, _total: float, _words: str) -> None:
@@ -158,9 +173,12 @@ def _edit(fields: Mapping[str, str]) -> dict[str, Any]:
 
 def _number(name: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise RequestError(f"{name} {shorten(text)} is not a number.") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise RequestError(f"{name} {shorten(text)} is not a number.")
+    return number
 
 
 def _rating(text: str) -> int | None:

@@ -1,12 +1,16 @@
 """What agents asked a person to paint, and the masks that came of it."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 
 from nanobanana_mcp.domain.ids import new_image_id
 
 MOST = 100
 """The most that are remembered; the oldest of more are forgotten."""
+
+KEPT_S = 1800.0
+"""How long a call finds what a person was asked, or painted, for an earlier one with the same wish."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -20,6 +24,11 @@ class Painting:
     ticket: str = field(default_factory=new_image_id)
     mask_id: str | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: object | None = None
+    """The call that waits for it: the newest, as a client that gave up an older one may not have said so."""
+    taken: bool = False
+    """Whether an edit was made with it."""
+    asked_at: float = field(default_factory=time.monotonic)
 
     @property
     def page(self) -> str:
@@ -37,6 +46,13 @@ class Paintings:
         self._asked: dict[str, Painting] = {}
 
     def ask(self, image_id: str, instruction: str) -> Painting:
+        """What a person was asked already and no edit has taken, so that they need not paint it twice for a client
+        that gave up waiting and calls again; else something new.
+        """
+        for known in reversed(self._asked.values()):
+            fresh = time.monotonic() - known.asked_at < KEPT_S
+            if (known.image_id, known.instruction) == (image_id, instruction) and fresh and not known.taken:
+                return known
         painting = Painting(image_id=image_id, instruction=instruction)
         self._asked[painting.ticket] = painting
         while len(self._asked) > MOST:

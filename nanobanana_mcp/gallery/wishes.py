@@ -42,12 +42,12 @@ def find_request(asked: Mapping[str, str], *, cursor: str | None, limit: int) ->
             raise RequestError(
                 f"{words} {shorten(asked[name])} is not one of {', '.join(value for value, _ in options)}."
             )
-    since, until = _day(asked, "since"), _day(asked, "until")
+    since, until = _day(asked, "since"), _day(asked, "until", after=1)
     kind: Any = asked.get("kind", "picture")
     values: dict[str, Any] = {
         "query": _as_typed(asked["query"]) if "query" in asked else None,
         "since": since,
-        "until": until + timedelta(days=1) if until is not None else None,
+        "until": until,
         "tier": asked.get("tier"),
         "mode": asked.get("mode"),
         "made_from": asked.get("made_from"),
@@ -72,12 +72,13 @@ def _as_typed(query: str) -> str:
     return f"{query}*" if re.fullmatch(r"[\w\s]*\w", query) else query
 
 
-def _day(asked: Mapping[str, str], name: str) -> datetime | None:
-    """The beginning of a day where the person is."""
+def _day(asked: Mapping[str, str], name: str, *, after: int = 0) -> datetime | None:
+    """The beginning of a day where the person is, or of a day so many `after` it."""
     if name not in asked:
         return None
     try:
-        return datetime.combine(date.fromisoformat(asked[name]), time.min).astimezone()
+        day = date.fromisoformat(asked[name]) + timedelta(days=after)
+        return datetime.combine(day, time.min).astimezone()
     except (ValueError, OverflowError, OSError):
         raise RequestError(f"{shorten(asked[name])} is not a day; write it as 2026-11-29.") from None
 

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fastmcp import Context
+from mcp.shared.exceptions import MCPError
 from mcp.types import (
     ElicitationCapability,
     ElicitRequest,
@@ -21,6 +22,7 @@ from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 from nanobanana_mcp.domain.errors import NotAgreed, RequestError
 from nanobanana_mcp.server.session import home, progress_to
+from nanobanana_mcp.studio.admission import call_off
 
 if TYPE_CHECKING:
     from nanobanana_mcp.gallery.paintings import Painting
@@ -72,7 +74,12 @@ async def agreed(caller: Context, question: str, *, yes: str, way_out: str) -> I
             return InputRequiredResult(result_type="input_required", input_requests={_NAME: ask})
         answer = caller.input_responses[_NAME]
     else:
-        answer = await caller.session.elicit_form(question, schema, related_request_id=context.request_id)
+        try:
+            answer = await caller.session.elicit_form(question, schema, related_request_id=context.request_id)
+        except MCPError as error:
+            raise NotAgreed(
+                f"The client could not ask whether to go on ({error}), so nothing was done. {way_out}"
+            ) from error
     if not isinstance(answer, ElicitResult) or answer.action == "cancel":
         raise NotAgreed(f"Nobody answered the question whether to go on, so nothing was done. {way_out}")
     if answer.action != "accept" or (answer.content or {}).get(_NAME) is not True:
@@ -82,9 +89,9 @@ async def agreed(caller: Context, question: str, *, yes: str, way_out: str) -> I
     return None
 
 
-async def painted(caller: Context, image: str, instruction: str) -> str | InputRequiredResult:
-    """Have the person paint where a picture shall change: the id of the mask, or what the call has to end with, so that
-    the client sends them to the page and calls again.
+async def painted(caller: Context, image: str, instruction: str) -> "Painting | InputRequiredResult":
+    """Have the person paint where a picture shall change: what they painted, or what the call has to end with, so that
+    the client sends them to the page and calls again. A later question of the same call has to end with `carried`.
 
     Raises NotAgreed, with the address of the page, where a client cannot send anybody there or nobody paints, and
     RequestError where there is no person: a call of our own.
@@ -97,13 +104,21 @@ async def painted(caller: Context, image: str, instruction: str) -> str | InputR
         )
     gallery = await lazy.gallery()
     modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
+    if modern and caller.request_state:  # painted in an earlier round, of which the client repeats the last answer only
+        painting = gallery.paintings.get(caller.request_state)
+        if painting is not None and painting.mask_id is not None:
+            await _check_picture(caller, painting, image)
+            return painting
     if modern and caller.input_responses:
         for name, answer in caller.input_responses.items():
             painting = gallery.paintings.get(name.removeprefix(_PAINTED))
             if name.startswith(_PAINTED) and painting is not None:
-                return await _mask_of(caller, gallery, painting, answer)
+                await _check_picture(caller, painting, image)
+                return await _finished(caller, gallery, painting, answer)
     record = await (await home(caller).studio()).record_of(image)
     painting = gallery.paintings.ask(record.id, instruction)
+    if painting.mask_id is not None:  # by a person whose client did not wait for it
+        return painting
     address = gallery.address(painting.page)
     if not can_send(caller):
         raise NotAgreed(
@@ -113,31 +128,57 @@ async def painted(caller: Context, image: str, instruction: str) -> str | InputR
     if modern:
         ask = ElicitRequest(method="elicitation/create", params=ElicitRequestURLParams(message=question, url=address))
         return InputRequiredResult(result_type="input_required", input_requests={f"{_PAINTED}{painting.ticket}": ask})
-    answer = await caller.session.elicit_url(question, address, painting.ticket, related_request_id=context.request_id)
-    mask = await _mask_of(caller, gallery, painting, answer)
-    await caller.session.send_elicit_complete(painting.ticket, related_request_id=context.request_id)
-    return mask
+    related = context.request_id
+    try:
+        answer = await caller.session.elicit_url(question, address, painting.ticket, related_request_id=related)
+    except MCPError as error:
+        raise NotAgreed(
+            f"The client could not send anybody to the page to paint on ({error}), so nothing was done. "
+            f"{_by_hand(address, painting)} Or give a box."
+        ) from error
+    except asyncio.CancelledError:
+        call_off()
+        raise
+    await _finished(caller, gallery, painting, answer)
+    await caller.session.send_elicit_complete(painting.ticket, related_request_id=related)
+    return painting
 
 
-def handed_over(caller: Context, mask: str) -> str:
-    """The mask that is meant: where it was promised to be painted, the one that a person painted.
+def carried(question: InputRequiredResult, painting: "Painting") -> InputRequiredResult:
+    """A question after which the call still knows what was painted."""
+    return question.model_copy(update={"request_state": painting.ticket})
 
-    Raises NotAgreed when it is not painted yet.
+
+async def handed_over(caller: Context, image: str, mask: str) -> "Painting | None":
+    """What a person painted, where `mask` is what that was promised as.
+
+    Raises NotAgreed when it is not painted yet, and RequestError when it was painted on another picture.
     """
     lazy = home(caller).gallery
     gallery = lazy.opened if lazy is not None else None
     painting = gallery.paintings.get(mask) if gallery is not None else None
     if gallery is None or painting is None:
-        return mask
+        return None
+    await _check_picture(caller, painting, image)
     if painting.mask_id is None:
         raise NotAgreed(
             f"Nothing is painted yet, and nothing was sent. {_by_hand(gallery.address(painting.page), painting)}"
         )
-    return painting.mask_id
+    return painting
 
 
-async def _mask_of(caller: Context, gallery: "Gallery", painting: "Painting", answer: object) -> str:
-    """The id of the mask, once it is painted. Raises NotAgreed when it is not."""
+async def _check_picture(caller: Context, painting: "Painting", image: str) -> None:
+    """Raises RequestError unless a place was to be painted on this picture."""
+    record = await (await home(caller).studio()).record_of(image)
+    if record.id != painting.image_id:
+        raise RequestError(
+            f"The place to be edited was painted on {painting.image_id}, and image is {record.id}; nothing was sent. "
+            "Leave mask out to have it painted on this one, or give a box."
+        )
+
+
+async def _finished(caller: Context, gallery: "Gallery", painting: "Painting", answer: object) -> "Painting":
+    """The painting, once it is painted. Raises NotAgreed when it is not."""
     if not isinstance(answer, ElicitResult) or answer.action == "cancel":
         raise NotAgreed(
             "Nobody opened the page to paint on, so nothing was done. "
@@ -145,6 +186,23 @@ async def _mask_of(caller: Context, gallery: "Gallery", painting: "Painting", an
         )
     if answer.action != "accept":
         raise NotAgreed("The person was asked to paint the place and said no; nothing was done. Ask what they want.")
+    painting.waiting = this = object()
+    try:
+        await _wait(caller, gallery, painting)
+    except asyncio.CancelledError:
+        call_off()
+        raise
+    finally:
+        latest = painting.waiting is this
+        if latest:
+            painting.waiting = None
+    if not latest:
+        raise NotAgreed("A later call for the same edit goes on with what was painted; this one sent nothing.")
+    return painting
+
+
+async def _wait(caller: Context, gallery: "Gallery", painting: "Painting") -> None:
+    """Until it is painted. Raises NotAgreed after PAINTING_S."""
     tell, begun = progress_to(caller), time.monotonic()
     while not painting.done.is_set():
         waited = time.monotonic() - begun
@@ -158,8 +216,6 @@ async def _mask_of(caller: Context, gallery: "Gallery", painting: "Painting", an
             await asyncio.wait_for(painting.done.wait(), STILL_S)
         except TimeoutError:
             continue
-    assert painting.mask_id is not None
-    return painting.mask_id
 
 
 def _by_hand(address: str, painting: "Painting") -> str:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 from fastmcp import FastMCP
 from fastmcp.exceptions import ResourceError, ToolError, ValidationError
 from fastmcp.server.middleware import Middleware, MiddlewareContext
@@ -118,6 +119,11 @@ class Gate(Middleware):
         except ToolError as error:
             if check is not None and (check.refused or isinstance(error.__cause__, NotAgreed)):
                 await self._admission.refund(check)
+            raise
+        except asyncio.CancelledError:
+            if check is not None and check.refused:
+                with anyio.CancelScope(shield=True):
+                    await self._admission.refund(check)
             raise
         except ValidationError as error:
             await self._admission.refund(check)

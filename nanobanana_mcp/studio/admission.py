@@ -85,6 +85,13 @@ def judge_plan(plan: "Plan") -> None:
         )
 
 
+def call_off() -> None:
+    """Say that the call of this context ends before anything was sent, so that its limits are given back."""
+    judged = _under_judgement.get()
+    if judged is not None:
+        judged.refused = True
+
+
 class Admission:
     """Judges calls by the user's policy and the project's; both files are read again when they have changed."""
 

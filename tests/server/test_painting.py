@@ -197,3 +197,123 @@ async def test_a_dry_run_asks_nobody(client_of: Callable[..., Client[Any]], tmp_
             wish = {"image": photo(tmp_path / "a.png"), "instruction": "a moon", "dry_run": True}
             await client.call_tool("edit_region", wish)
     assert person.sent == []
+
+
+async def test_a_dear_edit_is_painted_once_and_agreed_to_once(
+    settings: Settings, make_studio: Callable[..., Studio], emulator: Emulator, era: Era, tmp_path: Path
+) -> None:
+    gemini = Gemini(api_key="TEST_KEY", timeout_s=20, transport=httpx2.ASGITransport(app=emulator.app))
+    served = settings.model_copy(update={"ask_above_usd": 0.01})
+    server = build_server(served, LazyStudio(lambda: make_studio(model=gemini)))
+    asked: list[str] = []
+    painting: list[asyncio.Task[tuple[str, str]]] = []
+
+    async def person(_message: str, _type: Any, params: Any, _context: Any) -> ElicitResult:
+        asked.append(params.mode)
+        if params.mode == "url":
+            painting.append(asyncio.create_task(Page(params.url).paint()))
+            return ElicitResult(action="accept")
+        return ElicitResult(action="accept", content={"agreed": True})
+
+    async with Client(server, mode=era, elicitation_handler=person) as client:
+        wish = {"image": photo(tmp_path / "a.png"), "instruction": "a moon"}
+        facts = (await client.call_tool("edit_region", wish)).structured_content
+    assert asked == ["url", "form"]
+    _, answer = await painting[0]
+    assert re.findall(r"img_\w+", answer)[0] in facts["images"][0]["parents"]
+
+
+async def test_what_was_painted_for_a_call_that_was_given_up_is_there_for_the_next(
+    settings: Settings, make_studio: Callable[..., Studio], emulator: Emulator, era: Era, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\ntools: {edit_region: {rules: [{rate_limit: 1/day}]}}\n")
+    gemini = Gemini(api_key="TEST_KEY", timeout_s=20, transport=httpx2.ASGITransport(app=emulator.app))
+    served = settings.model_copy(update={"policy": policy})
+    server = build_server(served, LazyStudio(lambda: make_studio(model=gemini)))
+    addresses: asyncio.Queue[str] = asyncio.Queue()
+
+    async def opens(_message: str, _type: Any, params: Any, _context: Any) -> ElicitResult:
+        addresses.put_nowait(params.url)
+        return ElicitResult(action="accept")
+
+    async def waited_for(ticket: str, *, still: bool) -> None:
+        assert server.home.gallery is not None and server.home.gallery.opened is not None
+        asked = server.home.gallery.opened.paintings.get(ticket)
+        assert asked is not None
+        while (asked.waiting is not None) is not still:
+            await asyncio.sleep(0.01)
+
+    async with Client(server, mode=era, elicitation_handler=opens) as client:
+        wish = {"image": photo(tmp_path / "a.png"), "instruction": "a moon"}
+        call = asyncio.create_task(client.call_tool("edit_region", wish))
+        page = Page(await addresses.get())
+        assert server.home.gallery is not None and server.home.gallery.opened is not None
+        (ticket,) = server.home.gallery.opened.paintings._asked
+        await waited_for(ticket, still=True)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await waited_for(ticket, still=False)
+        _, answer = await page.paint()
+        assert "Tell your assistant that you have painted" in answer and emulator.requests == []
+        facts = (await client.call_tool("edit_region", wish)).structured_content  # the limit was given back
+    assert addresses.empty() and re.findall(r"img_\w+", answer)[0] in facts["images"][0]["parents"]
+
+
+async def test_what_was_painted_on_one_picture_edits_no_other(
+    client_of: Callable[..., Client[Any]], emulator: Emulator, tmp_path: Path
+) -> None:
+    async with client_of(None) as client:
+        with pytest.raises(ToolError) as told:
+            await client.call_tool("edit_region", {"image": photo(tmp_path / "a.png"), "instruction": "a moon"})
+        await Page(re.findall(r"http://127\S+", str(told.value))[0]).paint()
+        other = {"image": photo(tmp_path / "b.png"), "instruction": "a moon"}
+        with pytest.raises(ToolError, match=r"was painted on img_.*, and image is img_.*; nothing was sent"):
+            mask = re.findall(r"with mask (img_\w+)", str(told.value))[0]
+            await client.call_tool("edit_region", {**other, "mask": mask})
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("era", ["legacy"])  # later clients end the call by themselves
+async def test_a_client_that_fails_to_send_anybody_to_the_page_is_given_its_address(
+    client_of: Callable[..., Client[Any]], tmp_path: Path
+) -> None:
+    async def broken(*_given: Any) -> ElicitResult:
+        raise RuntimeError("no browser here")
+
+    async with client_of(broken) as client:
+        with pytest.raises(ToolError, match=r"could not send anybody to the page .* Ask the person to open http://127"):
+            await client.call_tool("edit_region", {"image": photo(tmp_path / "a.png"), "instruction": "a moon"})
+
+
+async def test_what_a_person_does_in_a_gallery_that_a_call_opened_asks_nothing_of_its_client(
+    settings: Settings, make_studio: Callable[..., Studio], emulator: Emulator, era: Era, tmp_path: Path
+) -> None:
+    gemini = Gemini(api_key="TEST_KEY", timeout_s=20, transport=httpx2.ASGITransport(app=emulator.app))
+    served = settings.model_copy(update={"ask_above_usd": 0.01})
+    server = build_server(served, LazyStudio(lambda: make_studio(model=gemini)))
+    asked: list[str] = []
+
+    async def person(_message: str, _type: Any, params: Any, _context: Any) -> ElicitResult:
+        asked.append(params.mode)
+        return ElicitResult(action="cancel")
+
+    async with Client(server, mode=era, elicitation_handler=person) as client:
+        with pytest.raises(ToolError) as told:
+            await client.call_tool("edit_region", {"image": photo(tmp_path / "a.png"), "instruction": "a moon"})
+        (address,) = re.findall(r"http://127\S+", str(told.value))
+        async with httpx2.AsyncClient(timeout=60) as browser:
+            entry = await browser.get(address)
+            (onward,) = set(re.findall(r'url=([^"]+)"', entry.text))
+            page = (await browser.get(str(entry.url.join(onward)))).text
+            (base,) = re.findall(r'data-base="([^"]+)"', page)
+            (token,) = re.findall(r'data-form-token="([^"]+)"', page)
+            (image_id,) = re.findall(r'data-id="(img_\w+)"', page)
+            origin = f"{entry.url.scheme}://{entry.url.netloc.decode()}"
+            headers = {"x-form-token": token, "origin": origin, "accept": "application/json"}
+            kept = (await browser.post(f"{origin}{base}/masks/{image_id}", content=mask(), headers=headers)).json()
+            form = {"image": image_id, "mask": kept["id"], "instruction": "a moon", "key": "k1"}
+            made = await browser.post(f"{origin}{base}/edits", data=form, headers=headers)
+    assert made.status_code == 200, made.text
+    assert asked == ["url"]

@@ -29,6 +29,7 @@ let undone = [];
 let current = null;
 let tool = "brush";
 let saved = null; // the id of the mask as it is now
+let strokes = 0, version = 0; // count what is painted, and that or what is written: an answer about something older is dropped
 let painted = 0; // share of the picture
 let free = true; // whether leaving loses nothing
 
@@ -86,6 +87,8 @@ function add(act) {
 }
 let due = 0;
 function settle() {
+  strokes += 1;
+  version += 1;
   saved = null;
   free = done.length === 0;
   find("undo").disabled = !done.length;
@@ -253,17 +256,25 @@ async function png() {
   pen.putImageData(image, 0, 0);
   return whole.convertToBlob({ type: "image/png" });
 }
-let saving = null;
+let saving = null, told = null, sent = 0;
 async function save() {
   if (saved) return saved;
   saving ||= (async () => {
+    sent = strokes;
     clearTimeout(due);
     measure();
     if (painted === 0) throw new Error("Paint where the picture should change first.");
-    return (await sendBytes(`masks/${id}${asked ? `?ask=${asked}` : ""}`, await png())).id;
+    told = await sendBytes(`masks/${id}${asked ? `?ask=${asked}` : ""}`, await png());
+    return told.id;
   })();
   try {
-    saved = await saving;
+    const mask = await saving;
+    if (sent !== strokes) {
+      if (!asked) throw new Error("You painted on meanwhile; do it once more.");
+      told.words = "Your assistant has what was painted when it was handed over, without what you painted since.";
+      return mask;
+    }
+    saved = mask;
     free = true;
     return saved;
   } finally {
@@ -277,8 +288,8 @@ find("hand-over")?.addEventListener("click", async (event) => {
   button.disabled = true;
   try {
     await save();
-    button.textContent = "Your assistant has it";
-    say("Your assistant goes on; this page may be closed.", { stay: true });
+    button.textContent = told.waiting ? "Your assistant has it" : "Kept for your assistant";
+    say(told.words, { stay: true });
   } catch (error) {
     button.disabled = false;
     say(error.message);
@@ -302,14 +313,17 @@ function forgetPrice() {
   find("make").hidden = true;
 }
 const fields = (mask) => ({ ...Object.fromEntries(new FormData(edit)), image: id, mask });
-edit?.addEventListener("input", forgetPrice);
+edit?.addEventListener("input", () => { version += 1; forgetPrice(); });
 edit?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const button = find("price-button");
   button.disabled = true;
   try {
-    const wanted = fields(await save());
-    price = { ...(await send("edits/quote", wanted)), wanted };
+    const mask = await save();
+    const mine = version, wanted = fields(mask);
+    const quote = await send("edits/quote", wanted);
+    if (mine !== version) throw new Error("It changed meanwhile; show the price again.");
+    price = { ...quote, wanted };
     find("quote").textContent = price.refused || price.summary;
     find("quote").hidden = false;
     const make = find("make");

@@ -27,13 +27,14 @@ from nanobanana_mcp.domain.arguments import (
 )
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.terms import MAX_PROMPT, OutputFormat
-from nanobanana_mcp.server.asking import handed_over, painted
+from nanobanana_mcp.server.asking import carried, handed_over, painted
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.schemas import offer
 from nanobanana_mcp.server.session import home
 from nanobanana_mcp.server.tools.generate import answer, check_fit, check_quality, exact_of, pictures
 
 if TYPE_CHECKING:
+    from nanobanana_mcp.gallery.paintings import Painting
     from nanobanana_mcp.studio.studio import Studio
 
 CHANGES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
@@ -93,9 +94,11 @@ async def edit_region(
         place = await painted(caller, image, instruction)
         if isinstance(place, InputRequiredResult):
             return place
-        mask = place
-    elif mask is not None:
-        mask = handed_over(caller, mask)
+        painting: Painting | None = place
+    else:
+        painting = await handed_over(caller, image, mask) if mask is not None else None
+    if painting is not None:
+        mask = painting.mask_id
     request = EditRequest(
         image=image,
         instruction=instruction,
@@ -106,7 +109,12 @@ async def edit_region(
         exact=exact,
     )
     job = await region_job(studio, request, box=corners, mask=mask, feather=feather, grow=grow, context=context)
-    return await answer(caller, studio, job, idempotency_key, max_cost_usd, dry_run)
+    told = await answer(caller, studio, job, idempotency_key, max_cost_usd, dry_run)
+    if painting is not None and isinstance(told, InputRequiredResult):
+        return carried(told, painting)
+    if painting is not None and not dry_run:
+        painting.taken = True
+    return told
 
 
 async def _rejoined(caller: Context, studio: "Studio", dry_run: bool, **asked: Any) -> ToolResult:
