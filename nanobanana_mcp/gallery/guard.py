@@ -12,7 +12,6 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -99,14 +98,12 @@ class Door:
 
     def knows(self, headers: Headers) -> bool:
         """Whether a request comes from a browser that was let in."""
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return False
-        given = cookies.get(COOKIE)
-        if given is None:
-            return False
-        return any(hmac.compare_digest(given.value.encode(), known.encode()) for known in self._cookies.values())
+        pairs = [part.strip().partition("=") for part in headers.get("cookie", "").split(";")]
+        given = [
+            value.encode() for name, _, value in pairs if name == COOKIE
+        ]  # whatever others of this host set beside
+        known = [one.encode() for one in self._cookies.values()]
+        return any(hmac.compare_digest(one, other) for one in given for other in known)
 
 
 class Guard:

@@ -5,9 +5,11 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.gallery.app import gallery_app
@@ -24,6 +26,12 @@ USUAL_PORT = 4265
 this is taken."""
 
 LEAVING_S = 2
+
+HEADERS_S = 10.0
+CONNECTIONS = 200
+"""How long a request may take to say what it wants, and how many connections there may be: any user of this machine can
+open one, and the process has other files to open.
+"""
 
 
 class Tools(Protocol):
@@ -59,6 +67,7 @@ class Gallery:
         app = gallery_app(self._studio, self._tools, self._door, self._news, self.paintings)
         config = uvicorn.Config(
             app,
+            http=_Connection,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -68,7 +77,8 @@ class Gallery:
             timeout_graceful_shutdown=LEAVING_S,
         )
         self._server = _Server(config)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+        # A call that opens the gallery ends, and what the gallery does later is not part of it.
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), context=Context())
 
     def address(self, path: str = "") -> str:
         """An address that opens one page in one browser, once. Start it first."""
@@ -86,6 +96,37 @@ class Gallery:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await asyncio.wait([self._serving])
+
+
+class _Connection(H11Protocol):
+    """Ends when a request is begun and does not come, or when there are too many others."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base has it
+        super().connection_made(transport)
+        self._wait()
+        if len(self.connections) > CONNECTIONS:
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._wait()
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._wait_no_more()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._late is None and (self.cycle is None or self.cycle.response_complete):
+            self._late = self.loop.call_later(HEADERS_S, self.transport.abort)
+
+    def _wait_no_more(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 class _Server(uvicorn.Server):

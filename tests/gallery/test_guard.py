@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,44 @@ async def test_a_port_that_was_named_and_is_taken_is_told_and_the_usual_one_give
         await gallery.start()
         assert f":{port}/" not in gallery.address()
         await gallery.close()
+
+
+@pytest.mark.parametrize(
+    "others",
+    ["{}; foo", "{}; foo bar=1", "\u00e4=1; {}", "a[b]=1; {}", 'foo="a; {}', "{}; path", "nanobanana=another; {}"],
+)
+async def test_a_strange_cookie_of_another_program_locks_nobody_out(visitor: Visitor, shelf: str, others: str) -> None:
+    (ours,) = [f"{one.name}={one.value}" for one in visitor.client.cookies.jar]
+    visitor.client.cookies.clear()
+    header = others.format(ours).encode("latin-1")
+    answer = await visitor.client.get(f"{visitor.door.folder}/", headers={b"cookie": header})
+    assert answer.status_code == 200 and shelf in answer.text
+
+
+async def test_half_requests_and_too_many_connections_are_closed(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanobanana_mcp.gallery.serve.HEADERS_S", 0.05)
+    gallery = Gallery(visitor.server.home.studio, Tools(visitor.server))
+    await gallery.start(0)
+    host, port = re.findall(r"http://([\d.]+):(\d+)/", gallery.address())[0]
+
+    async def closed(*sent: bytes) -> bool:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        for part in sent:
+            writer.write(part)
+            if part.endswith(b"\r\n\r\n"):
+                await reader.readuntil(b"nothing here")
+        with suppress(ConnectionError):
+            await asyncio.wait_for(reader.read(), 4)
+        writer.close()
+        return True
+
+    half, whole = b"GET / HTTP/1.1\r\nHost: x\r\nX-A: ", f"GET / HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+    assert await closed(half) and await closed(whole, half)
+    monkeypatch.setattr("nanobanana_mcp.gallery.serve.HEADERS_S", 600)
+    monkeypatch.setattr("nanobanana_mcp.gallery.serve.CONNECTIONS", 1)
+    _, first = await asyncio.open_connection(host, int(port))
+    assert await closed()
+    first.close()
+    await gallery.close()
