@@ -1,5 +1,6 @@
 """The gallery's pages, pictures and actions, behind the guard."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -9,7 +10,7 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from nanobanana_mcp.gallery.paintings import Paintings
     from nanobanana_mcp.gallery.serve import Tools
     from nanobanana_mcp.studio.studio import Studio
+
+DECODED = 2
+"""Pictures that are read at once for pages: a screen full of large photos leaves threads for the agent's own calls."""
 
 STATUS: tuple[tuple[type[StudioError], HTTPStatus], ...] = (
     (SourceNotFound, HTTPStatus.NOT_FOUND),
@@ -69,14 +73,23 @@ def gallery_app(
     async def listen(_request: Request) -> Response:
         return StreamingResponse(news.listen(), media_type="text/event-stream")
 
+    decoding = asyncio.Semaphore(DECODED)
+
     async def thumbnail(request: Request) -> Response:
-        data, mime_type = await (await pages.reading()).picture(request.path_params["id"], thumbnail=True)
+        opened = await pages.reading()
+        async with decoding:
+            if await left(request):
+                return Response(status_code=HTTPStatus.NO_CONTENT)
+            data, mime_type = await opened.picture(request.path_params["id"], thumbnail=True)
         return Response(data, media_type=mime_type, headers={"cache-control": "private, max-age=3600"})
 
     async def file(request: Request) -> Response:
         opened = await pages.reading()
         found = await opened.found(request.path_params["id"])
-        data, mime_type = await opened.picture(found.record.id)
+        async with decoding:
+            if await left(request):
+                return Response(status_code=HTTPStatus.NO_CONTENT)
+            data, mime_type = await opened.picture(found.record.id)
         kept = found.record.trash_path or found.record.path or found.record.id
         inline = mime_type in SHOWN and "download" not in request.query_params
         name = quote(Path(kept).name, errors="replace")
@@ -125,6 +138,15 @@ def gallery_app(
         middleware=[Middleware(Guard, door=door)],
         exception_handlers={StudioError: said, HTTPException: strange},
     )
+
+
+async def left(request: Request) -> bool:
+    """Whether the browser that asked does not wait any more, as when one scrolls on."""
+    try:
+        await request.body()
+    except ClientDisconnect:
+        return True
+    return await request.is_disconnected()
 
 
 def wants_json(request: Request) -> bool:

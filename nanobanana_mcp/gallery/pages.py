@@ -1,5 +1,6 @@
 """The pages: the grid, one picture, and where it is painted. All of them can be read without a script."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -81,7 +82,7 @@ class Pages:
     async def found_json(self, request: Request) -> Response:
         asked = asked_in(request.query_params)
         limit = request.query_params.get("limit", str(PAGE))
-        if not limit.isdecimal() or not 1 <= int(limit) <= LARGEST_PAGE:
+        if not (limit.isascii() and limit.isdecimal() and len(limit) < 10) or not 1 <= int(limit) <= LARGEST_PAGE:
             raise RequestError(f"limit is a number from 1 to {LARGEST_PAGE}.")
         wish = find_request(asked, cursor=request.query_params.get("cursor") or None, limit=int(limit))
         page = page_json(await (await self.reading()).find_images(wish))
@@ -124,6 +125,7 @@ class Pages:
             tags=", ".join(found.tags),
             known_tags=[tag for tag, _ in await studio.tags()],
             deletion=request.query_params.get("delete", ""),
+            unplugged=await asyncio.to_thread(_unplugged, found),
             size=size_of(found.record.bytes),
             shown=found.state != "missing" and found.record.mime_type in SHOWN,
             paintable=found.kind not in ("mask", "part") and found.record.width > 0,
@@ -159,6 +161,11 @@ class Pages:
 def before_of(found: Found) -> str | None:
     """The picture that a picture is an edit of."""
     return next((parent.image_id for parent in found.record.parents if parent.role == "base"), None)
+
+
+def _unplugged(found: Found) -> bool:
+    """Whether the folder of a file that is gone is not there either, as when its disk is not connected."""
+    return found.state == "missing" and found.record.path is not None and not Path(found.record.path).parent.is_dir()
 
 
 def page_json(page: FoundPage) -> dict[str, Any]:

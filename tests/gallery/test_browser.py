@@ -261,6 +261,83 @@ def test_a_mask_is_painted_and_undone_and_the_edit_is_made_once_at_the_price_tha
     assert shelf.library.get(made) is not None
 
 
+def box_by_numbers(page: Page, *numbers: int) -> None:
+    for name, number in zip(("left", "top", "right", "bottom"), numbers, strict=True):
+        page.evaluate(f"document.getElementById('numbers').elements.{name}.value = {number}")
+    page.evaluate("document.getElementById('numbers').requestSubmit()")
+
+
+LATE = """
+const real = window.fetch;
+window.fetch = async (address, options) => {
+  const answer = await real(address, options);
+  if (window.late && String(address).includes(window.late)) await new Promise((go) => { window.arrive = go; document.title = "late"; });
+  return answer;
+};
+"""
+"""An answer whose address has `late` in it comes when `arrive` is called."""
+
+
+@pytest.mark.parametrize("late", ["/masks/", "/edits/quote"])
+def test_a_price_is_not_shown_for_what_was_changed_while_it_was_asked_for(
+    visit: Visit, shelf: Shelf, late: str
+) -> None:
+    page = visit.at(f"paint/{shelf.before.id}")
+    page.evaluate(LATE)
+    box_by_numbers(page, 10, 10, 100, 100)
+    page.get_by_label("What should change there?").fill("a star")
+    page.evaluate(f"window.late = '{late}'")
+    page.get_by_role("button", name="Show the price").click()
+    expect(page).to_have_title("late")
+    if late == "/masks/":
+        box_by_numbers(page, 200, 200, 400, 400)
+    else:
+        page.get_by_label("What should change there?").fill("something else entirely")
+    page.evaluate("window.late = ''; window.arrive()")
+    expect(page.locator("#notice")).to_contain_text("meanwhile")
+    expect(page.locator("#make")).to_be_hidden()
+    with page.expect_request("**/edits/quote") as asked:
+        page.get_by_role("button", name="Show the price").click()
+    expect(page.locator("#make")).to_be_visible()
+    words = page.get_by_label("What should change there?").input_value()
+    assert f"instruction={words.replace(' ', '+')}" in str(asked.value.post_data)
+    (mask,) = re.findall(r"mask=(img_\w+)", str(asked.value.post_data))
+    with Image.open(str(shelf.library.get(mask).path)) as painted:
+        right = 400 if late == "/masks/" else 100
+        assert painted.convert("L").point(bool).getbbox() == (10, 10, right, right)
+
+
+def test_arrows_on_the_slider_and_on_the_stars_do_not_leave_the_picture(visit: Visit, shelf: Shelf) -> None:
+    page = visit.at("?query=sun")
+    page.locator(f"#grid a[data-id='{shelf.after.id}']").click()
+    page.wait_for_url(f"**/pictures/{shelf.after.id}")
+    expect(page.locator("#next")).to_be_visible()
+    page.get_by_role("button", name="Before").click()
+    page.locator("#slide").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#slide")).to_have_value("51")
+    page.get_by_label("none", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_label("1 of 5")).to_be_checked()
+    assert page.url.endswith(f"/pictures/{shelf.after.id}")
+    page.locator("#stage").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url(f"**/pictures/{shelf.before.id}")
+
+
+def test_a_new_picture_leaves_the_focus_where_it_was(visit: Visit, shelf: Shelf) -> None:
+    page = visit.at("")
+    old = page.locator(f"#grid a[data-id='{shelf.before.id}']")
+    old.focus()
+    page.wait_for_timeout(1500)  # until the library is looked at
+    made = put(shelf.library, shelf.world.output, "newer.png", drawn(), prompt="made meanwhile")
+    expect(page.locator(f"#grid a[data-id='{made.id}']")).to_be_visible()
+    expect(old).to_be_focused()
+    page.keyboard.press("Home")
+    expect(page.locator(f"#grid a[data-id='{made.id}']")).to_be_focused()
+    page.keyboard.press("Escape")
+
+
 def test_a_box_is_painted_by_numbers_with_the_keyboard_alone_and_handed_to_an_assistant(
     visit: Visit, shelf: Shelf
 ) -> None:
@@ -302,7 +379,7 @@ def test_an_assistant_that_asked_gets_the_mask_that_is_handed_over(visit: Visit,
         page.mouse.move(sheet["x"] + 300, sheet["y"] + 300, steps=4)
         page.mouse.up()
         hand.click()
-        expect(page.locator("#notice")).to_have_text("Your assistant goes on; this page may be closed.")
+        expect(page.locator("#notice")).to_contain_text("It is kept. Tell your assistant that you have painted")
         done, told = server.call("edit_region", **wish, mask=ticket)
         assert done, told
         page.close()
@@ -347,7 +424,7 @@ def test_a_picture_whose_file_is_gone_is_told_in_the_grid_and_on_its_page(visit:
     gone = tiles(page).first
     expect(gone).to_have_class("gone")
     gone.click()
-    expect(page.get_by_role("alert")).to_contain_text("Its file is gone from")
+    expect(page.get_by_role("alert")).to_contain_text("Its folder is not there: /gone/")
 
 
 def test_without_a_script_lists_pictures_and_forms_work(visit: Visit, browser: Browser, shelf: Shelf) -> None:
@@ -381,7 +458,7 @@ def test_axe_finds_nothing_serious_and_nothing_is_cut_off_in_a_narrow_window(
         if path == "":
             page.get_by_text("Filter").click()
         assert violations(page) == [], path
-        page.set_viewport_size({"width": 360, "height": 740})
+        page.set_viewport_size({"width": 320, "height": 740})
         page.wait_for_timeout(100)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         assert violations(page) == [], path

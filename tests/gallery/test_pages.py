@@ -1,12 +1,15 @@
 """What a person reads in a gallery, without any script: lists, pictures, what is gone and what was not understood."""
 
+import asyncio
 import html
 import io
 import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 from PIL import Image
 
@@ -192,3 +195,89 @@ async def test_a_policy_that_closes_output_stats_closes_the_gallery(
         page = await visitor.enter()
         assert page.status_code == 403 and "The policy does not allow output_stats" in page.text
         assert (await visitor.get(f"thumbs/{kept.id}")).status_code == 403
+        ours = {"origin": visitor.door.origin}
+        for action in ("notes", "folder"):
+            refused = await visitor.post(f"pictures/{kept.id}/{action}", {"note": "x"}, **ours)
+            assert refused.status_code == 403 and "does not allow output_stats" in refused.json()["error"]
+        assert (await visitor.mask(kept.id, b"")).status_code == 403
+
+
+async def test_a_policy_that_closes_edit_region_keeps_no_mask(
+    settings: Settings, make_studio: Callable[..., Studio], tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\ntools: {edit_region: {rules: [{action: deny}]}}\n")
+    async with visit(settings, make_studio, policy=policy) as visitor:
+        kept = hang((await _library(visitor)).library, settings.output_dir / "a.png")
+        await visitor.enter()
+        refused = await visitor.mask(kept.id, b"")
+        assert refused.status_code == 403 and "does not allow edit_region" in refused.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        (f"api/pictures?limit={'9' * 5000}", 400, "limit is a number from 1 to 200"),
+        ("api/pictures?limit=%C2%B2", 400, "limit is a number from 1 to 200"),
+        ("api/pictures?until=9999-12-31", 400, "is not a day"),
+    ],
+)
+async def test_a_number_or_a_day_beyond_all_bounds_is_told_in_words(
+    visitor: Visitor, path: str, status: int, words: str
+) -> None:
+    answer = await visitor.get(path, accept="application/json")
+    assert answer.status_code == status and words in answer.text
+
+
+@pytest.mark.parametrize("grow", ["nan", "inf", "1e999"])
+async def test_a_number_that_is_none_is_told_before_anything_is_sent(visitor: Visitor, grow: str) -> None:
+    form = {"image": "img_0000000000000000", "mask": "img_0000000000000000", "instruction": "a moon", "grow": grow}
+    answer = await visitor.post("edits/quote", form)
+    assert answer.status_code == 400 and "is not a number" in answer.text
+
+
+async def test_a_picture_whose_disk_is_not_connected_is_not_offered_for_deletion(
+    visitor: Visitor, settings: Settings
+) -> None:
+    kept = hang((await _library(visitor)).library, settings.output_dir / "a.png")
+    settings.output_dir.rename(settings.output_dir.with_name("away"))
+    page = (await visitor.get(f"pictures/{kept.id}?delete=token")).text
+    assert "Connect its disk" in page and "Delete for good" not in page
+    settings.output_dir.mkdir()
+    assert "Delete for good" in (await visitor.get(f"pictures/{kept.id}")).text
+
+
+async def test_pictures_are_read_two_at_a_time_and_not_for_who_has_left(
+    visitor: Visitor, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = await _library(visitor)
+    kept = hang(studio.library, settings.output_dir / "a.png")
+    reading: list[int] = []
+    now = 0
+
+    async def picture(_id: str, *, thumbnail: bool = False) -> tuple[bytes, str]:
+        nonlocal now
+        now += 1
+        reading.append(now)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        now -= 1
+        return b"", "image/png"
+
+    monkeypatch.setattr(studio, "picture", picture)
+    await asyncio.gather(*(visitor.get(f"{kind}/{kept.id}") for kind in ("thumbs", "files") for _ in range(6)))
+    assert len(reading) == 12 and max(reading) == 2
+
+    async def left(scope: Any, _receive: Any, send: Any) -> None:
+        async def gone() -> dict[str, str]:
+            return {"type": "http.disconnect"}
+
+        await visitor.app(scope, gone, send)
+
+    transport = httpx2.ASGITransport(app=left)
+    async with httpx2.AsyncClient(
+        transport=transport, base_url=visitor.door.origin, cookies=visitor.client.cookies
+    ) as client:
+        for kind in ("thumbs", "files"):
+            await client.get(f"{visitor.door.folder}/{kind}/{kept.id}")
+    assert len(reading) == 12

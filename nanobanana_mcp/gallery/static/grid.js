@@ -55,6 +55,14 @@ function lay() {
 
 const itemAt = (index) => pages.get(Math.floor(index / PAGE))?.[index % PAGE];
 
+function indexOf(id) {
+  for (const [page, items] of pages) {
+    const index = items.findIndex((item) => item.id === id);
+    if (index >= 0) return page * PAGE + index;
+  }
+  return undefined;
+}
+
 function place(cell, index) {
   const row = Math.floor(index / columns);
   cell.style.width = cell.style.height = `${side}px`;
@@ -90,7 +98,8 @@ function seen() {
 
 function draw() {
   const [first, last] = seen();
-  const before = document.activeElement?.closest?.("#grid a") ? chosen : -1;
+  const focused = document.activeElement?.closest?.("#grid a");
+  const before = focused ? chosen : -1;
   for (const [index, cell] of cells) {
     if ((index < first || index >= last) && index !== before) {
       cell.querySelector("img").removeAttribute("src"); // a picture that is not loaded yet need not come any more
@@ -98,7 +107,9 @@ function draw() {
       cells.delete(index);
     }
   }
-  for (let index = first; index < last; index++) {
+  const wanted = Array.from({ length: Math.max(0, last - first) }, (_, index) => first + index);
+  if (before >= 0 && (before < first || before >= last)) wanted.push(before);
+  for (const index of wanted) {
     const item = itemAt(index);
     let cell = cells.get(index);
     if (cell && (!item || cell.dataset.id !== item.id)) {
@@ -115,6 +126,7 @@ function draw() {
     }
     place(cell, index);
   }
+  if (focused && !document.activeElement?.closest?.("#grid a")) focusOn(chosen, 0);
   if (last > first) {
     for (let page = Math.floor(first / PAGE); page <= Math.floor((last - 1) / PAGE); page++) need(page);
   }
@@ -202,7 +214,9 @@ async function begin({ keepPlace = false } = {}) {
     return;
   }
   if (mine !== round) return;
+  const focused = document.activeElement?.closest?.("#grid a")?.dataset.id;
   pages = new Map([[0, found.pictures]]);
+  if (keepPlace && focused) chosen = indexOf(focused) ?? chosen; // new pictures came before it
   cursors = ["", ...(found.next ? [found.next] : [])];
   marked = !found.next;
   tried = false;

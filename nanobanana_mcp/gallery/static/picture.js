@@ -136,6 +136,7 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (event.defaultPrevented) return; // the arrows move what is larger than its place
+  if (event.key.startsWith("Arrow") && event.target.matches("input, select, textarea")) return; // they move the slider, or the stars
   if (event.key === "Escape") location.assign(back.href);
   else if (event.key === "ArrowLeft" && neighbours.previous && place > 0) location.replace(find("previous").href);
   else if (event.key === "ArrowRight" && neighbours.next && place >= 0) location.replace(find("next").href);
