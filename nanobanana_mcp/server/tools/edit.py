@@ -34,7 +34,6 @@ from nanobanana_mcp.server.session import home
 from nanobanana_mcp.server.tools.generate import answer, check_fit, check_quality, exact_of, pictures
 
 if TYPE_CHECKING:
-    from nanobanana_mcp.gallery.paintings import Painting
     from nanobanana_mcp.studio.studio import Studio
 
 CHANGES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
@@ -90,13 +89,12 @@ async def edit_region(
             caller, studio, dry_run, image=image, instruction=instruction, box=corners, mask=mask, grow=grow, feather=feather,
             output_path=output_path, exact=exact,
         )  # fmt: skip
+    painting = await handed_over(caller, image, mask) if mask is not None else None
     if box is None and mask is None and not dry_run:
         place = await painted(caller, image, instruction)
         if isinstance(place, InputRequiredResult):
             return place
-        painting: Painting | None = place
-    else:
-        painting = await handed_over(caller, image, mask) if mask is not None else None
+        painting = place
     if painting is not None:
         mask = painting.mask_id
     request = EditRequest(
