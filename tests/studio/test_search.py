@@ -1,7 +1,5 @@
 """Searching the library: by words and facts, newest or best first, whatever state the index, the files and the disk are in."""
 
-import asyncio
-import io
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
@@ -11,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from sqlalchemy import Connection
 
 from nanobanana_mcp.domain.errors import RequestError, SetupError, SourceNotFound
-from nanobanana_mcp.domain.finding import FindRequest, Found, FoundPage
+from nanobanana_mcp.domain.finding import FindRequest
 from nanobanana_mcp.domain.ids import now
-from nanobanana_mcp.domain.records import ImageRecord, Parent
+from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.requests import ImageRequest
 from nanobanana_mcp.library.annotations import Annotations
 from nanobanana_mcp.library.database import Database
@@ -26,11 +23,11 @@ from nanobanana_mcp.library.index import Hit, Index
 from nanobanana_mcp.library.pictures import CHILDREN
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.storage.paths import Places
-from nanobanana_mcp.studio.edits import EditRequest, region_job
 from nanobanana_mcp.studio.rebuild import rebuild
 from nanobanana_mcp.studio.studio import Studio
 from tests.support.fakes import FakeModel, jpeg, photo, reply
-from tests.support.rooms import hang, record, rows, tree
+from tests.support.finding import all_pages, find, prompts
+from tests.support.rooms import record, rows
 
 
 @pytest.fixture
@@ -41,54 +38,19 @@ async def studio(make_studio: Callable[..., Studio]) -> AsyncIterator[Studio]:
     await made.close()
 
 
-def _kept(studio: Studio, prompt: str, *, days: float = 1, name: str | None = None, **changes: Any) -> ImageRecord:
-    path = studio.places.output / (name or f"{abs(hash((prompt, days)))}.png")
-    return hang(studio.library, path, days_old=days, prompt=prompt, **changes)
-
-
-async def _find(studio: Studio, query: str | None = None, **wanted: Any) -> list[str | None]:
-    """The prompts of what is found."""
-    return _prompts(await studio.find_images(FindRequest(query=query, **wanted)))
-
-
-def _prompts(page: FoundPage) -> list[str | None]:
-    return [found.record.prompt for found in page.pictures]
-
-
-async def _all_pages(studio: Studio, **wanted: Any) -> list[Found]:
-    found: list[Found] = []
-    cursor = None
-    while True:
-        page = await studio.find_images(FindRequest(cursor=cursor, **wanted))
-        found += page.pictures
-        if page.cursor is None:
-            return found
-        assert page.pictures, "A page before the last has pictures."
-        cursor = page.cursor
-
-
-def _mask(size: tuple[int, int], box: tuple[int, int, int, int] | None, mode: str = "L") -> bytes:
-    image = Image.new(mode, size)
-    if box is not None:
-        image.paste((255,) * len(mode), box)
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()
-
-
 async def test_words_are_found_in_prompts_file_names_notes_tags_and_what_the_model_said(studio: Studio) -> None:
-    _kept(studio, "a red panda in a café")
-    _kept(studio, "by its name", name="autumn-harbour_02.png")
-    noted = _kept(studio, "by its note")
-    _kept(studio, "by the model", words="Here is your lighthouse.")
+    a_picture(studio, "a red panda in a café")
+    a_picture(studio, "by its name", name="autumn-harbour_02.png")
+    noted = a_picture(studio, "by its note")
+    a_picture(studio, "by the model", words="Here is your lighthouse.")
     await studio.annotate(noted.id, note="for the Christmas card", tags=["Hero shot"])
-    assert await _find(studio, "panda") == ["a red panda in a café"]
-    assert await _find(studio, "CAFE red") == ["a red panda in a café"]
-    assert await _find(studio, "harbour") == ["by its name"]
-    assert await _find(studio, "christmas") == await _find(studio, "hero") == ["by its note"]
-    assert await _find(studio, "lighthouse") == ["by the model"]
-    assert await _find(studio, "tags: hero") == ["by its note"]
-    assert await _find(studio, "prompt: hero") == []
+    assert await find(studio, "panda") == ["a red panda in a café"]
+    assert await find(studio, "CAFE red") == ["a red panda in a café"]
+    assert await find(studio, "harbour") == ["by its name"]
+    assert await find(studio, "christmas") == await find(studio, "hero") == ["by its note"]
+    assert await find(studio, "lighthouse") == ["by the model"]
+    assert await find(studio, "tags: hero") == ["by its note"]
+    assert await find(studio, "prompt: hero") == []
 
 
 @pytest.mark.parametrize(
@@ -110,8 +72,8 @@ async def test_words_are_found_in_prompts_file_names_notes_tags_and_what_the_mod
 )
 async def test_expressions_and_plain_words_find_what_they_say(query: str, found: set[str], studio: Studio) -> None:
     for number, prompt in enumerate(["a red panda", "a blue panda", "a whale", "赤いパンダの絵"], 1):
-        _kept(studio, prompt, days=number)
-    assert set(await _find(studio, query)) == found
+        a_picture(studio, prompt, days=number)
+    assert set(await find(studio, query)) == found
 
 
 @pytest.mark.parametrize(
@@ -120,7 +82,7 @@ async def test_expressions_and_plain_words_find_what_they_say(query: str, found:
 async def test_a_query_that_is_no_expression_is_searched_as_words_and_never_an_error_of_the_program(
     query: str, studio: Studio
 ) -> None:
-    _kept(studio, "a red panda")
+    a_picture(studio, "a red panda")
     try:
         page = await studio.find_images(FindRequest(query=query))
     except RequestError as error:
@@ -130,28 +92,30 @@ async def test_a_query_that_is_no_expression_is_searched_as_words_and_never_an_e
 
 
 async def test_every_filter_leaves_just_what_it_says_with_words_and_without(studio: Studio) -> None:
-    old = _kept(studio, "old panda", days=40, tier="pro", mode="edit", origin="edited")
-    new = _kept(studio, "new panda", days=1, parents=(Parent(image_id=old.id, role="base"),))
-    icon = _kept(studio, "icon of a panda", days=0.5, origin="derived", parents=(Parent(image_id=new.id, role="base"),))
-    _kept(studio, "a caller's panda", days=0.4, origin="imported", tier=None, mode=None, backend=None)
-    _kept(studio, "a part of a panda", days=0.3, origin="part")
-    _kept(studio, "an emulated panda", days=0.2, backend="emulator")
+    old = a_picture(studio, "old panda", days=40, tier="pro", mode="edit", origin="edited")
+    new = a_picture(studio, "new panda", days=1, parents=(Parent(image_id=old.id, role="base"),))
+    icon = a_picture(
+        studio, "icon of a panda", days=0.5, origin="derived", parents=(Parent(image_id=new.id, role="base"),)
+    )
+    a_picture(studio, "a caller's panda", days=0.4, origin="imported", tier=None, mode=None, backend=None)
+    a_picture(studio, "a part of a panda", days=0.3, origin="part")
+    a_picture(studio, "an emulated panda", days=0.2, backend="emulator")
     await studio.annotate(old.id, tags=["keep"], rating=4)
     month = now() - timedelta(days=30)
     for query in (None, "panda"):
-        assert await _find(studio, query) == ["new panda", "old panda"]
-        assert await _find(studio, query, since=month) == ["new panda"]
-        assert await _find(studio, query, until=month) == ["old panda"]
-        assert await _find(studio, query, tier="pro") == ["old panda"]
-        assert await _find(studio, query, mode="edit") == ["old panda"]
-        assert await _find(studio, query, tag="keep") == ["old panda"]
-        assert await _find(studio, query, min_rating=4) == ["old panda"]
-        assert await _find(studio, query, min_rating=5) == []
-        assert await _find(studio, query, made_from=old.id) == ["new panda"]
-        assert await _find(studio, query, made_from=old.id, kind="derived") == [icon.prompt]
-        assert await _find(studio, query, kind="imported") == ["a caller's panda"]
-        assert await _find(studio, query, kind="part") == ["a part of a panda"]
-        assert set(await _find(studio, query, kind="all")) == {
+        assert await find(studio, query) == ["new panda", "old panda"]
+        assert await find(studio, query, since=month) == ["new panda"]
+        assert await find(studio, query, until=month) == ["old panda"]
+        assert await find(studio, query, tier="pro") == ["old panda"]
+        assert await find(studio, query, mode="edit") == ["old panda"]
+        assert await find(studio, query, tag="keep") == ["old panda"]
+        assert await find(studio, query, min_rating=4) == ["old panda"]
+        assert await find(studio, query, min_rating=5) == []
+        assert await find(studio, query, made_from=old.id) == ["new panda"]
+        assert await find(studio, query, made_from=old.id, kind="derived") == [icon.prompt]
+        assert await find(studio, query, kind="imported") == ["a caller's panda"]
+        assert await find(studio, query, kind="part") == ["a part of a panda"]
+        assert set(await find(studio, query, kind="all")) == {
             "new panda", "old panda", "icon of a panda", "a caller's panda",
         }  # fmt: skip
 
@@ -162,7 +126,7 @@ async def test_pages_tell_every_picture_once_in_order_even_those_of_one_moment(s
         made = record(prompt=f"panda {number}", created_at=at - timedelta(seconds=number // 10))
         studio.library.add(made)
     for wanted in ({}, {"query": "panda"}, {"order": "best"}, {"query": "panda", "order": "best"}):
-        found = await _all_pages(studio, limit=4, **wanted)
+        found = await all_pages(studio, limit=4, **wanted)
         assert len({one.id for one in found}) == len(found) == 25
         if "order" not in wanted:
             assert [one.record.created_at for one in found] == sorted(
@@ -175,16 +139,16 @@ async def test_pages_tell_every_picture_once_in_order_even_those_of_one_moment(s
 
 
 async def test_the_best_come_first_by_rating_then_by_words(studio: Studio) -> None:
-    _kept(studio, "panda", days=3)
-    liked = _kept(studio, "one panda among many other things in a long prompt", days=4)
-    _kept(studio, "another panda among many other things in a longer prompt still", days=1)
+    a_picture(studio, "panda", days=3)
+    liked = a_picture(studio, "one panda among many other things in a long prompt", days=4)
+    a_picture(studio, "another panda among many other things in a longer prompt still", days=1)
     await studio.annotate(liked.id, rating=5)
-    assert await _find(studio, "panda", order="best") == [
+    assert await find(studio, "panda", order="best") == [
         "one panda among many other things in a long prompt",
         "panda",
         "another panda among many other things in a longer prompt still",
     ]
-    assert (await _find(studio, order="best"))[0] == "one panda among many other things in a long prompt"
+    assert (await find(studio, order="best"))[0] == "one panda among many other things in a long prompt"
 
 
 async def test_what_a_picture_cost_is_told_and_can_be_searched_for(studio: Studio, model: FakeModel) -> None:
@@ -192,13 +156,13 @@ async def test_what_a_picture_cost_is_told_and_can_be_searched_for(studio: Studi
     page = await studio.find_images(FindRequest())
     assert [found.cost_usd for found in page.pictures] == [made.images[0].cost_usd] * 2
     usd = made.images[0].cost_usd or 0
-    assert len(await _find(studio, min_cost_usd=usd - 0.001)) == 2
-    assert await _find(studio, min_cost_usd=usd + 0.001) == []
-    assert len(await _find(studio, max_cost_usd=usd)) == 2
+    assert len(await find(studio, min_cost_usd=usd - 0.001)) == 2
+    assert await find(studio, min_cost_usd=usd + 0.001) == []
+    assert len(await find(studio, max_cost_usd=usd)) == 2
 
 
 async def test_a_picture_whose_file_is_gone_is_still_told_and_said_to_be_missing(studio: Studio) -> None:
-    kept = _kept(studio, "a panda")
+    kept = a_picture(studio, "a panda")
     assert (await studio.found(kept.id)).state == "present"
     Path(str(kept.path)).unlink()
     (found,) = (await studio.find_images(FindRequest(query="panda"))).pictures
@@ -206,7 +170,7 @@ async def test_a_picture_whose_file_is_gone_is_still_told_and_said_to_be_missing
 
 
 async def test_notes_tags_and_rating_stay_and_change_one_by_one(studio: Studio) -> None:
-    kept = _kept(studio, "a panda")
+    kept = a_picture(studio, "a panda")
     await studio.annotate(kept.id, note="  first  ", tags=["B", "a b", "b"], rating=3)
     await studio.annotate(kept.id, rating=5)
     found = await studio.found(kept.id)
@@ -215,7 +179,7 @@ async def test_notes_tags_and_rating_stay_and_change_one_by_one(studio: Studio) 
     await studio.annotate(kept.id, note=None, tags=(), rating=None)
     found = await studio.found(kept.id)
     assert (found.note, found.tags, found.rating) == (None, (), None)
-    assert await _find(studio, "first") == []
+    assert await find(studio, "first") == []
 
 
 @pytest.mark.parametrize(
@@ -224,7 +188,7 @@ async def test_notes_tags_and_rating_stay_and_change_one_by_one(studio: Studio) 
      {"note": "\ud800"}, {"tags": [str(n) for n in range(21)]}],
 )  # fmt: skip
 async def test_a_note_that_cannot_be_kept_is_refused_and_changes_nothing(wrong: dict[str, Any], studio: Studio) -> None:
-    kept = _kept(studio, "a panda")
+    kept = a_picture(studio, "a panda")
     await studio.annotate(kept.id, note="mine", tags=["one"], rating=2)
     with pytest.raises(RequestError):
         await studio.annotate(kept.id, **wrong)
@@ -238,21 +202,21 @@ async def test_notes_come_back_when_the_library_is_lost_and_rebuilt(
     studio = make_studio()
     made = (await studio.create(ImageRequest(prompt="a panda"))).images[0].record
     await studio.annotate(made.id, note="the one", tags=["hero"], rating=5)
-    assert await _find(studio, "hero") == ["a panda"]
+    assert await find(studio, "hero") == ["a panda"]
     await studio.close()
     settings.database_path.unlink()
     assert rebuild(settings.database_path, places) is not None
     again = make_studio()
     found = await again.found(made.id)
     assert (found.note, found.tags, found.rating) == ("the one", ("hero",), 5)
-    assert await _find(again, "hero") == ["a panda"]
+    assert await find(again, "hero") == ["a panda"]
     await again.close()
 
 
 async def test_what_changed_is_told_also_of_another_process_and_nothing_twice(
     studio: Studio, make_studio: Callable[..., Studio]
 ) -> None:
-    first = _kept(studio, "a panda")
+    first = a_picture(studio, "a panda")
     start = await studio.changes(None)
     assert (await studio.changes(start.last)).ids == ()
     other = make_studio()
@@ -268,125 +232,10 @@ async def test_what_changed_is_told_also_of_another_process_and_nothing_twice(
     assert (await studio.changes(told.last)).ids == ()
 
 
-async def test_trash_takes_what_maintenance_may_take_and_restore_brings_it_back(studio: Studio) -> None:
-    kept = _kept(studio, "a panda")
-    mine = _kept(studio, "mine", origin="imported")
-    changed = _kept(studio, "changed")
-    Path(str(changed.path)).write_bytes(b"something else")
-    report = await studio.trash([kept.id, mine.id, changed.id])
-    assert [deed.subject for deed in report.deeds] == [kept.id]
-    assert len(report.left) == 2 and "your own file" in report.left[0] and "changed" in report.left[1]
-    assert await _find(studio, "panda") == []
-    assert await _find(studio, "panda", in_trash=True) == ["a panda"]
-    await studio.restore([kept.id])
-    assert (await studio.found(kept.id)).state == "present"
-    with pytest.raises(SourceNotFound):
-        await studio.trash(["img_0000000000000000"])
-
-
-async def test_a_picture_is_deleted_for_good_only_from_the_trash_and_by_a_second_yes(studio: Studio) -> None:
-    made = (await studio.create(ImageRequest(prompt="a secret panda"))).images[0].record
-    child = _kept(studio, "its child", parents=(Parent(image_id=made.id, role="base"),))
-    await studio.annotate(made.id, note="a secret note", tags=["t"])
-    assert await _find(studio, "secret") == ["a secret panda"]
-    with pytest.raises(RequestError, match="trash first"):
-        await studio.about_deleting(made.id)
-    await studio.trash([made.id])
-    asked = await studio.about_deleting(made.id)
-    assert asked.children == 1
-    with pytest.raises(RequestError, match="nothing was deleted"):
-        await studio.delete_for_good(made.id, "yes")
-    await studio.restore([made.id])
-    await studio.trash([made.id])
-    start = await studio.changes(None)
-    await studio.delete_for_good(made.id, (await studio.about_deleting(made.id)).token)
-    assert made.id in (await studio.changes(start.last)).gone
-    with pytest.raises(SourceNotFound):
-        await studio.found(made.id)
-    assert await _find(studio, "secret", kind="all") == []
-    assert (await studio.lineage(child.id)).ancestors == ()
-    assert not [path for path in tree(studio.places.output) if made.id in path]
-    left = [path for path in studio.places.output.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
-    assert left == []
-    with closing(sqlite3.connect(studio.library.database.path)) as connection:
-        assert "secret" not in "\n".join(connection.iterdump())
-    assert (await studio.stats()).total.usd > 0
-
-
-async def test_a_repeat_of_a_request_whose_picture_was_deleted_says_so_and_pays_nothing(
-    studio: Studio, model: FakeModel
-) -> None:
-    made = (await studio.create(ImageRequest(prompt="a panda"), key="key:1")).images[0].record
-    await studio.trash([made.id])
-    await studio.delete_for_good(made.id, (await studio.about_deleting(made.id)).token)
-    asked = len(model.requests)
-    with pytest.raises(Exception, match="deleted for good"):
-        await studio.create(ImageRequest(prompt="a panda"), key="key:1")
-    assert len(model.requests) == asked
-
-
-async def _trashed(studio: Studio, prompt: str) -> ImageRecord:
-    made = (await studio.create(ImageRequest(prompt=prompt))).images[0].record
-    await studio.trash([made.id])
-    return made
-
-
-async def _delete(studio: Studio, image_id: str) -> None:
-    await studio.delete_for_good(image_id, (await studio.about_deleting(image_id)).token)
-
-
-async def test_what_is_deleted_for_good_is_gone_from_the_search_indexs_file_at_once(studio: Studio) -> None:
-    made = (await studio.create(ImageRequest(prompt="zqsecretalpha panda"))).images[0].record
-    assert await _find(studio, "zqsecretalpha") == ["zqsecretalpha panda"]
-    beside = studio.library.database.path.with_name(f"{studio.library.database.path.name}.search")
-    assert b"zqsecretalpha" in beside.read_bytes()
-    await studio.trash([made.id])
-    await _delete(studio, made.id)
-    assert b"zqsecretalpha" not in beside.read_bytes()
-
-
-async def test_while_the_disk_of_the_pictures_is_away_nothing_is_deleted_for_good(studio: Studio) -> None:
-    made = (await studio.create(ImageRequest(prompt="a panda"))).images[0].record
-    away = studio.places.output.with_name("away")
-    studio.places.output.rename(away)
-    with pytest.raises(SetupError, match="Mount or restore"):
-        await studio.about_deleting(made.id)
-    away.rename(studio.places.output)
-    assert (await studio.found(made.id)).state == "present"
-
-
-async def test_a_file_that_was_changed_in_the_trash_is_not_deleted_and_not_forgotten(studio: Studio) -> None:
-    made = await _trashed(studio, "a panda")
-    held = Path(studio.library.get(made.id).trash_path)
-    held.write_bytes(b"somebody's own")
-    with pytest.raises(RequestError, match="was changed"):
-        await studio.about_deleting(made.id)
-    held.rename(held.with_name("kept.txt"))
-    await _delete(studio, made.id)
-    assert held.with_name("kept.txt").read_bytes() == b"somebody's own"
-
-
-async def test_masks_painted_on_a_picture_are_deleted_with_it(studio: Studio) -> None:
-    made = (await studio.create(ImageRequest(prompt="a panda"))).images[0].record
-    mask = await studio.keep_mask(made.id, _mask((made.width, made.height), (10, 10, 300, 300)))
-    await studio.trash([made.id])
-    assert (await studio.about_deleting(made.id)).children == 0
-    await _delete(studio, made.id)
-    assert studio.library.get(mask.id) is None
-    assert not Path(mask.record.path or "").exists()
-
-
-async def test_one_mask_that_many_windows_keep_at_once_is_one(studio: Studio) -> None:
-    made = (await studio.create(ImageRequest(prompt="a panda"))).images[0].record
-    painted = _mask((made.width, made.height), (10, 10, 300, 300))
-    kept = await asyncio.gather(*(studio.keep_mask(made.id, painted) for _ in range(6)))
-    assert len({one.id for one in kept}) == 1
-
-
 async def test_a_picture_with_very_many_children_is_told_with_their_number_and_the_newest(studio: Studio) -> None:
-    root = _kept(studio, "root", days=900)
+    root = a_picture(studio, "root", days=900)
     for number in range(CHILDREN + 5):
-        _kept(studio, f"child {number}", days=800 - number, parents=(Parent(image_id=root.id, role="base"),))
+        a_picture(studio, f"child {number}", days=800 - number, parents=(Parent(image_id=root.id, role="base"),))
     found = await studio.lineage(root.id)
     assert found.child_count == CHILDREN + 5
     assert [one.prompt for one in found.children] == [f"child {number}" for number in range(5, CHILDREN + 5)]
@@ -412,7 +261,7 @@ async def test_the_thumbnail_of_a_callers_photo_is_kept_at_the_first_look(studio
     ],
 )
 async def test_what_no_search_can_mean_is_refused_in_words(studio: Studio, wanted: dict[str, str]) -> None:
-    _kept(studio, "a panda")
+    a_picture(studio, "a panda")
     request = FindRequest(**wanted)
     if request.cursor is not None:
         request = replace(request, cursor=request.cursor.format(fingerprint(request)))
@@ -421,22 +270,22 @@ async def test_what_no_search_can_mean_is_refused_in_words(studio: Studio, wante
 
 
 async def test_an_index_whose_tables_are_gone_or_of_another_form_is_made_anew(studio: Studio) -> None:
-    _kept(studio, "a panda")
+    a_picture(studio, "a panda")
     beside = studio.library.database.path.with_name(f"{studio.library.database.path.name}.search")
     for damage in ("DROP TABLE texts", "ALTER TABLE state RENAME COLUMN top TO highest"):
-        assert await _find(studio, "panda") == ["a panda"]
+        assert await find(studio, "panda") == ["a panda"]
         with closing(sqlite3.connect(beside)) as connection:
             connection.execute(damage)
             connection.commit()
         with pytest.raises(SetupError, match="made anew"):
-            await _find(studio, "panda")
-    assert await _find(studio, "panda") == ["a panda"]
+            await find(studio, "panda")
+    assert await find(studio, "panda") == ["a panda"]
 
 
 async def test_a_note_on_a_picture_that_is_deleted_meanwhile_says_that_there_is_none(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = _kept(studio, "a panda")
+    made = a_picture(studio, "a panda")
     change = Annotations.change
 
     def late(self: Annotations, image_id: str, changed: Any) -> Any:
@@ -450,46 +299,16 @@ async def test_a_note_on_a_picture_that_is_deleted_meanwhile_says_that_there_is_
     assert studio.disk.sidecars.read_notes(made.id) is None
 
 
-async def test_a_painted_mask_has_an_id_that_edit_region_takes(studio: Studio) -> None:
-    made = (await studio.create(ImageRequest(prompt="a panda"))).images[0].record
-    size = (made.width, made.height)
-    mask = await studio.keep_mask(made.id, _mask(size, (10, 10, 300, 300), "RGB"))
-    assert (mask.kind, mask.record.width, mask.record.height) == ("mask", *size)
-    assert (await studio.keep_mask(made.id, _mask(size, (10, 10, 300, 300)))).id == mask.id
-    job = await region_job(
-        studio, EditRequest(image=made.id, instruction="red"), box=None, mask=mask.id, feather=2, grow=0, context=0.2
-    )
-    assert [source.record.id for source in job.sources] == [made.id, mask.id]
-    assert mask.id not in {one.id for one in (await studio.find_images(FindRequest(made_from=made.id))).pictures}
-    assert [one.id for one in await _all_pages(studio, made_from=made.id, kind="mask")] == [mask.id]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "says"),
-    [
-        (lambda size: _mask((size[0] - 1, size[1]), (0, 0, 9, 9)), "has to be as large"),
-        (lambda size: _mask(size, None), "Nothing is painted"),
-        (lambda size: _mask(size, None, "RGBA"), "partly transparent"),
-        (lambda _size: b"not a picture", "no"),
-    ],
-)
-async def test_a_mask_that_could_mean_nothing_is_refused_and_not_kept(wrong: Any, says: str, studio: Studio) -> None:
-    made = (await studio.create(ImageRequest(prompt="a panda"))).images[0].record
-    with pytest.raises(RequestError, match=says):
-        await studio.keep_mask(made.id, wrong((made.width, made.height)))
-    assert await _all_pages(studio, kind="mask") == []
-
-
 async def test_prompts_stay_out_of_the_index_where_the_setting_says_so(
     make_studio: Callable[..., Studio], settings: Settings
 ) -> None:
     studio = make_studio()
-    _kept(studio, "a secret panda", name="harbour.png", words="a secret answer")
-    assert await _find(studio, "secret") == ["a secret panda"]
+    a_picture(studio, "a secret panda", name="harbour.png", words="a secret answer")
+    assert await find(studio, "secret") == ["a secret panda"]
     await studio.close()
     silent = make_studio(index_prompts=False)
-    assert await _find(silent, "secret") == []
-    assert await _find(silent, "harbour") == ["a secret panda"]
+    assert await find(silent, "secret") == []
+    assert await find(silent, "harbour") == ["a secret panda"]
     await silent.close()
     beside = settings.database_path.with_name(f"{settings.database_path.name}.search")
     with closing(sqlite3.connect(beside)) as connection:
@@ -502,19 +321,19 @@ async def test_an_index_that_is_damaged_or_gone_or_of_another_library_is_made_an
 ) -> None:
     beside = settings.database_path.with_name(f"{settings.database_path.name}.search")
     studio = make_studio()
-    _kept(studio, "a panda")
-    assert await _find(studio, "panda") == ["a panda"]
+    a_picture(studio, "a panda")
+    assert await find(studio, "panda") == ["a panda"]
     beside.unlink()
-    assert await _find(studio, "panda") == ["a panda"]
+    assert await find(studio, "panda") == ["a panda"]
     beside.write_bytes(b"no database at all, but long enough to be looked at" * 100)
     with pytest.raises(SetupError, match="made anew"):
-        await _find(studio, "panda")
-    assert await _find(studio, "panda") == ["a panda"]
+        await find(studio, "panda")
+    assert await find(studio, "panda") == ["a panda"]
     with closing(sqlite3.connect(beside)) as connection:
         connection.execute("UPDATE state SET library = 1")
         connection.execute("DELETE FROM texts")
         connection.commit()
-    assert await _find(studio, "panda") == ["a panda"]
+    assert await find(studio, "panda") == ["a panda"]
     await studio.close()
 
 
@@ -525,17 +344,17 @@ async def test_while_a_long_index_is_being_made_the_newest_are_found_and_the_res
     monkeypatch.setattr("nanobanana_mcp.studio.search.AT_ONCE_S", -1.0)
     monkeypatch.setattr("nanobanana_mcp.studio.search.Search.begin", lambda _self: None)
     for number in range(6):
-        _kept(studio, f"panda {number}", days=10 - number)
+        a_picture(studio, f"panda {number}", days=10 - number)
     page = await studio.find_images(FindRequest(query="panda"))
-    assert _prompts(page) == [] and "6 older pictures" in page.notes[0]
+    assert prompts(page) == [] and "6 older pictures" in page.notes[0]
     search = studio._search
     steps = iter([False, True])
     search.follow(lambda: next(steps))
     page = await studio.find_images(FindRequest(query="panda"))
-    assert _prompts(page) == ["panda 5", "panda 4"]
+    assert prompts(page) == ["panda 5", "panda 4"]
     assert "4 older pictures not searched yet" in page.notes[0]
-    assert len(await _find(studio)) == 6
-    _kept(studio, "a new panda", days=0)
+    assert len(await find(studio)) == 6
+    a_picture(studio, "a new panda", days=0)
     monkeypatch.setattr("nanobanana_mcp.studio.search.AT_ONCE_S", 60.0)
     page = await studio.find_images(FindRequest(query="panda"))
     assert page.notes == () and len(page.pictures) == 7
@@ -544,7 +363,7 @@ async def test_while_a_long_index_is_being_made_the_newest_are_found_and_the_res
 async def test_a_search_under_way_holds_no_lock_on_the_library(
     studio: Studio, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _kept(studio, "a panda")
+    a_picture(studio, "a panda")
     search, written = Index.search, []
 
     def beside_a_writer(index: Index, *arguments: Any, **options: Any) -> list[Hit]:
@@ -555,7 +374,7 @@ async def test_a_search_under_way_holds_no_lock_on_the_library(
 
     monkeypatch.setattr(Index, "search", beside_a_writer)
     for order in ("newest", "best"):
-        assert await _find(studio, "panda", order=order) == ["a panda"]
+        assert await find(studio, "panda", order=order) == ["a panda"]
     assert len(written) >= 2
 
 
@@ -578,13 +397,13 @@ async def test_a_long_list_is_read_in_pieces_between_which_others_write(
                 pieces.append(other.execute("COMMIT"))
 
     monkeypatch.setattr(Database, "read", counted)
-    assert await _find(studio, tier="pro") == ["0"]
+    assert await find(studio, tier="pro") == ["0"]
     assert len(pieces) > 8
 
 
 async def test_a_cursor_of_another_search_is_refused(studio: Studio) -> None:
     for number in range(3):
-        _kept(studio, f"panda {number}", days=number)
+        a_picture(studio, f"panda {number}", days=number)
     cursor = (await studio.find_images(FindRequest(query="panda", limit=1))).cursor
     assert cursor is not None
     for wanted in (
@@ -612,4 +431,4 @@ async def test_what_a_model_wrote_beside_a_picture_is_kept_with_it(studio: Studi
     model.answers.append(reply(jpeg(), text="I drew a lighthouse for you."))
     made = (await studio.create(ImageRequest(prompt="something"))).images[0].record
     assert made.words == "I drew a lighthouse for you."
-    assert await _find(studio, "lighthouse") == ["something"]
+    assert await find(studio, "lighthouse") == ["something"]
