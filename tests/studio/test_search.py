@@ -26,7 +26,7 @@ from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio.rebuild import rebuild
 from nanobanana_mcp.studio.studio import Studio
 from tests.support.fakes import FakeModel, jpeg, photo, reply
-from tests.support.finding import all_pages, find, prompts
+from tests.support.finding import a_picture, all_pages, find, prompts
 from tests.support.rooms import record, rows
 
 
