@@ -213,8 +213,11 @@ def test_a_picture_on_stdin_is_kept_where_the_lineage_can_name_it(
         (["generate", "x", "--modeltier", "pro"], "was --model-tier meant?"),
         (["generate", "x", "--image-size", "2K"], "use --resolution (1k, 2k, 4k), with --aspect-ratio"),
         (["edit", "holiday.jpg", "x", "--strength", "0.5"], "no such control; say it in words"),
-        (["generate", "x", "--box", "1,2,3,4"], "'nanobanana region' has --box"),
-        (["generate", "x", "--quality", "80"], "--output-format jpeg, webp or avif, or an -o that ends so"),
+        (["generate", "x", "--box", "1,2,3,4"], "'nanobanana region', 'nanobanana view' have box"),
+        (
+            ["generate", "x", "--quality", "80"],
+            "--output-format jpeg, webp or avif, or an -o that ends in one of these",
+        ),
         (["generate", "x", "-o", ".ssh/x.png"], "name another, or leave -o out"),
         (["generate", "x", "--safety", "anger=off"], "safety: 'anger' must be 'harassment'"),
         (["region", "holiday.jpg", "x", "--box", "50", "40", "80", "65"], "commas: --box 50,40,80,65"),

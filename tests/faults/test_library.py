@@ -138,7 +138,7 @@ def _emptied(database: Path) -> None:
         (_a_picture, "damaged"),
         (_newer, "newer version"),
         (_folder, "cannot be"),
-        (Path.unlink, "not there.*nanobanana rebuild"),
+        (Path.unlink, "is missing.*nanobanana rebuild"),
         (_emptied, "empty.*nanobanana rebuild"),
     ],
 )

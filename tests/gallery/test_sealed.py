@@ -41,7 +41,7 @@ def test_a_sealed_library_is_shown_and_refuses_what_would_change_it() -> None:
                     refused = await visitor.post(f"pictures/{kept.id}/{where}", fields)
                     assert refused.status_code in (400, 503) and refused.json()["error"], where
                 refused = await visitor.mask(kept.id, png(0xFFFFFF))
-                assert refused.status_code == 503 and "could not be written" in refused.json()["error"]
+                assert refused.status_code == 503 and "cannot be written" in refused.json()["error"]
 
         as_somebody_else(lambda: asyncio.run(look()))
         assert Path(str(kept.path)).read_bytes() == png(3)

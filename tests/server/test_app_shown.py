@@ -25,6 +25,8 @@ POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inli
 HOST = """
 async ([html, answer, resources, capabilities]) => {
   const frame = document.createElement("iframe");
+  frame.title = "The App";
+  document.documentElement.lang = "en";
   frame.setAttribute("sandbox", "allow-scripts");
   frame.style.cssText = "width: 700px; height: 1200px; border: 0";
   window.said = [];

@@ -310,7 +310,7 @@ async def test_the_recipe_in_the_file_repeats_the_conversion(emulated: Emulated)
         ({"width": 10, "output_path": "s.webp", "output_format": "jpeg"}, "Name one format"),
         ({"width": 20000}, "width"),
         ({"width": 16000, "height": 16000}, "too large"),
-        ({"width": 16384, "height": 10, "output_format": "webp"}, "WebP has at most"),
+        ({"width": 16384, "height": 10, "output_format": "webp"}, "WebP ends at"),
         ({"rotate": 30, "width": 16384}, "too large"),
         ({"background": "#ff000080", "output_format": "jpeg"}, "JPEG has no transparency"),
         ({"assets": "social", "background": "transparent"}, "not opaque"),
