@@ -359,7 +359,6 @@ def test_a_box_is_painted_by_numbers_with_the_keyboard_alone_and_handed_to_an_as
     assert shelf.library.get(mask).parents[0].image_id == shelf.after.id
 
 
-@pytest.mark.xfail(strict=False, reason="fails at times on a busy machine, for a reason not found yet")
 def test_an_assistant_that_asked_gets_the_mask_that_is_handed_over(visit: Visit, shelf: Shelf) -> None:
     with Server(shelf.world) as server:
         server.greet()
@@ -389,7 +388,6 @@ def test_an_assistant_that_asked_gets_the_mask_that_is_handed_over(visit: Visit,
         socket.create_connection(("127.0.0.1", port))
 
 
-@pytest.mark.xfail(strict=False, reason="fails at times on a busy machine, for a reason not found yet")
 def test_trash_and_restore_and_notes_are_a_click_each(visit: Visit, shelf: Shelf) -> None:
     kept = put(shelf.library, shelf.world.output, "trash.png", drawn(), prompt="for the trash")
     page = visit.at(f"pictures/{kept.id}")
@@ -468,7 +466,6 @@ def test_axe_finds_nothing_serious_and_nothing_is_cut_off_in_a_narrow_window(
     context.close()
 
 
-@pytest.mark.xfail(strict=False, reason="fails at times on a busy machine, for a reason not found yet")
 def test_a_gallery_that_dies_is_told_and_what_was_painted_goes_to_the_one_that_comes_back(
     browser: Browser, shelf: Shelf
 ) -> None:

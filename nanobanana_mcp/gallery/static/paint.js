@@ -244,17 +244,20 @@ document.addEventListener("keyup", (event) => {
   }
 });
 
-// Saving: white where it should change, black elsewhere, nothing in between.
+// Saving: a worker makes the PNG. In the page itself the browser would encode it when it is idle, which in a window that is
+// hidden or busy is seconds later. It is loaded with the page, since the gallery may end before it is needed.
+const worker = new Worker(at("static/mask.js"));
+const unable = "The browser could not make a picture of what is painted; nothing was sent. Reload the page.";
+let broken = false;
+worker.onerror = () => { broken = true; };
 async function png() {
-  const whole = new OffscreenCanvas(width, height);
-  const pen = whole.getContext("2d");
-  pen.imageSmoothingEnabled = share < 1;
-  pen.drawImage(canvas, 0, 0, width, height);
-  const image = pen.getImageData(0, 0, width, height);
-  const pixels = new Uint32Array(image.data.buffer);
-  for (let index = 0; index < pixels.length; index++) pixels[index] = pixels[index] >>> 24 >= 128 ? 0xffffffff : 0xff000000;
-  pen.putImageData(image, 0, 0);
-  return whole.convertToBlob({ type: "image/png" });
+  if (broken) throw new Error(unable);
+  const bitmap = await createImageBitmap(canvas);
+  return new Promise((done, failed) => {
+    worker.onmessage = ({ data }) => (data.png ? done(data.png) : failed(new Error(data.problem)));
+    worker.onerror = () => failed(new Error(unable));
+    worker.postMessage({ bitmap, width, height, smooth: share < 1 }, [bitmap]);
+  });
 }
 let saving = null, told = null, sent = 0;
 async function save() {
