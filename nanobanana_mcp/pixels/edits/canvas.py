@@ -174,8 +174,10 @@ def padded(picture: Image.Image, step: Step) -> Image.Image:
     if known.all():
         return crop
     small, weight = _reduced(np.asarray(crop), known)
+    # Grey all the way out, however narrow the margin: a few px of blurred edge alone would look like a picture.
     reach = max(8, min(weight.shape) // 4)
-    grey = np.clip(distance(weight > 0.5, limit=reach) / np.float32(reach), 0, 1)[..., None] * np.float32(0.6)
+    far = distance(weight > 0.5, limit=reach)
+    grey = np.clip(far / np.clip(far.max(), 1, reach), 0, 1)[..., None] * np.float32(0.6)
     plain = next((level for level in _GREYS if np.abs(_rim_mean(small, weight) - level).max() >= _APART), _GREYS[0])
     filled = _filled(small, weight) * (1 - grey) + plain * grey
     answer = Image.fromarray(np.rint(np.clip(filled, 0, 255)).astype(np.uint8)).resize(
@@ -210,7 +212,7 @@ def painted(picture: Image.Image, answer: Image.Image, step: Step, *, feather: i
         image=whole,
         drift=found.drift,
         seam=join,
-        left=left_unpainted(padded(picture, step), (found.image, as_came), known),
+        left=left_unpainted(padded(picture, step), (found.image, as_came), known, wanted=inner),
         edge=edge_along(found.image, known, known_boxes),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanobanana_mcp.pixels.edits.masks import overlap
+from nanobanana_mcp.pixels.edits.masks import distance, overlap
 from nanobanana_mcp.pixels.edits.warping import Plane
 from nanobanana_mcp.pixels.files.decoding import Box
 
@@ -37,13 +37,20 @@ class Edge:
     share: float = 0.0
 
 
-def left_unpainted(sent: Image.Image, answers: Sequence[Image.Image], known: NDArray[np.bool_]) -> float:
+def left_unpainted(
+    sent: Image.Image, answers: Sequence[Image.Image], known: NDArray[np.bool_], *, wanted: Box
+) -> float:
     """Which part of what was to be painted an answer gives back as it was sent, 0 to 1, but for an even change of colour.
 
     `answers` are the aligned answer with its colours brought back and as they came: colours that the picture lacks may
-    be brought anywhere by what suits the others. All are RGB and of one size.
+    be brought anywhere by what suits the others. All are RGB and of one size. `wanted` is the part of it that goes into
+    the canvas: what a model's ratio adds around it does not count.
     """
-    cell = max(2, min(_CELL, min(known.shape) // 8))
+    left, top, right, bottom = wanted
+    known, sent = known[top:bottom, left:right], sent.crop(wanted)
+    answers = [answer.crop(wanted) for answer in answers]
+    deepest = round(float(distance(known, limit=2 * _CELL).max()))  # a narrow margin has whole cells, too
+    cell = max(2, min(_CELL, min(known.shape) // 8, deepest // 2))
     unknown = np.asarray(Image.fromarray(np.where(known, np.uint8(0), np.uint8(255))).reduce(cell)) > 250
     if not unknown.any():
         return 0.0
