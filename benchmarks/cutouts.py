@@ -5,19 +5,17 @@ it on white, and then that answer on black, each time redrawn at a level of drif
 (darker), or show the subject of another photograph (mismatched).
 """
 
-import argparse
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from benchmarks.photographs import Photograph, files
+from benchmarks.photographs import Photograph, png_of
 from benchmarks.redrawing import apart
+from benchmarks.table import run
 from nanobanana_mcp.domain.catalog import RATIOS
 from nanobanana_mcp.domain.shapes import answer_pixels, nearest_ratio
 from nanobanana_mcp.emulator.drift import LEVELS, redrawn
@@ -45,37 +43,6 @@ class Row:
     seconds: float
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cutouts", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", action="append", help="a photograph by name; may be given several times")
-    parser.add_argument("--level", action="append", choices=LEVELS)
-    parser.add_argument("--kind", action="append", choices=KINDS)
-    parser.add_argument("--each", action="store_true", help="a line for each cutout as well")
-    asked = parser.parse_args()
-    found = files(asked.folder)
-    rows: list[Row] = []
-    for number, photograph in enumerate(found):
-        if asked.only and photograph.name not in asked.only:
-            continue
-        other = found[(number + 5) % len(found)]
-        for row in _tried(photograph, other, asked.level or list(LEVELS), asked.kind or KINDS):
-            rows.append(row)
-            if asked.each:
-                sys.stderr.write(f"{photograph.name}: {row}\n")
-                sys.stderr.flush()
-    sys.stdout.write(
-        f"{'plates':<12}{'level':<6}{'laid on':>8}{'told':>6}{'refused':>8}{'dE in':>7}{'alpha':>8}{'through':>8}{'s':>6}\n"
-    )
-    for tuned in (True, False):
-        sys.stdout.write("The half to set thresholds by\n" if tuned else "The other half\n")
-        for kind in asked.kind or KINDS:
-            for level in asked.level or LEVELS:
-                some = [row for row in rows if (row.kind, row.level, row.tuned) == (kind, level, tuned)]
-                if some:
-                    sys.stdout.write(f"{_line(some)}\n")
-
-
 def _line(rows: list[Row]) -> str:
     counts = [sum(row.outcome == name for row in rows) for name in ("laid on", "told", "refused")]
     laid = [row for row in rows if row.outcome == "laid on"]
@@ -89,7 +56,7 @@ def _line(rows: list[Row]) -> str:
     )
 
 
-def _tried(photograph: Photograph, other: Photograph, levels: list[str], kinds: tuple[str, ...]) -> Iterator[Row]:
+def _tried(photograph: Photograph, other: Photograph, levels: Sequence[str], kinds: Sequence[str]) -> Iterator[Row]:
     whole = decoded(photograph.data).convert("RGB")
     subject = subject_of(whole, whole.size)
     another = subject_of(decoded(other.data).convert("RGB"), whole.size)
@@ -105,7 +72,7 @@ def _tried(photograph: Photograph, other: Photograph, levels: list[str], kinds: 
             if kind == "darker":
                 second = second.point([round(value * 0.7) for value in range(256)] * 3)
             began = time.perf_counter()
-            cut = from_plates(_file(white.image), _file(second), source=photograph.data)
+            cut = from_plates(png_of(white.image), png_of(second), source=photograph.data)
             seconds = time.perf_counter() - began
             outcome = "refused" if cut.data is None else "laid on" if cut.overlays else "told"
             inside = alpha = through = float("nan")
@@ -129,11 +96,9 @@ def _on(subject: Image.Image, colour: str) -> Image.Image:
     return plate
 
 
-def _file(image: Image.Image) -> bytes:
-    stream = BytesIO()
-    image.save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
-
+HEADING = (
+    f"{'plates':<12}{'level':<6}{'laid on':>8}{'told':>6}{'refused':>8}{'dE in':>7}{'alpha':>8}{'through':>8}{'s':>6}"
+)
 
 if __name__ == "__main__":
-    main()
+    run("cutouts", __doc__, KINDS, _tried, heading=HEADING, line=_line)

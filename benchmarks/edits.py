@@ -5,19 +5,17 @@ kind of answer after another, and joined by the code that the studio uses. Whoev
 threshold by them uses the first half of the photographs only; the last lines are of the other half alone.
 """
 
-import argparse
 import io
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from benchmarks.photographs import Photograph, files
+from benchmarks.photographs import Photograph, png_of
 from benchmarks.redrawing import apart
+from benchmarks.table import run
 from nanobanana_mcp.domain.catalog import RATIOS
 from nanobanana_mcp.domain.shapes import answer_pixels
 from nanobanana_mcp.emulator.drift import LEVELS, Redrawn, redrawn
@@ -45,39 +43,6 @@ class Row:
     seconds: float
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.edits", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", action="append", help="a photograph by name; may be given several times")
-    parser.add_argument("--half", choices=("tuned", "other"), help="one half of the photographs alone")
-    parser.add_argument("--level", action="append", choices=LEVELS)
-    parser.add_argument("--kind", action="append", choices=KINDS)
-    asked = parser.parse_args()
-    found = files(asked.folder)
-    rows: list[Row] = []
-    for number, photograph in enumerate(found):
-        if asked.only and photograph.name not in asked.only:
-            continue
-        if asked.half and photograph.tuned != (asked.half == "tuned"):
-            continue
-        other = found[(number + 5) % len(found)]
-        for row in _tried(photograph, other, asked.level or list(LEVELS), asked.kind or KINDS):
-            rows.append(row)
-        sys.stderr.write(f"{photograph.name}\n")
-    sys.stdout.write(f"{_heading()}\n")
-    for tuned in (True, False):
-        sys.stdout.write("The half to set thresholds by\n" if tuned else "The other half\n")
-        for kind in asked.kind or KINDS:
-            for level in asked.level or LEVELS:
-                some = [row for row in rows if (row.kind, row.level, row.tuned) == (kind, level, tuned)]
-                if some:
-                    sys.stdout.write(f"{_line(some)}\n")
-
-
-def _heading() -> str:
-    return f"{'answer':<13}{'level':<6}{'good':>5}{'told':>5}{'refused':>8}{'rim px':>8}{'dE was':>8}{'dE is':>7}{'outside':>8}{'s':>6}"
-
-
 def _line(rows: list[Row]) -> str:
     outcomes = [sum(row.outcome == name for row in rows) for name in ("good", "told", "refused")]
     known = [row.rim for row in rows if row.outcome != "refused"]
@@ -89,7 +54,7 @@ def _line(rows: list[Row]) -> str:
     )
 
 
-def _tried(photograph: Photograph, other: Photograph, levels: list[str], kinds: tuple[str, ...]) -> Iterator[Row]:
+def _tried(photograph: Photograph, other: Photograph, levels: Sequence[str], kinds: Sequence[str]) -> Iterator[Row]:
     source = decoded(photograph.data)
     ratios = {ratio: answer_pixels(ratio, "1K") for ratio in RATIOS}
     patch = prepare(photograph.data, box=BOX, mask=None, grow=16, feather=16, context=0.8, ratios=ratios)
@@ -99,10 +64,9 @@ def _tried(photograph: Photograph, other: Photograph, levels: list[str], kinds: 
     for level in levels:
         for kind in kinds:
             answer = _answer(sent, foreign, patch, kind, level, size)
-            stream = io.BytesIO()
-            answer.image.save(stream, "PNG", compress_level=1)
+            data = png_of(answer.image)
             began = time.perf_counter()
-            joined = join(photograph.data, stream.getvalue(), replace(patch, grows=kind == "grown"))
+            joined = join(photograph.data, data, replace(patch, grows=kind == "grown"))
             seconds = time.perf_counter() - began
             outcome = _outcome(joined)
             outside = 0
@@ -171,5 +135,7 @@ def _measured(sent: Image.Image, answer: Redrawn, patch: Patch) -> tuple[float, 
     return rim, float(apart(smooth[1], smooth[0])[~inside].mean()), float(apart(smooth[2], smooth[0])[~inside].mean())
 
 
+HEADING = f"{'answer':<13}{'level':<6}{'good':>5}{'told':>5}{'refused':>8}{'rim px':>8}{'dE was':>8}{'dE is':>7}{'outside':>8}{'s':>6}"
+
 if __name__ == "__main__":
-    main()
+    run("edits", __doc__, KINDS, _tried, heading=HEADING, line=_line)

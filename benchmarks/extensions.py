@@ -5,18 +5,15 @@ The margins of each photograph are taken away and are to be painted again. What 
 (foreign), all redrawn at a level of drift and set in by the code that the studio uses.
 """
 
-import argparse
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.photographs import Photograph, files
+from benchmarks.photographs import Photograph, png_of
+from benchmarks.table import run
 from nanobanana_mcp.domain.catalog import RATIOS
 from nanobanana_mcp.domain.shapes import answer_pixels
 from nanobanana_mcp.emulator.drift import LEVELS, redrawn
@@ -43,39 +40,6 @@ class Row:
     seconds: float
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.extensions", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", action="append", help="a photograph by name; may be given several times")
-    parser.add_argument("--level", action="append", choices=LEVELS)
-    parser.add_argument("--kind", action="append", choices=KINDS)
-    parser.add_argument("--each", action="store_true", help="a line for each answer as well")
-    asked = parser.parse_args()
-    found = files(asked.folder)
-    rows: list[Row] = []
-    for number, photograph in enumerate(found):
-        if asked.only and photograph.name not in asked.only:
-            continue
-        for place in PLACES:
-            for row in _tried(
-                photograph, found[(number + 5) % len(found)], place, asked.level or list(LEVELS), asked.kind or KINDS
-            ):
-                rows.append(row)
-                if asked.each:
-                    sys.stderr.write(f"{photograph.name}, {place}: {row}\n")
-                    sys.stderr.flush()
-    sys.stdout.write(
-        f"{'answer':<12}{'level':<6}{'good':>5}{'told':>5}{'refused':>8}{'left':>7}{'times':>7}{'share':>7}{'changed':>8}{'s':>6}\n"
-    )
-    for tuned in (True, False):
-        sys.stdout.write("The half to set thresholds by\n" if tuned else "The other half\n")
-        for kind in asked.kind or KINDS:
-            for level in asked.level or LEVELS:
-                some = [row for row in rows if (row.kind, row.level, row.tuned) == (kind, level, tuned)]
-                if some:
-                    sys.stdout.write(f"{_line(some)}\n")
-
-
 def _line(rows: list[Row]) -> str:
     outcomes = "".join(
         f"{sum(row.outcome == name for row in rows):>{wide}}"
@@ -91,18 +55,26 @@ def _line(rows: list[Row]) -> str:
     )
 
 
-def _tried(
-    photograph: Photograph, other: Photograph, place: str, levels: list[str], kinds: tuple[str, ...]
+def _tried(photograph: Photograph, other: Photograph, levels: Sequence[str], kinds: Sequence[str]) -> Iterator[Row]:
+    for parts in PLACES.values():
+        yield from _tried_at(parts, photograph, other, levels, kinds)
+
+
+def _tried_at(
+    parts: tuple[float, float, float, float],
+    photograph: Photograph,
+    other: Photograph,
+    levels: Sequence[str],
+    kinds: Sequence[str],
 ) -> Iterator[Row]:
     whole, ratios = decoded(photograph.data).convert("RGB"), {ratio: answer_pixels(ratio, "1K") for ratio in RATIOS}
-    parts = PLACES[place]
     box = (
         round(parts[0] * whole.width),
         round(parts[1] * whole.height),
         round(parts[2] * whole.width),
         round(parts[3] * whole.height),
     )
-    source, canvas = _file(whole.crop(box)), Canvas(size=whole.size, place=box)
+    source, canvas = png_of(whole.crop(box)), Canvas(size=whole.size, place=box)
     steps = steps_for(canvas, ratios)
     if len(steps) != 1:
         return
@@ -110,7 +82,7 @@ def _tried(
     for level in levels:
         for kind in kinds:
             shown = _shown(kind, whole, begun, steps[0], foreign)
-            answer = _file(redrawn(shown, LEVELS[level], seed=7, size=ratios[steps[0].ratio]).image)
+            answer = png_of(redrawn(shown, LEVELS[level], seed=7, size=ratios[steps[0].ratio]).image)
             began = time.perf_counter()
             done = set_in(begun, answer, steps[0])
             seconds = time.perf_counter() - began
@@ -140,11 +112,7 @@ def _shown(kind: str, whole: Image.Image, begun: Image.Image, step: Step, foreig
     return true
 
 
-def _file(image: Image.Image) -> bytes:
-    stream = BytesIO()
-    image.save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
-
+HEADING = f"{'answer':<12}{'level':<6}{'good':>5}{'told':>5}{'refused':>8}{'left':>7}{'times':>7}{'share':>7}{'changed':>8}{'s':>6}"
 
 if __name__ == "__main__":
-    main()
+    run("extensions", __doc__, KINDS, _tried, heading=HEADING, line=_line)

@@ -72,20 +72,20 @@ def _shipped(folder: Path) -> Iterator[tuple[str, bytes]]:
         image = opened.convert("RGBA" if opened.has_transparency_data else "RGB" if opened.mode != "L" else "L")
         image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
         pictures[name] = image
-        yield name, _png(image)
+        yield name, png_of(image)
     wide = pictures["flower"].convert("RGB")
-    yield "flower, wide colours", _png(wide, icc_profile=wide_profile())
+    yield "flower, wide colours", png_of(wide, icc_profile=wide_profile())
     wide = pictures["temple and sky"].convert("RGB")
-    yield "temple, wide colours", _png(wide, icc_profile=wide_profile())
+    yield "temple, wide colours", png_of(wide, icc_profile=wide_profile())
     coffee = pictures["coffee"].convert("RGB").resize((480, 320))
     white = Image.new("RGB", (1024, 1024), "white")
     white.paste(coffee.crop((90, 20, 400, 300)).resize((560, 500)), (230, 260))
-    yield "product on white", _png(white)
+    yield "product on white", png_of(white)
     cut = pictures["astronaut"].convert("RGB")
     y, x = np.mgrid[0 : cut.height, 0 : cut.width]
     radius = np.hypot((x - cut.width / 2) / cut.width, (y - cut.height / 2) / cut.height)
     cut.putalpha(Image.fromarray((255 * np.clip((0.42 - radius) / 0.02, 0, 1)).astype(np.uint8)))
-    yield "astronaut, cut out", _png(cut)
+    yield "astronaut, cut out", png_of(cut)
 
 
 def wide_profile() -> bytes:
@@ -106,7 +106,8 @@ def wide_profile() -> bytes:
     return bytes(profile)
 
 
-def _png(image: Image.Image, **options: bytes) -> bytes:
+def png_of(image: Image.Image, **options: bytes) -> bytes:
+    """A lossless file of a picture, made for speed."""
     stream = io.BytesIO()
     image.save(stream, "PNG", compress_level=1, **options)
     return stream.getvalue()
