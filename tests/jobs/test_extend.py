@@ -82,6 +82,17 @@ async def test_the_picture_stays_whatever_the_margins_and_the_format(
     _stands(source, facts["file_paths"][0], left, top)
 
 
+async def test_a_thing_drawn_into_the_picture_that_ends_at_its_edge_is_no_edge_of_what_was_painted(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    fading = Image.merge("RGBA", (*photo(120, 120, seed=3).split(), Image.linear_gradient("L").resize((120, 120))))
+    source = saved(tmp_path, fading, "s.png")
+    emulated.emulator.control.standing = Edit(where=(0.22, 0.34, 0.78, 0.66))  # its panel begins 3 px below the join
+    drawing(emulated)
+    facts = await use(emulated, "extend_image", image=str(source), top=56, right=1)
+    _stands(source, facts["file_paths"][0], 0, 56)
+
+
 @pytest.mark.slow
 @cases(
     ("ratio", "tier", "size"),

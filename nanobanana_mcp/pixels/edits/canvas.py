@@ -213,7 +213,7 @@ def painted(picture: Image.Image, answer: Image.Image, step: Step, *, feather: i
         drift=found.drift,
         seam=join,
         left=left_unpainted(padded(picture, step), (found.image, as_came), known, wanted=inner),
-        edge=edge_along(found.image, known, known_boxes),
+        edge=edge_along(found.image, crop, known, known_boxes),
     )
 
 

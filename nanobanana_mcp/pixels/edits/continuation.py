@@ -26,6 +26,7 @@ _DEEP, _BESIDE, _WIDE = (
     16,
 )  # px: how far from the join is looked, over how many a step is, and along it in one block
 _NEAR, _FAR = 3, 8  # px from the join: where its own step may lie after alignment, and from where others are
+_BLOCK, _OTHER = 8, 40.0  # px of cells, and levels between their means, from which on something else is drawn there
 _FLOOR = 4.0  # levels of a step that noise makes
 
 
@@ -64,11 +65,16 @@ def left_unpainted(
     return max(shares)
 
 
-def edge_along(answer: Image.Image, known: NDArray[np.bool_], boxes: tuple[Box, ...]) -> Edge:
-    """How far the join stands out as one line: `boxes` are the parts in the answer that were painted already."""
+def edge_along(answer: Image.Image, sent: Image.Image, known: NDArray[np.bool_], boxes: tuple[Box, ...]) -> Edge:
+    """How far the join stands out as one line: `boxes` are the parts in the answer that were painted already.
+
+    A thing that the model drew into the picture itself may end at the join, too, and is not used: what stands there
+    instead of what was `sent` says nothing.
+    """
     factor = -(-max(answer.size) // _LONGEST)
     pixels = np.asarray(answer.reduce(factor) if factor > 1 else answer)
-    painted = known[::factor, ::factor][: pixels.shape[0], : pixels.shape[1]]
+    shown = known & ~_redrawn(answer, sent)
+    painted = shown[::factor, ::factor][: pixels.shape[0], : pixels.shape[1]]
     worst = Edge()
     for box in boxes:
         for strip, inside in _sides(pixels, painted, box, factor):
@@ -76,6 +82,13 @@ def edge_along(answer: Image.Image, known: NDArray[np.bool_], boxes: tuple[Box, 
             if found.times * found.share > worst.times * worst.share:
                 worst = found
     return worst
+
+
+def _redrawn(answer: Image.Image, sent: Image.Image) -> NDArray[np.bool_]:
+    """Where the means of cells are apart by more than light and alignment bring about."""
+    cells = np.asarray(answer.reduce(_BLOCK), np.float32) - np.asarray(sent.reduce(_BLOCK), np.float32)
+    apart = np.abs(cells).max(axis=2) > _OTHER
+    return apart.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)[: answer.height, : answer.width]
 
 
 def _sides(
