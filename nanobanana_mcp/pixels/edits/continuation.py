@@ -87,7 +87,7 @@ def edge_along(answer: Image.Image, sent: Image.Image, known: NDArray[np.bool_],
 def _redrawn(answer: Image.Image, sent: Image.Image) -> NDArray[np.bool_]:
     """Where the means of cells are apart by more than light and alignment bring about."""
     cells = np.asarray(answer.reduce(_BLOCK), np.float32) - np.asarray(sent.reduce(_BLOCK), np.float32)
-    apart = np.abs(cells).max(axis=2) > _OTHER
+    apart: NDArray[np.bool_] = np.abs(cells).max(axis=2) > _OTHER
     return apart.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)[: answer.height, : answer.width]
 
 
