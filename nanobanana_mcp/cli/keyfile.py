@@ -11,7 +11,7 @@ _LINE = re.compile(r"^[ \t]*(export[ \t]+)?(GEMINI_API_KEY|GOOGLE_API_KEY)[ \t]*
 
 
 def has_key() -> bool:
-    """Whether the settings file has a key. Raises SetupError when it cannot be read."""
+    """Tells whether the settings file has a key. Raises SetupError when it cannot be read."""
     return any(name in _variables() for name in KEYS)
 
 

@@ -73,7 +73,9 @@ def _view(asked: dict[str, Any], output_path: str | None, *, as_json: bool) -> N
 
 
 def _saved(path: Path, pictures: list[bytes]) -> list[str]:
-    """Where the pictures are now. Raises RequestError where a file is there already, or the place takes none."""
+    """Writes the pictures to new files and returns their paths. Raises RequestError where a file is there already, or
+    the place takes none.
+    """
     if path.suffix.lower() not in (".jpg", ".jpeg"):
         raise RequestError(f"-o {path} does not end in .jpg, which is what a look is saved as.")
     saved = []

@@ -37,7 +37,7 @@ YES = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
-    """How a tool is called as a verb. `first` are the arguments that need no name."""
+    """A tool as a verb of the command line. `first` are the arguments that need no name."""
 
     name: str
     tool: Callable[..., Any]

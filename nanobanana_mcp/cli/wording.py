@@ -55,7 +55,8 @@ _FIRST = (
     (re.compile(r" of this MCP server| of this server \(an MCP client [^)]*\), and (?:start it again|restart the server)"), ""),
     (re.compile(r", (?:which|since) the client passed (?:it )?on without replacing it"), ""),
 )  # fmt: skip
-"""What is said to a model or to whoever runs a server, and nobody in a shell can do."""
+"""Replaces the words that are meant for a model or for somebody who runs a server, since nobody in a shell can follow
+them."""
 
 _KINDS = {int: "a whole number", float: "a number", bool: "yes or no"}
 

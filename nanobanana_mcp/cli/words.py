@@ -1,4 +1,4 @@
-"""Where a verb takes its words and its pictures from: an argument, a file, stdin or an editor."""
+"""Reads the words and the pictures that a verb is given: an argument, a file, stdin or an editor."""
 
 import hashlib
 import os

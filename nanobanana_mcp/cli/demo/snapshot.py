@@ -39,7 +39,9 @@ def take_snapshot() -> bytes:
 
 
 def _banana(x: Field, y: Field) -> tuple[Field, Field, Field]:
-    """How much of each pixel is banana; how far across it (-1 to 1, above to below) and along it (-1 to 1) that is."""
+    """Returns the share of each pixel that the banana covers, and where it is across the banana (-1 to 1, above to
+    below) and along it (-1 to 1).
+    """
     right, down = x - 640, y - 180
     angle = np.arctan2(right, down)  # 0 points down from the centre that the banana bends around
     along = (angle + 0.08) / 0.98

@@ -42,7 +42,7 @@ class Shown:
 
 
 class Audience(Protocol):
-    """Whoever watches the tour."""
+    """Shows the steps of the tour to somebody, such as on a terminal."""
 
     def begins(self, step: str) -> None: ...
 

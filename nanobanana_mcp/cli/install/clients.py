@@ -34,7 +34,7 @@ class Surroundings:
 
     @property
     def applications(self) -> Path:
-        """Where programs keep their settings for a user."""
+        """The folder where programs keep their settings for a user."""
         if self.system == "win32":
             return self._named("APPDATA") or self.home / "AppData" / "Roaming"
         if self.system == "darwin":
@@ -101,7 +101,9 @@ class ClientKind:
                 return settings / "settings.json"
 
     def is_here(self, around: Surroundings) -> bool:
-        """Whether there is a sign of it: its command, its file or the folder of that, where it is the client's own."""
+        """Tells whether the client seems to be installed: its command, its file or the folder of that file is there,
+        the folder only where it is the client's own.
+        """
         file = self.file(around)
         own_folder = self.name not in ("claude-code", "gemini-cli")
         return (

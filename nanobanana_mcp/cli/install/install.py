@@ -94,7 +94,7 @@ def shown(outlook: Outlook) -> str:
 
 
 def commands(outlook: Outlook) -> list[list[str]]:
-    """How Claude Code's own program is asked for the change."""
+    """The commands that make the change through Claude Code's own program."""
     assert outlook.tool is not None
     steps = []
     if outlook.before is not None:

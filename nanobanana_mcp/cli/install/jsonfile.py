@@ -130,6 +130,6 @@ def _indent(text: str, at: int) -> str:
 
 
 def _step(text: str) -> str:
-    """How far one level is set in: as the first line that is."""
+    """The indent of one level, that of the first line that has one; two spaces where none has."""
     found = re.search(r"\n([ \t]+)\S", text)
     return found[1] if found else "  "

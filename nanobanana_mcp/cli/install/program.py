@@ -46,7 +46,7 @@ def source() -> list[str]:
 
 
 def is_ours(entry: object) -> bool:
-    """Whether an entry of a client starts this program, from wherever."""
+    """Tells whether an entry of a client starts this program, wherever it is installed."""
     if not isinstance(entry, dict):
         return False
     arguments = entry.get("args")
