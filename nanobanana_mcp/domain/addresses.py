@@ -8,7 +8,7 @@ SUCH_AS = "must be an address such as https://gateway.example/ (https://gateway.
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a host can only be this machine itself, so that nothing that is sent there leaves it."""
+    """Tells whether a host can only be this machine itself, so that nothing that is sent there leaves it."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:

@@ -26,8 +26,9 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Spending:
-    """What is reserved or spent: for the last hour the moments and their USD, for the last minute the moments and their
-    calls (both oldest first), and the sum of the UTC day. Entries of one moment leave the window together.
+    """The money and calls that are reserved or spent: for the last hour the moments and their USD, for the last minute
+    the moments and their calls (both oldest first), and the sum of the UTC day. Entries of one moment leave the window
+    together.
     """
 
     hour: tuple[tuple[datetime, float], ...] = ()
@@ -45,7 +46,7 @@ class Spending:
 
 @dataclass(frozen=True, kw_only=True)
 class Dated:
-    """When an entry was made, and when it was first seen to lie in the future, after the clock was set back."""
+    """The moments when an entry was made and when it was first seen to lie in the future, after the clock was set back."""
 
     made_at: datetime
     seen_at: datetime | None
@@ -125,7 +126,7 @@ def _check_minute(limit: int | None, spending: Spending, *, calls: int, at: date
 
 
 def _hour_resets(limit: float | None, spending: Spending, wanted_usd: float, at: datetime) -> datetime:
-    """When enough of the hour's spending is an hour old for this request to pass."""
+    """The moment when enough of the hour's spending is an hour old for this request to pass."""
     left = spending.hour_usd + wanted_usd
     for moment, usd in spending.hour:
         left -= usd

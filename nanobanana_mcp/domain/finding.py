@@ -1,4 +1,4 @@
-"""What is asked of the library's search and of a close look, and what is told."""
+"""The questions that the library's search and a close look at a picture answer, and their answers."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,9 +10,8 @@ from nanobanana_mcp.domain.terms import Mode, Origin
 from nanobanana_mcp.domain.text import shorten
 
 Kind = Literal["picture", "derived", "mask", "part", "imported"]
-"""What a file of the library is: drawn or edited, made of another picture (icon, conversion, exact file), painted to say
-where to edit, a model's answer that a picture was put together from, or a caller's own.
-"""
+"""The kind of a file of the library: drawn or edited, made of another picture (icon, conversion, exact file), painted
+to say where to edit, an answer of a model that a picture was put together from, or a caller's own."""
 AskedKind = Literal["picture", "derived", "mask", "part", "imported", "all"]
 State = Literal["present", "missing", "trashed"]
 FindOrder = Literal["newest", "best"]
@@ -75,7 +74,7 @@ class FindRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Annotation:
-    """What a person, or an agent for one, noted about a picture."""
+    """The note, tags and rating (1 to 5) that a person, or an agent for one, gave a picture."""
 
     note: str | None = None
     tags: tuple[str, ...] = ()
@@ -114,7 +113,8 @@ class FoundPage:
 
 @dataclass(frozen=True, kw_only=True)
 class Landmarks:
-    """Where the pages of a search begin, so that any of them can be asked for: `cursors` lead to the second page and on.
+    """The places where the pages of a search begin, so that any page can be asked for: `cursors` lead to the second
+    page and on.
 
     `total` is None, and there are no cursors, where finding them would take long.
     """
@@ -134,7 +134,7 @@ class Changes:
 
 @dataclass(frozen=True, kw_only=True)
 class Deletion:
-    """What goes, or went, when a picture is deleted for good. `token` is what a second yes repeats."""
+    """The files that go, or went, when a picture is deleted for good. A call repeats `token` to confirm it."""
 
     id: str
     path: str | None

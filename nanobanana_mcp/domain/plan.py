@@ -32,7 +32,7 @@ WRITTEN: dict[str, OutputFormat] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where a request's pictures go: a folder, and a file name's stem when the caller gave one."""
+    """The place where a request's pictures go: a folder, and a file name's stem when the caller gave one."""
 
     folder: Path
     stem: str | None = None
@@ -59,7 +59,7 @@ class Target:
         return replace(asked, output_format=named)
 
     def without_name(self, output: Path) -> "Target":
-        """Where the master goes when the name the caller gave is for a file derived from it."""
+        """The target of the master when the name the caller gave is for a file derived from it."""
         return Target(folder=output) if self.stem is not None else self
 
 
@@ -113,7 +113,7 @@ class CutoutRecipe:
 
 
 RecipeData = RegionRecipe | ExtensionRecipe | CutoutRecipe
-"""How the model's answers become a picture, when they are only parts of it."""
+"""The steps that make a picture of the model's answers, when those are only parts of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ class Plan:
     continues: str | None = None
     """The picture whose conversation goes on; None where there is none or where it cannot be continued."""
     calls: int = 1
-    """How many calls it may take at most; each is reserved before the first is sent."""
+    """The most calls that it may take; each is reserved before the first is sent."""
     room: int = 0
     """Bytes that must be free on the disks before it is begun."""
 

@@ -26,7 +26,7 @@ class Upload:
     error: str | None = None
 
     def alive(self, at: datetime, *, margin_s: float = 0) -> bool:
-        """Whether a request sent at `at` may use it; `margin_s` keeps clear of the expiry."""
+        """Tells whether a request sent at `at` may use it; `margin_s` keeps clear of the expiry."""
         if self.state != "active" or self.expires_at is None:
             return False
         return (self.expires_at - at).total_seconds() > margin_s
@@ -62,12 +62,12 @@ class ImageRecord:
     backend: Backend | None = None
     call_id: str | None = None
     trash_path: str | None = None
-    """Where maintenance moved the master; the record and the lineage stay."""
+    """The path to which maintenance moved the master; the record and the lineage stay."""
     words: str | None = None
-    """What the model wrote beside the picture."""
+    """The words that the model wrote beside the picture."""
     parents: tuple[Parent, ...] = ()
 
 
 def made_here(origin: Origin, parents: tuple[Parent, ...]) -> bool:
-    """Whether a picture was made on this machine, out of a caller's or the model's."""
+    """Tells whether a picture was made on this machine, out of a caller's or the model's."""
     return origin in ("derived", "mask") or any(parent.role == "part" for parent in parents)

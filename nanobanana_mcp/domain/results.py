@@ -1,4 +1,4 @@
-"""What a request came to, or would come to: kept pictures, failures, quotes and uploads."""
+"""The results of a request, made or only planned: kept pictures, failures, quotes and uploads."""
 
 from dataclasses import dataclass, field
 
@@ -34,7 +34,7 @@ class KeptImage:
     text: str = ""
     sources: tuple[str, ...] = ()
     emulated: bool = False
-    """Whether our own emulator drew it, in this process or where GEMINI_BASE_URL points."""
+    """True when our own emulator drew it, in this process or where GEMINI_BASE_URL points."""
     master: ImageRecord | None = None
     """For an exact file, the picture as Gemini delivered it."""
     report: tuple[tuple[str, Measure], ...] = ()
@@ -72,7 +72,7 @@ class Created:
 
 @dataclass(frozen=True, kw_only=True)
 class Quote:
-    """What a request would do and cost; `refusal` is the sentence of the limit that would stop it now."""
+    """The plan and price of a request that was not sent; `refusal` names the limit that would stop it now."""
 
     plan: Plan
     backend: Backend

@@ -1,4 +1,4 @@
-"""Which model draws a request, and why; refuses what the model cannot do. Pure: nothing is spent or read here."""
+"""Chooses the model that draws a request, and refuses what that model cannot do. Pure: nothing is spent or read here."""
 
 import re
 from collections.abc import Mapping
@@ -82,7 +82,7 @@ USUAL = "flash, the usual choice"
 
 
 def cannot(request: ImageRequest, spec: ModelSpec) -> str | None:
-    """Why this model cannot do the request, as words that follow the tier's name; None when it can."""
+    """Says why this model cannot do the request, in words that follow the tier's name; None when it can."""
     size = wanted_size(request, spec)
     count = input_count(request)
     if size not in spec.sizes:

@@ -21,7 +21,7 @@ def nearest_ratio(width: int, height: int, ratios: Iterable[AspectRatio]) -> Asp
 
 
 def size_class(width: int, height: int) -> ImageSize:
-    """Which of Gemini's sizes a picture has, by its area: 1K is about one megapixel in every ratio."""
+    """The one of Gemini's sizes that a picture has, by its area: 1K is about one megapixel in every ratio."""
     return min(_PIXELS, key=lambda size: abs(math.log(width * height / _PIXELS[size])))
 
 

@@ -1,4 +1,4 @@
-"""Which ratio and size to ask for when an exact file is wanted. Pure."""
+"""Chooses the ratio and size to ask for when an exact file is wanted. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -78,7 +78,7 @@ REQUEST_BYTES = 14 * 1024 * 1024
 
 MAX_AGE_HOURS = 168
 KEEP_COUNT = 10
-"""What maintenance takes where a call does not say."""
+"""The number that maintenance uses when a call names none."""
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """A stranger's file. Google's Files API takes more; a photograph of 50 megapixels in PNG has about this."""

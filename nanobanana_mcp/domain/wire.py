@@ -17,7 +17,7 @@ class Usage:
     image: int = 0
     searches: int = 0
     whole: bool = True
-    """Whether every count could be read; one that could not stands here as 0, so that the rest is a lower bound."""
+    """True when every count could be read; one that could not stands here as 0, so that the rest is a lower bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +51,9 @@ class ModelReply:
     others: tuple[bytes, ...] = ()
     """Further pictures that the answer has beside its last one, and that are no thoughts."""
     emulated: bool = False
-    """Whether the answer says that our own emulator gave it."""
+    """True when the answer says that our own emulator gave it."""
     thought: bool = False
-    """Whether the picture was marked as a draft, and there was no other."""
+    """True when the picture was marked as a draft, and there was no other."""
 
 
 @dataclass(frozen=True, kw_only=True)

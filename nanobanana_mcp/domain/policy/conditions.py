@@ -135,7 +135,7 @@ class Condition(Part):
         return [one for one in found if one is not None] if "[*]" in self.path else found
 
     def holds(self, args: Mapping[str, object], *, requirement: bool) -> bool:
-        """Whether the arguments match; `requirement` decides what cannot be compared (see the top of the file)."""
+        """Tells whether the arguments match; `requirement` decides on what cannot be compared (see the module)."""
         subjects = self.subjects(args)
         if self.op == "exists":
             return any(subject is not None for subject in subjects) == self.value

@@ -32,7 +32,10 @@ class Limit:
         return math.nextafter(now - self.window_s, math.inf) if self.rolling else now // self.window_s * self.window_s
 
     def resets_at(self, now: float, oldest: float) -> float:
-        """When a used-up limit allows a call again; `oldest` is the earliest of the last `maximum` calls that count."""
+        """The time, in seconds since 1970, when a used-up limit allows a call again.
+
+        `oldest` is the time of the earliest of the last `maximum` calls that count.
+        """
         return oldest + self.window_s if self.rolling else now // self.window_s * self.window_s + self.window_s
 
     def message(self, tool: str, made: int, now: float, resets_at: float) -> str:
