@@ -105,7 +105,7 @@ class Batches:
         self._batches: dict[str, Batch] = {}
 
     def routes(self, version: str) -> list[Route]:
-        """Everything about batches but their making, which is a method of the model."""
+        """The routes of all requests about batches but their making, which is a method of the model."""
         return [
             Route(f"/{version}/batches", self._list),
             Route(f"/{version}/batches/{{batch}}:cancel", self._cancel, methods=["POST"]),

@@ -153,9 +153,8 @@ class Edit(Behaviour):
 
 @dataclass(frozen=True)
 class Extension(Behaviour):
-    """What becomes of the unpainted parts of a canvas: they go `on` from the picture, or as models fail at them.
-
-    `left` as they were sent, `framed` in white, or painted with a `foreign` scene that ends at the picture's edge.
+    """A canvas whose unpainted parts are painted `on` from the picture, or as models fail at it: `left` as they were
+    sent, `framed` in white, or painted with a `foreign` scene that ends at the picture's edge.
     """
 
     beyond: Literal["on", "left", "framed", "foreign"] = "on"
@@ -194,7 +193,7 @@ def read_behaviour(value: Any) -> Behaviour | None:
 
 @dataclass(kw_only=True)
 class Control:
-    """Everything about the emulator that a test or a person may turn.
+    """The switches of the emulator that a test or a person may turn.
 
     `queue` is used up by successive granted generateContent calls, None in it being the usual answer; `standing` serves
     when it is empty. `declared_mime` is what an answer claims its pictures are, None the truth. `thoughts` "asked"

@@ -20,7 +20,7 @@ BATCH_PRICE = 0.5
 """The part of every price that a batch pays."""
 
 LOOK_S = 0.01
-"""How often a call that is held back looks whether it may go on."""
+"""A call that is held back looks this often, in seconds, whether it may go on."""
 
 
 class Desk:

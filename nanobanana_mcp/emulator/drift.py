@@ -15,7 +15,7 @@ Plane = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """How far a model drifts: parts of a side, degrees, px at 1024 px, parts of 1, and 8-bit levels of grain."""
+    """The amounts of a drift: parts of a side, degrees, px at 1024 px, parts of 1, and 8-bit levels of grain."""
 
     shift: float
     scale: float

@@ -140,7 +140,7 @@ class Files:
         return file
 
     def received(self, upload_id: str) -> int:
-        """How many bytes of an unfinished upload have come."""
+        """The number of bytes of an unfinished upload that have come."""
         upload = self._uploads.get(upload_id)
         return len(upload.received) if upload else 0
 

@@ -1,4 +1,4 @@
-"""Who is calling: the API key of a request."""
+"""Finds the API key of a request, which says who is calling."""
 
 import re
 

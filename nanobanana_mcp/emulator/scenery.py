@@ -28,7 +28,7 @@ def places_in(prompt: str) -> list[Place]:
 
 
 def asks_for_more(prompt: str) -> bool:
-    """Whether a prompt says that parts of its picture are still to be painted."""
+    """Tells whether a prompt says that parts of its picture are still to be painted."""
     return "not painted yet" in prompt
 
 
@@ -62,7 +62,9 @@ def continued(image: Image.Image, painted: list[Place], how: Beyond, *, seed: by
 
 
 def subject_of(source: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """What stands out of a picture from the colours along its edges, RGBA in `size`; an oval in its middle where nothing does."""
+    """Cuts out the subject of a picture: the part that stands out from the colours along its edges, RGBA in `size`; an
+    oval in the middle where nothing stands out.
+    """
     image = source.resize(size, Image.Resampling.BICUBIC)
     small = source.copy()
     small.thumbnail((_LOOKED_AT, _LOOKED_AT), Image.Resampling.BOX)

@@ -14,7 +14,7 @@ def sign(payload: bytes, *, model: str, secret: str, now: float) -> bytes:
 def is_valid(
     signature: bytes, payload: bytes, *, model: str, secret: str, now: float, ttl_s: float | None = None
 ) -> bool:
-    """Whether `signature` was made for exactly this payload and model, at most `ttl_s` seconds before `now`."""
+    """Tells whether `signature` was made for exactly this payload and model, at most `ttl_s` seconds before `now`."""
     issued = signature[:8]
     if not hmac.compare_digest(signature[8:], _mac(payload, model=model, secret=secret, issued=issued)):
         return False
