@@ -32,7 +32,7 @@ SHORTEST_KEY = 16
 """Characters. A shorter key could appear in an answer by chance; Google's have 39."""
 
 FOREIGN = ("GOOGLE_GENAI_", "GOOGLE_GEMINI_", "GOOGLE_VERTEX_", "GOOGLE_API_USE_MTLS_ENDPOINT")
-"""How the variables begin that google-genai reads by itself; none of them is one of our settings."""
+"""The beginnings of the variables that google-genai reads by itself; none of them is one of our settings."""
 
 # google-genai logs this even when it was given GEMINI_API_KEY.
 logging.getLogger("google_genai._api_client").addFilter(lambda line: "Using GOOGLE_API_KEY" not in line.getMessage())
@@ -138,7 +138,7 @@ class Gemini:
             return None
 
     async def files(self) -> list[RemoteFile]:
-        """Everything the key's project holds in the Files API."""
+        """All files that the key's project holds in the Files API."""
         self._check_files_api()
         async with self._translated(), asyncio.timeout(UPLOAD_S):
             pager = await self._client.aio.files.list(config=types.ListFilesConfig(page_size=100))
@@ -187,7 +187,7 @@ class Gemini:
 
 
 def vertex_address(location: str) -> str:
-    """Where Vertex AI answers for a location, as google-genai has it."""
+    """The address where Vertex AI answers for a location, the same as google-genai's."""
     if location == "global":
         return "https://aiplatform.googleapis.com/"
     if location in ("us", "eu"):

@@ -146,8 +146,8 @@ def _from_status(
 
 
 def _is_googles(error: genai.APIError) -> bool:
-    """Whether it has the form of Google's own errors (google.rpc.Status), after which nothing was drawn. A gateway's own
-    error, of whatever code, may come after the model has drawn and is never a reason to ask again.
+    """Tells whether it has the form of Google's own errors (google.rpc.Status), after which nothing was drawn. A
+    gateway's own error, of whatever code, may come after the model has drawn and is never a reason to ask again.
     """
     body = error.details[0] if isinstance(error.details, list) and error.details else error.details
     told = body.get("error") if isinstance(body, dict) else None

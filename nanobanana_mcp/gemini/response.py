@@ -30,7 +30,8 @@ MAX_REFUSAL = 100_000
 """Bytes. A missing signature is looked for in the beginning of an answer only: one without a picture is shorter."""
 
 EMULATED_ID = "emulated-"
-"""How our own emulator's responseId begins, so that nobody takes its pictures for Gemini's or its prices for money."""
+"""The beginning of our own emulator's responseId, so that nobody takes its pictures for Gemini's or its prices for
+money."""
 
 _REPHRASE = "Say it differently and try again."
 _NO_USE = "The same prompt will be refused again; change what it asks for."
@@ -88,7 +89,7 @@ class _Part:
     thought: bool
     signature: bytes | None
     broken: bool
-    """Whether its picture is not valid base64."""
+    """True when its picture is not valid base64."""
 
 
 def read_reply(raw: bytes) -> ModelReply:
@@ -133,7 +134,8 @@ def read_reply(raw: bytes) -> ModelReply:
 
 
 def _says_why(body: dict[str, Any]) -> bool:
-    """Whether an answer without a picture is in the form that Gemini's have: a block, or candidates of known parts.
+    """Tells whether an answer without a picture is in the form that Gemini's have: a block, or candidates of known
+    parts.
 
     In any other form there may be a picture that was paid for, and nobody should throw it away.
     """

@@ -24,9 +24,8 @@ NO_WEBSOCKETS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 RAW: ContextVar[list[bytes] | None] = ContextVar("RAW", default=None)
-"""Where a request wants the bytes of its answer. google-genai would decode them to text and copy a picture's megabytes
-four times over; it is given an empty object instead.
-"""
+"""The list to which a request wants the bytes of its answer added. google-genai would decode them to text and copy a
+picture's megabytes four times over; it is given an empty object instead."""
 
 
 class AnswerTooLarge(httpx2.ReadError):
