@@ -37,7 +37,7 @@ class Source:
     given: str
     record: ImageRecord
     new: bool
-    """Whether the library does not have the record yet."""
+    """True when the library does not have the record yet."""
     data: bytes | None = None
     mime_type: str = ""
     upload: Upload | None = None
@@ -46,9 +46,9 @@ class Source:
     original: bytes | None = None
     """The file as it is, for work on this machine that must be exact about its pixels."""
     path: Path | None = None
-    """Where the file is, when it was given by its path."""
+    """The path of the file, when it was given by its path."""
     invisible: bool = False
-    """Whether every pixel is transparent."""
+    """True when every pixel is transparent."""
     role: Role | None = None
     """Its role, where its position among the inputs does not already say it."""
 
@@ -219,7 +219,7 @@ class Sources:
             ) from error
 
     def _moved(self, source: Source) -> bool:
-        """Whether a known picture was given at another path and its file is gone from the old one."""
+        """Tells whether a known picture was given at another path and its file is gone from the old one."""
         known = source.record.path
         if source.path is None or source.record.trash_path is not None or known == str(source.path):
             return False

@@ -42,7 +42,7 @@ def not_written(target: Target, path: Path) -> str:
 
 
 def naming_notes(target: Target, stem: str, extension: str, path: Path) -> list[str]:
-    """Where a file has another name than the caller gave."""
+    """Says why a file has another name, or another format, than the caller gave."""
     notes = []
     if target.stem is not None and path.stem != stem:
         notes.append(f"{stem}{extension} already existed and was not touched; the new picture is {path.name}.")

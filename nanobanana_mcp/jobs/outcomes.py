@@ -62,8 +62,8 @@ def total(costs: list[float | None]) -> float | None:
 
 
 def told_of_answers(answers: list[KeptImage]) -> str:
-    """How many answers there are that no picture was made of, what they cost (USD) where that is known, and where they
-    are; without a full stop.
+    """Says how many answers there are that no picture was made of, what they cost (USD) where that is known, and where
+    they are; without a full stop.
     """
     usd = total([answer.cost_usd for answer in answers])
     count, kept = counted(len(answers), "answer"), ", ".join(str(answer.record.path) for answer in answers)

@@ -43,7 +43,9 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What an edit by a recipe decides before its plan is made; a plain request only says how many calls it takes."""
+    """The decisions that a recipe makes for an edit before its plan is made; a plain request only says how many calls
+    it takes.
+    """
 
     calls: int
     words: str

@@ -37,7 +37,7 @@ LONGEST_WRITE_S = 3600
 """Seconds. No living process leaves a temporary file untouched for longer."""
 
 TRIES = 5
-"""How often an answer is tried before it is set aside: it may be what killed the process each time."""
+"""The number of times that an answer is tried before it is set aside: it may be what killed the process each time."""
 
 MAX_TRACE = 4000
 
@@ -52,12 +52,12 @@ class Recovered:
     outcome: str
     record: ImageRecord | None = None
     is_bug: bool = False
-    """Whether a bug in the program stopped it."""
+    """True when a bug in the program stopped it."""
 
 
 @dataclass(kw_only=True)
 class Finished:
-    """What a request came to once all its calls have ended."""
+    """The result of a request once all its calls have ended."""
 
     request_row: RequestRow
     plan: Plan

@@ -51,7 +51,7 @@ LONGEST_WAIT_S = 60.0
 """Seconds. When Google asks for a longer delay, the call fails and the caller decides whether to wait."""
 
 DECODERS = 2
-"""How many answers are decoded at once, so that other calls still find a free thread and a core."""
+"""The number of answers that are decoded at once, so that other calls still find a free thread and a core."""
 
 LARGE_ANSWER = 8_000_000
 """Bytes. A raw answer larger than this waits for its turn on the disk and not in memory: twenty 4K PNGs (58 MB each)

@@ -13,10 +13,10 @@ from nanobanana_mcp.domain.terms import Backend
 from nanobanana_mcp.jobs.store import PictureStore
 
 MARGIN_S = 600
-"""How long an upload must still live to be used: a request may wait for minutes before it is read."""
+"""Seconds that an upload must still live to be used: a request may wait for minutes before it is read."""
 
 RETENTION = timedelta(hours=48)
-"""How long Google keeps a file; used only until Google has said so itself."""
+"""The time that Google keeps a file; used only until Google has said so itself."""
 
 DISPLAY_NAME = 512
 """Characters that the Files API takes."""

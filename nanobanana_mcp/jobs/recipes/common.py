@@ -1,4 +1,4 @@
-"""How every recipe ends: the composed picture is kept, with its exact file where one was asked for."""
+"""Ends every recipe: the composed picture is kept, with its exact file where one was asked for."""
 
 import asyncio
 from dataclasses import replace

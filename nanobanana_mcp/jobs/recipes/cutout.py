@@ -135,7 +135,7 @@ class Cut:
 
 
 def _told(cut: Cutout) -> list[str]:
-    """What a cutout that lies on its source has that is not the source's own, in words."""
+    """Says in words what a cutout that lies on its source has that is not the source's own."""
     told = []
     if cut.overlays and cut.own < 0.9:
         told.append(

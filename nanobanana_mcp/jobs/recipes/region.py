@@ -74,7 +74,7 @@ def _way_out(joined: Joined, answer_id: str) -> str:
 
 
 def notes_of(joined: Joined, answer_id: str) -> list[str]:
-    """What a person should know of a join that is delivered."""
+    """The notes for a person on a join that is delivered."""
     notes = []
     if joined.grown:
         notes.append(f"The region was grown to what the model changed: {_words(joined.pasted)}.")
