@@ -1,1 +1,1 @@
-"""Everything that looks into a picture: the only place that knows Pillow and numpy."""
+"""All code that looks into a picture: the only place that knows Pillow and numpy."""

@@ -52,7 +52,8 @@ _ROUNDED = 1 / 12  # variance of 8-bit rounding, which stripes that lie exactly 
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """How far the answer moved and recoloured the picture. Shifts are px of the crop, to the right and down.
+    """The amounts by which the answer moved and recoloured the picture. Shifts are px of the crop, to the right and
+    down.
 
     `colours` bring the answer's back to the source's. `residual` is the mean absolute difference that is left outside
     the changed part, in 8-bit levels. `confidence` is 0 to 1: below `SURE` the answer was not moved. `unlike` is then
@@ -78,7 +79,7 @@ class Drift:
 
     @property
     def recolouring(self) -> float:
-        """How far a middle grey of the answer was moved, in 8-bit levels."""
+        """The distance by which a middle grey of the answer was moved, in 8-bit levels."""
         grey = np.full((1, 3), 128, np.float32)
         return float(np.abs(applied(grey, self.colours) - grey).max())
 
@@ -168,7 +169,7 @@ def _unlike(wanted: Plane, given: Plane, shown: NDArray[np.bool_]) -> float:
 def _motion(
     reference: Image.Image, answer: Image.Image, outside: NDArray[np.bool_], bends: bool
 ) -> tuple[Warp, float, bool]:
-    """Where the picture lies in the answer, the confidence, 0 to 1, and whether there was texture."""
+    """Finds where the picture lies in the answer, the confidence, 0 to 1, and whether there was texture."""
     bright, answered = reference.convert("L"), answer.convert("L")
     level = level_of(bright, outside, _COARSE)
     if level.count < _LEAST_PIXELS * (_COARSE / _LEVELS[0]) ** 2 or level.texture < _LEAST_TEXTURE:

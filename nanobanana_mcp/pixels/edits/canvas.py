@@ -31,8 +31,8 @@ known across it that one was laid 277 px beside its place."""
 _GROWTH = 4.0  # a step makes the known part at most four times as large, so that the model sees what to continue
 _WASTE = 0.6  # part of an answer, over what is needed, that may fall outside the canvas
 _GREYS = (128, 216, 56)
-"""What is not painted yet runs out into the first of these that the picture's edge is not near to: on a grey backdrop
-nobody could tell afterwards what was painted."""
+"""The colour of the parts that are not painted yet runs out into the first of these that the picture's edge is not near
+to: on a grey backdrop nobody could tell afterwards what was painted."""
 _APART = 48  # levels from the mean colour along the edge
 
 
@@ -59,7 +59,7 @@ class Step:
 
     @property
     def where(self) -> str:
-        """What is painted already, in percent of the crop: models read places so."""
+        """Says which parts are painted already, in percent of the crop: models read places so."""
         width, height = self.box[2] - self.box[0], self.box[3] - self.box[1]
         named = []
         for box in self.known:

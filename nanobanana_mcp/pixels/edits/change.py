@@ -28,7 +28,8 @@ Told = Literal["yes", "little", "no"]
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What an aligned answer changed. `share` is of the region's pixels; boxes are in px of the pictures compared.
+    """The parts of a picture that an aligned answer changed. `share` is of the region's pixels; boxes are in px of the
+    pictures compared.
 
     `told` "little" is what could be a small edit, such as a bird taken out of the sky, or a redraw of the same. `reached` is
     the box of all changes that touch the region, `beside` that of the largest one that does not; None where there is none.
@@ -41,7 +42,8 @@ class Change:
 
 
 def compared(reference: Image.Image, answer: Image.Image, weight: Weight) -> Change:
-    """How an aligned answer differs from what it stands for, by more than a redraw of the same does outside the region.
+    """Finds where an aligned answer differs from what it stands for, by more than a redraw of the same does outside the
+    region.
 
     `weight` is the region's in the crop that both show, height x width, 0 outside. A smoothed pixel may differ by as much
     as the picture does from one pixel to the next but one, since no alignment is exact. Along the crop's edges an answer that
@@ -69,7 +71,7 @@ def compared(reference: Image.Image, answer: Image.Image, weight: Weight) -> Cha
 
 
 def _has_a_spot(beyond: NDArray[np.int16], inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> bool:
-    """Whether something small stands out inside as nothing does outside: 9 x 9 pixels of one change."""
+    """Tells whether something small stands out inside as nothing does outside: 9 x 9 pixels of one change."""
     spots = box_sum(beyond, 4) / 81
     usual = float(np.percentile(spots[outside], 99.5)) if outside.any() else 0.0
     return float(spots[inside].max()) > max(_SEEN, 1.6 * usual)

@@ -54,12 +54,12 @@ def chequered(alpha: Plane, neutral: NDArray[np.bool_] | None = None, *, own: Pl
 
 
 def _starts(length: int) -> list[int]:
-    """Where tiles that overlap by half begin."""
+    """The first pixels of tiles that overlap by half."""
     return sorted({*range(0, max(1, length - _TILE), _TILE // 2), max(0, length - _TILE)})
 
 
 def _board(level: Plane) -> bool:
-    """Whether a tile of alpha (not a number where the object is) is a board of two levels."""
+    """Tells whether a tile of alpha (not a number where the object is) is a board of two levels."""
     known = level[np.isfinite(level)]
     if known.size < level.size / 8:
         return False
@@ -93,7 +93,7 @@ def _with_both(signs: Plane) -> tuple[slice, slice]:
 
 
 def _grid(signs: Plane) -> tuple[Plane, Plane] | None:
-    """Where rows and columns lie in the cells of the chequerboard that suits +1, -1 and 0 (not seen) best.
+    """Finds where rows and columns lie in the cells of the chequerboard that suits +1, -1 and 0 (not seen) best.
 
     The whole part of a number counts cells, and its fraction is 0.5 in the middle of one.
     """
@@ -135,7 +135,7 @@ def _candidates(length: int, cell: float) -> Plane:
 
 
 def _alternates(signs: Plane, empty: NDArray[np.bool_], rows: Plane, columns: Plane) -> bool:
-    """Whether the squares of this grid that are not the object's have one level each, and that of the chequerboard."""
+    """Tells whether the squares of this grid, but for the object's, have one level each, alternating as a board's do."""
     places = [rows, columns]
     inner = []
     for place in places:
@@ -197,7 +197,7 @@ def _along_edges(size: tuple[int, int], side: int) -> list[tuple[int, int]]:
 
 
 def _has_cells(square: NDArray[np.uint8], cell: float) -> bool:
-    """Whether a picture has chequers of about this size there, of any colours and before anything."""
+    """Tells whether a picture has chequers of about this size there, of any colours and before anything."""
     grey = Image.fromarray(square.astype(np.float32).mean(axis=2))
     # Without its slow changes, such as that from the object to what is behind it.
     coarse = grey.resize((len(square) // round(2 * cell) + 1,) * 2, Image.Resampling.BOX).resize(

@@ -41,7 +41,8 @@ class Edge:
 def left_unpainted(
     sent: Image.Image, answers: Sequence[Image.Image], known: NDArray[np.bool_], *, wanted: Box
 ) -> float:
-    """Which part of what was to be painted an answer gives back as it was sent, 0 to 1, but for an even change of colour.
+    """The share of the part to be painted that an answer gives back as it was sent, 0 to 1, but for an even change of
+    colour.
 
     `answers` are the aligned answer with its colours brought back and as they came: colours that the picture lacks may
     be brought anywhere by what suits the others. All are RGB and of one size. `wanted` is the part of it that goes into
@@ -66,7 +67,7 @@ def left_unpainted(
 
 
 def edge_along(answer: Image.Image, sent: Image.Image, known: NDArray[np.bool_], boxes: tuple[Box, ...]) -> Edge:
-    """How far the join stands out as one line: `boxes` are the parts in the answer that were painted already.
+    """Measures how far the join stands out as one line: `boxes` are the parts in the answer that were painted already.
 
     A thing that the model drew into the picture itself may end at the join, too, and is not used: what stands there
     instead of what was `sent` says nothing.
@@ -85,7 +86,7 @@ def edge_along(answer: Image.Image, sent: Image.Image, known: NDArray[np.bool_],
 
 
 def _redrawn(answer: Image.Image, sent: Image.Image) -> NDArray[np.bool_]:
-    """Where the means of cells are apart by more than light and alignment bring about."""
+    """Marks the pixels of cells whose means differ by more than light and alignment bring about."""
     cells = np.asarray(answer.reduce(_BLOCK), np.float32) - np.asarray(sent.reduce(_BLOCK), np.float32)
     apart: NDArray[np.bool_] = np.abs(cells).max(axis=2) > _OTHER
     return apart.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)[: answer.height, : answer.width]

@@ -45,7 +45,9 @@ class Cutout:
 
 
 def painted_chequerboard(plate: bytes, *, source: bytes | None = None) -> bool:
-    """Whether a model drew the picture of transparency instead of leaving a plain background; what the source has is its own."""
+    """Tells whether a model drew the picture of transparency instead of leaving a plain background; what the source has
+    is its own.
+    """
     with DECODES:
         return looks_like_checkerboard(decoded(plate).convert("RGB"), _seen(source))
 

@@ -16,8 +16,8 @@ from nanobanana_mcp.pixels.files.labels import Label
 from nanobanana_mcp.pixels.files.png import png
 
 Fault = Literal["elsewhere", "left", "edge"]
-"""Why an answer is not used: it shows something else than the picture, was not painted to the end, or goes on as another
-picture or a frame does."""
+"""The reason why an answer is not used: it shows something else than the picture, was not painted to the end, or goes
+on as another picture or a frame does."""
 
 # Set by one half of the photographs of benchmarks.extensions, at drifts of L1 to L3: true continuations left 0.25 of the
 # cells at most, and stood out 3.1 times along 0.74 of one side at most, where objects end in one line; frames and other

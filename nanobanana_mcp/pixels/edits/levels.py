@@ -75,7 +75,7 @@ def slopes_of(plane: Plane) -> tuple[Plane, Plane]:
 
 
 def covered(warp: Warp, size: Size) -> NDArray[np.bool_]:
-    """Which pixels of the picture the answer shows at all."""
+    """Marks the pixels of the picture that the answer shows at all."""
     few = 64
     x, y = np.meshgrid((np.arange(few) + 0.5) / few, (np.arange(few) + 0.5) / few)
     left, top = warp.lies_at(x, y)
@@ -87,7 +87,7 @@ def covered(warp: Warp, size: Size) -> NDArray[np.bool_]:
 
 
 def of_size(outside: NDArray[np.bool_], size: Size) -> NDArray[np.bool_]:
-    """Which pixels of the picture in another size lie wholly outside."""
+    """Marks the pixels of the picture in another size that lie wholly outside."""
     if outside.shape == size[::-1]:
         return outside
     shown = Image.fromarray(outside.view(np.uint8) * np.uint8(255)).resize(size, Image.Resampling.BOX)

@@ -139,7 +139,9 @@ def _by_alpha(image: Image.Image, alpha: Image.Image) -> tuple[Image.Image, str 
 
 
 def _by_colour(image: Image.Image, *, dark: bool) -> Image.Image:
-    """How much of the painted colour each pixel has: its strongest channel on black, what it lacks of white on white."""
+    """Measures how much of the painted colour each pixel has: its strongest channel on black, its lack of white on
+    white.
+    """
     pixels = np.asarray(image)
     highest, lowest = pixels.max(axis=2), pixels.min(axis=2)
     strength = highest if dark else 255 - lowest
@@ -148,7 +150,7 @@ def _by_colour(image: Image.Image, *, dark: bool) -> Image.Image:
 
 
 def _painted_over(image: Image.Image, source: Image.Image) -> Image.Image | None:
-    """Where a copy of the source was painted over, None where it is no copy or not painted in one colour."""
+    """Marks where a copy of the source was painted over, None where it is no copy or not painted in one colour."""
     pixels = np.asarray(image)
     away = np.abs(pixels.astype(np.int16) - np.asarray(source, np.int16)).max(axis=2)
     differs = away > 48
@@ -158,7 +160,7 @@ def _painted_over(image: Image.Image, source: Image.Image) -> Image.Image | None
 
 
 def _is_one_colour(pixels: NDArray[np.uint8]) -> bool:
-    """Whether nine tenths of the pixels (n x 3) lie close around their median; the rest are soft edges and JPEG."""
+    """Tells whether nine tenths of the pixels (n x 3) lie close around their median; soft edges and JPEG may differ."""
     if len(pixels) == 0:
         return False
     away = np.abs(pixels.astype(np.int16) - np.median(pixels, axis=0)).max(axis=1)

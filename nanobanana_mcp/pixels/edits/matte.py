@@ -44,7 +44,7 @@ _FAINT = np.float32(0.03)  # weight of the neighbours' colour where alpha is too
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How far a matte can be trusted; shares are parts of all pixels and add up to 1.
+    """The measures by which a matte can be trusted; shares are parts of all pixels and add up to 1.
 
     `mismatch` is the mean misfit of the plates over the pixels of the object, 0 to 1 (measured as JPEG q80 to q90:
     0.001 to 0.003 for plates that match, up to 0.013 for plates that had to be aligned, 0.07 and more for two
@@ -198,7 +198,7 @@ def _laid_upon(white: Image.Image, black: Image.Image) -> Image.Image:
 
 
 def _misfit(white: Image.Image, black: Image.Image) -> float:
-    """How badly a black plate fits the white one where it lies, with its mean brightness made the same, 0 to 1."""
+    """Measures how badly a black plate fits the white one, with its mean brightness made the same, 0 to 1."""
     bright, dark = (np.asarray(plate, np.float32) for plate in (white, black))
     through = (bright - dark) @ _WEIGHTS / np.float32(255)
     body = through < 0.9
@@ -210,7 +210,7 @@ def _misfit(white: Image.Image, black: Image.Image) -> float:
 
 
 def _outline(plate: Image.Image, background: int) -> Image.Image:
-    """How far each pixel is from the background, cut at 60 levels, so that only the silhouette is left."""
+    """Measures how far each pixel is from the background, cut at 60 levels, so that only the silhouette is left."""
     pixels = np.asarray(plate, np.float32)
     far = np.abs(pixels - _border_colour(pixels, background)).max(axis=2)
     return Image.fromarray((np.minimum(far, 60) * 4).astype(np.uint8)).convert("RGB")
@@ -241,7 +241,7 @@ def _plain_colour(near: Plane, rim: Plane) -> Plane | None:
 
 
 def _excess(pixels: Plane, high: NDArray[np.bool_]) -> Plane:
-    """How much the key's channels stand out over the others: G - max(R, B) for green, min(R, B) - G for magenta."""
+    """Measures how much the channels of the key stand out: G - max(R, B) for green, min(R, B) - G for magenta."""
     return np.asarray(pixels[..., high].min(axis=-1) - pixels[..., ~high].max(axis=-1), np.float32)
 
 

@@ -30,7 +30,7 @@ SENT_BYTES = 7_000_000
 
 
 JUDGED_PIXELS = 1_500_000
-"""What a join is judged by; more would show no more."""
+"""The most pixels by which a join is judged; more would show no more."""
 
 _FEATHER = 16  # px around a change that a region is grown to, and of its soft edge
 _MOST_GROWN = 4  # times the region's area up to which it is grown to the change
@@ -47,7 +47,7 @@ class Patch:
     mime_type: str
     where: str
     grows: bool = False
-    """Whether the region is grown to what the model changed in touch with it."""
+    """True when the region is grown to what the model changed in touch with it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Where the pixels of a picture lie in a model's redrawing of it, and the redrawing laid back upon the picture."""
+"""Maps the pixels of a picture to a model's redrawing of it, and lays the redrawing back upon the picture."""
 
 from dataclasses import dataclass
 
@@ -38,11 +38,11 @@ class Warp:
 
     @property
     def upright(self) -> bool:
-        """Whether the answer is only shifted and scaled along its sides."""
+        """Tells whether the answer is only shifted and scaled along its sides."""
         return self.flow is None and not self.matrix[0, 1] and not self.matrix[1, 0]
 
     def furthest(self, size: Size) -> float:
-        """How far, in px of a picture of this size, a point lies from where it would without any drift."""
+        """Measures how far, in px of a picture of this size, a point lies from where it would without any drift."""
         x, y = _nodes(8)
         left, top = self.lies_at(x, y)
         return float(np.hypot((left - x) * size[0], (top - y) * size[1]).max())

@@ -102,7 +102,7 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
 
 
 def is_invisible(image: Image.Image) -> bool:
-    """Whether every pixel of a decoded picture is wholly transparent."""
+    """Tells whether every pixel of a decoded picture is wholly transparent."""
     if image.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in image.info:
         return False
     alpha = image.convert("RGBA").getchannel("A") if "A" not in image.getbands() else image.getchannel("A")

@@ -16,7 +16,8 @@ from nanobanana_mcp.pixels.files.formats import Format
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ORIENTATION_TAG = 0x0112
 MAX_PARTS = 200_000
-"""Where a walk gives up. 64 MB of PNG in chunks of 8 kB are 8,000 parts; more than this is made to waste time."""
+"""A walk through a file gives up after this many parts. 64 MB of PNG in chunks of 8 kB are 8,000 parts; more than this
+is made to waste time."""
 
 _PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"sBIT", b"pHYs"}
 # Bytes that these have at most; one that is longer holds something else.

@@ -31,7 +31,7 @@ def decoded(data: bytes, header: Header | None = None) -> Image.Image:
 
 
 def is_flat(data: bytes) -> bool:
-    """Whether a picture is one colour all over, but for what JPEG does to such a one: 3 levels of 255 a channel."""
+    """Tells whether a picture has one colour all over, give or take the 3 levels of 255 that JPEG changes."""
     with DECODES:
         image = decoded(data)
         bounds = image.getextrema()

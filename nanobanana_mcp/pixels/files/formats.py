@@ -1,4 +1,4 @@
-"""Which picture format bytes are, told by their first bytes alone, and in words what they are when they are none."""
+"""Tells the format of a picture by its first bytes alone, and says in words what bytes are that are no picture."""
 
 import struct
 from functools import cache
@@ -89,7 +89,7 @@ def format_of(data: bytes) -> Format:
 
 @cache
 def heic_is_readable() -> bool:
-    """Whether its decoder loads here, a compiled library, which is made known to Pillow."""
+    """Tells whether its decoder loads here, a compiled library, which is made known to Pillow."""
     try:
         import pillow_heif  # 8 ms that only HEIC pictures pay
     except ImportError:

@@ -53,7 +53,7 @@ def levelled(data: bytes, header: Header) -> list[str]:
 
 
 def recoloured(data: bytes, header: Header) -> list[str]:
-    """Where the numbers or the light of the decoded source are not those of the file, beyond its bits a channel."""
+    """Says where the colours or the light of the decoded source differ from the file's, beyond its bits a channel."""
     notes = []
     if is_hdr(data, header.format):
         notes.append("it is coded for HDR screens; light above the white of ordinary ones is cut off")

@@ -56,7 +56,7 @@ def described(data: bytes, found: Format, profile: bytes | None) -> bytes | None
 
 
 def is_hdr(data: bytes, found: Format) -> bool:
-    """Whether a picture is coded for screens that are brighter than white (PQ or HLG)."""
+    """Tells whether a picture is coded for screens that are brighter than white (PQ or HLG)."""
     if found == "png":
         return any(part.name == b"cICP" and data[part.content + 1] in (_PQ, _HLG) for part in png_chunks(data))
     place = data.find(b"colrnclx") if found in ("avif", "heic") else -1

@@ -78,7 +78,7 @@ class _Master:
         return room
 
     def reach(self) -> float:
-        """How far what is seen reaches from the middle of the square, in its pixels."""
+        """The distance that what is seen reaches from the middle of the square, in its pixels."""
         rows, columns = np.nonzero(np.asarray(self._decoded.getchannel("A")) > 8)
         if not rows.size:
             return self.side / 2

@@ -41,8 +41,9 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How two pictures differ where they were looked at: the shares, 0 to 1, of pixels that differ at all, and by more than
-    `tolerance` levels of 255 in some channel; the same outside the box, None where there was none; and the largest areas.
+    """The differences of two pictures where they were looked at: the shares, 0 to 1, of pixels that differ at all, and
+    by more than `tolerance` levels of 255 in some channel; the same outside the box, None where there was none; and the
+    largest areas.
     """
 
     tolerance: int
@@ -64,7 +65,7 @@ class Look:
     scale: float
     difference: Difference | None = None
     panels: tuple[tuple[float, float, float, float], ...] = ()
-    """Where the two stand in the picture of a pair: left, top, right, bottom as shares of it."""
+    """The places of the two in the picture of a pair: left, top, right, bottom as shares of it."""
     notes: tuple[str, ...] = ()
 
 
@@ -94,7 +95,7 @@ def look(
 
 
 def same_pixels(one: bytes, other: bytes) -> bool:
-    """Whether two files show the very same pixels."""
+    """Tells whether two files show the very same pixels."""
     with DECODES:
         first, second = _upright(one), _upright(other)
         if first.size != second.size:

@@ -99,7 +99,7 @@ def outline(data: bytes, **shape: Unpack[Shape]) -> Outline:
 
 @dataclass(frozen=True, kw_only=True)
 class _Frame:
-    """How a picture of one size becomes one of another: the part `box` of it as `inner` pixels, in the middle of `size`."""
+    """The way from one size to another: the part `box` becomes `inner` pixels, in the middle of `size`."""
 
     size: Size
     inner: Size
@@ -135,7 +135,7 @@ def _planned(
     background: str | None = None,
     profile: Profile = "keep",
 ) -> _Work:
-    """Everything that can be known and refused before the pixels are worked on; `profile` changes none of that."""
+    """Refuses and plans all that can be known before the pixels are worked on; `profile` changes none of that."""
     if not 1 <= quality <= 100:
         raise RequestError(f"quality is 1 to 100; it is {quality}.")
     if not all(0 <= part <= 1 for part in focus):

@@ -19,7 +19,7 @@ _MOST_TRIED = 50_000  # different colours; a drawing that was scaled has some hu
 
 
 def kind_of(data: bytes, header: Header) -> Kind | None:
-    """How a file of fewer than three channels stores its pixels; None for colours as they are."""
+    """The way a file of fewer than three channels stores its pixels; None for colours as they are."""
     if header.format == "jpeg":  # to open it would be another walk over all of its bytes
         frame = jpeg_frame(data)
         return "grey" if frame is not None and frame[2] == 1 else None

@@ -92,7 +92,7 @@ def _resized(
 
 
 def _held(sharp: Plane, soft: Plane) -> Plane:
-    """What is sharp within the least and the largest of what is soft there and beside it; NaN counts for nothing."""
+    """Limits `sharp` to the least and the largest value of `soft` there and beside it; NaN counts for nothing."""
     return np.fmax(np.fmin(sharp, -_least(-soft)), _least(soft))
 
 
