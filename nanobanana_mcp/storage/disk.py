@@ -41,7 +41,7 @@ class Disk:
         self.sidecars = Sidecars(places)
 
     def target(self, output_path: str | None) -> Target:
-        """Where a caller's output_path leads; see `plan_target`."""
+        """The target that a caller's output_path names; see `plan_target`."""
         return plan_target(output_path, self.places)
 
     def read_input(self, text: str, *, may_be_made: Callable[[int], bool] = lambda _size: False) -> tuple[Path, bytes]:
@@ -53,7 +53,7 @@ class Disk:
         return read_own(path, self.places)
 
     def has(self, path: Path, sha256: str) -> bool:
-        """Whether a plain file with these contents is there."""
+        """Tells whether a plain file with these contents is there."""
         data = self.read_own(path)
         return data is not None and hashlib.sha256(data).hexdigest() == sha256
 
@@ -62,11 +62,13 @@ class Disk:
         return ProcessLock(self.places)
 
     def is_alive(self, process: str) -> bool:
-        """Whether the process with this name still runs."""
+        """Tells whether the process with this name still runs."""
         return is_alive(process, self.places)
 
     def find_in_trash(self, path: str | None, sha256: str) -> Path | None:
-        """Where in the trash the picture of this path is: its name may have got a number there, so its bytes decide."""
+        """Finds the file in the trash of the picture that had this path: its name may have got a number there, so its
+        bytes decide.
+        """
         trash = self.places.trash
         if path is None or not trash.is_dir():
             return None

@@ -25,15 +25,15 @@ CLOSED = frozenset(
 
 _PASTED_AT_HOME = (Path(".claude", "image-cache"), Path(".gemini-clipboard"), Path(".playwright-mcp"))
 _PASTED_IN_PROJECT = (Path(".gemini-clipboard"), Path(".playwright-mcp"))
-"""Where Claude Code, Gemini CLI and Playwright's server put pictures that were pasted or taken."""
+"""The folders where Claude Code, Gemini CLI and Playwright's server put pictures that were pasted or taken."""
 
 _BASE64 = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD", "Qk0", "SUkqA", "TU0AK", "AAAA")
-"""How the pictures begin that people send: PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF and HEIC."""
+"""The beginnings of base64 of the pictures that people send: PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF and HEIC."""
 
 _PACKED = re.compile(r"[A-Za-z0-9+/_-]+=*[\"'`>]*")
 _VARIABLE = re.compile(r"\$\{\w+\}|(?:^|[/\\])(?:\$(?:env:)?[A-Za-z_]\w*|%[A-Za-z_(][\w()]*%)(?=$|[/\\])")
 _CHATS = ("/mnt/user-data", "/mnt/data")
-"""Where the sandboxes of Claude.ai and ChatGPT keep a conversation's files."""
+"""The folders where the sandboxes of Claude.ai and ChatGPT keep a conversation's files."""
 
 _RESERVED = frozenset(
     {"con", "prn", "aux", "nul", *(f"com{d}" for d in "123456789¹²³"), *(f"lpt{d}" for d in "123456789¹²³")}
@@ -76,7 +76,7 @@ class Places:
 
     @property
     def masks(self) -> Path:
-        """Where to edit, as it was painted in the gallery."""
+        """The folder of the masks that were painted in the gallery."""
         return self.own / "masks"
 
     @property
@@ -205,7 +205,7 @@ def check_writable(path: Path, places: Places) -> None:
 
 
 def plan_target(output_path: str | None, places: Places) -> Target:
-    """Where an output_path leads, decided and checked before anything is spent; nothing is made yet.
+    """The target that an output_path names, decided and checked before anything is spent; nothing is made yet.
 
     An existing folder, a trailing slash or a name without extension means a folder; anything else a file.
     Raises RequestError or NotAllowed.
@@ -260,7 +260,7 @@ def check_encodable(path: Path) -> None:
 
 
 def is_utf8(path: Path) -> bool:
-    """Whether the library can keep a path that was found on the disk, where names need not be UTF-8."""
+    """Tells whether the library can keep a path that was found on the disk, where names need not be UTF-8."""
     return str(path).encode(errors="ignore").decode() == str(path)
 
 
@@ -272,9 +272,9 @@ def _is_ours(path: Path, places: Places) -> bool:
 
 
 def is_own_file(path: Path, places: Places) -> bool:
-    """Whether a path leads to one of the library's files under any name: a hard link, another case, another mount. No
-    file is opened for this, since closing the database drops all locks that this process has on it (POSIX locks belong
-    to a process and a file, not to a descriptor).
+    """Tells whether a path leads to one of the library's files under any name: a hard link, another case, another
+    mount. No file is opened for this, since closing the database drops all locks that this process has on it (POSIX
+    locks belong to a process and a file, not to a descriptor).
     """
     found = _identity(path)
     if found is None:
@@ -289,7 +289,7 @@ def is_own_file(path: Path, places: Places) -> bool:
 
 
 def is_database(path: Path, places: Places) -> bool:
-    """Whether a path leads to the database or a file that SQLite keeps beside it; see `is_own_file`."""
+    """Tells whether a path leads to the database or a file that SQLite keeps beside it; see `is_own_file`."""
     database = places.state.with_name(places.state.name.removesuffix(".state"))
     beside = (database.with_name(f"{database.name}{end}") for end in ("", "-journal", "-wal", "-shm"))
     found = _identity(path)

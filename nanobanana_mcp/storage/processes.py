@@ -14,22 +14,22 @@ from nanobanana_mcp.storage.writing import make_private
 
 
 def anybody_alive(places: Places) -> bool:
-    """Whether some process has this library open."""
+    """Tells whether some process has this library open."""
     return how_many_alive(places) > 0
 
 
 def how_many_alive(places: Places) -> int:
-    """How many processes have this library open."""
+    """Counts the processes that have this library open."""
     return sum(_is_alive(path) for path in (places.state / "processes").glob("*.lock"))
 
 
 def is_alive(process: str, places: Places) -> bool:
-    """Whether the process with this name still runs."""
+    """Tells whether the process with this name still runs."""
     return _is_alive(places.state / "processes" / f"{process}.lock")
 
 
 def _is_alive(sign: Path) -> bool:
-    """Whether the process of a lock file still runs."""
+    """Tells whether the process of a lock file still runs."""
     if not sign.exists():
         return _runs(sign.stem)
     try:
@@ -42,9 +42,9 @@ def _is_alive(sign: Path) -> bool:
 
 
 def _runs(name: str) -> bool:
-    """Whether another process with this name runs although its lock file is gone, as a cleaner of temporary files may
-    remove it. Known where the system tells when a process began, so that a later process with the same number is not
-    mistaken for it.
+    """Tells whether another process with this name runs although its lock file is gone, as a cleaner of temporary files
+    may remove it. Known where the system tells when a process began, so that a later process with the same number is
+    not mistaken for it.
     """
     process, _, rest = name.partition("-")
     born = rest.partition("-")[0]
@@ -52,7 +52,7 @@ def _runs(name: str) -> bool:
 
 
 def _born(process: int) -> str:
-    """When a process began, in clock ticks since the system started; "" where that cannot be told."""
+    """The moment a process began, in clock ticks since the system started; "" where that cannot be told."""
     try:
         return Path(f"/proc/{process}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -92,7 +92,7 @@ class ProcessLock:
             ) from error
 
     def is_alive(self, name: str) -> bool:
-        """Whether the process that called itself so still runs."""
+        """Tells whether the process that called itself so still runs."""
         return name == self.name or _is_alive(self._folder / f"{name}.lock")
 
     def renew(self) -> str:
@@ -104,7 +104,7 @@ class ProcessLock:
         return self.name
 
     def others(self) -> tuple[bool, list[Path]]:
-        """Whether other processes run, and the lock files of those that were killed."""
+        """Tells whether other processes run, and returns the lock files of those that were killed."""
         signs = [path for path in self._folder.glob("*.lock") if path != self._sign]
         dead = [path for path in signs if not _is_alive(path)]
         return len(dead) < len(signs), dead

@@ -43,14 +43,16 @@ class Sidecars:
         replace_durably(self._record(record.id), json.dumps(body, ensure_ascii=False, indent=1).encode())
 
     def write_notes(self, image_id: str, notes: dict[str, Any] | None) -> None:
-        """What was noted about a picture, apart from its record, which is written anew when its file moves; None for nothing."""
+        """Writes the notes on a picture to a file apart from its record, which is written anew when its file moves;
+        None removes that file.
+        """
         if notes is None:
             self._notes(image_id).unlink(missing_ok=True)
         else:
             replace_durably(self._notes(image_id), json.dumps(notes, ensure_ascii=False, indent=1).encode())
 
     def read_notes(self, image_id: str) -> dict[str, Any] | None:
-        """What was noted about a picture; None where that is nothing or the file is none of ours."""
+        """Reads the notes on a picture; None where there are none or the file is none of ours."""
         try:
             body = json.loads(_record_bytes(self._notes(image_id)))
         except (OSError, ValueError, RecursionError):
@@ -119,7 +121,7 @@ def _record_bytes(path: Path) -> bytes:
 
 
 def _is_sound(record: ImageRecord) -> bool:
-    """Whether a record has what the library demands: anybody may have edited the file."""
+    """Tells whether a record has what the library demands: anybody may have edited the file."""
     words = (record.mime_type, record.sha256, *(parent.image_id for parent in record.parents))
     optional = (
         record.path,

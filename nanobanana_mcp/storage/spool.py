@@ -52,7 +52,7 @@ class Spool:
         return first
 
     def path(self, call_id: str) -> Path | None:
-        """Where a call's raw answer is."""
+        """The file of a call's raw answer; None where there is none."""
         return next((path for path in self._paths(call_id) if path.is_file()), None)
 
     def read(self, call_id: str) -> bytes | None:

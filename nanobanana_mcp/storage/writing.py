@@ -163,7 +163,7 @@ def free_name(path: Path, source: Path, promised: Collection[Path] = ()) -> Path
 
 
 def is_same_file(one: Path, other: Path) -> bool:
-    """Whether two names are those of one plain file."""
+    """Tells whether two names are those of one plain file."""
     try:
         first, second = one.lstat(), other.lstat()
     except OSError:
