@@ -96,7 +96,7 @@ def name_inputs(arguments: dict[str, Any], base: Path) -> list[str]:
 
 
 def has_half_a_character(value: object) -> bool:
-    """Whether a text anywhere in the value has a lone surrogate: half of a pair that means one character."""
+    """Tells whether a text anywhere in the value has a lone surrogate: half of a pair that means one character."""
     if isinstance(value, str):
         return _HALF.search(value) is not None
     if isinstance(value, list):
@@ -122,8 +122,8 @@ def kind(value: object) -> str:
 
 
 def _is_empty(name: str, value: object, declared: Mapping[str, Any]) -> bool:
-    """Whether an argument is empty. A box without numbers is a mistake and not empty, and free text never counts as
-    empty.
+    """Tells whether an argument is empty. A box without numbers is a mistake and not empty, and free text never counts
+    as empty.
     """
     if value is None:
         return True

@@ -33,18 +33,20 @@ _PAINTED = "painted_"
 """Before the ticket of what a person is asked to paint."""
 
 PAINTING_S = 900.0
+"""Seconds that a person may take to paint."""
+
 STILL_S = 5.0
-"""How long a person may take to paint, and how often the client is told that they still do."""
+"""Seconds between two reports to the client that the person still paints."""
 
 
 def can_ask(caller: Context) -> bool:
-    """Whether the client says that it can ask a person."""
+    """Tells whether the client says that it can ask a person."""
     asked = _elicitation(caller)
     return asked is not None and (asked.form is not None or asked.url is None)  # forms alone had no name at first
 
 
 def can_send(caller: Context) -> bool:
-    """Whether the client says that it can send a person to a page."""
+    """Tells whether the client says that it can send a person to a page."""
     asked = _elicitation(caller)
     return asked is not None and asked.url is not None
 
@@ -150,9 +152,8 @@ def carried(question: InputRequiredResult, painting: "Painting") -> InputRequire
 
 
 async def handed_over(caller: Context, image: str, mask: str) -> "Painting | None":
-    """What a person painted, where `mask` is what that was promised as.
-
-    Raises NotAgreed when it is not painted yet, and RequestError when it was painted on another picture.
+    """Returns the painting that a person finished, where `mask` is the ticket that stands for it; None when `mask` is
+    no ticket.
     """
     lazy = home(caller).gallery
     gallery = lazy.opened if lazy is not None else None

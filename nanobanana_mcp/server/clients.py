@@ -1,4 +1,4 @@
-"""Which part of an answer each client shows its model, and how the answer is made for it."""
+"""Knows which part of an answer each client shows its model, and makes the answer for it."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -54,7 +54,7 @@ def result(context: Context, text: str, structure: dict[str, Any], more: Sequenc
 
 
 def _signed(context: Context) -> dict[str, Any] | None:
-    """Who answers, which the newest protocol wants with every answer, without the icon that the discovery has told."""
+    """Names the server, as the newest protocol wants with every answer, without the icon that the discovery has told."""
     request = context.request_context
     if request is None or request.protocol_version not in MODERN_PROTOCOL_VERSIONS:
         return None

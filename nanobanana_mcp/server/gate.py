@@ -164,7 +164,7 @@ class Gate(Middleware):
         return () if await self.closes(server, "output_stats") else await self._newest(count, beginning)
 
     async def closes(self, server: FastMCP, name: str) -> bool:
-        """Whether the policy refuses a tool however it is called, whether or not the tool is offered."""
+        """Tells whether the policy refuses a tool however it is called, whether or not the tool is offered."""
         tool = await server.local_provider.get_tool(name)
         return tool is None or self._admission.closes(name, tool.parameters)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Progress = Callable[[float, float, str], Awaitable[None]]
 
 _progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
-"""Where the progress of the call that is made in this context goes."""
+"""Receives the progress of the call that is made in this context."""
 
 
 class Tools:

@@ -59,7 +59,7 @@ class LineWriter:
                     self._answered.append((self._given, await deliver()))
 
     async def flush(self) -> None:
-        """Nothing to do: each write is complete."""
+        """Does nothing: each write is complete."""
 
     async def take_back(self) -> None:
         """Called when the connection ends: an answer that the client left unread can be asked for again at no charge."""
@@ -94,8 +94,8 @@ def _in_the_pipe(wire: int) -> int:
 
 
 def _left_unread(wire: int) -> int:
-    """How many bytes, at least, a client that has gone never read; 0 while it is there, and where the system does not
-    say.
+    """Counts the bytes that a client that has gone never read, at least; 0 while it is there, and where the system does
+    not say.
 
     Linux reports the bytes in a pipe at the writing end, too. A Unix socket, which Node gives its child processes,
     forgets its bytes when the reader ends, and only tells that there were some: then the last answer was unread, and it
@@ -200,7 +200,7 @@ def _half_a_character(value: object) -> bool:
 
 
 def _depth(text: str) -> int:
-    """How deep brackets nest, brackets in texts included."""
+    """Counts how deep brackets nest, brackets in texts included."""
     deepest = depth = 0
     for bracket in re.findall(r"[\[\]{}]", text):
         depth += 1 if bracket in "[{" else -1

@@ -21,7 +21,7 @@ from nanobanana_mcp.server.session import LazyStudio, home
 from nanobanana_mcp.settings import Settings
 
 MOST = 20
-"""How many of the newest pictures are listed, so that a client can offer them to be mentioned."""
+"""The number of the newest pictures that are listed, so that a client can offer them to be mentioned."""
 
 IMAGE, THUMBNAIL, LINEAGE, MODELS, GALLERY = (
     "image://{image_id}",
@@ -113,7 +113,7 @@ def app() -> str:
 
 
 def is_one(uri: str) -> bool:
-    """Whether a URI has one of our forms, with an id that can exist."""
+    """Tells whether a URI has one of our forms, with an id that can exist."""
     found = _ONE.fullmatch(uri)
     return uri == APP or (found is not None and (uri in (MODELS, GALLERY) or is_image_id(found[1] or found[2] or "")))
 

@@ -43,7 +43,7 @@ class LazyStudio:
         self._open_it = open_it
         self._waiting = waiting
         self.may_send: Callable[[], bool] = lambda: True
-        """Whether pictures may be uploaded without being asked for; evaluated for each picture."""
+        """True when pictures may be uploaded without being asked for; evaluated for each picture."""
         self.before_closing: Callable[[], Awaitable[None]] = _nothing
         """Runs first when the server ends, however it ends: notes in the library which answers were delivered."""
         self._lock = asyncio.Lock()
@@ -107,16 +107,16 @@ class LazyStudio:
 
 @dataclass
 class Home:
-    """What the tools of one server have in common; the settings are the current ones."""
+    """The things that the tools of one server have in common; the settings are the current ones."""
 
     lazy: LazyStudio
     settings: Settings
     newest: Callable[[int, str], Awaitable[Sequence[Any]]] = field(default=lambda _count, _beginning: _none())
     """The newest pictures (how many) whose ids begin with a text; none when the policy refuses output_stats."""
     closed: Callable[[str], Awaitable[bool]] = field(default=lambda _tool: _no())
-    """Whether the policy refuses a tool however it is called."""
+    """Tells whether the policy refuses a tool however it is called."""
     progress: Callable[[float, float, str], Awaitable[None]] | None = None
-    """Where progress is reported when the command line or the gallery calls the tools in this process."""
+    """Receives the progress when the command line or the gallery calls the tools in this process."""
     gallery: "LazyGallery | None" = None
     """The gallery that a person is sent to, to paint where a picture should change."""
 

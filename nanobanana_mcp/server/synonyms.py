@@ -60,7 +60,7 @@ WORDS = {
     "safety": "safety (Gemini's thresholds by category; it checks every picture anyway)",
     "idempotency_key": "idempotency_key (the same key and request again is not charged again)",
 }
-"""How an argument of ours is suggested where its name alone is not enough."""
+"""The words that suggest an argument of ours where its name alone is not enough."""
 
 _SAY_IT = "Gemini has no such control; say it in words"
 _EXAMPLES = (
@@ -174,7 +174,7 @@ def argument_error(problem: Any, tool: str, known: Mapping[str, Collection[str]]
 
 
 def instead(given: str, tool: str, known: Mapping[str, Collection[str]]) -> str:
-    """What to use instead of an argument that a tool does not have; `known` are the arguments of every tool."""
+    """Says what to use instead of an argument that a tool does not have; `known` are the arguments of every tool."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", given).lower().replace("-", "_")
     own = known.get(tool, ())
     meant = next((one for one in (name, *SAME.get(name, ())) if one in own), None)
