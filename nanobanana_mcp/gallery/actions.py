@@ -1,4 +1,4 @@
-"""What a person does to pictures from the gallery: all of it through the studio, or through a tool where it costs money."""
+"""Carries out what a person does to pictures: through the studio, or through a tool where it costs money."""
 
 import asyncio
 import math
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nanobanana_mcp.studio.studio import Studio
 
 Done = dict[str, Any]
-"""What is told of an action; `go` is the page that it leads to."""
+"""The answer to an action; `go` is the page that it leads to."""
 
 EDITED = ("image", "mask", "instruction", "model_tier", "grow", "feather")
 NUMBERS = ("grow", "feather")
@@ -68,7 +68,7 @@ class Actions:
         return _moved(image_id, await (await self._studio()).restore([image_id]))
 
     async def about_deleting(self, request: Request, _fields: Mapping[str, str]) -> Done:
-        """What would go for good; its token is the second yes."""
+        """Says what would be deleted for good; the page sends the token back to confirm."""
         await self._tidying()
         gone = await (await self._studio()).about_deleting(request.path_params["id"])
         return {
@@ -121,7 +121,7 @@ class Actions:
         return {"id": found.record.id, "waiting": waiting, "words": words}
 
     async def quote(self, _request: Request, fields: Mapping[str, str]) -> Done:
-        """What an edit would cost, and the key under which it is made once, however often it is asked for."""
+        """The price of an edit, and the key under which it is made once, however often it is asked for."""
         told = await self._tools.call("edit_region", {**_edit(fields), "dry_run": True}, _silent)
         price = told["estimated_usd"]
         return {

@@ -141,7 +141,7 @@ def gallery_app(
 
 
 async def left(request: Request) -> bool:
-    """Whether the browser that asked does not wait any more, as when one scrolls on."""
+    """Tells whether the browser that asked has stopped waiting, as it does when a person scrolls on."""
     try:
         await request.body()
     except ClientDisconnect:

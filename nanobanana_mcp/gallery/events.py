@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0
-"""How often the library is asked, while a page is open."""
+"""The library is asked this often, in seconds, while a page is open."""
 
 ALIVE_S = 15.0
-"""How often an idle connection says that it is there, which is when one that is gone is noticed."""
+"""An idle connection says this often, in seconds, that it is there, which is when one that is gone is noticed."""
 
 BEHIND = 1000
 """News that a page has not taken; one that is further behind is let go, and comes again."""
@@ -41,7 +41,7 @@ class News:
             self._put(queue, words)
 
     async def listen(self) -> AsyncIterator[str]:
-        """Everything from now on, as the lines of an event stream."""
+        """Yields every event from now on, as the lines of an event stream."""
         queue: asyncio.Queue[str | None] = asyncio.Queue(BEHIND)
         self._listeners.add(queue)
         if self._closed:

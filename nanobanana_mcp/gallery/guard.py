@@ -23,7 +23,7 @@ from nanobanana_mcp.domain.errors import NotAllowed, RequestError
 
 COOKIE = "nanobanana"
 FIELD = "form_token"
-"""Where a form has its token; a script sends it in the header X-Form-Token."""
+"""The field of a form that has its token; a script sends it in the header X-Form-Token."""
 
 HEADER = "x-form-token"
 FORM_BYTES = 100_000
@@ -97,7 +97,7 @@ class Door:
         return self._cookies.pop(token, None) is not None
 
     def knows(self, headers: Headers) -> bool:
-        """Whether a request comes from a browser that was let in."""
+        """Tells whether a request comes from a browser that was let in."""
         pairs = [part.strip().partition("=") for part in headers.get("cookie", "").split(";")]
         given = [
             value.encode() for name, _, value in pairs if name == COOKIE
@@ -187,7 +187,7 @@ def check_token(given: str, door: Door) -> None:
 
 
 async def body_of(request: Request, most: int) -> bytes:
-    """What was sent, up to so many bytes. Raises RequestError for more."""
+    """Reads the body of a request, up to so many bytes. Raises RequestError for more."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():

@@ -11,7 +11,8 @@ MOST = 12
 """Pictures in a row, and rows above; more are counted."""
 
 BESIDE = ("mask", "part")
-"""What an edit also took: where it was painted, and the model's own answer. Neither is a picture that anybody made."""
+"""The roles of the other inputs of an edit: the mask that says where, and the model's own answer. Neither is a picture
+that anybody made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """Everything in pixels; `more` says how many are left out."""
+    """A lineage as it is drawn, in pixels; `more` says how many are left out."""
 
     nodes: tuple[Node, ...]
     edges: tuple[tuple[float, float, float, float], ...]
@@ -82,7 +83,7 @@ def draw(lineage: Any) -> Drawing | None:
 
 
 def words_of(record: "ImageRecord", depth: int) -> str:
-    """What a screen reader says of one picture of a lineage."""
+    """The words that a screen reader says of one picture of a lineage."""
     what = "This picture" if depth == 0 else "Made from" if depth > 0 else "Became"
     return f"{what}: {name_of(record)}"
 

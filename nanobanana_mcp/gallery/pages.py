@@ -28,11 +28,11 @@ PAGE = 100
 LARGEST_PAGE = 200
 
 SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/avif", "image/gif"})
-"""What every browser draws; anything else is downloaded."""
+"""The formats that every browser draws; anything else is downloaded."""
 
 
 class Pages:
-    """What is looked at."""
+    """The pages that a person looks at, and the JSON that their scripts ask for."""
 
     def __init__(
         self, studio: "Callable[[], Awaitable[Studio]]", tools: "Tools", door: "Door", paintings: "Paintings"
@@ -89,13 +89,13 @@ class Pages:
         return JSONResponse({**page, "nothing": nothing_in(asked)})
 
     async def landmarks_json(self, request: Request) -> Response:
-        """Where each page of the grid begins, so that the scroll bar may be put anywhere."""
+        """Says where each page of the grid begins, so that the scroll bar may be put anywhere."""
         wish = find_request(asked_in(request.query_params), cursor=None, limit=PAGE)
         marks = await (await self.reading()).landmarks(wish, PAGE)
         return JSONResponse({"total": marks.total, "cursors": ["", *marks.cursors] if marks.total is not None else []})
 
     async def difference_json(self, request: Request) -> Response:
-        """How much of a picture differs from the one before it, in a sentence."""
+        """Says how much of a picture differs from the one before it, in a sentence."""
         studio = await self.reading()
         found = await studio.found(request.path_params["id"])
         before = before_of(found)
@@ -164,7 +164,7 @@ def before_of(found: Found) -> str | None:
 
 
 def _unplugged(found: Found) -> bool:
-    """Whether the folder of a file that is gone is not there either, as when its disk is not connected."""
+    """Tells whether the folder of a file that is gone is not there either, as when its disk is not connected."""
     return found.state == "missing" and found.record.path is not None and not Path(found.record.path).parent.is_dir()
 
 
@@ -189,7 +189,7 @@ def item_json(found: Found) -> dict[str, Any]:
 
 
 def facts(found: Found, seed: int | None) -> list[tuple[str, str]]:
-    """What is known of a picture, for reading."""
+    """The facts about a picture that its page lists, each with its name."""
     record = found.record
     emulated = record.backend == "emulator"
     kept = record.trash_path or record.path
@@ -212,7 +212,7 @@ def facts(found: Found, seed: int | None) -> list[tuple[str, str]]:
 
 
 def nothing_in(asked: Mapping[str, str]) -> str:
-    """What a grid without pictures says."""
+    """The sentence that a grid without pictures says."""
     if not asked:
         return "No pictures yet. What your assistant makes appears here by itself."
     if asked.get("kind") == "trash" and len(asked) == 1:

@@ -1,4 +1,4 @@
-"""What agents asked a person to paint, and the masks that came of it."""
+"""Keeps the places that agents asked a person to paint, and the masks that came of it."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ MOST = 100
 """The most that are remembered; the oldest of more are forgotten."""
 
 KEPT_S = 1800.0
-"""How long a call finds what a person was asked, or painted, for an earlier one with the same wish."""
+"""Seconds for which a call finds what a person was asked, or painted, for an earlier one with the same wish."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -27,7 +27,7 @@ class Painting:
     waiting: object | None = None
     """The call that waits for it: the newest, as a client that gave up an older one may not have said so."""
     taken: bool = False
-    """Whether an edit was made with it."""
+    """True when an edit was made with it."""
     asked_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -46,8 +46,8 @@ class Paintings:
         self._asked: dict[str, Painting] = {}
 
     def ask(self, image_id: str, instruction: str) -> Painting:
-        """What a person was asked already and no edit has taken, so that they need not paint it twice for a client
-        that gave up waiting and calls again; else something new.
+        """Returns the painting that a person was asked for before with the same wish and that no edit has taken, so
+        that they need not paint it twice for a client that gave up waiting and calls again; else a new one.
         """
         for known in reversed(self._asked.values()):
             fresh = time.monotonic() - known.asked_at < KEPT_S

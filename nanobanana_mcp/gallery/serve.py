@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 HERE = "127.0.0.1"
 USUAL_PORT = 4265
-"""Where a gallery is unless it is told otherwise, so that a page of one that ended finds the next; any free one where
+"""The port of a gallery unless it is told another, so that a page of one that ended finds the next; any free one where
 this is taken."""
 
 LEAVING_S = 2
 
 HEADERS_S = 10.0
+"""Seconds that a request may take to say what it wants."""
+
 CONNECTIONS = 200
-"""How long a request may take to say what it wants, and how many connections there may be: any user of this machine can
-open one, and the process has other files to open.
+"""Connections that may be open at once: any user of this machine can open one, and the process has other files to open.
 """
 
 
@@ -43,7 +44,7 @@ class Tools(Protocol):
         """The structure of a tool's answer. Raises StudioError."""
 
     async def closed(self, tool: str) -> bool:
-        """Whether the policy closes a tool, however it is called."""
+        """Tells whether the policy closes a tool, however it is called."""
 
 
 class Gallery:

@@ -25,13 +25,13 @@ CHOICES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("min_rating", "Rating", tuple((str(stars), f"{'★' * stars} and up") for stars in range(1, 6))),
     ("kind", "What", tuple(KINDS.items())),
 )
-"""What may be chosen from a list: the field, its name for a person, and each choice with its words."""
+"""The filters that may be chosen from a list: the field, its name for a person, and each choice with its words."""
 
 FIELDS = ("query", "since", "until", "tier", "mode", "min_rating", "kind", "tag", "min_cost", "max_cost", "made_from")
 
 
 def asked_in(parameters: Mapping[str, str]) -> dict[str, str]:
-    """What of an address narrows the pictures, without what is empty."""
+    """The fields of an address that narrow the pictures, without what is empty."""
     return {name: parameters[name].strip() for name in FIELDS if parameters.get(name, "").strip()}
 
 
