@@ -16,7 +16,7 @@ MOST = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Annotations:
-    """What is noted about pictures, by their ids."""
+    """The notes, tags and ratings of pictures, by their ids."""
 
     database: Database
 
@@ -69,7 +69,9 @@ class Annotations:
             return tuple((tag, number) for tag, number in connection.execute(query))
 
     def changes(self, after: int | None) -> Changes:
-        """What changed since; without `after` only where the changes stand."""
+        """The pictures that changed since change number `after`, at most `MOST`; without `after` only the number of the
+        last change.
+        """
         with self.database.read() as connection:
             last = connection.execute(select(func.coalesce(func.max(changes.c.number), 0))).scalar_one()
             if after is None or last <= after:

@@ -14,7 +14,7 @@ CALLS, POLICY = 0, 2**40
 """The first row of each watcher of the clock; each must notice for itself that the clock was set."""
 
 UNEVEN = timedelta(seconds=1)
-"""How far apart the clocks of two processes may be at one moment."""
+"""The clocks of two processes may be this far apart at one moment."""
 
 _LAST = select(clock.c.at).where(clock.c.id == bindparam("which"))
 _FORGET = delete(clock).where(
@@ -25,8 +25,8 @@ _SET = _SET.on_conflict_do_update(index_elements=["id"], set_={"at": _SET.exclud
 
 
 def was_moved(connection: Connection, at: datetime, *, watcher: int = CALLS) -> bool:
-    """Whether the clock was set since a watcher last looked at it, in any process; also notes where the clock stands
-    now.
+    """Tells whether the clock was set since a watcher last looked at it, in any process; also notes where the clock
+    stands now.
 
     It was set back when it stands earlier than then. That it was set forward is known only where the system tells how
     long it has run (Linux). Without that check, setting it back by a day and then forward by hours would make those

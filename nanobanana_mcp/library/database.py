@@ -18,7 +18,7 @@ from nanobanana_mcp.domain.errors import SetupError
 from nanobanana_mcp.library import HEAD
 
 BUSY_S = 30
-"""How long a statement waits for another process's transaction."""
+"""Seconds that a statement waits for another process's transaction."""
 
 DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 """The first letters of SQLite's error names for a file that is damaged or never was a database."""

@@ -25,7 +25,7 @@ COUNTED = 250_000
 
 _SOURCES = images.alias("sources")
 _OWN = images.c.id == literal("img_").concat(images.c.call_id)
-"""Whether a picture is the one that its call was made for, and no further one of the same answer nor one made of it."""
+"""SQL that is true of the one picture that its call was made for, and not of further or derived ones."""
 
 
 class Place(NamedTuple):
@@ -90,7 +90,7 @@ class Finder:
             return list(connection.execute(query).scalars())
 
     def count(self, wanted: FindRequest) -> int | None:
-        """How many pictures are wanted; None where that is not told by the index of the newest, or they are too many."""
+        """Counts the pictures that are wanted; None where the index by date does not tell, or they are over `COUNTED`."""
         if (wanted.tag, wanted.min_rating, wanted.made_from, wanted.min_cost_usd, wanted.max_cost_usd) != (None,) * 5:
             return None
         query = select(func.count()).select_from(
@@ -101,7 +101,9 @@ class Finder:
         return found if found <= COUNTED else None
 
     def landmarks(self, wanted: FindRequest, every: int) -> tuple[int, list[Place]]:
-        """How many pictures are wanted, and every so many-th of them: a piece of the library at a time."""
+        """Counts the pictures that are wanted, and finds the place of every `every`-th, a piece of the library at a
+        time.
+        """
         marks: list[Place] = []
         order = (images.c.created_at.desc(), images.c.id.desc())
         conditions = self._conditions(wanted)
@@ -161,7 +163,7 @@ class Finder:
             return {row.image_id: row.rating for row in connection.execute(query)}
 
     def changes_up_to(self, number: int) -> int:
-        """How many pictures had their latest change by then."""
+        """Counts the pictures that had their latest change by then."""
         with self.database.read() as connection:
             return connection.execute(select(func.count()).where(changes.c.number <= number)).scalar_one()
 
@@ -171,7 +173,7 @@ class Finder:
             return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
 
     def texts(self, above: int, up_to: int, limit: int, *, newest_first: bool = False) -> list[Text]:
-        """What is said about the pictures whose latest change is between two numbers."""
+        """The words to be found of the pictures whose latest change is between two numbers."""
         order = changes.c.number.desc() if newest_first else changes.c.number
         words = func.group_concat(tags.c.tag, " ")
         query = (
@@ -278,8 +280,8 @@ def _below(after: Place) -> ColumnElement[bool]:
 
 
 def _cost_of_row() -> ColumnElement[float]:
-    """What the calls took that are in a picture: its own, and those of the parts that it was put together from. NULL, which
-    fits no bound, where a price is not known.
+    """SQL of the USD that a picture cost: those of its own call, and those of the parts that it was put together from.
+    NULL, which fits no bound, where a price is not known.
     """
     own = select(calls.c.cost_usd).where(calls.c.id == images.c.call_id).correlate(images).scalar_subquery()
     parts = (

@@ -79,8 +79,8 @@ class Index:
         self._prompts = prompts
 
     def begin(self, newest: int) -> Standing:
-        """What is in the index; an empty one is made where there is none that fits. `newest` is the library's last change,
-        from which a new index works back to the first.
+        """Says how far the index goes; an empty one is made where there is none that fits. `newest` is the library's
+        last change, from which a new index works back to the first.
         """
         with self._connected() as connection:
             standing = _standing(connection, self._library, prompts=self._prompts)
@@ -127,7 +127,7 @@ class Index:
             connection.execute("INSERT INTO texts(texts) VALUES('optimize')")
 
     def looks(self, ids: Iterable[str]) -> dict[str, int]:
-        """What is known of how pictures look, by their ids; see pixels.outputs.likeness."""
+        """The fingerprints of how pictures look, by their ids; see pixels.outputs.likeness."""
         with self._connected() as connection:
             query = "SELECT look FROM looks WHERE image_id = ?"
             found = ((one, connection.execute(query, (one,)).fetchone()) for one in ids)
@@ -195,7 +195,7 @@ def _standing(connection: sqlite3.Connection, library: int, *, prompts: bool) ->
 
 
 def _has_prompts(connection: sqlite3.Connection) -> bool | None:
-    """Whether the index has prompts; None where there is none that says so."""
+    """Tells whether the index has prompts; None where there is none that says so."""
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'state'").fetchone() is None:
         return None
     row = connection.execute("SELECT prompts FROM state").fetchone()
@@ -243,7 +243,8 @@ def spaced(text: str) -> str:
 
 
 def is_expression(expression: str) -> bool:
-    """Whether FTS5 can parse an expression: asked of an empty table, so that no error of the index itself looks like one.
+    """Tells whether FTS5 can parse an expression: asked of an empty table, so that no error of the index itself looks
+    like one.
 
     Raises SetupError where this Python's SQLite has no FTS5.
     """
@@ -260,7 +261,7 @@ def is_expression(expression: str) -> bool:
 
 
 def as_expression(query: str) -> str:
-    """What somebody typed, as an expression that may or may not be a valid one; quoted parts stay phrases."""
+    """Turns what somebody typed into an expression that may or may not be a valid one; quoted parts stay phrases."""
     parts = query.split('"')
     return '"'.join(spaced(part) if number % 2 else _phrased(part) for number, part in enumerate(parts))
 

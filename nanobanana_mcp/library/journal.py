@@ -26,13 +26,13 @@ _IS_OPEN = calls.c.state.in_([literal_column(f"'{state}'") for state in OPEN])
 """
 
 UNKNOWN_FOR = timedelta(days=30)
-"""How long an unknown outcome is reported; after that Google's monthly bill has shown whether it was charged."""
+"""An unknown outcome is reported for this time; after that Google's monthly bill has shown whether it was charged."""
 
 DELETED = "DELETED"
 """The reason of a call whose picture a person deleted for good."""
 
 REPLAY_FOR = timedelta(hours=24)
-"""How long an undelivered answer waits for a caller who asks for it again."""
+"""An undelivered answer waits this time for a caller who asks for it again."""
 
 # Statements that every picture needs are built once: SQLAlchemy takes longer to build one than SQLite to run it.
 _REQUEST_COLUMNS = tuple(column.name for column in requests.columns)
@@ -140,7 +140,7 @@ class Delivery(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Reservation:
-    """What reserve() came to: calls to make, or an earlier request whose answer this one gets."""
+    """The result of reserve(): calls to make, or an earlier request whose answer this one gets."""
 
     request_row: RequestRow
     calls: tuple[Call, ...]
@@ -193,7 +193,7 @@ class Journal:
         return Reservation(request_row=request_row, calls=made, replay=False, warnings=tuple(warnings))
 
     def knows(self, key: str) -> bool:
-        """Whether a request with this idempotency key was made and cost, or may have cost, something."""
+        """Tells whether a request with this idempotency key was made and cost, or may have cost, something."""
         with self.database.read() as connection:
             return connection.execute(_WITH_COSTLY_KEY, {"key": key}).first() is not None
 

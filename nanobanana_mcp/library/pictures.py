@@ -53,7 +53,8 @@ class Ancestor:
 
 
 CHILDREN = 100
-"""How many of the pictures made from one are read: a picture may have thousands, and whoever reserves money waits for a read."""
+"""The most pictures made from one that are read: a picture may have thousands, and whoever reserves money waits for a
+read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ class Library:
         return self._first(images.c.sha256 == sha256, order=_OURS_FIRST)
 
     def has_made(self, size: int) -> bool:
-        """Whether a picture of exactly so many bytes was made here; asked for very large files only."""
+        """Tells whether a picture of exactly so many bytes was made here; asked for very large files only."""
         return self._first((images.c.bytes == size) & (images.c.origin != "imported")) is not None
 
     def find_by_upload(self, name: str) -> tuple[ImageRecord, Upload] | None:
@@ -141,7 +142,9 @@ class Library:
             return read_records(connection, rows)
 
     def derived(self, count: int, backend: Backend) -> tuple[int, list[ImageRecord]]:
-        """How many files that were made of pictures here, such as icons and conversions, are not in the trash, and the newest."""
+        """Counts the files that were made of pictures here, such as icons and conversions, and are not in the trash,
+        and returns the newest.
+        """
         mine = or_(images.c.backend == backend, images.c.backend.is_(None))
         wanted = (images.c.origin == literal_column("'derived'"), images.c.trash_path.is_(None), mine)
         newest = select(images).where(*wanted).order_by(images.c.created_at.desc()).limit(count)
@@ -233,7 +236,7 @@ class Library:
             return read_records(connection, connection.execute(query).all())
 
     def holds(self, path: Path) -> bool:
-        """Whether a picture that is not in the trash has its file there."""
+        """Tells whether a picture that is not in the trash has its file there."""
         query = select(images.c.id).where(images.c.path == str(path), images.c.trash_path.is_(None)).limit(1)
         with self.database.read() as connection:
             return connection.execute(query).first() is not None
@@ -301,7 +304,7 @@ class Library:
             return read_records(connection, connection.execute(query).all()[::-1])
 
     def child_count(self, image_id: str) -> int:
-        """How many pictures were made from this one."""
+        """Counts the pictures that were made from this one."""
         query = select(func.count(image_sources.c.image_id.distinct())).where(image_sources.c.parent_id == image_id)
         with self.database.read() as connection:
             return connection.execute(query).scalar_one()
@@ -386,7 +389,7 @@ class Library:
             return _upload(row) if row is not None else None
 
     def live_uploads(self, at: datetime, backend: Backend) -> tuple[int, int]:
-        """How many uploads have not expired, and their bytes."""
+        """The number of uploads that have not expired, and the sum of their bytes."""
         with self.database.read() as connection:
             row = connection.execute(
                 select(func.count(), func.coalesce(func.sum(uploads.c.bytes), 0)).where(
@@ -443,7 +446,7 @@ def insert_image(connection: Connection, record: ImageRecord) -> None:
 
 
 def _is_drawn(record: ImageRecord) -> bool:
-    """Whether the days' totals count it: a conversion of a caller's own picture was not drawn by anybody."""
+    """Tells whether the days' totals count it: a conversion of a caller's own picture was not drawn by anybody."""
     return record.origin != "imported" and record.tier is not None
 
 
