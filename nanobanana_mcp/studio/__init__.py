@@ -1,1 +1,1 @@
-"""Everything the program can do, once, for every door."""
+"""The verbs of the program, written once for every door."""

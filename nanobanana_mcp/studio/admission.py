@@ -125,7 +125,7 @@ class Admission:
         return policy
 
     def may_send(self) -> bool:
-        """Whether the policy can be read, so that it is known what may be sent."""
+        """Tells whether the policy can be read, so that it is known what may be sent."""
         try:
             self.policy()
         except PolicyError:
@@ -168,7 +168,7 @@ class Admission:
         return check
 
     def closes(self, tool: str, schema: Mapping[str, Any]) -> bool:
-        """Whether a tool is hidden, refused when called without arguments, or cannot be judged because the policy
+        """Tells whether a tool is hidden, refused when called without arguments, or cannot be judged because the policy
         cannot be read.
         """
         try:
@@ -187,7 +187,9 @@ class Admission:
 
 
 def _tells_of_pictures(tool: str, given: Mapping[str, Any]) -> bool:
-    """Whether a call shows pictures of the library that output_stats would tell of, and not only files of the caller."""
+    """Tells whether a call shows pictures of the library that output_stats would tell of, and not only files of the
+    caller.
+    """
     seen = (given.get("image"), given.get("compare_with"))
     return tool == "find_images" or (tool == "view_image" and any(is_image_id(str(one)) for one in seen))
 

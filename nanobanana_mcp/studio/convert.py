@@ -30,7 +30,7 @@ ROOM = 100_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertRequest:
-    """What to make of `image`, a path or an img_... id. `crop` is left, top, right, bottom in pixels."""
+    """The file to make of `image`, a path or an img_... id. `crop` is left, top, right, bottom in pixels."""
 
     image: str
     width: int | None

@@ -21,7 +21,9 @@ class Deletions:
         self._disk = store.disk
 
     def about(self, image_id: str) -> Deletion:
-        """What would go. Raises SourceNotFound, RequestError for a picture that is not in the trash."""
+        """Returns the files that would go, with the token that confirms it. Raises SourceNotFound, and RequestError for
+        a picture that is not in the trash.
+        """
         return self._about(image_id)[0]
 
     def delete(self, image_id: str, token: str) -> Deletion:

@@ -30,7 +30,7 @@ from nanobanana_mcp.studio.studio import Studio
 
 @dataclass(frozen=True, kw_only=True)
 class EditRequest:
-    """What all edits have in common. `resolution` is that of the model's answer."""
+    """The arguments that all edits have in common. `resolution` is that of the model's answer."""
 
     image: str
     instruction: str

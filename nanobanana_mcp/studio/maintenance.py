@@ -428,7 +428,7 @@ def _put_back(record: ImageRecord, place: Path) -> Action:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether a plain file is there, and not a link to one."""
+    """Tells whether a plain file is there, and not a link to one."""
     return path.is_file() and not path.is_symlink()
 
 

@@ -47,7 +47,7 @@ class Reached:
             self._problem = str(error)
 
     def problem(self) -> str | None:
-        """What has to be set, None once Gemini can be reached."""
+        """The sentence that says what has to be set; None once Gemini can be reached."""
         try:
             self._reached()
         except SetupError as error:

@@ -32,7 +32,7 @@ class Rebuilt:
     added: int
     kept: bool
     replaces: bool
-    """Whether there is an old file."""
+    """True when there is an old file."""
     unreadable: tuple[Path, ...]
     aside: Path | None = None
 

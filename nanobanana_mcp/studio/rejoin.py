@@ -69,7 +69,7 @@ async def rejoin_edit(studio: Studio, request: RejoinRequest) -> KeptImage:
 
 
 async def will_rejoin(studio: Studio, request: RejoinRequest) -> str:
-    """What `rejoin_edit` would do, in words. Raises RequestError where there is no answer to join."""
+    """Says in words what `rejoin_edit` would do. Raises RequestError where there is no answer to join."""
     part, _, _ = await asyncio.to_thread(kept_answer, request.image, studio.store)
     return f"Dry run: nothing was made. It would join answer {part.id} again, without asking a model and for nothing."
 

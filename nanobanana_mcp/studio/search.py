@@ -49,7 +49,7 @@ BATCH = 500
 """Pictures that are read from the library, and entered into the index, at once: about 10 ms of the one, 50 of the other."""
 
 AT_ONCE_S = 1.0
-"""How long a search goes on entering changes before it answers from what there is."""
+"""Seconds that a search goes on entering changes before it answers from what there is."""
 
 HITS = 5000
 """Pictures that fit the words, of which the filters are asked at once; and as many are looked at for the best."""
@@ -100,8 +100,8 @@ class Search:
         return FoundPage(pictures=self.told([one.image_id for one in places]), cursor=cursor, total=total)
 
     def landmarks(self, wanted: FindRequest, every: int) -> Landmarks:
-        """Where each page of so many pictures begins, newest first; not of those that fit words or a cost, of which all
-        would have to be looked at. Raises RequestError.
+        """The places where each page of `every` pictures begins, newest first; none for searches that fit words or a
+        cost, of which all would have to be looked at. Raises RequestError.
         """
         check(wanted)
         if (wanted.query or "").strip() or (wanted.min_cost_usd, wanted.max_cost_usd) != (None, None):
@@ -111,7 +111,7 @@ class Search:
         return Landmarks(total=total, cursors=tuple(_cursor(wanted, mark) for mark in begins))
 
     def _count(self, wanted: FindRequest) -> int | None:
-        """How many are wanted, counted once as long as nothing changes: of 100,000 it takes 15 ms."""
+        """Counts the pictures that are wanted, once as long as nothing changes: of 100,000 it takes 15 ms."""
         asked = (fingerprint(wanted), self.annotations.changes(None).last)
         if asked != self._counted[0]:
             self._counted = asked, self.finder.count(wanted)
@@ -285,7 +285,7 @@ class Search:
         )
 
     def _expression(self, words: str) -> tuple[str, list[str]]:
-        """What to search for, and a note where it is not what was meant perhaps."""
+        """The expression to search for, and a note where it is not what was meant perhaps."""
         expression = as_expression(words)
         if not words.startswith("*") and is_expression(expression):  # FTS5 keeps a leading * for questions about itself
             return expression, []
@@ -330,7 +330,7 @@ def as_tag(text: str) -> str:
 
 
 def read_annotation(body: Mapping[str, Any] | None) -> Annotation | None:
-    """What is noted in a file that anybody may have edited; None where that is nothing."""
+    """Reads the notes from a file that anybody may have edited; None where there are none."""
     try:
         found = replace(Annotation(), **_sound(body or {}))
     except (RequestError, TypeError, ValueError, AttributeError):
@@ -359,7 +359,7 @@ def _sound(changed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cursor(wanted: FindRequest, last: Place) -> str:
-    """What leads to the pictures after one, newest first."""
+    """The cursor that leads to the pictures after `last`, newest first."""
     return f"n.{fingerprint(wanted)}.{last.created_ms}.{last.image_id}"
 
 

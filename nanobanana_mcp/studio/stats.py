@@ -15,7 +15,7 @@ from nanobanana_mcp.storage.disk import Disk
 from nanobanana_mcp.studio.maintenance import untracked_files
 
 LOOKED_AT = 1000
-"""How many of the newest pictures, and how many files, are checked on the disk; maintenance checks all."""
+"""The number of the newest pictures, and of files, that are checked on the disk; maintenance checks all."""
 
 DAYS = 30
 
@@ -33,7 +33,7 @@ class Stats:
     recent: tuple[ImageRecord, ...]
     """The newest pictures that were drawn or edited."""
     derived: int
-    """How many files were made of pictures here: icons, conversions, exact files."""
+    """The number of files that were made of pictures here: icons, conversions, exact files."""
     recent_derived: tuple[ImageRecord, ...]
     missing: tuple[KeptFile, ...]
     untracked: tuple[Path, ...]
@@ -45,7 +45,7 @@ class Stats:
     spending: Spending
     minute_calls: int
     forgotten: bool
-    """Whether the library is empty although the output folder has records of pictures."""
+    """True when the library is empty although the output folder has records of pictures."""
 
 
 def collect(library: Library, journal: Journal, disk: Disk, backend: Backend, limits: Limits, recent: int) -> Stats:

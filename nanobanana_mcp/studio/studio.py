@@ -69,7 +69,9 @@ UPLOAD_DRAIN_S = 2.0
 
 
 class Studio:
-    """Everything it needs is handed in, so that tests can hand in a stand-in for the model."""
+    """The facade over all verbs of the program. It is handed all that it needs, so that tests can hand in another
+    model.
+    """
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class Studio:
         self.model = model
         self.uploading = uploading
         self.may_send: Callable[[], bool] = lambda: True
-        """Whether a kept picture may be uploaded without being asked for: not while the policy cannot be read."""
+        """True when a kept picture may be uploaded without being asked for: not while the policy cannot be read."""
         self._setup_problem = setup_problem
         self.uploads = Uploads(model, self.store, backend)
         self.sources = Sources(model, self.store, self.uploads, backend, uploading=uploading != "never")
@@ -269,7 +271,7 @@ class Studio:
         return await asyncio.to_thread(self._recovery.recover, asked=asked)
 
     async def knows(self, key: str) -> bool:
-        """Whether a request with this key was made before."""
+        """Tells whether a request with this key was made before."""
         return await asyncio.to_thread(self.journal.knows, key)
 
     async def consume(self, limits: Sequence[Limit], tool: str) -> None:
@@ -373,7 +375,7 @@ class Studio:
         return await asyncio.to_thread(self._viewer.view, wanted)
 
     async def landmarks(self, wanted: FindRequest, every: int) -> Landmarks:
-        """Where the pages of a search begin, each of so many pictures. Raises RequestError."""
+        """The places where the pages of a search begin, each of `every` pictures. Raises RequestError."""
         return await asyncio.to_thread(self._search.landmarks, wanted, every)
 
     async def found(self, image_id: str) -> Found:
@@ -420,7 +422,7 @@ class Studio:
         return await self.maintain("restore", dry_run=False, image_ids=tuple(image_ids))
 
     async def about_deleting(self, image_id: str) -> Deletion:
-        """What would go for good; only of what is in the trash. Raises SourceNotFound, RequestError."""
+        """Says which files of a picture in the trash would be deleted. Raises SourceNotFound, RequestError."""
         return await asyncio.to_thread(self._deletions.about, image_id)
 
     async def delete_for_good(self, image_id: str, token: str) -> Deletion:
@@ -462,7 +464,7 @@ class Studio:
             self._made_lock.close()
 
     async def _reserve_and_draw(self, job: Job, request_row: RequestRow, progress: Progress) -> Created:
-        """Everything from the first row on; it runs to its end even when the caller leaves."""
+        """Reserves the calls and makes the pictures; it runs to its end even when the caller leaves."""
         plan = job.plan
         reservation = await asyncio.to_thread(
             self.journal.reserve, request_row, n=plan.calls, estimate_usd=reserved_usd(plan), limits=self.limits

@@ -22,7 +22,7 @@ from nanobanana_mcp.studio.previews import ANSWER_BYTES
 from nanobanana_mcp.studio.search import Search
 
 COMPARED_S = 2.0
-"""How long thumbnails are looked at that nobody has looked at before; the next question goes on from there."""
+"""Seconds for which thumbnails are looked at that nobody has looked at before; the next question goes on from there."""
 
 COMPARED = 20_000
 """Of so many of the newest pictures the looks are compared."""

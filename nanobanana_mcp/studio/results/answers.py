@@ -47,7 +47,7 @@ def _image_lines(number: int, image: KeptImage, *, how: str = "put together") ->
 
 
 def join_words(report: Mapping[str, Measure]) -> str:
-    """How a region was joined, as one says it; empty for other pictures."""
+    """Says how a region was joined; empty for other pictures."""
     if "changed_share" not in report:
         return ""
     parts = []
@@ -92,7 +92,7 @@ def rejoined_structure(made: KeptImage) -> dict[str, Any]:
 
 
 def _why(choice: Choice) -> str:
-    """Why this model was chosen, where that is news: it was not asked for and is not the usual one."""
+    """Says why this model was chosen, where that is news: it was not asked for and is not the usual one."""
     return f"; chosen: {choice.reason}" if choice.auto and choice.reason != USUAL else ""
 
 
@@ -161,7 +161,7 @@ def created_structure(created: Created) -> dict[str, Any]:
 
 
 def quote_text(quote: Quote) -> str:
-    """What a request would be and cost."""
+    """Says what a request would make and cost."""
     plan, choice = quote.plan, quote.plan.choice
     spec, n = choice.spec, quote.plan.request.n
     each = plan.estimate_usd

@@ -1,4 +1,4 @@
-"""What the models can do, for every door: tiers, sizes, shapes, prices and end dates."""
+"""Lists what the models can do, for every door: tiers, sizes, shapes, prices and end dates."""
 
 from collections.abc import Mapping
 from typing import Any
