@@ -276,8 +276,8 @@ class Settings(BaseSettings):
 
     @property
     def key_problem(self) -> str | None:
-        """What is wrong with the key, as far as that can be told without asking Gemini; None when it looks right or
-        there is none.
+        """Says what is wrong with the key, as far as that can be told without asking Gemini; None when it looks right
+        or there is none.
         """
         if self.gemini_api_key is None:
             return None
@@ -426,7 +426,7 @@ def _mode_of(path: Path) -> int:
 
 
 _read_once: dict[Path, bytes] = {}
-"""What a pipe held, such as a shell's or a password manager's: it can be read only once."""
+"""The contents of each pipe that was read, such as a shell's or a password manager's: it can be read only once."""
 
 
 def _in_file(path: Path) -> dict[str, str]:
