@@ -1,4 +1,4 @@
-"""Whose a file is, found by its path without reading every row."""
+"""An index by path, so that the picture of a file is found without reading every row."""
 
 from alembic import op
 

@@ -1,5 +1,7 @@
-"""What was spent by second, minute and day, kept by the database itself while calls are entered and settled, so that a
-limit costs the same at the millionth call and holds whichever version of the program writes; dates that stay."""
+"""Adds the sums of money and calls by second, minute and day. Triggers of the database keep them up to date, so a limit
+costs the same at the millionth call and holds whichever version of the program writes. More triggers keep the dates of
+calls as they were entered.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,7 +21,7 @@ def _calls(row: str) -> str:
 
 
 def _usd(row: str) -> str:
-    """What a call counts at, in millionths of a dollar, which add up exactly; never below nothing."""
+    """The cost of a call in millionths of a dollar, which add up exactly; never below 0."""
     return f"CAST(round(1e6 * min(max(coalesce({row}.cost_usd, {row}.estimate_usd), 0.0), 1e6)) AS INTEGER)"
 
 
