@@ -13,7 +13,7 @@ from benchmarks.server import Contestant, Server
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What every job has; `quick` asks for the fewest rounds that still give a figure."""
+    """The settings that every job of a run is given; `quick` asks for the fewest rounds that still give a figure."""
 
     gemini: Gemini
     folder: Path

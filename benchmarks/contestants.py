@@ -1,4 +1,4 @@
-"""Who is measured: our server, a bare FastMCP server beside it, and the closest peer in an environment of its own."""
+"""Sets up the servers that are measured: ours, a bare FastMCP one, and the closest peer in its own environment."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PEER = "nanobanana-mcp-server==0.4.6"
 PEER_HOME = ROOT / ".venv" / "peer-0.4.6"
 PEER_NEEDS = ("fastmcp==2.14.*", "google-genai<2")
-"""What it was written for; its own metadata lets in versions that it cannot start with."""
+"""The versions that the peer was written for; its own metadata lets in versions that it cannot start with."""
 
 NO_LIMITS = {
     "NANOBANANA_MAX_USD_PER_CALL": "off",

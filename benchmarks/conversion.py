@@ -1,8 +1,8 @@
-"""What making a large photograph smaller costs beside Pillow alone: `python -m benchmarks.conversion [--rounds 5]`.
+"""Measures what it costs to make a large photograph smaller, beside Pillow alone.
 
-24 megapixels of JPEG become a JPEG of 1600 px, as `convert_image` makes it and as Pillow does in three lines, on encoded
-values. Each round is a process of its own; told are the least processor time and the most memory of each. And how many
-pixels beside light letters on grey get darker than the grey.
+`python -m benchmarks.conversion [--rounds 5]` turns 24 megapixels of JPEG into a JPEG of 1600 px, as `convert_image`
+makes it and as Pillow does in three lines, on encoded values. Each round is a process of its own; the least processor
+time and the most memory of each are told, and how many pixels beside light letters on grey get darker than the grey.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How cutouts come out on real photographs: `python -m benchmarks.cutouts FOLDER [--only NAME] [--level L2]`.
+"""Measures cutouts on real photographs: `python -m benchmarks.cutouts FOLDER [--only NAME] [--level L2]`.
 
 The subject of each photograph is what stands out of it, with a soft edge that is known exactly. Models are taken to show
 it on white, and then that answer on black, each time redrawn at a level of drift. The black plate may be a third darker

@@ -1,8 +1,9 @@
-"""How region edits come out on real photographs: `python -m benchmarks.edits FOLDER [--half other] [--only NAME] [--level L2]`.
+"""Measures region edits on real photographs.
 
-The folder keeps the photographs (see `benchmarks.photographs`). Each is redrawn at each level as models drift, with one
-kind of answer after another, and joined by the code that the studio uses. Whoever sets a
-threshold by them uses the first half of the photographs only; the last lines are of the other half alone.
+Run it by `python -m benchmarks.edits FOLDER [--half other] [--only NAME] [--level L2]`; FOLDER keeps the photographs
+(see `benchmarks.photographs`). Each is redrawn at each level as models drift, with one kind of answer after another,
+and joined by the code that the studio uses. Set thresholds by the first half of the photographs only; the last lines
+are of the other half alone.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""How extensions come out on real photographs: `python -m benchmarks.extensions FOLDER [--only NAME] [--level L2]`.
+"""Measures extensions of real photographs: `python -m benchmarks.extensions FOLDER [--only NAME] [--level L2]`.
 
 The margins of each photograph are taken away and are to be painted again. What a model answers is the whole photograph
 (good), the canvas as it was sent (left), the picture in a white frame (framed), or with another photograph around it
@@ -95,7 +95,7 @@ def _tried_at(
 
 
 def _shown(kind: str, whole: Image.Image, begun: Image.Image, step: Step, foreign: Image.Image) -> Image.Image:
-    """What the answer shows before it drifts: the crop that was sent, painted in one way or another."""
+    """Returns the answer before it drifts: the crop that was sent, painted in one way or another."""
     sent = padded(begun, step)
     left, top, right, bottom = step.box
     margins = ((max(0, -top), max(0, bottom - whole.height)), (max(0, -left), max(0, right - whole.width)), (0, 0))

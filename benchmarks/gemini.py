@@ -14,7 +14,7 @@ from benchmarks.samples import Sample, sample
 from nanobanana_mcp.domain.catalog import DEFAULTS
 
 RETIRED = ("gemini-2.5-flash-image", "gemini-3-pro-image-preview", "gemini-3.1-flash-image-preview")
-"""What the peer asks for; answered for its sake only."""
+"""Models that the peer asks for; they are answered for its sake only."""
 
 
 class Gemini:

@@ -46,7 +46,7 @@ FLOOR = {
 
 @dataclass
 class Walk:
-    """What was passed, while `on` is set."""
+    """The functions that were entered, and the calls from one to another, while `on` is set."""
 
     steps: set[tuple[CodeType, CodeType]] = field(default_factory=set)
     passed: set[CodeType] = field(default_factory=set)

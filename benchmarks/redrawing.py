@@ -1,4 +1,4 @@
-"""How far two pictures are apart in what one sees of their colours."""
+"""Measures how far two pictures are apart in what one sees of their colours."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""What was measured: one line a figure, with what it is compared to and the goal it had."""
+"""Keeps and prints the figures that were measured, each with the one that it is compared to and its goal."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def table(results: list[Result]) -> str:
 
 
 def conditions(*, quick: bool) -> str:
-    """Where and when, in one line."""
+    """The date, the Python, the machine and its load, in one line."""
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, {_processor()}, "

@@ -182,7 +182,7 @@ def _scan(database: Path) -> None:
 
 
 def _waits(database: Path, meanwhile: Callable[[], None] | None, seconds: float = 5.0) -> tuple[float, ...]:
-    """How many reservations, and their median, 99th percentile and longest in ms."""
+    """The number of reservations, and their median, 99th percentile and longest in ms."""
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(database), str(seconds)], stdout=subprocess.PIPE, text=True
     )

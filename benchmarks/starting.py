@@ -1,4 +1,4 @@
-"""How fast a server is there, how much memory it then holds, how fast it leaves, and the first picture of all."""
+"""Measures how fast a server starts, the memory it then holds, how fast it leaves, and the first picture of all."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a client's model has to read, and how good the small pictures are that it sees."""
+"""Measures the words that a client's model has to read, and the quality of the small pictures that it sees."""
 
 import io
 from collections.abc import Iterator
