@@ -1,4 +1,4 @@
-"""What every test starts from: no keys, no network, a home of its own; a studio on a fake model or on the emulator."""
+"""The start of every test: no keys, no network, a home of its own; a studio on a fake model or on the emulator."""
 
 import os
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""That the benchmarks run: not how fast anything is, which a test cannot tell on a busy machine."""
+"""The benchmarks run; no test can tell on a busy machine how fast anything is."""
 
 import json
 import subprocess

@@ -17,7 +17,7 @@ LONGEST_S = 600
 
 
 def ran(*command: str | Path, cwd: Path, home: Path, **environment: str) -> str:
-    """What a program prints, with no settings but these; its failure is the test's."""
+    """Runs a program and returns what it prints, with no settings but these; its failure is the test's."""
     settings = {"PATH": os.environ["PATH"], "HOME": str(home), **environment}
     ended = subprocess.run(
         [str(word) for word in command],

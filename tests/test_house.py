@@ -1,4 +1,4 @@
-"""How the house is built: rooms and floors, one door for each foreign library, and the exceptions by name."""
+"""The house has rooms and floors, one door for each foreign library, and its exceptions by name."""
 
 import ast
 import re
@@ -29,7 +29,7 @@ BESIDE = "emulator"
 
 DOORS = ("gallery", "server", "cli", "__main__")
 BEHIND_A_DOOR = ("studio", "domain", "settings")
-"""What a door may know; the command line also starts the doors below it."""
+"""The rooms that a door may know; the command line also starts the doors below it."""
 
 KNOWN_TO = {"gemini": ("studio",)}
 """A room of a lower floor that not every room above may know: jobs know a model by its protocol in the domain."""

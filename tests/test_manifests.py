@@ -35,7 +35,7 @@ def tool(name: str) -> str:
 
 
 def done(*command: str, home: Path) -> str:
-    """What a program prints on either stream; its failure is the test's."""
+    """Runs a program and returns what it prints on either stream; its failure is the test's."""
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),

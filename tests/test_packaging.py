@@ -1,4 +1,4 @@
-"""What is installed, under which name and in which versions, whoever installs it."""
+"""The package is installed under its name, with dependencies in the versions that were tried."""
 
 import re
 import tomllib

@@ -47,7 +47,7 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Emulator:
 
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """What a person types: the key where it is asked for unseen, and lines of answers."""
+    """Types for a person: the key where it is asked for unseen, and lines of answers."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

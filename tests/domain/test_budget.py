@@ -1,4 +1,4 @@
-"""What is said when money or calls run short."""
+"""Errors say what to do when money or calls run short."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

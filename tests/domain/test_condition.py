@@ -1,4 +1,4 @@
-"""What each operator matches, in a rule that requires it and in a rule that denies."""
+"""Each operator matches the values that it should, in a rule that requires it and in a rule that denies."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What YAML is read, what its plain scalars mean, and what is refused."""
+"""YAML of a policy is read or refused, and its plain scalars mean what YAML 1.2 says."""
 
 from typing import Any
 

@@ -211,7 +211,7 @@ def noisy() -> bytes:
 
 
 async def changed(prompt: str, **switches: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """What was sent, and how far the answer is from it at each pixel."""
+    """Returns the picture that was sent, and how far the answer is from it at each pixel."""
     emulator = Emulator()
     emulator.control.mime = "image/png"
     emulator.control.update(switches)

@@ -28,7 +28,7 @@ STEPS = {
 }
 
 NTH = {"storage.sidecars:Sidecars.write_record": 2}
-"""Where the step is not the first call of that name: the source's own record is written before."""
+"""Steps that are not the first call of that name: the source's own record is written before."""
 
 
 EVERYTHING = {"act": "tidy", "operation": "cleanup_local", "bounds": {"max_age_hours": 0, "keep_count": 0}}
@@ -190,7 +190,7 @@ def test_a_kill_in_the_middle_of_a_restore_leaves_every_picture_once_where_its_r
 
 
 def _calls(world: World, forge: Forge) -> int:
-    """How many calls to the disk one picture takes."""
+    """Counts the calls to the disk that one picture takes."""
     calls = int(forge.create(at="calls", nth=0)["calls"])
     assert 30 < calls < 200
     check(world)

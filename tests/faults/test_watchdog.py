@@ -1,4 +1,4 @@
-"""How long the event loop is away while hostile requests are answered: nothing that comes from outside stops the server."""
+"""The event loop is never away for long while hostile requests are answered: nothing from outside stops the server."""
 
 import time
 from collections.abc import Iterator

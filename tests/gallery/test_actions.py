@@ -1,4 +1,4 @@
-"""What a person does to pictures in a gallery happens once, by the studio's own rules, and is told in words."""
+"""A person's actions in a gallery happen once, by the studio's own rules, and are told in words."""
 
 import asyncio
 import io

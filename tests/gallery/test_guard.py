@@ -1,4 +1,4 @@
-"""Nobody but the person's own browser gets anything out of a gallery, or anything done by it."""
+"""Only the person's own browser gets anything out of a gallery, or anything done by it."""
 
 import asyncio
 import re

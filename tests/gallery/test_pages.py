@@ -1,4 +1,4 @@
-"""What a person reads in a gallery, without any script: lists, pictures, what is gone and what was not understood."""
+"""A person can read the gallery without any script: lists, pictures, what is gone and what was not understood."""
 
 import asyncio
 import html

@@ -1,4 +1,4 @@
-"""Where requests go: to the address that was set and to no other, through the user's proxy, never with the key in clear."""
+"""Requests go to the address that was set and to no other, through the user's proxy, never with the key in clear."""
 
 import asyncio
 import socket

@@ -25,7 +25,7 @@ WEEK_S = 7 * 24 * 3600
 
 
 async def _said(emulated: Emulated, prompt: str, **arguments: Any) -> dict[str, Any]:
-    """What generate_image answers, and its picture beside it."""
+    """Returns the answer of generate_image, and its picture beside it."""
     facts = await use(emulated, "generate_image", prompt=prompt, **arguments)
     return facts | {"id": facts["images"][0]["id"], "sha256": facts["images"][0]["sha256"]}
 

@@ -1,4 +1,4 @@
-"""What edit_region costs, refuses and repeats: two calls at most, and nothing paid twice or pasted blindly."""
+"""An edit of a region costs two calls at most, and pays nothing twice and pastes nothing blindly."""
 
 import asyncio
 import hashlib

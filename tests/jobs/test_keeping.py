@@ -1,4 +1,4 @@
-"""How a picture is kept: the same outcome however often it is begun again, and never lost while any disk takes it."""
+"""Keeping a picture has the same outcome however often it begins again, and loses none while any disk takes it."""
 
 import json
 from collections.abc import Iterator

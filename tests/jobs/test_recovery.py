@@ -1,4 +1,4 @@
-"""What is left open: finished once, never undone, and asked for again without hanging."""
+"""Requests that were left open are finished once and never undone, and can be asked for again without hanging."""
 
 import asyncio
 import logging
@@ -102,7 +102,7 @@ async def test_a_request_that_found_no_disk_comes_home_when_it_is_repeated_with_
 
 
 def _stumble(monkeypatch: pytest.MonkeyPatch, error: BaseException, *over: str) -> None:
-    """Whatever is done with the answers of these calls ends in an error that nobody foresaw."""
+    """Makes any work on the answers of these calls end in an error that nobody foresaw."""
     real = PictureStore.keep
 
     def keep(store: PictureStore, reading: Reading, paid: PaidCall, **named: Any) -> Any:
@@ -195,7 +195,7 @@ async def test_an_answer_without_a_row_that_stumbles_keeps_no_other_from_coming_
 
 
 def jpeg_of(model: FakeModel) -> bytes:
-    """What the fake drew for its only request."""
+    """The picture that the fake drew for its only request."""
     assert len(model.requests) == 1
     return jpeg(comment="number 1")
 

@@ -22,7 +22,7 @@ from tests.support.scenes import as_bytes, photo, redrawn
 
 SIZE, BOX = (640, 480), (250, 180, 370, 290)
 OVER = (280, 200, 430, 275)
-"""What the model changes where it goes over the right edge of the box."""
+"""The box that the model changes where it goes over the right edge of the box."""
 
 
 def _answer(source: Path, where: tuple[int, int, int, int] | None, *, context: float = 0.5) -> Picture:

@@ -1,4 +1,4 @@
-"""What goes over the wire of roles, seed and safety; and what is answered to the arguments of other servers."""
+"""Roles, seed and safety go over the wire, and the arguments of other servers get an answer that names ours."""
 
 import json
 from pathlib import Path

@@ -122,7 +122,7 @@ async def test_a_transparent_background_is_refused_where_there_can_be_none(
 
 
 def _looked_at(path: str) -> np.ndarray:
-    """What a viewer that knows ICC profiles shows, as numbers of sRGB, by littlecms."""
+    """The picture that a viewer with ICC profiles shows, as numbers of sRGB, by littlecms."""
     with Image.open(path) as image:
         profile = image.info.get("icc_profile")
         if profile is None:

@@ -145,7 +145,7 @@ def _assert_within_limits(ledger: Journal) -> None:
 
 
 def _assert_sums(ledger: Journal) -> None:
-    """What is kept in sums is what the rows come to."""
+    """Asserts that the sums are what the rows come to."""
     (whole,) = rows(ledger.database.path, "SELECT sum(coalesce(cost_usd, estimate_usd)), count(*) FROM calls")
     for span in (1000, 60_000, 86_400_000):
         (kept,) = rows(ledger.database.path, f"SELECT sum(microusd), sum(calls) FROM spent WHERE span = {span}")

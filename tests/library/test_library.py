@@ -1,4 +1,4 @@
-"""What the library remembers: pictures, what each was made from, their stays in the Files API, and the totals."""
+"""The library remembers pictures, what each was made from, their stays in the Files API, and the totals."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""How many statements and transactions the library takes: the same for one row and for a thousand."""
+"""The library takes as many statements and transactions for a thousand rows as for one."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -28,7 +28,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def statements(work: Callable[[], object]) -> list[str]:
-    """What is sent to SQLite while `work` runs."""
+    """The statements that are sent to SQLite while `work` runs."""
     found: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:

@@ -1,4 +1,4 @@
-"""How far an answer has drifted, and putting it back."""
+"""The drift of an answer is measured and taken back."""
 
 import numpy as np
 import pytest

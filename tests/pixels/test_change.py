@@ -1,4 +1,4 @@
-"""Whether an edit changed anything: a redraw of the same is told from the smallest thing that one can see."""
+"""An edit that changed something, however small, is told from a redraw of the same."""
 
 import io
 from typing import Any

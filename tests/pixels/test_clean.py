@@ -57,7 +57,7 @@ PROFILE = _personal_profile()
 
 
 def colours(profile: bytes) -> np.ndarray:
-    """What littlecms makes of many colours in a profile, in sRGB."""
+    """The colours in sRGB that littlecms makes of many in a profile."""
     many = Image.fromarray(np.random.default_rng(3).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     opened = ImageCms.ImageCmsProfile(BytesIO(profile))
     return np.asarray(ImageCms.profileToProfile(many, opened, ImageCms.createProfile("sRGB")))

@@ -1,4 +1,4 @@
-"""What may change: boxes, mask files, growing, feathering, and the crop that is sent."""
+"""The part of a picture that may change: boxes, mask files, growing, feathering, and the crop that is sent."""
 
 import numpy as np
 import pytest

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 APP = "ui://nanobanana/pictures"
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'none'; connect-src 'none'"
-"""What the strictest host lets a page do that asks for nothing: not even pictures by data: addresses."""
+"""The policy of the strictest host for a page that asks for nothing: not even pictures by data: addresses."""
 
 HOST = """
 async ([html, answer, resources, capabilities]) => {

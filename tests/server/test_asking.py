@@ -1,4 +1,4 @@
-"""What is dear or clears away is asked about where a client can ask its person, and is said by an argument where it cannot."""
+"""A person is asked before a call that is dear or clears pictures away; without a person, an argument says it."""
 
 from collections.abc import Callable
 from pathlib import Path

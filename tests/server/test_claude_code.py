@@ -1,4 +1,4 @@
-"""What the real Claude Code passes on to its model, when it is installed."""
+"""The real Claude Code passes our answers on to its model, when it is installed."""
 
 import json
 import os
@@ -29,8 +29,8 @@ def received(
     era: str = "auto",
     **changes: str,
 ) -> MessagesAPI:
-    """What the model gets when a person types that and the model uses the tools of a script; `changes` are of the server's
-    environment.
+    """The requests that the model gets when a person types that and the model uses the tools of a script; `changes` are
+    of the server's environment.
     """
     claude = shutil.which("claude")
     assert claude is not None

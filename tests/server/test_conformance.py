@@ -20,7 +20,7 @@ LONGEST_S = 300
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """Where the server listens for the suite."""
+    """The address where the server listens for the suite."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

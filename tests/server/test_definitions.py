@@ -1,4 +1,4 @@
-"""What a client is told of the tools before it calls one: how much it is, which of them, and how they look."""
+"""The definitions that a client gets of the tools: their size, their number, and how they look."""
 
 import json
 from pathlib import Path

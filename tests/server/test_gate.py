@@ -1,4 +1,4 @@
-"""What stands before the tools: limits that count calls that are made, and words that name what refused."""
+"""The gate before the tools counts the calls that are made, and names the rule that refused one."""
 
 import os
 import re

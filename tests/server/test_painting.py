@@ -42,7 +42,7 @@ def mask() -> bytes:
 
 
 class Page:
-    """What a person sees at an address, and paints there."""
+    """The page at an address, on which a person paints."""
 
     def __init__(self, address: str) -> None:
         self.address = address

@@ -1,4 +1,4 @@
-"""What is wrong with the setup is said by the calls that it stops: the server starts, and what needs none of it works."""
+"""A fault of the setup is named by the calls that it stops: the server starts, and what needs none of it works."""
 
 import os
 import sys

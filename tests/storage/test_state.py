@@ -1,4 +1,4 @@
-"""What the studio keeps for itself: raw answers, records, and signs of life."""
+"""The files that the studio keeps for itself: raw answers, records, and signs of life."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What output_stats finds: totals, the newest pictures, and what is amiss; and that it only looks."""
+"""output_stats finds totals, the newest pictures and what is amiss, and only looks."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import date, timedelta

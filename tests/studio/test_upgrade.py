@@ -1,4 +1,4 @@
-"""What an upgrade keeps: libraries that earlier versions made, in the hands of this one.
+"""An upgrade loses nothing: this version opens the libraries that earlier ones made.
 
 The archives in tests/data are made by tests/support/earlier.py and named by the commit that made them.
 """
@@ -55,7 +55,7 @@ WITH_KEYS = {name: asked for name, asked in ANSWERED.items() if "idempotency_key
 """Of the wishes whose answers arrived, those that are no new wish when they are asked again."""
 
 ENDED = {"unknown outcome": "may have cost $0.044", "never sent": "nothing was charged"}
-"""What is said of the killed wishes that have no picture."""
+"""The outcome that is told of the killed requests that have no picture."""
 
 
 @dataclass(kw_only=True)
@@ -244,7 +244,9 @@ def test_what_is_made_of_a_picture_has_the_id_that_it_always_had() -> None:
 
 
 def _has(found: Any, before: Any) -> bool:
-    """Whether an answer says all that the earlier one did. It may say more: the start has finished what was killed."""
+    """Tells whether an answer says all that the earlier one did. It may say more: the start has finished what was
+    killed.
+    """
     if isinstance(before, dict):
         told = {key: value for key, value in before.items() if key not in ("summary", "child_count")}
         return all(key in found and _has(found[key], value) for key, value in told.items())

@@ -65,7 +65,7 @@ class Served:
         return self._process.pid
 
     def end(self, number: int = signal.SIGTERM) -> str:
-        """What it said on stderr, when it is over."""
+        """Ends the process and returns what it said on stderr."""
         if self._process.poll() is None:
             self._process.send_signal(number)
         _, said = self._process.communicate(timeout=30)
@@ -97,7 +97,7 @@ class Visit:
 
 
 def violations(page: Page) -> list[str]:
-    """What axe finds on a page that is serious or critical."""
+    """The faults that axe finds on a page that is serious or critical."""
     if not AXE.exists():
         pytest.skip("axe-core, of npm, is not installed") if shutil.which("npm") is None else missing("axe-core")
     page.evaluate(AXE.read_text("utf-8"))

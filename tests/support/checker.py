@@ -1,4 +1,4 @@
-"""What must hold after every fault: nothing paid for is lost, nothing torn, nothing doubled, nothing told."""
+"""Checks what must hold after every fault: nothing paid for is lost, nothing torn, nothing doubled, nothing told."""
 
 import hashlib
 import io

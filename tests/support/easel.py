@@ -99,7 +99,7 @@ def of_kind(kind: str, image: Image.Image) -> Image.Image:
 
 
 def beyond(size: tuple[int, int], box: tuple[int, int, int, int], grow: int) -> NDArray[np.bool_]:
-    """Where nothing may change: all that is further from the box than `grow`."""
+    """Marks the pixels that may not change: all that is further from the box than `grow`."""
     outside = np.ones((size[1], size[0]), bool)
     outside[max(0, box[1] - grow) : box[3] + grow, max(0, box[0] - grow) : box[2] + grow] = False
     return outside

@@ -96,7 +96,7 @@ class FakeModel:
 
 
 class FakeClient:
-    """What gemini/client.py uses of genai.Client; `calls` has the keyword arguments of each generate_content."""
+    """The part that gemini/client.py uses of genai.Client; `calls` has the keyword arguments of each generate_content."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers: deque[Answer] = deque(answers)

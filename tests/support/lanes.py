@@ -1,4 +1,4 @@
-"""Which cases of a test run in `make quick`, when all of them would take long."""
+"""Chooses the cases of a test that run in `make quick`, when all of them would take long."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 SERVER = "mcp__nanobanana__"
-"""How Claude Code begins the names of our tools."""
+"""The beginning that Claude Code gives the names of our tools."""
 
 
 class MessagesAPI:

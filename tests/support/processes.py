@@ -76,7 +76,7 @@ class Server:
         return self.ask("tools/call", {"name": tool, "arguments": arguments} | meta)
 
     def call(self, tool: str, /, use: str | None = None, **arguments: Any) -> tuple[bool, str]:
-        """Whether it went well, and the text of the answer."""
+        """Returns whether the call went well, and the text of the answer."""
         return self.outcome(self.begin(tool, use, **arguments))
 
     def outcome(self, number: int) -> tuple[bool, str]:
@@ -118,7 +118,7 @@ class Server:
         return code
 
     def shows_the_key(self) -> bool:
-        """Whether anybody who lists the processes can read the key."""
+        """Tells whether anybody who lists the processes can read the key."""
         return KEY.encode() in Path(f"/proc/{self.process.pid}/cmdline").read_bytes()
 
     def write_line(self, line: bytes) -> None:

@@ -77,7 +77,7 @@ def hang(
 
 
 def clutter(library: Library, places: Places) -> None:
-    """Something for every operation to do, and as much that none of them may touch."""
+    """Makes something for every operation to do, and as much that none of them may touch."""
     output = places.output
     hang(library, output / "old.png", days_old=30)
     hang(library, output / "older.png", days_old=60)
@@ -188,7 +188,7 @@ def folders(root: Path, **changes: Any) -> Places:
 
 
 def dump(path: Path) -> list[str]:
-    """Everything a library file holds, as SQL."""
+    """All that a library file holds, as SQL."""
     connection = sqlite3.connect(path)
     try:
         return list(connection.iterdump())
@@ -297,6 +297,6 @@ def public_folder() -> Iterator[Path]:
 
 
 def _is_open_to_all(folder: Path) -> bool:
-    """Whether any user may enter a folder and every one above it."""
+    """Tells whether any user may enter a folder and every one above it."""
     resolved = folder.resolve()
     return all(one.is_dir() and one.stat().st_mode & 0o001 for one in (resolved, *resolved.parents))

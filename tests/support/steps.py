@@ -81,7 +81,7 @@ def insert(fault: Fault, at: str | None) -> None:
 
 
 async def act(job: dict[str, Any]) -> str:
-    """What the job asks for; the words of its outcome."""
+    """Does what the job asks for and returns the words of its outcome."""
     output, state, base = (Path(job[name]) for name in ("output", "state", "base"))
     studio = Studio(
         model=Gemini(api_key=job["key"], base_url=job["url"], timeout_s=20),

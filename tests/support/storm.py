@@ -46,7 +46,7 @@ SIZE = (480, 360)
 
 
 def subject() -> Image.Image:
-    """Something to cut out, with its alpha."""
+    """A picture of something to cut out, with its alpha."""
     alpha, colour = cutout(*SIZE, seed=1)
     return Image.fromarray(np.dstack([np.clip(colour, 0, 255), alpha * 255]).round().astype(np.uint8))
 
@@ -62,8 +62,8 @@ THEMES: dict[str, Behaviour | None] = {
 
 @dataclass(kw_only=True)
 class Told:
-    """What the clients of a storm saw: `well` counts calls by tool and outcome, `ids` are pictures that were told of,
-    `charged` is how many pictures each repeated tool use asked for.
+    """The answers that the clients of a storm saw: `well` counts calls by tool and outcome, `ids` are pictures that
+    were told of, `charged` is how many pictures each repeated tool use asked for.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -164,7 +164,7 @@ class Storm:
         return "generate_image", drawn | ({"input_images": [picture]} if chance.random() < 0.4 else {}), n
 
     def _free_work(self, picture: str) -> list[tuple[str, dict[str, Any]]]:
-        """What calls no model: conversions, uploads, tidying up."""
+        """Calls that need no model: conversions, uploads, tidying up."""
         real, here = {"dry_run": False}, {"output_path": f"{self.world.output}{os.sep}"}
         return [
             ("convert_image", {"image": picture, "width": 120, "output_format": "webp"} | here),
@@ -227,7 +227,7 @@ def cuts(folder: Path, seed: int, wanted: int) -> Counter[str]:
 
 
 def _cut(place: Path) -> None:
-    """Nothing written to the disk at `place` from now on gets there, nor anything that was not flushed."""
+    """Cuts off the disk at `place`: later writes do not get there, nor any that were not flushed."""
     handle = os.open(place, os.O_RDONLY)
     try:
         fcntl.ioctl(handle, SHUTDOWN, struct.pack("I", WITHOUT_FLUSH))
