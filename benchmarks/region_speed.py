@@ -140,7 +140,7 @@ async def _edit(studio: Studio, photo: Path, name: str) -> float:
     wish = EditRequest(image=str(photo), instruction="Make it red.")
     job = await region_job(studio, wish, box=REGIONS[name], mask=None, feather=16, grow=16, context=0.5)
     created = await studio.carry_out(job)
-    await studio.delivered(created.request_id)
+    await studio.mark_delivered(created.request_id)
     report = dict(created.images[0].report)
     assert report["verdict"] == "good", report
     return _spent.pop()

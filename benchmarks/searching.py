@@ -93,7 +93,7 @@ while time.monotonic() < until:
     begun = time.perf_counter()
     reservation = journal.reserve(row, n=1, estimate_usd=0.0, limits=Limits())
     taken.append((time.perf_counter() - begun) * 1000)
-    journal.failed(reservation.calls[0].id, reason="NEVER_SENT", message="", cost_usd=0.0)
+    journal.mark_failed(reservation.calls[0].id, reason="NEVER_SENT", message="", cost_usd=0.0)
     time.sleep(0.01)
 taken.sort()
 print(len(taken), statistics.median(taken), taken[int(len(taken) * 0.99)], taken[-1])

@@ -283,16 +283,16 @@ class Recovery:
                 f" Its raw answer is kept at {path}; maintenance with operation 'recover' tries it again, and a "
                 "newer version may succeed."
             )
-        self._journal.unknown(call.id, message=message)
+        self._journal.mark_unknown(call.id, message=message)
         return Recovered(call_id=call.id, outcome=message, is_bug=True)
 
     def _settle(self, request_row: RequestRow, call: Call) -> Recovered:
         raw = self._disk.spool.read(call.id)
         if raw is None and call.state == "reserved":
-            self._journal.failed(call.id, reason="NEVER_SENT", message=NEVER_SENT, cost_usd=0.0)
+            self._journal.mark_failed(call.id, reason="NEVER_SENT", message=NEVER_SENT, cost_usd=0.0)
             return Recovered(call_id=call.id, outcome=NEVER_SENT)
         if raw is None:
-            self._journal.unknown(call.id, message=LOST)
+            self._journal.mark_unknown(call.id, message=LOST)
             return Recovered(call_id=call.id, outcome=LOST)
         plan = load_plan(request_row.plan)
         paid = PaidCall(

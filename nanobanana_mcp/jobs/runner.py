@@ -88,8 +88,8 @@ class Runner:
         self._decoding = asyncio.Semaphore(DECODERS)
         self._readers = ThreadPoolExecutor(2 * DECODERS, "read")
         self._sleep = sleep
-        self._sent = GroupCommit(lambda *call_ids: journal.sent(*call_ids))
-        self._spooled = GroupCommit(lambda *call_ids: journal.spooled(*call_ids))
+        self._sent = GroupCommit(lambda *call_ids: journal.mark_sent(*call_ids))
+        self._spooled = GroupCommit(lambda *call_ids: journal.mark_spooled(*call_ids))
 
     async def run(
         self, job: Job, reservation: Reservation, progress: Progress, stop: asyncio.Event | None = None
@@ -249,7 +249,7 @@ class Runner:
             raw = await self._ask_patiently(run, call, request)
             has_answer = True
         except UnknownOutcome as error:
-            await asyncio.to_thread(self._journal.unknown, call.id, message=str(error))
+            await asyncio.to_thread(self._journal.mark_unknown, call.id, message=str(error))
             cost = f" It may have cost ${call.estimate_usd:.3f}." if run.request_row.backend != "emulator" else ""
             told = UnknownOutcome(f"{error}{cost}")
             return problem_of(call, told, "UNKNOWN_OUTCOME", call.estimate_usd)
@@ -292,7 +292,7 @@ class Runner:
             )
         else:
             with suppress(StudioError):
-                await asyncio.to_thread(self._journal.unknown, call.id, message=str(told))
+                await asyncio.to_thread(self._journal.mark_unknown, call.id, message=str(told))
         return problem_of(call, told, "INTERNAL", call.estimate_usd)
 
     async def _uploaded(self, run: Run, image: KeptImage) -> KeptImage:
@@ -310,12 +310,14 @@ class Runner:
     async def _not_sent(self, run: Run, call: Call) -> Problem:
         """Close a call that was not sent because its caller has gone; it costs nothing."""
         error = ServiceError("The request was cancelled before this picture was asked for; nothing was charged for it.")
-        await asyncio.to_thread(self._journal.failed, call.id, reason="CANCELLED", message=str(error), cost_usd=0.0)
+        await asyncio.to_thread(
+            self._journal.mark_failed, call.id, reason="CANCELLED", message=str(error), cost_usd=0.0
+        )
         return problem_of(call, error, "CANCELLED", 0.0)
 
     async def give_back(self, call: Call) -> None:
         await asyncio.to_thread(
-            self._journal.failed, call.id, reason="NOT_NEEDED", message="The call was not needed.", cost_usd=0.0
+            self._journal.mark_failed, call.id, reason="NOT_NEEDED", message="The call was not needed.", cost_usd=0.0
         )
 
     async def _ask_patiently(self, run: Run, call: Call, request: ModelRequest | None) -> bytes:
@@ -381,7 +383,7 @@ class Runner:
 
     async def _give_up(self, call: Call, error: StudioError) -> None:
         await asyncio.to_thread(
-            self._journal.failed, call.id, reason=type(error).__name__, message=str(error), cost_usd=0.0
+            self._journal.mark_failed, call.id, reason=type(error).__name__, message=str(error), cost_usd=0.0
         )
 
     async def _keep(
@@ -441,7 +443,7 @@ class Runner:
                 return raw
             why = "is gone"
         told = f"The raw answer that was kept in {self._disk.places.spool} {why}."
-        await asyncio.to_thread(self._journal.unknown, call.id, message=told)
+        await asyncio.to_thread(self._journal.mark_unknown, call.id, message=told)
         raise UnknownOutcome(told)
 
 

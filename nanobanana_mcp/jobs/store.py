@@ -84,11 +84,11 @@ class PictureStore:
             reply = reading.reply.result()
         except NoPicture as error:
             price = _with(paid.spent_usd, price_of(error, plan, call))
-            self.journal.failed(call.id, reason=error.reason, message=str(error), cost_usd=price)
+            self.journal.mark_failed(call.id, reason=error.reason, message=str(error), cost_usd=price)
             self.disk.spool.drop(call.id)
             raise
         except Unreadable as error:
-            self.journal.unknown(call.id, message=str(error))
+            self.journal.mark_unknown(call.id, message=str(error))
             raise
         others, notes = self._keep_others(reply, paid)
         kept = self._keep_master(reply, reading.examined, paid, again=again, prepare_upload=prepare_upload)
@@ -341,7 +341,7 @@ class PictureStore:
         if prepare_upload is not None and preview is not None:
             upload = prepare_upload(record, reply.image, mime_type, record.prompt)
         try:
-            self.journal.saved(call.id, record, price, upload=upload)
+            self.journal.mark_saved(call.id, record, price, upload=upload)
         except SetupError as error:
             told = f" It cost ${price:.4f}." if price is not None else ""
             raise SetupError(

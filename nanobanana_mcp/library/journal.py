@@ -197,18 +197,20 @@ class Journal:
         with self.database.read() as connection:
             return connection.execute(_WITH_COSTLY_KEY, {"key": key}).first() is not None
 
-    def sent(self, *call_ids: str) -> None:
+    def mark_sent(self, *call_ids: str) -> None:
         with self.database.write() as connection:
             connection.execute(_SENT, {"which": call_ids, "sent_at": now()})
 
-    def spooled(self, *call_ids: str) -> None:
+    def mark_spooled(self, *call_ids: str) -> None:
         """Note that answers are on the disk, except for calls that have ended meanwhile: this runs beside the work on
         the answer, not before it.
         """
         with self.database.write() as connection:
             connection.execute(_SPOOLED, {"which": call_ids})
 
-    def saved(self, call_id: str, record: ImageRecord, cost_usd: float | None, *, upload: Upload | None = None) -> None:
+    def mark_saved(
+        self, call_id: str, record: ImageRecord, cost_usd: float | None, *, upload: Upload | None = None
+    ) -> None:
         """Enter the picture, its lineage, its price and the upload that begins with it, in one transaction."""
         with self.database.write() as connection:
             insert_image(connection, record)
@@ -216,19 +218,19 @@ class Journal:
                 connection.execute(insert(uploads).values(asdict(upload)))
             _settle(connection, call_id, state="saved", cost_usd=cost_usd, image_id=record.id)
 
-    def failed(self, call_id: str, *, reason: str, message: str, cost_usd: float | None) -> None:
+    def mark_failed(self, call_id: str, *, reason: str, message: str, cost_usd: float | None) -> None:
         """End a call without a picture. `cost_usd` None: it was charged, and nobody knows how much; the estimate counts
         as spent.
         """
         with self.database.write() as connection:
             _settle(connection, call_id, state="failed", cost_usd=cost_usd, reason=reason, message=message)
 
-    def unknown(self, call_id: str, *, message: str) -> None:
+    def mark_unknown(self, call_id: str, *, message: str) -> None:
         """End a call that was sent and whose answer was lost; the estimate counts as spent."""
         with self.database.write() as connection:
             _settle(connection, call_id, state="unknown", cost_usd=None, reason="UNKNOWN_OUTCOME", message=message)
 
-    def delivered(self, request_id: str) -> Delivery:
+    def mark_delivered(self, request_id: str) -> Delivery:
         """Note that the answer has gone to the client."""
         at = now()
         with self.database.write() as connection:
@@ -237,7 +239,7 @@ class Journal:
             connection.execute(_DELIVERED, {"which": request_id})
         return Delivery(request_id, at, before)
 
-    def taken_back(self, delivery: Delivery) -> None:
+    def take_back(self, delivery: Delivery) -> None:
         """Undo a delivery whose answer the client never read. Deliveries of the same request before or since still
         count.
         """

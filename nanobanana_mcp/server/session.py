@@ -166,15 +166,15 @@ def progress_to(context: Context) -> Callable[[float, float, str], Awaitable[Non
     return report
 
 
-async def delivered(context: Context, studio: "Studio", request_id: str) -> None:
+async def mark_delivered(context: Context, studio: "Studio", request_id: str) -> None:
     """Note that this answer is with its client once the transport has written it: a client that died before reading it
     can ask again at no charge.
     """
     waiting, request = on_their_way.get(), context.request_context
     if waiting is None or request is None:
-        await studio.delivered(request_id)
+        await studio.mark_delivered(request_id)
     else:
-        waiting[str(request.request_id)] = partial(studio.delivered, request_id)
+        waiting[str(request.request_id)] = partial(studio.mark_delivered, request_id)
 
 
 def request_key(context: Context, explicit: str | None) -> str | None:

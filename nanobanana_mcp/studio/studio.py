@@ -160,7 +160,7 @@ class Studio:
             return await self.carry_out(await self.job(request), key=key, progress=progress)
         except StudioError as error:
             if error.request_id is not None:  # a caller in this process has read the error, so it is delivered
-                await self.delivered(error.request_id)
+                await self.mark_delivered(error.request_id)
             raise
 
     async def job(self, request: ImageRequest, *, offline: bool = False) -> Job:
@@ -172,7 +172,7 @@ class Studio:
     async def carry_out(self, job: Job, *, key: str | None = None, progress: Progress = silent) -> Created:
         """Reserve what a job may cost, make it, and answer; or give the answer of an earlier request that it repeats.
 
-        The caller notes by `delivered` that the answer (or the error, by its `request_id`) has reached its client.
+        The caller notes by `mark_delivered` that the answer (or the error, by its `request_id`) has reached its client.
         """
         judge_plan(job.plan)
         self._check_setup()
@@ -200,7 +200,7 @@ class Studio:
                 error.request_id = request_row.id
             raise
 
-    async def delivered(self, request_id: str) -> Callable[[], Awaitable[None]]:
+    async def mark_delivered(self, request_id: str) -> Callable[[], Awaitable[None]]:
         """Note that an answer has gone to its client. This runs after the answer, which need not wait for the disk; the
         next request waits for it, since until then the same words would count as the same request.
 
@@ -218,7 +218,7 @@ class Studio:
 
     async def _note_delivery(self, request_id: str) -> Delivery | None:
         try:
-            return await asyncio.to_thread(self.journal.delivered, request_id)
+            return await asyncio.to_thread(self.journal.mark_delivered, request_id)
         except StudioError as error:  # the pictures are kept and answered; at worst they are reported once more
             logger.warning("Could not note that %s was delivered: %s", request_id, error)
             return None
@@ -228,7 +228,7 @@ class Studio:
         if delivery is None:
             return
         try:
-            await asyncio.to_thread(self.journal.taken_back, delivery)
+            await asyncio.to_thread(self.journal.take_back, delivery)
         except StudioError as error:
             logger.warning("Could not note that %s was not delivered: %s", delivery.request_id, error)
 
@@ -478,7 +478,9 @@ class Studio:
         except StudioError as error:
             why = str(error)
             for call in reservation.calls:
-                await asyncio.to_thread(self.journal.failed, call.id, reason="NEVER_SENT", message=why, cost_usd=0.0)
+                await asyncio.to_thread(
+                    self.journal.mark_failed, call.id, reason="NEVER_SENT", message=why, cost_usd=0.0
+                )
             raise
         stop = self._active.stop_of(request_row.id)
         return await self._runner.run(replace(job, sources=sources), reservation, progress, stop)

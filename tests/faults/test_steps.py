@@ -16,15 +16,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reas
 STEPS = {
     # step: the state of its call after a kill before it and after it, and the next start
     "library.journal:Journal.reserve": ([], ["failed"]),
-    "library.journal:Journal.sent": (["failed"], ["unknown"]),
+    "library.journal:Journal.mark_sent": (["failed"], ["unknown"]),
     "storage.spool:Spool.put": (["unknown"], ["saved"]),
-    "library.journal:Journal.spooled": (["saved"], ["saved"]),
+    "library.journal:Journal.mark_spooled": (["saved"], ["saved"]),
     "jobs.store:write_new": (["saved"], ["saved"]),
     "storage.sidecars:Sidecars.write_thumbnail": (["saved"], ["saved"]),
     "storage.sidecars:Sidecars.write_record": (["saved"], ["saved"]),
-    "library.journal:Journal.saved": (["saved"], ["saved"]),
+    "library.journal:Journal.mark_saved": (["saved"], ["saved"]),
     "storage.spool:Spool.drop": (["saved"], ["saved"]),
-    "library.journal:Journal.delivered": (["saved"], ["done"]),
+    "library.journal:Journal.mark_delivered": (["saved"], ["done"]),
 }
 
 NTH = {"storage.sidecars:Sidecars.write_record": 2}
@@ -62,9 +62,9 @@ def test_a_kill_at_any_step_leaves_a_picture_or_an_honest_word(
     if (
         expected
         and expected != ["done"]
-        and step not in ("storage.spool:Spool.drop", "library.journal:Journal.delivered")
+        and step not in ("storage.spool:Spool.drop", "library.journal:Journal.mark_delivered")
     ):
-        assert words[expected[0]] in said or (step, when) == ("library.journal:Journal.saved", "after")
+        assert words[expected[0]] in said or (step, when) == ("library.journal:Journal.mark_saved", "after")
 
 
 def test_the_same_wish_after_any_kill_gets_the_same_picture_or_is_told(fresh: tuple[World, Forge]) -> None:

@@ -193,7 +193,7 @@ async def test_calls_that_the_journal_does_not_take_are_not_made(
     def sent(_self: Journal, *_call_ids: str) -> None:
         raise SetupError("The library is locked.")
 
-    monkeypatch.setattr(Journal, "sent", sent)
+    monkeypatch.setattr(Journal, "mark_sent", sent)
     with pytest.raises(StudioError, match="locked"):
         await studio.create(ImageRequest(prompt="a cat", n=3))
     assert model.requests == []
@@ -205,7 +205,7 @@ async def test_one_call_that_the_journal_does_not_take_leaves_the_others_their_p
     make_studio: Callable[..., Studio], model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     studio = make_studio(max_concurrency=1)
-    real = Journal.sent
+    real = Journal.mark_sent
     taken: list[str] = []
 
     def sent(self: Journal, *call_ids: str) -> None:
@@ -214,7 +214,7 @@ async def test_one_call_that_the_journal_does_not_take_leaves_the_others_their_p
             raise SetupError("The library is locked.")
         real(self, *call_ids)
 
-    monkeypatch.setattr(Journal, "sent", sent)
+    monkeypatch.setattr(Journal, "mark_sent", sent)
     created = await studio.create(ImageRequest(prompt="a cat", n=3))
     assert len(created.images) == len(model.requests) == 2
     (failure,) = created.failures
@@ -230,7 +230,7 @@ async def test_an_answer_whose_delivery_cannot_be_noted_is_given_all_the_same(
         raise SetupError("The disk that holds the library is full.")
 
     async with connect() as client:
-        monkeypatch.setattr(Journal, "delivered", full)
+        monkeypatch.setattr(Journal, "mark_delivered", full)
         result = await client.call_tool("generate_image", {"prompt": "a cat"})
     facts = result.structured_content
     assert facts["returned"] == 1 and Path(facts["images"][0]["path"]).is_file()

@@ -159,7 +159,7 @@ def test_what_was_cut_short_is_repeated_to_the_same_files_and_not_doubled(
     place = {
         "thumbnail": "nanobanana_mcp.storage.sidecars.Sidecars.write_thumbnail",
         "record": "nanobanana_mcp.storage.sidecars.Sidecars.write_record",
-        "row": "nanobanana_mcp.library.journal.Journal.saved",
+        "row": "nanobanana_mcp.library.journal.Journal.mark_saved",
     }
     with monkeypatch.context() as patch:
         patch.setattr(place[killed_before], die)

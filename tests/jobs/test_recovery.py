@@ -70,7 +70,7 @@ async def test_recovery_undoes_nothing_that_ends_while_it_looks(
         assert await asyncio.to_thread(looked.wait, 10)
         gate.set()
         created = await waiting
-        await studio.delivered(created.request_id)
+        await studio.mark_delivered(created.request_id)
         await asyncio.wait(studio._noting)
         before = _rows(studio, query), _rows(studio, "SELECT usd FROM days")
         go_on.set()
@@ -282,7 +282,7 @@ async def test_a_library_that_is_locked_at_the_start_lets_the_next_recovery_do_i
         raise SetupError("The library is locked.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "saved", locked)
+        patch.setattr(Journal, "mark_saved", locked)
         (one,) = await studio.recover()
         assert one.record is None and "locked" in one.outcome
     (one,) = await studio.recover()

@@ -35,9 +35,9 @@ def _reserve(ledger: Journal, *, n: int = 1, usd: float = 0.1, limits: Limits = 
 
 def _end(ledger: Journal, reservation: Reservation, *, cost: float = 0.1) -> None:
     for call in reservation.calls:
-        ledger.sent(call.id)
-        ledger.spooled(call.id)
-        ledger.saved(call.id, record(), cost)
+        ledger.mark_sent(call.id)
+        ledger.mark_spooled(call.id)
+        ledger.mark_saved(call.id, record(), cost)
 
 
 def _states(ledger: Journal, reservation: Reservation) -> list[str]:
@@ -48,13 +48,13 @@ def test_a_call_goes_through_its_states_to_done(ledger: Journal) -> None:
     reserved = _reserve(ledger)
     call = reserved.calls[0]
     states = [_states(ledger, reserved)]
-    for step in (ledger.sent, ledger.spooled):
+    for step in (ledger.mark_sent, ledger.mark_spooled):
         step(call.id)
         states.append(_states(ledger, reserved))
     kept = record(call_id=call.id)
-    ledger.saved(call.id, kept, 0.08)
+    ledger.mark_saved(call.id, kept, 0.08)
     states.append(_states(ledger, reserved))
-    ledger.delivered(reserved.request_row.id)
+    ledger.mark_delivered(reserved.request_row.id)
     states.append(_states(ledger, reserved))
     assert states == [["reserved"], ["sent"], ["spooled"], ["saved"], ["done"]]
     found, (ended,) = ledger.request(reserved.request_row.id)
@@ -70,17 +70,17 @@ def test_a_call_goes_through_its_states_to_done(ledger: Journal) -> None:
 def test_a_delivery_is_taken_back_to_what_was_before_it_and_only_while_it_is_the_last(ledger: Journal) -> None:
     reserved = _reserve(ledger)
     _end(ledger, reserved)
-    first = ledger.delivered(reserved.request_row.id)
+    first = ledger.mark_delivered(reserved.request_row.id)
     again = first._replace(at=first.at + timedelta(seconds=1), before=first.at)
-    ledger.taken_back(again)  # another answer than the last one
+    ledger.take_back(again)  # another answer than the last one
     assert _states(ledger, reserved) == ["done"]
-    ledger.taken_back(first)
+    ledger.take_back(first)
     assert _states(ledger, reserved) == ["saved"]
     assert ledger.request(reserved.request_row.id)[0].delivered_at is None
-    first = ledger.delivered(reserved.request_row.id)
-    second = ledger.delivered(reserved.request_row.id)
+    first = ledger.mark_delivered(reserved.request_row.id)
+    second = ledger.mark_delivered(reserved.request_row.id)
     assert second.before is not None and second.at >= first.at
-    ledger.taken_back(second)
+    ledger.take_back(second)
     assert _states(ledger, reserved) == ["done"], "the first answer was read"
 
 
@@ -101,7 +101,7 @@ def test_a_picture_its_lineage_and_its_price_are_entered_together_or_not_at_all(
     call = _reserve(ledger).calls[0]
     orphan = record(parents=(Parent(image_id="img_0000000000000000", role="base"),))
     with pytest.raises(IntegrityError):
-        ledger.saved(call.id, orphan, 0.08)
+        ledger.mark_saved(call.id, orphan, 0.08)
     assert Library(ledger.database).get(orphan.id) is None
     assert ledger.cost_of(call.id) is None
     assert rows(ledger.database.path, "SELECT count(*) FROM days") == [(0,)]
@@ -109,8 +109,8 @@ def test_a_picture_its_lineage_and_its_price_are_entered_together_or_not_at_all(
 
 def test_a_failure_keeps_its_reason_and_an_unknown_outcome_its_estimate(ledger: Journal) -> None:
     reserved = _reserve(ledger, n=2, usd=0.2)
-    ledger.failed(reserved.calls[0].id, reason="SAFETY", message="held back", cost_usd=0.01)
-    ledger.unknown(reserved.calls[1].id, message="no answer")
+    ledger.mark_failed(reserved.calls[0].id, reason="SAFETY", message="held back", cost_usd=0.01)
+    ledger.mark_unknown(reserved.calls[1].id, message="no answer")
     failed, lost = ledger.request(reserved.request_row.id)[1]
     assert (failed.state, failed.reason, failed.message, failed.cost_usd) == ("failed", "SAFETY", "held back", 0.01)
     assert (lost.state, lost.cost_usd, lost.estimate_usd) == ("unknown", None, 0.2)
@@ -122,10 +122,10 @@ def test_a_failure_keeps_its_reason_and_an_unknown_outcome_its_estimate(ledger: 
 def test_what_is_begun_and_not_ended_is_found_with_its_request(ledger: Journal) -> None:
     reserved = _reserve(ledger, n=5, plan='{"a": 1}', process="77-x")
     one, two, three, four, _ = reserved.calls
-    ledger.sent(two.id)
-    ledger.spooled(three.id)
-    ledger.saved(four.id, record(), 0.1)
-    ledger.failed(reserved.calls[4].id, reason="OTHER", message="no", cost_usd=0)
+    ledger.mark_sent(two.id)
+    ledger.mark_spooled(three.id)
+    ledger.mark_saved(four.id, record(), 0.1)
+    ledger.mark_failed(reserved.calls[4].id, reason="OTHER", message="no", cost_usd=0)
     found = ledger.unfinished()
     assert {(call.id, call.state) for _, call in found} == {
         (one.id, "reserved"),
@@ -148,9 +148,9 @@ def test_only_what_is_open_at_that_moment_is_taken_over(ledger: Journal) -> None
     reserved = _reserve(ledger, n=3, process="1-dead")
     ended, sent, kept = reserved.calls
     ledger.unfinished()  # what an heir saw a moment ago
-    ledger.failed(ended.id, reason="SAFETY", message="no", cost_usd=0.0)
-    ledger.sent(sent.id)
-    ledger.saved(kept.id, record(), 0.1)
+    ledger.mark_failed(ended.id, reason="SAFETY", message="no", cost_usd=0.0)
+    ledger.mark_sent(sent.id)
+    ledger.mark_saved(kept.id, record(), 0.1)
     taken = ledger.take_over(reserved.request_row.id, dead="1-dead", process="2-heir")
     assert taken is not None and [(call.id, call.state) for call in taken[1]] == [(sent.id, "sent")]
 
@@ -161,11 +161,11 @@ def test_a_call_that_has_ended_stays_as_it_is_and_is_counted_once(end: str, ledg
 
     def finish(how: str) -> None:
         if how == "failed":
-            ledger.failed(call.id, reason="SAFETY", message="no", cost_usd=0.01)
+            ledger.mark_failed(call.id, reason="SAFETY", message="no", cost_usd=0.01)
         elif how == "unknown":
-            ledger.unknown(call.id, message="lost")
+            ledger.mark_unknown(call.id, message="lost")
         else:
-            ledger.saved(call.id, record(), 0.1)
+            ledger.mark_saved(call.id, record(), 0.1)
 
     query = "SELECT state, cost_usd, image_id, reason FROM calls"
     finish(end)
@@ -177,15 +177,15 @@ def test_a_call_that_has_ended_stays_as_it_is_and_is_counted_once(end: str, ledg
 
 def test_a_picture_that_comes_after_all_takes_the_place_of_an_unknown_outcome(ledger: Journal) -> None:
     call = _reserve(ledger, usd=0.2).calls[0]
-    ledger.unknown(call.id, message="lost")
-    ledger.saved(call.id, record(), 0.15)
+    ledger.mark_unknown(call.id, message="lost")
+    ledger.mark_saved(call.id, record(), 0.15)
     assert rows(ledger.database.path, "SELECT state, cost_usd FROM calls") == [("saved", 0.15)]
     assert rows(ledger.database.path, "SELECT usd FROM days") == [(pytest.approx(0.15),)]
 
 
 def test_a_failure_of_unknown_price_counts_as_its_estimate(ledger: Journal) -> None:
     call = _reserve(ledger, usd=0.2).calls[0]
-    ledger.failed(call.id, reason="IMAGE_SAFETY", message="no", cost_usd=None)
+    ledger.mark_failed(call.id, reason="IMAGE_SAFETY", message="no", cost_usd=None)
     assert ledger.cost_of(call.id) is None
     assert ledger.spending("gemini").day_usd == pytest.approx(0.2)
     assert rows(ledger.database.path, "SELECT usd FROM days") == [(pytest.approx(0.2),)]
@@ -197,13 +197,13 @@ def test_pictures_that_never_reached_anybody_are_listed_until_they_do(
     monkeypatch.setattr("nanobanana_mcp.library.journal.now", lambda: NOON)
     reserved = _reserve(ledger, n=2)
     kept = record()
-    ledger.saved(reserved.calls[0].id, kept, 0.1)
+    ledger.mark_saved(reserved.calls[0].id, kept, 0.1)
     monkeypatch.setattr("nanobanana_mcp.library.journal.now", lambda: NOON + timedelta(minutes=5))
     assert ledger.undelivered("gemini") == [], "its request is still under way"
-    ledger.failed(reserved.calls[1].id, reason="SAFETY", message="no", cost_usd=0.0)
+    ledger.mark_failed(reserved.calls[1].id, reason="SAFETY", message="no", cost_usd=0.0)
     assert ledger.undelivered("gemini") == [kept.id]
     assert ledger.undelivered("emulator") == []
-    ledger.delivered(reserved.request_row.id)
+    ledger.mark_delivered(reserved.request_row.id)
     assert ledger.undelivered("gemini") == []
 
 
@@ -219,7 +219,7 @@ def test_the_same_key_is_the_same_wish_delivered_or_not(ledger: Journal) -> None
     assert again.request_row.id == first.request_row.id
     assert [call.id for call in again.calls] == [call.id for call in first.calls]
     _end(ledger, first)
-    ledger.delivered(first.request_row.id)
+    ledger.mark_delivered(first.request_row.id)
     assert _reserve(ledger, fingerprint="cat", idempotency_key="k").replay
     assert rows(ledger.database.path, "SELECT count(*) FROM calls") == [(2,)]
 
@@ -257,7 +257,7 @@ def test_a_request_without_key_whose_answer_never_arrived_is_replayed(ledger: Jo
 def test_after_a_delivered_answer_the_same_words_are_a_new_wish(ledger: Journal) -> None:
     first = _reserve(ledger, fingerprint="cat")
     _end(ledger, first)
-    ledger.delivered(first.request_row.id)
+    ledger.mark_delivered(first.request_row.id)
     second = _reserve(ledger, fingerprint="cat")
     assert not second.replay
     assert second.request_row.id != first.request_row.id
@@ -275,7 +275,7 @@ def test_an_undelivered_answer_waits_for_a_day(ledger: Journal) -> None:
 def test_a_request_that_failed_for_nothing_may_be_tried_again(key: str | None, ledger: Journal) -> None:
     first = _reserve(ledger, n=2, fingerprint="cat", idempotency_key=key)
     for call in first.calls:
-        ledger.failed(call.id, reason="UNAVAILABLE", message="503", cost_usd=0.0)
+        ledger.mark_failed(call.id, reason="UNAVAILABLE", message="503", cost_usd=0.0)
     second = _reserve(ledger, fingerprint="cat", idempotency_key=key)
     assert not second.replay
     assert _reserve(ledger, fingerprint="cat", idempotency_key=key).request_row.id == second.request_row.id
@@ -285,14 +285,14 @@ def test_a_request_that_failed_for_nothing_may_be_tried_again(key: str | None, l
 def test_a_request_that_may_have_cost_something_is_not_paid_again_unasked(key: str | None, ledger: Journal) -> None:
     for end in ("failed", "unknown", "saved"):
         first = _reserve(ledger, n=2, fingerprint=end, idempotency_key=key and key + end)
-        ledger.failed(first.calls[0].id, reason="UNAVAILABLE", message="503", cost_usd=0.0)
+        ledger.mark_failed(first.calls[0].id, reason="UNAVAILABLE", message="503", cost_usd=0.0)
         other = first.calls[1].id
         if end == "failed":
-            ledger.failed(other, reason="SAFETY", message="no", cost_usd=0.02)
+            ledger.mark_failed(other, reason="SAFETY", message="no", cost_usd=0.02)
         elif end == "unknown":
-            ledger.unknown(other, message="lost")
+            ledger.mark_unknown(other, message="lost")
         else:
-            ledger.saved(other, record(), 0.1)
+            ledger.mark_saved(other, record(), 0.1)
         assert _reserve(ledger, fingerprint=end, idempotency_key=key and key + end).replay
 
 

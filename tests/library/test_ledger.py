@@ -42,8 +42,8 @@ def _reserve(ledger: Journal, *, n: int = 1, usd: float = 0.1, limits: Limits = 
 @pytest.mark.parametrize("reason", ["NOT_NEEDED", "NEVER_SENT", "CANCELLED"])
 def test_a_call_that_was_never_made_counts_against_no_rate(reason: str, ledger: Journal) -> None:
     limits = Limits(calls_per_minute=1)
-    ledger.failed(_reserve(ledger, limits=limits).calls[0].id, reason=reason, message="no", cost_usd=0.0)
-    ledger.failed(_reserve(ledger, limits=limits).calls[0].id, reason="SAFETY", message="no", cost_usd=0.0)
+    ledger.mark_failed(_reserve(ledger, limits=limits).calls[0].id, reason=reason, message="no", cost_usd=0.0)
+    ledger.mark_failed(_reserve(ledger, limits=limits).calls[0].id, reason="SAFETY", message="no", cost_usd=0.0)
     with pytest.raises(BudgetExceeded):
         _reserve(ledger, limits=limits)
 
@@ -53,7 +53,7 @@ def test_what_was_cheaper_than_reserved_makes_room_again(ledger: Journal) -> Non
     first = _reserve(ledger, n=5, usd=0.2, limits=limits)
     with pytest.raises(BudgetExceeded):
         _reserve(ledger, usd=0.2, limits=limits)
-    ledger.saved(first.calls[0].id, record(), 0.0)
+    ledger.mark_saved(first.calls[0].id, record(), 0.0)
     _reserve(ledger, usd=0.2, limits=limits)
 
 
@@ -121,9 +121,9 @@ def test_no_sequence_of_calls_settlements_and_clock_steps_passes_a_limit(
                     open_calls += [(call.id, value) for call in made.calls]
             elif kind == "settle" and open_calls:
                 call_id, estimate = open_calls.pop(number % len(open_calls))
-                shared.failed(call_id, reason="x", message="x", cost_usd=estimate * value)
+                shared.mark_failed(call_id, reason="x", message="x", cost_usd=estimate * value)
             elif kind == "lose" and open_calls:
-                shared.unknown(open_calls.pop(number % len(open_calls))[0], message="x")
+                shared.mark_unknown(open_calls.pop(number % len(open_calls))[0], message="x")
             elif kind == "clock":
                 clock += timedelta(seconds=value)
                 visited.append(clock)

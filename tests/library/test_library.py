@@ -297,7 +297,7 @@ def test_what_a_call_costs_is_in_the_totals_at_once(tmp_path: Path) -> None:
     reserved = ledger.reserve(order(tier="pro"), n=3, estimate_usd=0.2, limits=Limits())
     one, two, three = reserved.calls
     assert totals(ledger.database, "gemini")[""].usd == 0
-    ledger.saved(one.id, record(tier="pro", bytes=9), 0.15)
-    ledger.unknown(two.id, message="lost")
-    ledger.failed(three.id, reason="SAFETY", message="no", cost_usd=0.01)
+    ledger.mark_saved(one.id, record(tier="pro", bytes=9), 0.15)
+    ledger.mark_unknown(two.id, message="lost")
+    ledger.mark_failed(three.id, reason="SAFETY", message="no", cost_usd=0.01)
     assert totals(ledger.database, "gemini", "tier")["pro"] == Total(pictures=1, bytes=9, usd=0.36)

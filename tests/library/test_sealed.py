@@ -47,7 +47,7 @@ def _sealed(root: Path) -> str:
     async def make() -> str:
         studio = _studio(root, FakeModel())
         created = await studio.create(ImageRequest(prompt="a cat"))
-        await studio.delivered(created.request_id)
+        await studio.mark_delivered(created.request_id)
         await studio.close()
         return created.images[0].record.id
 

@@ -374,15 +374,15 @@ async def test_room_is_wanted_for_every_picture_before_the_first_is_paid_for(
 async def test_the_same_words_after_an_answer_are_a_new_wish_however_slow_the_library_is(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, may_note = Journal.delivered, threading.Event()
+    real, may_note = Journal.mark_delivered, threading.Event()
 
     def slowly(self: Journal, request_id: str) -> None:
         assert may_note.wait(60)
         real(self, request_id)
 
-    monkeypatch.setattr(Journal, "delivered", slowly)
+    monkeypatch.setattr(Journal, "mark_delivered", slowly)
     first = await studio.create(ImageRequest(prompt="a cat"))
-    await studio.delivered(first.request_id)
+    await studio.mark_delivered(first.request_id)
     asked = asyncio.create_task(studio.create(ImageRequest(prompt="a cat")))
     for _ in range(100):
         await asyncio.sleep(0)

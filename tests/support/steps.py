@@ -101,7 +101,7 @@ async def act(job: dict[str, Any]) -> str:
             return str(await spend(studio))
         request = job["request"] | {"inputs": tuple(job["request"]["inputs"])}
         created = await studio.create(ImageRequest(**request), key=job.get("wish"))
-        await studio.delivered(created.request_id)
+        await studio.mark_delivered(created.request_id)
         return "; ".join((*(image.record.path or "" for image in created.images), *created.warnings))
     finally:
         await studio.close()
@@ -115,7 +115,7 @@ async def spend(studio: Studio) -> int:
             created = await studio.create(ImageRequest(prompt=f"again {made} by {os.getpid()}"))
         except BudgetExceeded:
             return made
-        await studio.delivered(created.request_id)
+        await studio.mark_delivered(created.request_id)
         made += len(created.images)
 
 

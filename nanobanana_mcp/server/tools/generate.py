@@ -50,7 +50,7 @@ from nanobanana_mcp.server.asking import agreed, can_ask
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.resources import APP
 from nanobanana_mcp.server.schemas import offer
-from nanobanana_mcp.server.session import delivered, home, progress_to, request_key
+from nanobanana_mcp.server.session import home, mark_delivered, progress_to, request_key
 
 if TYPE_CHECKING:
     from nanobanana_mcp.domain.records import ImageRecord
@@ -242,7 +242,7 @@ async def answer(
         created = await studio.carry_out(job, key=request_key(caller, key), progress=progress_to(caller))
     except StudioError as error:
         if error.request_id is not None:  # noted only once written, so that a client that died can ask again for free
-            await delivered(caller, studio, error.request_id)
+            await mark_delivered(caller, studio, error.request_id)
         raise
     return await present(caller, studio, created)
 
@@ -287,7 +287,7 @@ async def present(caller: Context, studio: "Studio", created: Created) -> ToolRe
     from nanobanana_mcp.studio.results.answers import created_structure, created_text
 
     shown = await pictures(caller, studio, [image.record for image in created.images])
-    await delivered(caller, studio, created.request_id)
+    await mark_delivered(caller, studio, created.request_id)
     return result(caller, created_text(created), created_structure(created), shown)
 
 
