@@ -143,7 +143,7 @@ def upgrade(path: Path, *, target: str = HEAD) -> None:
         raise _explained(path, error.orig) from error
 
 
-def copied(path: Path, copy: Path) -> bool:
+def copy_library(path: Path, copy: Path) -> bool:
     """Copy a library into a new file, private to the user; False when there is none, or it is damaged or not a
     database.
 
@@ -169,7 +169,7 @@ def copied(path: Path, copy: Path) -> bool:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def rebuild_lock(path: Path) -> Iterator[None]:
     """Hold the lock of the one process that may replace the library file. Raises SetupError while another process holds
     it.
     """

@@ -11,7 +11,7 @@ from nanobanana_mcp.domain.errors import RequestError, SetupError
 from nanobanana_mcp.domain.ids import now
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.library.annotations import Annotations
-from nanobanana_mcp.library.database import Database, alone, copied
+from nanobanana_mcp.library.database import Database, copy_library, rebuild_lock
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.disk import Disk
 from nanobanana_mcp.storage.paths import Places, check_writable
@@ -55,7 +55,7 @@ def rebuild(database_path: Path, places: Places, *, agree: Callable[[Rebuilt], b
     used the old library meanwhile, as it may while a person thinks about the question, nothing is changed.
     """
     database_path.parent.mkdir(parents=True, exist_ok=True)
-    with alone(database_path):
+    with rebuild_lock(database_path):
         return _rebuild(database_path, Disk(places), agree)
 
 
@@ -67,7 +67,7 @@ def _rebuild(database_path: Path, disk: Disk, agree: Callable[[Rebuilt], bool]) 
     _drop(fresh)
     before = _state(database_path)
     try:
-        kept = copied(database_path, fresh)
+        kept = copy_library(database_path, fresh)
         if not records and not kept:
             raise SetupError(
                 f"There are no records in {disk.places.records}, so nothing can be rebuilt and nothing was changed. "
