@@ -149,7 +149,7 @@ CLIENTS: dict[str, ClientKind] = {
             group="servers",
             commands=("code",),
             extra={"type": "stdio"},
-            drops="It drops nothing that is known.",
+            drops="It is not known to leave anything out.",
             afterwards="Start the server with 'MCP: List Servers'.",
         ),
         ClientKind(
@@ -174,14 +174,14 @@ CLIENTS: dict[str, ClientKind] = {
             name="antigravity",
             title="Antigravity",
             commands=("antigravity",),
-            drops="It drops nothing that is known.",
+            drops="It is not known to leave anything out.",
             afterwards="Refresh under Manage MCP Servers.",
         ),
         ClientKind(
             name="windsurf",
             title="Windsurf",
             commands=("windsurf",),
-            drops="It drops nothing that is known.",
+            drops="It is not known to leave anything out.",
             afterwards="Refresh its list of MCP servers.",
         ),
         ClientKind(
