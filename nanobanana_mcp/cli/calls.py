@@ -52,13 +52,13 @@ class Session:
 
     async def look(self, tool: str, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         """As `call`, with the pictures of the answer."""
-        self._server.home.progress = self._bar.report
+        self._server.shared.progress = self._bar.report
         result = await self._server.call_tool(tool, dict(arguments))
         pictures = [base64.b64decode(block.data) for block in result.content if isinstance(block, ImageContent)]
         return dict(result.structured_content or {}), pictures
 
     async def studio(self) -> "Studio":
-        return await self._server.home.studio()
+        return await self._server.shared.studio()
 
 
 def run_to_end(work: Callable[[Session], Awaitable[T]], settings: Settings) -> T:
@@ -88,7 +88,7 @@ async def _run(work: Callable[[Session], Awaitable[T]], settings: Settings) -> T
         except asyncio.CancelledError:
             raise Interrupted from None
         finally:
-            await server.home.lazy.close()
+            await server.shared.lazy.close()
 
 
 def settings_of() -> Settings:

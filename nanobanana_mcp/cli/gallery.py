@@ -63,7 +63,7 @@ async def _serve(settings: Settings, image: str | None, port: int | None, *, ope
     server = build_server(settings)
     shown = open_gallery(lambda: server)
     try:
-        studio = await server.home.studio()
+        studio = await server.shared.studio()
         page = f"paint/{(await studio.record_of(image)).id}" if image is not None else ""
         await shown.start(port)
         address = shown.address(page)
@@ -81,4 +81,4 @@ async def _serve(settings: Settings, image: str | None, port: int | None, *, ope
             await shown.served()
     finally:
         await shown.close()
-        await server.home.lazy.close()
+        await server.shared.lazy.close()

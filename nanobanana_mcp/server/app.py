@@ -21,7 +21,7 @@ from nanobanana_mcp.server.gate import Gate
 from nanobanana_mcp.server.icons import icon
 from nanobanana_mcp.server.inside import LazyGallery
 from nanobanana_mcp.server.lines import LineReader, LineWriter
-from nanobanana_mcp.server.session import Home, LazyStudio
+from nanobanana_mcp.server.session import LazyStudio, Shared
 from nanobanana_mcp.server.tools import edit, generate, look
 from nanobanana_mcp.server.tools import library as upkeep
 from nanobanana_mcp.settings import Settings, load_settings, project_folder
@@ -58,7 +58,7 @@ class SessionState:
 class Server(FastMCP):
     """FastMCP over a pair of pipes."""
 
-    home: Home
+    shared: Shared
     _session_state: SessionState | None = None
 
     @property
@@ -128,8 +128,8 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
     @asynccontextmanager
     async def lifespan(_served: FastMCP) -> AsyncIterator[dict[str, object]]:
         yield {}
-        if server.home.gallery is not None:
-            await server.home.gallery.close()
+        if server.shared.gallery is not None:
+            await server.shared.gallery.close()
         await opening.close()
 
     server = Server(
@@ -145,13 +145,13 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
 
     for module in (generate, edit, look, upkeep, resources, prompts):
         module.add(server)
-    server.home = Home(
+    server.shared = Shared(
         opening, current.settings or Settings.model_construct()
     )  # while they are wrong, tools are only listed
-    completions.add(server, server.home)
+    completions.add(server, server.shared)
 
     def open_gate(by: Settings) -> Gate:
-        server.home.settings = by
+        server.shared.settings = by
         if by.offered != TOOLS:
             server.disable(names=set(TOOLS - by.offered), components={"tool"})
         admission = Admission(user_policy=by.policy, project=project_folder(), studio=opening.studio)
@@ -162,12 +162,12 @@ def build_server(settings: Settings | CurrentSettings, opening: LazyStudio | Non
             on_listed=opening.warm_up,
             newest=partial(resources.newest, opening, by),
         )
-        server.home.newest = partial(gate.newest, server)
-        server.home.closed = partial(gate.closes, server)
+        server.shared.newest = partial(gate.newest, server)
+        server.shared.closed = partial(gate.closes, server)
         return gate
 
     server.add_middleware(SettingsGate(current, open_gate))
-    server.home.gallery = LazyGallery(lambda: _behind_gallery(server.home.settings, opening))
+    server.shared.gallery = LazyGallery(lambda: _behind_gallery(server.shared.settings, opening))
     return server
 
 

@@ -21,7 +21,7 @@ from mcp.types import (
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 from nanobanana_mcp.domain.errors import NotAgreed, RequestError
-from nanobanana_mcp.server.session import home, progress_to
+from nanobanana_mcp.server.session import progress_to, shared
 from nanobanana_mcp.studio.admission import call_off
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ async def painted(caller: Context, image: str, instruction: str) -> "Painting | 
     Raises NotAgreed, with the address of the page, where a client cannot send anybody there or nobody paints, and
     RequestError where there is no person: a call of our own.
     """
-    lazy, context = home(caller).gallery, caller.request_context
+    lazy, context = shared(caller).gallery, caller.request_context
     if context is None or lazy is None:
         raise RequestError(
             "Give box or mask, and not both, to say which region to edit; 'nanobanana paint IMAGE' opens a page "
@@ -117,7 +117,7 @@ async def painted(caller: Context, image: str, instruction: str) -> "Painting | 
             if name.startswith(_PAINTED) and painting is not None:
                 await _check_picture(caller, painting, image)
                 return await _finished(caller, gallery, painting, answer)
-    record = await (await home(caller).studio()).record_of(image)
+    record = await (await shared(caller).studio()).record_of(image)
     painting = gallery.paintings.ask(record.id, instruction)
     if painting.mask_id is not None:  # by a person whose client did not wait for it
         return painting
@@ -155,7 +155,7 @@ async def handed_over(caller: Context, image: str, mask: str) -> "Painting | Non
     """Returns the painting that a person finished, where `mask` is the ticket that stands for it; None when `mask` is
     no ticket.
     """
-    lazy = home(caller).gallery
+    lazy = shared(caller).gallery
     gallery = lazy.opened if lazy is not None else None
     painting = gallery.paintings.get(mask) if gallery is not None else None
     if gallery is None or painting is None:
@@ -170,7 +170,7 @@ async def handed_over(caller: Context, image: str, mask: str) -> "Painting | Non
 
 async def _check_picture(caller: Context, painting: "Painting", image: str) -> None:
     """Raises RequestError unless a place was to be painted on this picture."""
-    record = await (await home(caller).studio()).record_of(image)
+    record = await (await shared(caller).studio()).record_of(image)
     if record.id != painting.image_id:
         raise RequestError(
             f"The place to be edited was painted on {painting.image_id}, and image is {record.id}; nothing was sent. "

@@ -10,7 +10,7 @@ from mcp.types import SERVER_INFO_META_KEY, ContentBlock, TextContent
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 from nanobanana_mcp import __version__
-from nanobanana_mcp.server.session import home
+from nanobanana_mcp.server.session import shared
 
 
 class Known(NamedTuple):
@@ -32,7 +32,7 @@ KNOWN = (
 
 
 def wants_structure(context: Context) -> bool:
-    asked = home(context).settings.structured
+    asked = shared(context).settings.structured
     if asked != "auto":
         return asked == "always"
     name = client_name(context)

@@ -6,17 +6,19 @@ from typing import Any
 from fastmcp import FastMCP
 from mcp.types import CompletionArgument, CompletionContext
 
-from nanobanana_mcp.server.session import Home
+from nanobanana_mcp.server.session import Shared
 
 MOST = 100
 """MCP allows at most so many values."""
 
 
-def add(server: FastMCP, own: Home) -> None:
+def add(server: FastMCP, own: Shared) -> None:
     server.add_completion_handler(partial(complete, own))
 
 
-async def complete(own: Home, _ref: Any, argument: CompletionArgument, _context: CompletionContext | None) -> list[str]:
+async def complete(
+    own: Shared, _ref: Any, argument: CompletionArgument, _context: CompletionContext | None
+) -> list[str]:
     """Values for an argument; none for an argument whose values cannot be listed."""
     if argument.name in ("image_id", "picture"):
         return [one.id for one in await own.newest(MOST, argument.value.strip())]

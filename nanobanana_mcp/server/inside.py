@@ -28,7 +28,7 @@ class Tools:
 
     def __init__(self, server: "Server") -> None:
         self._server = server
-        server.home.progress = _report
+        server.shared.progress = _report
 
     async def call(self, tool: str, arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         """The structure of a tool's answer, its text under "summary". Raises StudioError."""
@@ -45,7 +45,7 @@ class Tools:
         return dict(result.structured_content or {})
 
     async def closed(self, tool: str) -> bool:
-        return await self._server.home.closed(tool)
+        return await self._server.shared.closed(tool)
 
 
 class LazyGallery:
@@ -81,7 +81,7 @@ def open_gallery(build: "Callable[[], Server]") -> "Gallery":
     from nanobanana_mcp.gallery.serve import Gallery  # pages and a web server that nothing else needs
 
     server = build()
-    return Gallery(server.home.studio, Tools(server))
+    return Gallery(server.shared.studio, Tools(server))
 
 
 async def _report(done: float, total: float, words: str) -> None:

@@ -17,7 +17,7 @@ from pydantic import AnyUrl
 from nanobanana_mcp.domain.errors import StudioError
 from nanobanana_mcp.domain.ids import is_image_id
 from nanobanana_mcp.domain.text import size_of
-from nanobanana_mcp.server.session import LazyStudio, home
+from nanobanana_mcp.server.session import LazyStudio, shared
 from nanobanana_mcp.settings import Settings
 
 MOST = 20
@@ -60,7 +60,7 @@ async def lineage(image_id: str, caller: Context) -> str:
     from nanobanana_mcp.studio.results.reports import lineage_text
 
     try:
-        return lineage_text(await (await home(caller).studio()).lineage(image_id))
+        return lineage_text(await (await shared(caller).studio()).lineage(image_id))
     except StudioError as error:
         raise ResourceError(str(error), log_level=logging.DEBUG) from error
 
@@ -69,11 +69,11 @@ async def models(caller: Context) -> str:
     from nanobanana_mcp.studio.open import models as chosen
     from nanobanana_mcp.studio.results.models import models_text
 
-    return models_text(chosen(home(caller).settings))
+    return models_text(chosen(shared(caller).settings))
 
 
 async def gallery(caller: Context) -> str:
-    lazy = home(caller).gallery
+    lazy = shared(caller).gallery
     assert lazy is not None  # every server has one
     try:
         address = (await lazy.gallery()).address()
@@ -146,7 +146,7 @@ async def newest(opening: LazyStudio, settings: Settings, count: int, beginning:
 
 async def _read(caller: Context, image_id: str, *, thumbnail: bool) -> ResourceResult:
     try:
-        data, mime_type = await (await home(caller).studio()).picture(image_id, thumbnail=thumbnail)
+        data, mime_type = await (await shared(caller).studio()).picture(image_id, thumbnail=thumbnail)
     except StudioError as error:
         raise ResourceError(str(error), log_level=logging.DEBUG) from error
     return ResourceResult(contents=[ResourceContent(data, mime_type=mime_type)])

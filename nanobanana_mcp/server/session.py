@@ -106,8 +106,8 @@ class LazyStudio:
 
 
 @dataclass
-class Home:
-    """The things that the tools of one server have in common; the settings are the current ones."""
+class Shared:
+    """The studio, settings and gallery that the tools of one server share; the settings are the current ones."""
 
     lazy: LazyStudio
     settings: Settings
@@ -124,10 +124,10 @@ class Home:
         return await self.lazy.studio()
 
 
-def home(caller: Context) -> Home:
-    """The Home of the server that received a call."""
+def shared(caller: Context) -> Shared:
+    """The shared parts of the server that received a call."""
     server: Any = caller.fastmcp  # a Server of app.py, which knows this module
-    found: Home = server.home
+    found: Shared = server.shared
     return found
 
 
@@ -149,7 +149,7 @@ def _has_files(folder: Path) -> bool:
 
 def progress_to(context: Context) -> Callable[[float, float, str], Awaitable[None]]:
     """Progress for this call's client; silent once the client has gone, since the work goes on without it."""
-    own = home(context).progress
+    own = shared(context).progress
     if own is not None:
         return own
     gone = False

@@ -28,7 +28,7 @@ SIZE = (320, 240)
 
 @pytest.fixture
 async def kept(visitor: Visitor, settings: Settings) -> ImageRecord:
-    studio = await visitor.server.home.studio()
+    studio = await visitor.server.shared.studio()
     return _hang(studio, settings)
 
 
@@ -68,7 +68,7 @@ async def test_note_tags_and_rating_are_kept_and_each_alone_leaves_the_others(
         "go": f"pictures/{kept.id}",
     }
     await visitor.post(where, {"rating": "0"})
-    found = await (await visitor.server.home.studio()).found(kept.id)
+    found = await (await visitor.server.shared.studio()).found(kept.id)
     assert (found.note, found.tags, found.rating) == ("for the poster", ("sun", "warm"), None)
     page = await visitor.press(f"pictures/{kept.id}", "notes", note="none", tags="", rating="2")
     assert ">none</textarea>" in page.text
@@ -163,7 +163,7 @@ async def test_a_price_costs_nothing_and_an_edit_sent_twice_at_once_or_later_pay
     gemini = Gemini(api_key="TEST_KEY", timeout_s=20, transport=httpx2.ASGITransport(app=emulator.app))
     async with visit(settings, lambda: make_studio(model=gemini)) as visitor:
         await visitor.enter()
-        await _pays_once(visitor, emulator, _hang(await visitor.server.home.studio(), settings))
+        await _pays_once(visitor, emulator, _hang(await visitor.server.shared.studio(), settings))
 
 
 async def _pays_once(visitor: Visitor, emulator: Emulator, kept: ImageRecord) -> None:
@@ -178,7 +178,7 @@ async def _pays_once(visitor: Visitor, emulator: Emulator, kept: ImageRecord) ->
     assert calls in (1, 2) and made["go"] == f"pictures/{made['id']}?compare=slider"
     again = await visitor.post("edits", sent)
     assert double.json()["id"] == again.json()["id"] == made["id"] and len(emulator.charges) == calls
-    lineage = await (await visitor.server.home.studio()).lineage(made["id"])
+    lineage = await (await visitor.server.shared.studio()).lineage(made["id"])
     assert kept.id in {ancestor.record.id for ancestor in lineage.ancestors}
 
 
@@ -213,7 +213,7 @@ async def test_limits_and_policy_hold_for_a_person_as_for_an_agent(
     limits = Limits(per_call_usd=0.01, per_hour_usd=None, per_day_usd=None, calls_per_minute=None)
     async with visit(settings, lambda: make_studio(limits=limits), policy=policy) as visitor:
         await visitor.enter()
-        kept = _hang(await visitor.server.home.studio(), settings)
+        kept = _hang(await visitor.server.shared.studio(), settings)
         edit = await _edit(visitor, kept.id)
         denied = await visitor.post("edits/quote", {**edit, "model_tier": "pro"})
         assert denied.status_code == 403 and "olicy" in denied.json()["error"]

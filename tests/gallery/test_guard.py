@@ -28,7 +28,7 @@ SECRET = "a secret heron"
 @pytest.fixture
 async def shelf(outside: Visitor, settings: Settings) -> str:
     """The id of a picture that nobody from elsewhere may learn of."""
-    studio = await outside.server.home.studio()
+    studio = await outside.server.shared.studio()
     return hang(studio.library, settings.output_dir / "1.png", prompt=SECRET).id
 
 
@@ -160,7 +160,7 @@ def test_no_page_needs_what_the_policy_forbids() -> None:
 
 
 async def test_it_listens_on_this_machine_alone_and_ends_when_it_is_closed(visitor: Visitor) -> None:
-    gallery = Gallery(visitor.server.home.studio, Tools(visitor.server))
+    gallery = Gallery(visitor.server.shared.studio, Tools(visitor.server))
     await gallery.start(0)
     host, port = re.findall(r"http://([\d.]+):(\d+)/", gallery.address())[0]
     assert host == "127.0.0.1"
@@ -176,7 +176,7 @@ async def test_a_port_that_was_named_and_is_taken_is_told_and_the_usual_one_give
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr("nanobanana_mcp.gallery.serve.USUAL_PORT", port)
-        gallery = Gallery(visitor.server.home.studio, Tools(visitor.server))
+        gallery = Gallery(visitor.server.shared.studio, Tools(visitor.server))
         with pytest.raises(SetupError, match=f"Port {port} of 127.0.0.1 cannot be used .* give another --port"):
             await gallery.start(port)
         await gallery.start()
@@ -200,7 +200,7 @@ async def test_half_requests_and_too_many_connections_are_closed(
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nanobanana_mcp.gallery.serve.HEADERS_S", 0.05)
-    gallery = Gallery(visitor.server.home.studio, Tools(visitor.server))
+    gallery = Gallery(visitor.server.shared.studio, Tools(visitor.server))
     await gallery.start(0)
     host, port = re.findall(r"http://([\d.]+):(\d+)/", gallery.address())[0]
 

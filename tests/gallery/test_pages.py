@@ -22,7 +22,7 @@ from tests.support.visitor import Visitor, visit
 
 
 async def _library(visitor: Visitor) -> Studio:
-    return await visitor.server.home.studio()
+    return await visitor.server.shared.studio()
 
 
 def _ids(page: str) -> list[str]:

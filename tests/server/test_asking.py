@@ -171,5 +171,5 @@ async def test_the_command_line_calls_without_a_client_and_asks_by_itself(
     try:
         result = await server.call_tool("generate_image", DEAR)
     finally:
-        await server.home.lazy.close()
+        await server.shared.lazy.close()
     assert result.structured_content is not None and len(model.requests) == 8

@@ -238,8 +238,8 @@ async def test_what_was_painted_for_a_call_that_was_given_up_is_there_for_the_ne
         return ElicitResult(action="accept")
 
     async def waited_for(ticket: str, *, still: bool) -> None:
-        assert server.home.gallery is not None and server.home.gallery.opened is not None
-        asked = server.home.gallery.opened.paintings.get(ticket)
+        assert server.shared.gallery is not None and server.shared.gallery.opened is not None
+        asked = server.shared.gallery.opened.paintings.get(ticket)
         assert asked is not None
         while (asked.waiting is not None) is not still:
             await asyncio.sleep(0.01)
@@ -248,8 +248,8 @@ async def test_what_was_painted_for_a_call_that_was_given_up_is_there_for_the_ne
         wish = {"image": photo(tmp_path / "a.png"), "instruction": "a moon"}
         call = asyncio.create_task(client.call_tool("edit_region", wish))
         page = Page(await addresses.get())
-        assert server.home.gallery is not None and server.home.gallery.opened is not None
-        (ticket,) = server.home.gallery.opened.paintings._asked
+        assert server.shared.gallery is not None and server.shared.gallery.opened is not None
+        (ticket,) = server.shared.gallery.opened.paintings._asked
         await waited_for(ticket, still=True)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -71,12 +71,12 @@ async def visit(settings: Settings, make_studio: Callable[[], Studio], **changes
     served = settings.model_copy(update={"structured": "always", "preview_px": 0, **changes})
     server = build_server(served, LazyStudio(make_studio))
     door, paintings = Door(HOST), Paintings()
-    news = News(server.home.studio)
-    app = gallery_app(server.home.studio, Tools(server), door, news, paintings)
+    news = News(server.shared.studio)
+    app = gallery_app(server.shared.studio, Tools(server), door, news, paintings)
     transport = httpx2.ASGITransport(app=app)
     try:
         async with httpx2.AsyncClient(transport=transport, base_url=door.origin) as client:
             yield Visitor(client=client, app=app, door=door, news=news, paintings=paintings, server=server)
     finally:
         news.close()
-        await server.home.lazy.close()
+        await server.shared.lazy.close()

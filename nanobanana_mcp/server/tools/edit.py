@@ -30,7 +30,7 @@ from nanobanana_mcp.domain.terms import MAX_PROMPT, OutputFormat
 from nanobanana_mcp.server.asking import carried, handed_over, painted
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.schemas import offer
-from nanobanana_mcp.server.session import home
+from nanobanana_mcp.server.session import shared
 from nanobanana_mcp.server.tools.generate import answer, check_fit, check_quality, exact_of, pictures
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ async def edit_region(
 ) -> ToolResult | InputRequiredResult:
     from nanobanana_mcp.studio.edits import EditRequest, region_job
 
-    studio = await home(caller).studio()
+    studio = await shared(caller).studio()
     corners = (box[0], box[1], box[2], box[3]) if box is not None else None
     exact = exact_of(width, height, fit, output_format, quality, output_path)
     if rejoin:
@@ -153,7 +153,7 @@ async def extend_image(
 ) -> ToolResult | InputRequiredResult:
     from nanobanana_mcp.studio.edits import EditRequest, extension_job
 
-    studio = await home(caller).studio()
+    studio = await shared(caller).studio()
     request = EditRequest(
         image=image,
         instruction=instruction,
@@ -190,7 +190,7 @@ async def remove_background(
 ) -> ToolResult | InputRequiredResult:
     from nanobanana_mcp.studio.edits import EditRequest, cutout_job
 
-    studio = await home(caller).studio()
+    studio = await shared(caller).studio()
     request = EditRequest(
         image=image,
         instruction=f"Cut out {subject or 'the main subject'}",
@@ -235,7 +235,7 @@ async def convert_image(
 
     check_fit(fit, width, height)
     check_quality(quality, output_format, output_path)
-    studio = await home(caller).studio()
+    studio = await shared(caller).studio()
     request = ConvertRequest(
         image=image,
         width=width,

@@ -50,7 +50,7 @@ from nanobanana_mcp.server.asking import agreed, can_ask
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.resources import APP
 from nanobanana_mcp.server.schemas import offer
-from nanobanana_mcp.server.session import home, mark_delivered, progress_to, request_key
+from nanobanana_mcp.server.session import mark_delivered, progress_to, request_key, shared
 
 if TYPE_CHECKING:
     from nanobanana_mcp.domain.records import ImageRecord
@@ -172,7 +172,7 @@ async def generate_image(
         continue_from=continue_from,
         exact=exact_of(width, height, fit, output_format, quality, output_path),
     )
-    studio = await home(caller).studio()
+    studio = await shared(caller).studio()
     if background == "transparent":
         from nanobanana_mcp.studio.edits import transparent_job
 
@@ -253,7 +253,7 @@ async def _ask_about_price(
     """Make sure that somebody agreed to a dear job, by max_cost_usd or by answering yes; returns the question that must
     be asked first. The command line, which calls without a client, asks by itself. Raises NotAgreed, BudgetExceeded.
     """
-    price, ask_above = studio.price(job), home(caller).settings.ask_above_usd
+    price, ask_above = studio.price(job), shared(caller).settings.ask_above_usd
     repeated = request_key(caller, key)
     if repeated is not None and await studio.knows(repeated):
         return None  # it was paid for
@@ -294,7 +294,7 @@ async def present(caller: Context, studio: "Studio", created: Created) -> ToolRe
 async def pictures(caller: Context, studio: "Studio", records: "list[ImageRecord]") -> list[ContentBlock]:
     """Previews, and where each full picture can be read as a resource."""
     shown: list[ContentBlock] = []
-    long_side = home(caller).settings.preview_px
+    long_side = shared(caller).settings.preview_px
     if long_side:
         shown += [
             ImageContent(type="image", data=base64.b64encode(preview.data).decode(), mime_type=preview.mime_type)

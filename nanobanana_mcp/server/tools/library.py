@@ -13,7 +13,7 @@ from nanobanana_mcp.domain.text import counted, size_of
 from nanobanana_mcp.server.asking import agreed, can_ask
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.schemas import offer
-from nanobanana_mcp.server.session import home
+from nanobanana_mcp.server.session import shared
 
 CLEARING = ("cleanup_local", "full_cleanup")
 """Operations that take pictures away from where they were."""
@@ -28,7 +28,7 @@ async def upload_file(
 ) -> ToolResult:
     from nanobanana_mcp.studio.results.reports import uploaded_structure, uploaded_text
 
-    uploaded = await (await home(caller).studio()).upload(path, display_name)
+    uploaded = await (await shared(caller).studio()).upload(path, display_name)
     return result(caller, uploaded_text(uploaded), uploaded_structure(uploaded))
 
 
@@ -42,9 +42,9 @@ async def output_stats(
     from nanobanana_mcp.studio.results.reports import lineage_structure, lineage_text, stats_structure, stats_text
 
     if lineage_of is not None:
-        lineage = await (await home(caller).studio()).lineage(lineage_of)
+        lineage = await (await shared(caller).studio()).lineage(lineage_of)
         return result(caller, lineage_text(lineage), lineage_structure(lineage))
-    stats = await (await home(caller).studio()).stats(recent)
+    stats = await (await shared(caller).studio()).stats(recent)
     return result(caller, stats_text(stats), stats_structure(stats))
 
 
@@ -64,7 +64,7 @@ async def maintenance(
 ) -> ToolResult | InputRequiredResult:
     from nanobanana_mcp.studio.results.reports import report_structure, report_text
 
-    studio = await home(caller).studio()
+    studio = await shared(caller).studio()
     maintain = partial(
         studio.maintain,
         operation,

@@ -27,7 +27,7 @@ from nanobanana_mcp.domain.terms import Mode
 from nanobanana_mcp.server.clients import result
 from nanobanana_mcp.server.resources import APP
 from nanobanana_mcp.server.schemas import offer
-from nanobanana_mcp.server.session import home
+from nanobanana_mcp.server.session import shared
 from nanobanana_mcp.server.tools.generate import links
 
 FREE = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -59,7 +59,7 @@ async def find_images(
 ) -> ToolResult:
     from nanobanana_mcp.studio.results.finding import found_structure, found_text
 
-    studio = await home(caller).studio()
+    studio = await shared(caller).studio()
     wanted = FindRequest(
         query=query,
         copy_of=copy_of,
@@ -77,7 +77,7 @@ async def find_images(
     )
     page = await studio.find_images(wanted)
     records = [found.record for found in page.pictures]
-    sheet = await studio.sheet(records, SHEET_PX) if records and home(caller).settings.preview_px else None
+    sheet = await studio.sheet(records, SHEET_PX) if records and shared(caller).settings.preview_px else None
     shown = [*([_content(sheet.data, sheet.mime_type)] if sheet is not None else []), *links(records[:LINKED])]
     return result(caller, found_text(page), found_structure(page), shown)
 
@@ -98,7 +98,7 @@ async def view_image(
 ) -> ToolResult:
     from nanobanana_mcp.studio.results.finding import view_structure, view_text
 
-    studio = await home(caller).studio()
+    studio = await shared(caller).studio()
     part = None if box is None else (box[0], box[1], box[2], box[3])
     seen = await studio.view(ViewRequest(image=image, box=part, compare_with=compare_with, max_px=max_px))
     shown = [_content(picture.data, picture.mime_type) for picture in seen.look.pictures]
