@@ -191,6 +191,6 @@ def _rating(text: str) -> int | None:
 
 def _moved(image_id: str, report: Any) -> Done:
     """Raises RequestError when nothing was moved."""
-    if not report.deeds:
+    if not report.actions:
         raise RequestError(" ".join(report.left) or f"{image_id} stays where it is.")
     return {"moved": image_id, "go": f"pictures/{image_id}"}

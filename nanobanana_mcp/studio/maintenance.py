@@ -52,18 +52,18 @@ class Report:
 
     operation: Operation
     dry_run: bool
-    deeds: tuple[Action, ...] = ()
+    actions: tuple[Action, ...] = ()
     left: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
-        return sum(deed.bytes for deed in self.deeds)
+        return sum(action.bytes for action in self.actions)
 
 
 @dataclass(kw_only=True)
 class _Findings:
-    deeds: list[Action] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
 
@@ -101,7 +101,7 @@ class Maintenance:
         return Report(
             operation=operation,
             dry_run=dry_run,
-            deeds=tuple(survey.deeds),
+            actions=tuple(survey.actions),
             left=tuple(survey.left),
             findings=tuple(survey.findings),
         )
@@ -124,10 +124,10 @@ class Maintenance:
             if why_not:
                 survey.left.append(f"{record.id} {record.path}: {why_not}")
                 continue
-            deed = Action(kind="to_trash", subject=record.id, path=record.path, bytes=record.bytes, why="was chosen")
-            survey.deeds.append(deed)
+            action = Action(kind="to_trash", subject=record.id, path=record.path, bytes=record.bytes, why="was chosen")
+            survey.actions.append(action)
         self._do(survey)
-        return Report(operation="cleanup_local", dry_run=False, deeds=tuple(survey.deeds), left=tuple(survey.left))
+        return Report(operation="cleanup_local", dry_run=False, actions=tuple(survey.actions), left=tuple(survey.left))
 
     def _check_reachable(self) -> None:
         if not self._disk.places.output.is_dir() and self._library.has_files():
@@ -142,7 +142,7 @@ class Maintenance:
             if upload.expires_at is None and at - upload.created_at < STALE_UPLOAD:
                 continue
             why = "expired in the Files API" if upload.expires_at else "never finished"
-            survey.deeds.append(
+            survey.actions.append(
                 Action(kind="forget_upload", subject=upload.name, path=None, bytes=0, why=why, upload=upload)
             )
 
@@ -162,7 +162,7 @@ class Maintenance:
             if why_not:
                 survey.left.append(f"{file.id} {file.path}: {why_not}")
                 continue
-            survey.deeds.append(
+            survey.actions.append(
                 Action(
                     kind="to_trash",
                     subject=file.id,
@@ -207,7 +207,7 @@ class Maintenance:
         untracked = untracked_files(self._library, self._disk)
         loose = _Loose(lambda: untracked, self._disk)
         self._half_moved(survey, loose)
-        settled = {deed.subject for deed in survey.deeds}
+        settled = {action.subject for action in survey.actions}
         for file in self._library.files():
             if file.id in settled or os.path.lexists(file.path):
                 continue
@@ -215,7 +215,7 @@ class Maintenance:
             if found is None:
                 survey.findings.append(f"{file.id}: its file {file.path} is missing; its record and lineage stay.")
                 continue
-            survey.deeds.append(
+            survey.actions.append(
                 Action(
                     kind="relink",
                     subject=file.id,
@@ -225,7 +225,7 @@ class Maintenance:
                     target=str(found),
                 )
             )
-        relinked = {deed.target for deed in survey.deeds if deed.kind in ("relink", "put_back")}
+        relinked = {action.target for action in survey.actions if action.kind in ("relink", "put_back")}
         others = [str(path) for path in untracked if str(path) not in relinked]
         if others:
             survey.findings.append(
@@ -247,7 +247,10 @@ class Maintenance:
             "note_trash": "its file is in the trash at",
             "drop_link": "left the trash:",
         }
-        return [(deed.subject, f"{doing[deed.kind]} {deed.target or deed.path} ({deed.why})") for deed in survey.deeds]
+        return [
+            (action.subject, f"{doing[action.kind]} {action.target or action.path} ({action.why})")
+            for action in survey.actions
+        ]
 
     def _half_moved(self, survey: _Findings, loose: "_Loose") -> None:
         """The pictures whose file and row disagree about the trash: after a kill between two steps, or because somebody
@@ -261,7 +264,7 @@ class Maintenance:
                 None if is_plain(trashed) else loose.take(record.bytes, record.sha256)
             )
             if back is not None:
-                survey.deeds.append(_put_back(record, back))
+                survey.actions.append(_put_back(record, back))
             elif not is_plain(trashed):
                 gone += 1
         if gone:
@@ -281,8 +284,8 @@ class Maintenance:
                 taken.add(record.id)
                 why = "the cleanup that put it there was interrupted"
                 kind: Literal["drop_link", "note_trash"] = "drop_link" if twin else "note_trash"
-                deed = Action(kind=kind, subject=record.id, path=record.path, bytes=0, why=why, target=str(path))
-                survey.deeds.append(deed)
+                action = Action(kind=kind, subject=record.id, path=record.path, bytes=0, why=why, target=str(path))
+                survey.actions.append(action)
                 break
 
     def _back(self, record: ImageRecord, trashed: Path) -> Path | None:
@@ -313,7 +316,7 @@ class Maintenance:
                 None if is_plain(trashed) else loose.take(record.bytes, record.sha256)
             )
             if back is not None:
-                survey.deeds.append(_put_back(record, back))
+                survey.actions.append(_put_back(record, back))
                 continue
             if not is_plain(trashed):
                 survey.left.append(f"{record.id}: {record.trash_path} is no longer in the trash")
@@ -322,7 +325,7 @@ class Maintenance:
             promised.add(place)
             if str(place) != record.path:
                 survey.findings.append(f"{record.path} is taken, so {record.id} comes back as {place}.")
-            survey.deeds.append(
+            survey.actions.append(
                 Action(
                     kind="restore",
                     subject=record.id,
@@ -345,47 +348,47 @@ class Maintenance:
 
     def _do(self, survey: _Findings) -> None:
         done = []
-        with self._disk.tidying() if survey.deeds else nullcontext():
-            for deed in survey.deeds:
+        with self._disk.tidying() if survey.actions else nullcontext():
+            for action in survey.actions:
                 try:
-                    self._do_one(deed, survey)
+                    self._do_one(action, survey)
                 except OSError as error:
-                    survey.left.append(f"{deed.subject} {deed.path}: {error.strerror}")
+                    survey.left.append(f"{action.subject} {action.path}: {error.strerror}")
                 else:
-                    done.append(deed)
-        survey.deeds = done
+                    done.append(action)
+        survey.actions = done
 
-    def _do_one(self, deed: Action, survey: _Findings) -> None:
+    def _do_one(self, action: Action, survey: _Findings) -> None:
         """Move the file first and change the row last: `_half_moved` finds what was cut short in between."""
-        if deed.upload is not None:
-            self._library.settle_upload(deed.upload, state="deleted", error=deed.why)
+        if action.upload is not None:
+            self._library.settle_upload(action.upload, state="deleted", error=action.why)
             return
-        record = self._library.get(deed.subject)
+        record = self._library.get(action.subject)
         assert record is not None and record.path is not None
-        if (record.trash_path is not None) != (deed.kind in ("restore", "put_back")):
+        if (record.trash_path is not None) != (action.kind in ("restore", "put_back")):
             raise OSError(0, "another window was quicker")
-        place, target = Path(record.path), Path(str(deed.target))
-        if deed.kind == "to_trash":
+        place, target = Path(record.path), Path(str(action.target))
+        if action.kind == "to_trash":
             changed = self._why_untouchable(_file_of(record), {}, thorough=True)
             if changed:
                 raise OSError(0, changed)
             self._library.move_to_trash(record, move_new(place, self._disk.places.trash, place.name))
-        elif deed.kind == "restore":
+        elif action.kind == "restore":
             back = move_new(Path(str(record.trash_path)), place.parent, place.name)
             self._came_back(record, back)
-            if str(back) != deed.target:  # another file has taken that name since the list was made
-                survey.findings.append(f"{deed.target} is taken, too, so {deed.subject} came back as {back}.")
-        elif deed.kind == "put_back":
+            if str(back) != action.target:  # another file has taken that name since the list was made
+                survey.findings.append(f"{action.target} is taken, too, so {action.subject} came back as {back}.")
+        elif action.kind == "put_back":
             if self._library.holds(target) or not self._disk.has(target, record.sha256):
                 raise OSError(0, "was changed or moved again")
             trashed = Path(str(record.trash_path))
             if is_same_file(trashed, target) or self._disk.has(trashed, record.sha256):
                 drop_name(trashed, target)
             self._came_back(record, target)
-        elif deed.kind == "drop_link":
+        elif action.kind == "drop_link":
             if is_same_file(target, place):
                 drop_name(target, place)
-        elif deed.kind == "note_trash":
+        elif action.kind == "note_trash":
             self._library.move_to_trash(record, target)
         else:
             self._relink(record, target)

@@ -278,11 +278,11 @@ async def test_an_empty_list_of_ids_restores_nothing(given: Any, connect: Connec
     async with connect() as client:
         await client.call_tool("generate_image", {"prompt": "a cat"})
         cleanup = {"operation": "cleanup_local", "dry_run": False, "max_age_hours": 0, "keep_count": 0}
-        assert (await client.call_tool("maintenance", cleanup)).structured_content["deeds"]
+        assert (await client.call_tool("maintenance", cleanup)).structured_content["actions"]
         restore = {"operation": "restore", "dry_run": False}
         with pytest.raises(ToolError, match=r"image_ids must be a list of img_\.\.\. ids"):
             await client.call_tool("maintenance", restore | {"image_ids": given})
-        assert (await client.call_tool("maintenance", restore)).structured_content["deeds"]
+        assert (await client.call_tool("maintenance", restore)).structured_content["actions"]
 
 
 @pytest.mark.parametrize("name", ["dry_run", "max_age_hours", "keep_count"])

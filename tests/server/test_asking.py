@@ -149,7 +149,7 @@ async def test_pictures_go_to_the_trash_after_a_yes_or_where_nobody_can_be_asked
         ]
         await client.call_tool("maintenance", CLEAR | {"dry_run": True})
         if words is None:
-            assert len((await client.call_tool("maintenance", CLEAR)).structured_content["deeds"]) == 2
+            assert len((await client.call_tool("maintenance", CLEAR)).structured_content["actions"]) == 2
         else:
             with pytest.raises(ToolError, match=words):
                 await client.call_tool("maintenance", CLEAR)

@@ -34,7 +34,7 @@ async def test_trash_takes_what_maintenance_may_take_and_restore_brings_it_back(
     changed = a_picture(studio, "changed")
     Path(str(changed.path)).write_bytes(b"something else")
     report = await studio.trash([kept.id, mine.id, changed.id])
-    assert [deed.subject for deed in report.deeds] == [kept.id]
+    assert [action.subject for action in report.actions] == [kept.id]
     assert len(report.left) == 2 and "your own file" in report.left[0] and "changed" in report.left[1]
     assert await find(studio, "panda") == []
     assert await find(studio, "panda", in_trash=True) == ["a panda"]

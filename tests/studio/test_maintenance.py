@@ -45,8 +45,8 @@ async def _clean(studio: Studio, *, dry_run: bool = False, hours: float = 168, k
     return await studio.maintain("cleanup_local", dry_run=dry_run, max_age_hours=hours, keep_count=keep)
 
 
-def _deeds(report: Report) -> list[tuple[str, str, str | None, str | None]]:
-    return [(deed.kind, deed.subject, deed.path, deed.target) for deed in report.deeds]
+def _actions(report: Report) -> list[tuple[str, str, str | None, str | None]]:
+    return [(action.kind, action.subject, action.path, action.target) for action in report.actions]
 
 
 async def test_icons_and_pictures_elsewhere_take_no_place_of_the_pictures_that_are_kept(studio: Studio) -> None:
@@ -54,7 +54,7 @@ async def test_icons_and_pictures_elsewhere_take_no_place_of_the_pictures_that_a
     for number in range(6):
         _old(studio, f"icons/{number}.png", days=30, origin="derived")
     hang(studio.library, studio.places.output.parent / "elsewhere" / "x.png", days_old=20, origin="generated")
-    moved = {deed.subject for deed in (await _clean(studio, dry_run=True, keep=2)).deeds}
+    moved = {action.subject for action in (await _clean(studio, dry_run=True, keep=2)).actions}
     assert moved.isdisjoint(picture.id for picture in pictures[:2]) and pictures[2].id in moved
     assert [record.origin for record in (await studio.stats(9)).recent] == ["generated"] * 4
 
@@ -84,11 +84,11 @@ async def test_a_dry_run_lists_what_the_real_run_does_and_changes_nothing(
     assert (tree(tmp_path), dump(studio.library.database.path)) == before
     real = await studio.maintain(operation, dry_run=False, **for_old(operation, keep_count=1))
     assert (dry.dry_run, real.dry_run) == (True, False)
-    assert _deeds(dry) == _deeds(real)
+    assert _actions(dry) == _actions(real)
     assert dry.bytes == real.bytes
     assert (dry.left, dry.findings) == (real.left, real.findings)
     if operation in ("cleanup_expired", "cleanup_local", "database_hygiene", "full_cleanup", "restore"):
-        assert real.deeds
+        assert real.actions
         assert dump(studio.library.database.path) != before[1]
 
 
@@ -97,7 +97,7 @@ async def test_a_dry_run_lists_what_the_real_run_does_and_changes_nothing(
 async def test_done_twice_it_finds_nothing_more_to_do(operation: Operation, studio: Studio) -> None:
     clutter(studio.library, studio.places)
     await studio.maintain(operation, dry_run=False, **for_old(operation, keep_count=0))
-    assert (await studio.maintain(operation, dry_run=False, **for_old(operation, keep_count=0))).deeds == ()
+    assert (await studio.maintain(operation, dry_run=False, **for_old(operation, keep_count=0))).actions == ()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names of Windows are Unicode")
@@ -141,14 +141,14 @@ async def test_nothing_younger_than_the_age_asked_for_is_taken(hours: float, tak
     for days in (0, 1, 10):
         _old(studio, f"{days}.png", days=days)
     report = await _clean(studio, hours=hours)
-    assert len(report.deeds) == taken
+    assert len(report.actions) == taken
     assert len(list(studio.places.output.glob("*.png"))) == 3 - taken
 
 
 async def test_the_newest_stay_however_old_they_are(studio: Studio) -> None:
     made = [_old(studio, f"{days}.png", days=days) for days in (30, 40, 50, 60)]
     report = await _clean(studio, keep=2)
-    assert {deed.subject for deed in report.deeds} == {one.id for one in made[2:]}
+    assert {action.subject for action in report.actions} == {one.id for one in made[2:]}
 
 
 @pytest.mark.slow
@@ -161,15 +161,15 @@ async def test_more_may_be_kept_than_a_statement_can_name(studio: Studio) -> Non
             f"INSERT INTO images (id, {others}) SELECT 'img_' || printf('%020d', n), {others} FROM images, counted"
         )
     _old(studio, "old.png")
-    assert len((await _clean(studio, keep=250_000)).deeds) == 1
-    assert (await _clean(studio, keep=250_001)).deeds == ()
+    assert len((await _clean(studio, keep=250_000)).actions) == 1
+    assert (await _clean(studio, keep=250_001)).actions == ()
 
 
 async def test_what_a_picture_that_stays_was_made_from_stays_too(studio: Studio) -> None:
     source = _old(studio, "source.png")
     _old(studio, "young.png", days=0, parents=(Parent(image_id=source.id, role="reference"),))
     report = await _clean(studio)
-    assert report.deeds == ()
+    assert report.actions == ()
     assert any(source.id in line and "made from it" in line for line in report.left)
     assert Path(str(source.path)).exists()
 
@@ -210,7 +210,7 @@ async def test_what_is_no_longer_as_it_was_made_is_left_alone_and_said(
     change(Path(str(kept.path)))
     before = tree(studio.places.output)
     report = await _clean(studio)
-    assert report.deeds == ()
+    assert report.actions == ()
     assert any(kept.id in line and words in line for line in report.left)
     assert tree(studio.places.output) == before
 
@@ -222,7 +222,7 @@ async def test_a_picture_outside_the_output_folder_is_left_where_the_user_put_it
     for path in (tmp_path / "project" / "logo.png", neighbour / "a.png"):
         hang(studio.library, path, days_old=30)
     report = await _clean(studio)
-    assert report.deeds == ()
+    assert report.actions == ()
     assert all("outside the output folder" in line for line in report.left)
     assert len(report.left) == 2
 
@@ -232,7 +232,7 @@ async def test_a_folder_that_was_moved_away_and_linked_back_is_left_alone(studio
     (studio.places.output / "set").rename(tmp_path / "archive")
     (studio.places.output / "set").symlink_to(tmp_path / "archive")
     report = await _clean(studio)
-    assert report.deeds == ()
+    assert report.actions == ()
     assert any(kept.id in line for line in report.left)
     assert (tmp_path / "archive" / "old.png").exists()
 
@@ -240,7 +240,7 @@ async def test_a_folder_that_was_moved_away_and_linked_back_is_left_alone(studio
 async def test_an_imported_photo_is_never_the_studios_to_remove(studio: Studio) -> None:
     photo = _old(studio, "photo.png", origin="imported")
     report = await _clean(studio, hours=0)
-    assert report.deeds == ()
+    assert report.actions == ()
     assert Path(str(photo.path)).exists()
 
 
@@ -250,7 +250,7 @@ async def test_restore_brings_back_the_name_the_bytes_and_the_totals(studio: Stu
     await _clean(studio)
     assert list((studio.places.output / "sub").iterdir()) == []
     report = await studio.maintain("restore", dry_run=False)
-    assert [deed.subject for deed in report.deeds] == [kept.id]
+    assert [action.subject for action in report.actions] == [kept.id]
     assert (tree(studio.places.output / "sub"), totals(studio.library.database, "gemini")) == before
     assert studio.library.get(kept.id) == replace(kept, created_at=studio.library.recent(1, "gemini")[0].created_at)
     assert list(studio.places.trash.iterdir()) == []
@@ -278,7 +278,7 @@ async def test_a_dry_run_of_restore_knows_the_names_that_pictures_come_back_unde
     (studio.places.output / "old.png").write_bytes(b"theirs")
     dry = await studio.maintain("restore", dry_run=True)
     real = await studio.maintain("restore", dry_run=False)
-    assert (_deeds(dry), dry.findings) == (_deeds(real), real.findings)
+    assert (_actions(dry), dry.findings) == (_actions(real), real.findings)
     assert sorted(path.name for path in studio.places.output.glob("*.png")) == ["old-2.png", "old-3.png", "old.png"]
 
 
@@ -314,7 +314,7 @@ async def test_a_picture_taken_out_of_the_trash_by_hand_is_said_and_harms_nothin
     for path in studio.places.trash.iterdir():
         path.unlink()
     report = await studio.maintain("restore", dry_run=False)
-    assert report.deeds == ()
+    assert report.actions == ()
     assert any(kept.id in line and "no longer in the trash" in line for line in report.left)
 
 
@@ -348,7 +348,7 @@ async def test_a_picture_that_somebody_took_out_of_the_trash_is_found_where_it_i
     place = hand(trashed, Path(str(kept.path)))
     dry = await studio.maintain(operation)
     real = await studio.maintain(operation, dry_run=False)
-    assert _deeds(dry) == _deeds(real)
+    assert _actions(dry) == _actions(real)
     assert dry.findings == real.findings
     found = studio.library.get(kept.id)
     assert found is not None
@@ -356,7 +356,7 @@ async def test_a_picture_that_somebody_took_out_of_the_trash_is_found_where_it_i
     assert list(studio.places.trash.iterdir()) == []
     assert [path for path in studio.places.output.iterdir() if path.is_file()] == [place]
     assert totals(studio.library.database, "gemini")[""].bytes == kept.bytes
-    assert (await studio.maintain(operation, dry_run=False)).deeds == ()
+    assert (await studio.maintain(operation, dry_run=False)).actions == ()
 
 
 async def test_a_cleanup_that_was_cut_short_between_two_names_leaves_one(studio: Studio) -> None:
@@ -387,7 +387,7 @@ async def test_an_output_folder_that_is_not_mounted_is_refused_and_nothing_is_fo
 
 async def test_a_new_studio_without_a_folder_has_nothing_to_tidy(studio: Studio) -> None:
     studio.places.output.rmdir()
-    assert (await studio.maintain("full_cleanup", dry_run=False)).deeds == ()
+    assert (await studio.maintain("full_cleanup", dry_run=False)).actions == ()
 
 
 async def test_expired_uploads_are_forgotten_and_living_ones_are_not(studio: Studio) -> None:
@@ -402,7 +402,7 @@ async def test_expired_uploads_are_forgotten_and_living_ones_are_not(studio: Stu
     for one in (alive, *stays.values()):
         studio.library.add_upload(one)
     report = await studio.maintain("cleanup_expired", dry_run=False)
-    assert {deed.subject for deed in report.deeds} == {stays["expired"].name, stays["stale"].name}
+    assert {action.subject for action in report.actions} == {stays["expired"].name, stays["stale"].name}
     assert studio.library.newest_upload(kept.id, "gemini") is not None
     assert studio.library.live_uploads(now(), "gemini")[0] == 1
     assert studio.library.find_by_upload(stays["expired"].name) is not None
@@ -414,7 +414,7 @@ async def test_the_quota_is_what_the_files_api_really_holds(studio: Studio, mode
             name=name, uri="u", mime_type="image/png", bytes=size, state="active", expires_at=None, sha256=None
         )
     report = await studio.maintain("check_quota")
-    assert report.deeds == ()
+    assert report.actions == ()
     (said,) = report.findings
     assert "2 files with 4.0 MB, less than 1% of 20 GB; 1 of them" in said
 
@@ -422,7 +422,7 @@ async def test_the_quota_is_what_the_files_api_really_holds(studio: Studio, mode
 async def test_a_picture_that_vanishes_meanwhile_does_not_stop_the_rest(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process's maintenance, or the user, may be quicker between the list and the deed."""
+    """Another process's maintenance, or the user, may be quicker between the list and the action."""
     for name in ("a.png", "b.png", "c.png"):
         _old(studio, name)
     real = os.link
@@ -472,4 +472,4 @@ async def test_a_picture_that_is_changed_after_the_survey_is_left_where_it_is(
     monkeypatch.setattr(Maintenance, "_do", meanwhile)
     report = await _clean(studio)
     assert Path(str(kept.path)).read_bytes() == b"the user's own work"
-    assert report.deeds == () and "changed" in report.left[0]
+    assert report.actions == () and "changed" in report.left[0]

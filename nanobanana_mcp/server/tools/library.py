@@ -73,9 +73,9 @@ async def maintenance(
         image_ids=tuple(image_ids or ()),
     )
     if not dry_run and operation in CLEARING and can_ask(caller):
-        cleared = [deed for deed in (await maintain(dry_run=True)).deeds if deed.kind == "to_trash"]
+        cleared = [action for action in (await maintain(dry_run=True)).actions if action.kind == "to_trash"]
         if cleared:
-            what = f"{counted(len(cleared), 'picture')}, {size_of(sum(deed.bytes for deed in cleared))}"
+            what = f"{counted(len(cleared), 'picture')}, {size_of(sum(action.bytes for action in cleared))}"
             question = await agreed(
                 caller,
                 f"Move {what}, to the trash? Operation 'restore' brings them back.",

@@ -187,11 +187,17 @@ def report_structure(report: Report) -> dict[str, Any]:
     return {
         "operation": report.operation,
         "dry_run": report.dry_run,
-        "count": len(report.deeds),
+        "count": len(report.actions),
         "bytes": report.bytes,
-        "deeds": [
-            {"kind": deed.kind, "subject": deed.subject, "path": deed.path, "bytes": deed.bytes, "why": deed.why}
-            for deed in report.deeds[:SHOWN]
+        "actions": [
+            {
+                "kind": action.kind,
+                "subject": action.subject,
+                "path": action.path,
+                "bytes": action.bytes,
+                "why": action.why,
+            }
+            for action in report.actions[:SHOWN]
         ],
         "left_alone": list(report.left[:SHOWN]),
         "findings": list(report.findings[:SHOWN]),
@@ -210,21 +216,24 @@ def report_text(report: Report) -> str:
     }
     lines = []
     for kind, (would, did, what, where) in words.items():
-        deeds = [deed for deed in report.deeds if deed.kind == kind]
-        if deeds:
-            size = sum(deed.bytes for deed in deeds)
+        actions = [action for action in report.actions if action.kind == kind]
+        if actions:
+            size = sum(action.bytes for action in actions)
             lines.append(
-                f"{would if report.dry_run else did} {counted(len(deeds), what)}{where}{f' ({size_of(size)})' if size else ''}."
+                f"{would if report.dry_run else did} {counted(len(actions), what)}{where}{f' ({size_of(size)})' if size else ''}."
             )
-            lines += [f"- {deed.subject}{f' {deed.path}' if deed.path else ''}: {deed.why}" for deed in deeds[:SHOWN]]
-            lines += [f"  and {len(deeds) - SHOWN} more"] if len(deeds) > SHOWN else []
-    if not report.deeds and not (report.operation == "recover" and report.findings):
+            lines += [
+                f"- {action.subject}{f' {action.path}' if action.path else ''}: {action.why}"
+                for action in actions[:SHOWN]
+            ]
+            lines += [f"  and {len(actions) - SHOWN} more"] if len(actions) > SHOWN else []
+    if not report.actions and not (report.operation == "recover" and report.findings):
         lines.append("Nothing to do." if not report.findings else "Nothing to change.")
     lines += [f"Left alone: {left}" for left in report.left[:SHOWN]]
     lines += list(report.findings[:SHOWN])
-    if report.dry_run and (report.deeds or (report.operation == "recover" and report.findings)):
+    if report.dry_run and (report.actions or (report.operation == "recover" and report.findings)):
         lines.append("This was a dry run: nothing was changed. Call again with dry_run false to do exactly this.")
-    elif any(deed.kind == "to_trash" for deed in report.deeds):
+    elif any(action.kind == "to_trash" for action in report.actions):
         lines.append("Operation 'restore' brings them back; records and lineage are unchanged.")
     return "\n".join(lines)
 
