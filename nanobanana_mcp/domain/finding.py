@@ -29,6 +29,7 @@ MAX_QUERY = 1000
 MAX_NOTE = 4000
 MAX_TAG = 40
 MAX_TAGS = 20
+MAX_RATING = 5
 MAX_FOUND = 200
 """Pictures of one page."""
 

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, Table, and_, case, func, literal, literal_column, or_, select
 
-from nanobanana_mcp.domain.finding import KIND_OF, FindRequest
+from nanobanana_mcp.domain.finding import KIND_OF, MAX_RATING, FindRequest
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.terms import Backend
 from nanobanana_mcp.library.database import Database
@@ -20,9 +20,13 @@ from nanobanana_mcp.library.tables import annotations, calls, changes, image_sou
 PIECE, FIRST_PIECE = 20_000, 500
 """Rows that one statement looks at, at most and first: about 10 ms, for which a writer may have to wait."""
 
+LOOKED_UP = 2000
+"""Rows that one statement looks up one by one: in a library of a million about 30 ms."""
+
 COUNTED = 250_000
 """Pictures that are counted for a total; more are told as not counted."""
 
+_NEWEST = (images.c.created_at.desc(), images.c.id.desc())
 _SOURCES = images.alias("sources")
 _OWN = images.c.id == literal("img_").concat(images.c.call_id)
 """SQL that is true of the one picture that its call was made for, and not of further or derived ones."""
@@ -44,93 +48,69 @@ class Finder:
 
     def newest(self, wanted: FindRequest, after: Place | None, count: int) -> tuple[list[Place], bool]:
         """The places of the next pictures that are wanted, and whether these were all."""
-        narrow = _narrow(wanted)
         found: list[Place] = []
-        size = FIRST_PIECE
-        while True:
-            within, end = (None, None) if narrow is not None else self._piece(wanted, after, size)
-            query = select(images.c.created_at, images.c.id).where(*self._conditions(wanted))
-            if narrow is not None:
-                query = query.where(images.c.id.in_(narrow))
-            if within is not None:
-                query = query.where(within)
-            if after is not None:
-                query = query.where(_below(after))
-            query = query.order_by(images.c.created_at.desc(), images.c.id.desc()).limit(count - len(found))
+        for piece in self._pieces(wanted, after, FIRST_PIECE):
+            query = select(images.c.created_at, images.c.id).where(*self._conditions(wanted), *piece)
+            query = query.order_by(*_NEWEST).limit(count - len(found))
             with self.database.read() as connection:
                 found += [Place(_ms(made), image_id) for made, image_id in connection.execute(query)]
             if len(found) == count:
                 return found, False
-            if end is None:
-                return found, True
-            after, size = end, min(PIECE, 4 * size)
+        return found, True
+
+    def few(self, wanted: FindRequest) -> list[Place] | None:
+        """Returns the places of all pictures that are wanted, the oldest first, where a tag, a rating or `made_from` is
+        asked for; else None.
+        """
+        members = self._members(wanted)
+        return None if members is None else sorted(self._places(sorted(members), wanted))
 
     def fitting(self, ids: Sequence[str], wanted: FindRequest) -> set[str]:
-        """Those of some pictures that are wanted; at most 5,000."""
+        """Those of some pictures that are wanted, whatever `few` tells of them; at most 5,000."""
         query = select(images.c.id).where(images.c.id.in_(_listed(ids)), *self._conditions(wanted))
-        narrow = _narrow(wanted)
-        if narrow is not None:
-            query = query.where(images.c.id.in_(narrow))
         with self.database.read() as connection:
             return set(connection.execute(query).scalars())
 
-    def best(self, wanted: FindRequest, count: int) -> list[str]:
-        """The ids of the highest rated pictures that are wanted, the newest of equals first."""
-        query = (
-            select(images.c.id)
-            .join(annotations, annotations.c.image_id == images.c.id)
-            .where(annotations.c.rating.is_not(None), *self._conditions(wanted))
-            .order_by(annotations.c.rating.desc(), images.c.created_at.desc(), images.c.id.desc())
-            .limit(count)
-        )
-        narrow = _narrow(wanted)
-        if narrow is not None:
-            query = query.where(images.c.id.in_(narrow))
-        with self.database.read() as connection:
-            return list(connection.execute(query).scalars())
+    def best(self, wanted: FindRequest, among: set[str] | None, count: int) -> list[str]:
+        """The ids of the highest rated pictures that are wanted, `among` some or all, the newest of equals first."""
+        found: list[str] = []
+        for rating in range(MAX_RATING, 0, -1):
+            rated = [one for one in self._rated(rating) if among is None or one in among]
+            found += [place.image_id for place in sorted(self._places(rated, wanted), reverse=True)]
+            if len(found) >= count:
+                break
+        return found[:count]
 
     def count(self, wanted: FindRequest) -> int | None:
-        """Counts the pictures that are wanted; None where the index by date does not tell, or they are over `COUNTED`."""
-        if (wanted.tag, wanted.min_rating, wanted.made_from, wanted.min_cost_usd, wanted.max_cost_usd) != (None,) * 5:
+        """Counts the pictures that are wanted, for a wish of which `few` knows nothing; None where the index by date does
+        not tell, or they are over `COUNTED`.
+        """
+        if (wanted.min_cost_usd, wanted.max_cost_usd) != (None, None):
             return None
-        query = select(func.count()).select_from(
-            select(images.c.id).where(*self._conditions(wanted)).limit(COUNTED + 1).subquery()
-        )
-        with self.database.read() as connection:
-            found = connection.execute(query).scalar_one()
-        return found if found <= COUNTED else None
+        found = 0
+        for piece in self._pieces(wanted, None, PIECE):
+            query = select(func.count()).select_from(images).where(*self._conditions(wanted), *piece)
+            with self.database.read() as connection:
+                found += connection.execute(query).scalar_one()
+            if found > COUNTED:
+                return None
+        return found
 
     def landmarks(self, wanted: FindRequest, every: int) -> tuple[int, list[Place]]:
-        """Counts the pictures that are wanted, and finds the place of every `every`-th, a piece of the library at a
-        time.
+        """Counts the pictures that are wanted, and finds the place of every `every`-th, for a wish of which `few` knows
+        nothing.
         """
-        marks: list[Place] = []
-        order = (images.c.created_at.desc(), images.c.id.desc())
-        conditions = self._conditions(wanted)
-        narrow = _narrow(wanted)
-        if narrow is not None:
-            conditions.append(images.c.id.in_(narrow))
-        while True:
-            within = [*conditions, _below(marks[-1])] if marks else conditions
-            number = func.row_number().over(order_by=order).label("number")
-            piece = (
-                select(images.c.created_at, images.c.id, number)
-                .where(*within)
-                .order_by(*order)
-                .limit(PIECE // every * every)
-                .subquery()
-            )
+        total, marks = 0, list[Place]()
+        for within in self._pieces(wanted, None, PIECE):
+            conditions = [*self._conditions(wanted), *within]
+            number = func.row_number().over(order_by=_NEWEST).label("number")
+            piece = select(images.c.created_at, images.c.id, number).where(*conditions).subquery()
+            query = select(piece).where((piece.c.number + total) % every == 0).order_by(piece.c.number)
+            there = select(func.count()).select_from(images).where(*conditions)
             with self.database.read() as connection:
-                rows = connection.execute(
-                    select(piece.c.created_at, piece.c.id).where(piece.c.number % every == 0)
-                ).all()
-            marks += [Place(_ms(made), image_id) for made, image_id in rows]
-            if len(rows) < PIECE // every:
-                break
-        within = [*conditions, _below(marks[-1])] if marks else conditions
-        rest = select(func.count()).select_from(select(images.c.id).where(*within).limit(every).subquery())
-        with self.database.read() as connection:
-            return len(marks) * every + connection.execute(rest).scalar_one(), marks
+                marks += [Place(_ms(row.created_at), row.id) for row in connection.execute(query)]
+                total += connection.execute(there).scalar_one()
+        return total, marks
 
     def page(self, ids: Sequence[str]) -> list[tuple[ImageRecord, float | None]]:
         """Pictures with what their calls cost, in the order of their ids; those that are gone meanwhile are left out."""
@@ -150,7 +130,7 @@ class Finder:
         query = select(images.c.id, images.c.thumbnail_path).where(images.c.thumbnail_path.is_not(None))
         if size is not None:
             query = query.where(images.c.width.in_(size), images.c.height.in_(size))
-        query = query.order_by(images.c.created_at.desc(), images.c.id.desc()).limit(limit)
+        query = query.order_by(*_NEWEST).limit(limit)
         with self.database.read() as connection:
             return {row.id: row.thumbnail_path for row in connection.execute(query)}
 
@@ -199,23 +179,104 @@ class Finder:
             Text(number, image_id, None if made is None else _ms(made), *rest) for number, image_id, made, *rest in rows
         ]
 
-    def _piece(
-        self, wanted: FindRequest, after: Place | None, size: int
-    ) -> tuple[ColumnElement[bool] | None, Place | None]:
-        """The condition for the next piece of the library, and its last place; None for its end."""
-        query = select(images.c.created_at, images.c.id).order_by(images.c.created_at.desc(), images.c.id.desc())
+    def _pieces(self, wanted: FindRequest, after: Place | None, size: int) -> Iterator[list[ColumnElement[bool]]]:
+        """The conditions for one piece of the library after the other, the newest first."""
+        while True:
+            end = self._end(wanted, after, size)
+            below = [_below(after)] if after is not None else []
+            if end is None:
+                yield below
+                return
+            yield [*below, _not_below(end)]
+            after, size = end, min(PIECE, 4 * size)
+
+    def _end(self, wanted: FindRequest, after: Place | None, size: int) -> Place | None:
+        """The last place of a piece of the library; None where it is the last piece that matters."""
+        query = select(images.c.created_at, images.c.id).order_by(*_NEWEST)
         if after is not None:
             query = query.where(_below(after))
         elif wanted.until is not None:
             query = query.where(images.c.created_at < wanted.until)
         with self.database.read() as connection:
             row = connection.execute(query.offset(size - 1).limit(1)).first()
-        if row is None:
-            return None, None
-        end = Place(_ms(row[0]), row[1])
-        if wanted.since is not None and row[0] < wanted.since:
-            return None, None
-        return and_(images.c.created_at >= row[0], or_(images.c.created_at > row[0], images.c.id >= row[1])), end
+        if row is None or (wanted.since is not None and row[0] < wanted.since):
+            return None
+        return Place(_ms(row[0]), row[1])
+
+    def _members(self, wanted: FindRequest) -> set[str] | None:
+        """The ids that the filters leave which leave few, whatever else is wanted; None without such a filter."""
+        found: list[set[str]] = []
+        if wanted.tag is not None:
+            found.append(set(self._tagged(wanted.tag)))
+        if wanted.min_rating is not None:
+            found.append({one for rating in range(wanted.min_rating, MAX_RATING + 1) for one in self._rated(rating)})
+        if wanted.made_from is not None:
+            found.append(self._descendants(wanted.made_from))
+        return set.intersection(*found) if found else None
+
+    def _places(self, ids: Sequence[str], wanted: FindRequest) -> Iterator[Place]:
+        """The places of those of some pictures that are wanted."""
+        for start in range(0, len(ids), LOOKED_UP):
+            query = select(images.c.created_at, images.c.id).where(
+                images.c.id.in_(_listed(ids[start : start + LOOKED_UP])), *self._conditions(wanted)
+            )
+            with self.database.read() as connection:
+                rows = connection.execute(query).all()
+            yield from (Place(_ms(made), image_id) for made, image_id in rows)
+
+    def _tagged(self, tag: str) -> Iterator[str]:
+        last = ""
+        while True:
+            query = select(tags.c.image_id).where(tags.c.tag == tag, tags.c.image_id > last)
+            with self.database.read() as connection:
+                ids = connection.execute(query.order_by(tags.c.image_id).limit(LOOKED_UP)).scalars().all()
+            yield from ids
+            if len(ids) < LOOKED_UP:
+                return
+            last = ids[-1]
+
+    def _rated(self, rating: int) -> Iterator[str]:
+        yield from self._by_row(annotations, annotations.c.rating == rating)
+
+    def _descendants(self, image_id: str) -> set[str]:
+        """Every generation of what was made from a picture. What was seen is not followed again, so that a circle in a damaged
+        lineage ends.
+        """
+        found: set[str] = set()
+        generation = [image_id]
+        while generation:
+            children = set(self._children(generation)) - found
+            found |= children
+            generation = sorted(children)
+        return found
+
+    def _children(self, parents: Sequence[str]) -> Iterator[str]:
+        """What was made from some pictures: from many at once as long as their children fit into one piece."""
+        start, at_once = 0, LOOKED_UP // 2
+        while start < len(parents):
+            some = parents[start : start + at_once]
+            query = select(image_sources.c.image_id).where(image_sources.c.parent_id.in_(_listed(some)))
+            with self.database.read() as connection:
+                ids = connection.execute(query.limit(LOOKED_UP)).scalars().all()
+            if len(ids) == LOOKED_UP and len(some) > 1:
+                at_once = len(some) // 2
+                continue
+            yield from (
+                ids if len(ids) < LOOKED_UP else self._by_row(image_sources, image_sources.c.parent_id == some[0])
+            )
+            start += len(some)
+
+    def _by_row(self, table: Table, condition: ColumnElement[bool]) -> Iterator[str]:
+        """The pictures of the rows of a table that fit one value of an index, which has them in the order of the rows."""
+        number, last = literal_column(f"{table.name}.rowid", Integer), 0
+        while True:
+            query = select(number, table.c.image_id).where(condition, number > last).order_by(number).limit(LOOKED_UP)
+            with self.database.read() as connection:
+                rows = connection.execute(query).all()
+            yield from (row[1] for row in rows)
+            if len(rows) < LOOKED_UP:
+                return
+            last = rows[-1][0]
 
     def _conditions(self, wanted: FindRequest) -> list[ColumnElement[bool]]:
         kinds = [origin for origin, kind in KIND_OF.items() if kind == wanted.kind]
@@ -243,31 +304,6 @@ class Finder:
         return found
 
 
-def _narrow(wanted: FindRequest) -> Select[str] | None:
-    """The few pictures that a filter leaves, where it is one that leaves few."""
-    parts: list[Select[str]] = []
-    if wanted.tag is not None:
-        parts.append(select(tags.c.image_id).where(tags.c.tag == wanted.tag))
-    if wanted.min_rating is not None:
-        parts.append(select(annotations.c.image_id).where(annotations.c.rating >= wanted.min_rating))
-    if wanted.made_from is not None:
-        walk = (
-            select(image_sources.c.image_id)
-            .where(image_sources.c.parent_id == wanted.made_from)
-            .cte("descendants", recursive=True)
-        )
-        walk = walk.union(
-            select(image_sources.c.image_id).where(image_sources.c.parent_id == walk.c.image_id)
-        )  # UNION drops what it has seen, so that a circle in a damaged lineage ends
-        parts.append(select(walk.c.image_id))
-    if not parts:
-        return None
-    first, *others = parts
-    if not others:
-        return first
-    return select(images.c.id).where(*(images.c.id.in_(part) for part in parts))
-
-
 def _listed(ids: Sequence[str]) -> Select[str]:
     """Many ids as one value, so that the statement is the same however many they are."""
     rows = func.json_each(json.dumps(list(ids))).table_valued("value")
@@ -277,6 +313,11 @@ def _listed(ids: Sequence[str]) -> Select[str]:
 def _below(after: Place) -> ColumnElement[bool]:
     moment = datetime.fromtimestamp(after.created_ms / 1000, UTC)
     return and_(images.c.created_at <= moment, or_(images.c.created_at < moment, images.c.id < after.image_id))
+
+
+def _not_below(end: Place) -> ColumnElement[bool]:
+    moment = datetime.fromtimestamp(end.created_ms / 1000, UTC)
+    return and_(images.c.created_at >= moment, or_(images.c.created_at > moment, images.c.id >= end.image_id))
 
 
 def _cost_of_row() -> ColumnElement[float]:

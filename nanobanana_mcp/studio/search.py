@@ -11,7 +11,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from nanobanana_mcp.domain.finding import (
     MAX_FOUND,
     MAX_NOTE,
     MAX_QUERY,
+    MAX_RATING,
     MAX_TAG,
     MAX_TAGS,
     Annotation,
@@ -54,6 +56,9 @@ AT_ONCE_S = 1.0
 HITS = 5000
 """Pictures that fit the words, of which the filters are asked at once; and as many are looked at for the best."""
 
+MARKED = 50_000
+"""Pictures that words fit, of which each page's beginning is told: half a second's work."""
+
 SPARE = 20
 """Pictures more than a page has that are looked for at first, since most fit where nothing else is asked."""
 
@@ -77,6 +82,7 @@ class Search:
         self._folder: Path | None = None
         """Of an index for this process alone, where the library may only be read."""
         self._counted: tuple[tuple[str, int] | None, int | None] = None, None
+        self._read: tuple[tuple[str, int] | None, list[Place] | None] = None, None
         self._stop = threading.Event()
         self._behind: threading.Thread | None = None
 
@@ -91,7 +97,7 @@ class Search:
         if words:
             return self._fitting_words(wanted, words)
         after = _place(wanted)
-        found, is_all = self.finder.newest(wanted, after, wanted.limit + 1)
+        found, is_all = self._newest(wanted, after, wanted.limit + 1)
         places = found[: wanted.limit]
         total = None
         if after is None:
@@ -100,18 +106,60 @@ class Search:
         return FoundPage(pictures=self.told([one.image_id for one in places]), cursor=cursor, total=total)
 
     def landmarks(self, wanted: FindRequest, every: int) -> Landmarks:
-        """The places where each page of `every` pictures begins, newest first; none for searches that fit words or a
-        cost, of which all would have to be looked at. Raises RequestError.
+        """Returns the places where each page of `every` pictures begins, newest first; none when the words fit more than
+        `MARKED` pictures, or are not all in the index yet. Raises RequestError.
         """
         check(wanted)
-        if (wanted.query or "").strip() or (wanted.min_cost_usd, wanted.max_cost_usd) != (None, None):
-            return Landmarks()
-        total, marks = self.finder.landmarks(wanted, every)
-        begins = marks[:-1] if marks and total == len(marks) * every else marks
+        words = (wanted.query or "").strip()
+        if words:
+            return self._landmarks_of_words(wanted, words, every)
+        few = self._few(wanted)
+        if few is not None:
+            total, marks = len(few), few[::-1][every - 1 :: every]
+        else:
+            total, marks = self.finder.landmarks(wanted, every)
+        begins = marks[:-1] if total == len(marks) * every else marks
         return Landmarks(total=total, cursors=tuple(_cursor(wanted, mark) for mark in begins))
+
+    def _landmarks_of_words(self, wanted: FindRequest, words: str, every: int) -> Landmarks:
+        if self._followed():  # what is not in the index yet would be left out
+            return Landmarks()
+        found: list[Hit] = []
+        looked_at = 0
+        for fitting, _last in self._hits(wanted, self._expression(words)[0], HITS):
+            found += fitting
+            looked_at += HITS
+            if looked_at > MARKED:
+                return Landmarks()
+        begins = [found[place] for place in range(every - 1, len(found) - 1, every)]
+        return Landmarks(total=len(found), cursors=tuple(_word_cursor(wanted, hit) for hit in begins))
+
+    def _newest(self, wanted: FindRequest, after: Place | None, count: int) -> tuple[list[Place], bool]:
+        """The places of the next pictures that are wanted, and whether these were all."""
+        few = self._few(wanted)
+        if few is None:
+            return self.finder.newest(wanted, after, count)
+        end = len(few) if after is None else bisect_left(few, after)
+        return few[max(0, end - count) : end][::-1], end < count
+
+    def _few(self, wanted: FindRequest) -> list[Place] | None:
+        """Returns `Finder.few`, read once as long as nothing changes: its pages are asked for one after the other."""
+        asked = (fingerprint(wanted), self.annotations.changes(None).last)
+        if (wanted.tag, wanted.min_rating, wanted.made_from) == (None,) * 3:
+            return None
+        if asked != self._read[0]:
+            self._read = asked, self.finder.few(wanted)
+        return self._read[1]
+
+    def _among(self, wanted: FindRequest) -> set[str] | None:
+        few = self._few(wanted)
+        return None if few is None else {place.image_id for place in few}
 
     def _count(self, wanted: FindRequest) -> int | None:
         """Counts the pictures that are wanted, once as long as nothing changes: of 100,000 it takes 15 ms."""
+        few = self._few(wanted)
+        if few is not None:
+            return len(few)
         asked = (fingerprint(wanted), self.annotations.changes(None).last)
         if asked != self._counted[0]:
             self._counted = asked, self.finder.count(wanted)
@@ -237,24 +285,39 @@ class Search:
         notes = self._followed()
         expression, said = self._expression(words)
         notes += said
+        found: list[Hit] = []
+        is_all = False
+        usual = replace(wanted, query=None, cursor=None, limit=FindRequest.limit) == FindRequest()
+        for fitting, last in self._hits(wanted, expression, wanted.limit + SPARE if usual else SPARSE):
+            found += fitting
+            is_all = last
+            if len(found) > wanted.limit:
+                break
+        shown = found[: wanted.limit]
+        cursor = _word_cursor(wanted, shown[-1]) if len(found) > wanted.limit else None
+        total = len(found) if is_all and wanted.cursor is None else None
+        pictures = self.told([hit.image_id for hit in shown])
+        return FoundPage(pictures=pictures, cursor=cursor, total=total, notes=tuple(notes))
+
+    def _hits(self, wanted: FindRequest, expression: str, size: int) -> Iterator[tuple[list[Hit], bool]]:
+        """Those that words fit and that are wanted, the newest first, `size` and then more looked at at once; and whether these
+        were the last.
+        """
         before = _number(wanted)
         if before is None and wanted.until is not None:
             before = round(wanted.until.timestamp() * 1000) * PLACES_A_MS
         oldest = round(wanted.since.timestamp() * 1000) * PLACES_A_MS if wanted.since is not None else 0
-        found: list[Hit] = []
-        usual = replace(wanted, query=None, cursor=None, limit=FindRequest.limit) == FindRequest()
-        size, is_all = wanted.limit + SPARE if usual else SPARSE, False
-        while len(found) <= wanted.limit and not is_all:
+        among, is_all = self._among(wanted), False
+        while not is_all:
             hits = self.index().search(expression, before=before, limit=size)
             is_all = len(hits) < size or hits[-1].number < oldest
-            fitting = self.finder.fitting([hit.image_id for hit in hits], wanted)
-            found += [hit for hit in hits if hit.image_id in fitting]
-            before, size = (hits[-1].number if hits else None), min(HITS, 2 * size if not usual else 4 * size)
-        shown = found[: wanted.limit]
-        cursor = f"w.{fingerprint(wanted)}.{shown[-1].number}" if len(found) > wanted.limit else None
-        total = len(found) if is_all and wanted.cursor is None else None
-        pictures = self.told([hit.image_id for hit in shown])
-        return FoundPage(pictures=pictures, cursor=cursor, total=total, notes=tuple(notes))
+            yield self._fitting(hits, wanted, among), is_all
+            before, size = (hits[-1].number if hits else None), min(HITS, 4 * size)
+
+    def _fitting(self, hits: list[Hit], wanted: FindRequest, among: set[str] | None) -> list[Hit]:
+        ids = [hit.image_id for hit in hits]
+        fitting = self.finder.fitting(ids, wanted) if among is None else among
+        return [hit for hit in hits if hit.image_id in fitting]
 
     def _best(self, wanted: FindRequest, words: str) -> FoundPage:
         """The highest rated first, then what fits the words best, then the newest: of a number that can be looked at."""
@@ -265,14 +328,14 @@ class Search:
             notes += said
             hits = self.index().search(expression, before=None, limit=HITS, ranked=True)
             is_all = len(hits) < HITS
-            fitting = self.finder.fitting([hit.image_id for hit in hits], wanted)
-            hits = [hit for hit in hits if hit.image_id in fitting]
+            hits = self._fitting(hits, wanted, self._among(wanted))
             ratings = self.finder.ratings([hit.image_id for hit in hits])
             hits.sort(key=lambda hit: (-ratings.get(hit.image_id, 0), hit.rank, -hit.number))
             ids = [hit.image_id for hit in hits]
         else:
-            places, is_all = self.finder.newest(wanted, None, HITS)
-            ids = list(dict.fromkeys([*self.finder.best(wanted, HITS), *(one.image_id for one in places)]))
+            places, is_all = self._newest(wanted, None, HITS)
+            best = self.finder.best(wanted, self._among(wanted), HITS)
+            ids = list(dict.fromkeys([*best, *(one.image_id for one in places)]))
         if not is_all:
             notes.append(f"The best of the newest {HITS} that fit.")
         start = _offset(wanted)
@@ -306,8 +369,8 @@ def check(wanted: FindRequest) -> None:
         raise RequestError(f"The query has {len(wanted.query)} characters; at most {MAX_QUERY} are searched for.")
     if not 1 <= wanted.limit <= MAX_FOUND:
         raise RequestError(f"limit is {wanted.limit}; it goes from 1 to {MAX_FOUND}.")
-    if wanted.min_rating is not None and not 1 <= wanted.min_rating <= 5:
-        raise RequestError(f"min_rating is {wanted.min_rating}; ratings go from 1 to 5.")
+    if wanted.min_rating is not None and not 1 <= wanted.min_rating <= MAX_RATING:
+        raise RequestError(f"min_rating is {wanted.min_rating}; ratings go from 1 to {MAX_RATING}.")
     if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
         raise RequestError("since is not before until, so nothing could be found.")
     costs = (wanted.min_cost_usd, wanted.max_cost_usd)
@@ -353,14 +416,19 @@ def _sound(changed: Mapping[str, Any]) -> dict[str, Any]:
         if len(found["tags"]) > MAX_TAGS:
             raise RequestError(f"{len(found['tags'])} tags were given; a picture has at most {MAX_TAGS}.")
     rating = found.get("rating")
-    if rating is not None and (not isinstance(rating, int) or not 1 <= rating <= 5):
-        raise RequestError(f"The rating is {shorten(str(rating))}; it goes from 1 to 5.")
+    if rating is not None and (not isinstance(rating, int) or not 1 <= rating <= MAX_RATING):
+        raise RequestError(f"The rating is {shorten(str(rating))}; it goes from 1 to {MAX_RATING}.")
     return found
 
 
 def _cursor(wanted: FindRequest, last: Place) -> str:
     """The cursor that leads to the pictures after `last`, newest first."""
     return f"n.{fingerprint(wanted)}.{last.created_ms}.{last.image_id}"
+
+
+def _word_cursor(wanted: FindRequest, last: Hit) -> str:
+    """What leads to the pictures after one that words fit."""
+    return f"w.{fingerprint(wanted)}.{last.number}"
 
 
 def _parts(wanted: FindRequest, kind: str, count: int) -> list[str] | None:

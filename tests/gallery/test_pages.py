@@ -13,8 +13,10 @@ import httpx2
 import pytest
 from PIL import Image
 
+from nanobanana_mcp.domain.finding import Annotation
 from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.domain.requests import ImageRequest
+from nanobanana_mcp.library.annotations import Annotations
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.studio.studio import Studio
 from tests.support.rooms import NOON, hang, png, record
@@ -44,20 +46,40 @@ async def test_the_newest_pictures_come_first_and_links_lead_through_all_of_them
     assert seen == made[::-1]
 
 
+@pytest.mark.parametrize("asked", ["", "query=heron", "tag=kept", "max_cost=1", "query=heron&min_rating=4"])
 @pytest.mark.parametrize("count", [0, 100, 200, 230])
-async def test_every_page_of_the_grid_can_be_asked_for_by_itself(visitor: Visitor, count: int) -> None:
+async def test_every_page_of_a_grid_can_be_asked_for_by_itself_whatever_is_searched_for(
+    visitor: Visitor, count: int, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanobanana_mcp.library.finding.PIECE", 70)
+    monkeypatch.setattr("nanobanana_mcp.library.finding.LOOKED_UP", 30)
+    monkeypatch.setattr("nanobanana_mcp.studio.search.HITS", 60)
     studio = await _library(visitor)
-    pictures = [record(created_at=NOON + timedelta(minutes=number // 3)) for number in range(count)]
+    pictures = [
+        record(prompt="a heron", created_at=NOON + timedelta(minutes=number // 3), call_id=None)
+        for number in range(count)
+    ]
     studio.library.add_all(pictures)
-    marks = await visitor.json("api/landmarks")
+    noted = Annotation(tags=("kept",), rating=4)
+    Annotations(database=studio.library.database).put({one.id: noted for one in pictures})
+    marks = await visitor.json(f"api/landmarks?{asked}")
     assert marks["total"] == count and len(marks["cursors"]) == max(1, -(-count // 100))
     seen = []
     for cursor in marks["cursors"]:
-        page = await visitor.json(f"api/pictures?cursor={cursor}")
-        seen += [one["id"] for one in page["pictures"]]
-    assert len(seen) == len(set(seen)) == count and set(seen) == {one.id for one in pictures}
-    by_words = await visitor.json("api/landmarks?query=banana")
-    assert by_words == {"total": None, "cursors": []}
+        page = await visitor.json(f"api/pictures?{asked}&cursor={cursor}")
+        seen.append([one["id"] for one in page["pictures"]])
+    assert [len(page) for page in seen[:-1]] == [100] * (len(seen) - 1)
+    found = [one for page in seen for one in page]
+    assert len(found) == count and set(found) == {one.id for one in pictures}
+
+
+async def test_words_that_fit_very_many_pictures_lead_from_one_page_to_the_next(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanobanana_mcp.studio.search.HITS", 2)
+    monkeypatch.setattr("nanobanana_mcp.studio.search.MARKED", 2)
+    (await _library(visitor)).library.add_all([record(prompt="a heron") for _ in range(3)])
+    assert await visitor.json("api/landmarks?query=heron") == {"total": None, "cursors": []}
 
 
 async def test_a_picture_has_its_prompt_model_cost_place_and_lineage_to_click_through(

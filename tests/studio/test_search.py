@@ -378,14 +378,12 @@ async def test_a_search_under_way_holds_no_lock_on_the_library(
     assert len(written) >= 2
 
 
-async def test_a_long_list_is_read_in_pieces_between_which_others_write(
-    studio: Studio, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nanobanana_mcp.library.finding.PIECE", 4)
-    monkeypatch.setattr("nanobanana_mcp.library.finding.FIRST_PIECE", 4)
-    for number in range(20):
-        studio.library.add(record(prompt=str(number), tier="pro" if number == 0 else "flash"))
-    read, pieces = Database.read, []
+@pytest.fixture
+def pieces(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """One for each time that the library was let go of, when another process wrote to it at once."""
+    for name, rows_ in (("PIECE", 4), ("FIRST_PIECE", 4), ("LOOKED_UP", 2)):
+        monkeypatch.setattr(f"nanobanana_mcp.library.finding.{name}", rows_)
+    read, found = Database.read, list[object]()
 
     @contextmanager
     def counted(database: Database) -> Iterator[Connection]:
@@ -394,11 +392,59 @@ async def test_a_long_list_is_read_in_pieces_between_which_others_write(
         if getattr(database._held, "connection", None) is None:  # the last of those that share a turn
             with closing(sqlite3.connect(settings.database_path, timeout=0, isolation_level=None)) as other:
                 other.execute("BEGIN EXCLUSIVE")
-                pieces.append(other.execute("COMMIT"))
+                found.append(other.execute("COMMIT"))
 
     monkeypatch.setattr(Database, "read", counted)
+    return found
+
+
+async def test_a_long_list_is_read_in_pieces_between_which_others_write(studio: Studio, pieces: list[object]) -> None:
+    for number in range(20):
+        studio.library.add(record(prompt=str(number), tier="pro" if number == 0 else "flash"))
     assert await find(studio, tier="pro") == ["0"]
     assert len(pieces) > 8
+
+
+@pytest.mark.parametrize("many", ["children of one", "children of many", "a chain"])
+async def test_many_descendants_are_read_in_pieces_between_which_others_write(
+    studio: Studio, pieces: list[object], many: str
+) -> None:
+    root = record(prompt="root")
+    studio.library.add(root)
+    made = [record(prompt=str(number), created_at=now() - timedelta(minutes=number)) for number in range(21)]
+    for number, one in enumerate(made):
+        of = {
+            "children of one": root.id,
+            "children of many": root.id if number < 7 else made[number % 7].id,
+            "a chain": made[number - 1].id if number else root.id,
+        }[many]
+        parents = (Parent(image_id=of, role="base"), Parent(image_id=of, role="input"))
+        studio.library.add(replace(one, parents=parents))
+    pieces.clear()
+    page = await studio.find_images(FindRequest(made_from=root.id, limit=15))
+    assert prompts(page) == [str(number) for number in range(15)] and page.total == 21
+    assert len(pieces) > 21 // 2
+    pieces.clear()
+    page = await studio.find_images(FindRequest(made_from=root.id, limit=15, cursor=page.cursor))
+    assert prompts(page) == [str(number) for number in range(15, 21)] and page.cursor is None
+    assert len(pieces) < 10  # what was read is known as long as nothing changes
+
+
+async def test_many_pictures_of_a_tag_or_a_rating_are_read_in_pieces_between_which_others_write(
+    studio: Studio, pieces: list[object]
+) -> None:
+    for number in range(20):
+        made = a_picture(studio, str(number), days=20 - number)
+        await studio.annotate(made.id, tags=["even"] if number % 2 == 0 else ["odd"], rating=1 + number % 5)
+    for wanted, found in (
+        ({"tag": "even"}, [18, 16, 14, 12, 10, 8, 6, 4, 2, 0]),
+        ({"min_rating": 4}, [19, 18, 14, 13, 9, 8, 4, 3]),
+        ({"min_rating": 4, "tag": "even"}, [18, 14, 8, 4]),
+        ({"min_rating": 4, "tag": "even", "order": "best"}, [14, 4, 18, 8]),
+    ):
+        pieces.clear()
+        assert await find(studio, **wanted) == [str(number) for number in found], wanted
+        assert len(pieces) > 5
 
 
 async def test_a_cursor_of_another_search_is_refused(studio: Studio) -> None:
