@@ -1,6 +1,7 @@
 """Searching a large library, what a search costs whoever reserves money meanwhile, and close looks at large pictures."""
 
 import asyncio
+import itertools
 import random
 import sqlite3
 import statistics
@@ -8,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -141,8 +144,20 @@ async def _asked(studio: Studio, database: Path, count: int, indexed: float, rou
     goal = 20 if count <= 100_000 else 100
     detail = {kind: {"p50": statistics.median(some), "most": max(some)} for kind, some in by_kind.items()}
     detail["processor time"] = {"p50": statistics.median(busy), "p95": _p(busy, 95)}
-    waits = {"idle": _waits(database, None), "searching": await _while_searching(studio, database, count)}
-    held = _waits(database, lambda: _scan(database))
+    chance = random.Random(11)
+    questions = (_question(chance, count)[1] for _ in itertools.count())
+    waits = {"idle": _waits(database, None), "searching": await _while_searching(studio, database, questions)}
+    held = _waits(database, lambda: _read(database, LIKE))
+    family = count // 20
+    _descend(database, family)
+    # Each asks for a little more than the one before, so that none is answered by what is known of it.
+    old = datetime(2000, 1, 1, tzinfo=UTC)
+    kin = (
+        FindRequest(made_from="img_" + "0" * 16, since=old - timedelta(days=number), limit=PAGE)
+        for number in itertools.count()
+    )
+    waits["descendants"] = await _while_searching(studio, database, kin)
+    walked = _waits(database, lambda: _read(database, WALK))
     named = f"{count:,}"
     size = database.with_name(f"{database.name}.search").stat().st_size
     return [
@@ -150,6 +165,7 @@ async def _asked(studio: Studio, database: Path, count: int, indexed: float, rou
         Result(job=f"search in {named}, p95", unit="ms", ours=_p(ours, 95), beside={"bare": _p(like, 95)}, goals=(Goal(most=goal),)),
         Result(job=f"index of {named} made anew", unit="ms", ours=indexed * 1000, detail={"bytes": size}),
         Result(job=f"reserving while {named} are searched, p99", unit="ms", ours=waits["searching"][2], beside={"bare": held[2]}, detail={"idle": waits["idle"], "searching": waits["searching"], "beside LIKE": held}),
+        Result(job=f"reserving while {family:,} descendants are looked for, the longest", unit="ms", ours=waits["descendants"][3], beside={"bare": walked[3]}, goals=(Goal(most=300),), detail={"idle": waits["idle"], "ours": waits["descendants"], "beside one statement": walked}),
     ]  # fmt: skip
 
 
@@ -175,10 +191,25 @@ def _like(connection: sqlite3.Connection, words: list[str]) -> None:
     connection.execute(query, [f"%{word}%" for word in words]).fetchall()
 
 
-def _scan(database: Path) -> None:
-    connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
-    _like(connection, ["nothing at all"])
-    connection.close()
+LIKE = f"SELECT id FROM images WHERE prompt LIKE '%nothing at all%' ORDER BY created_at DESC LIMIT {PAGE}"
+WALK = f"""
+WITH RECURSIVE kin(id) AS (
+  SELECT image_id FROM image_sources WHERE parent_id = 'img_{"0" * 16}'
+  UNION SELECT image_id FROM image_sources JOIN kin ON parent_id = kin.id
+) SELECT id FROM images WHERE id IN kin ORDER BY created_at DESC, id DESC LIMIT {PAGE}"""
+"""What is looked for as one statement would do it."""
+
+
+def _read(database: Path, query: str) -> None:
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        connection.execute(query).fetchall()
+
+
+def _descend(database: Path, many: int) -> None:
+    """Let so many pictures come of the oldest: half of them of itself, each of the others of one of these."""
+    edges = ((f"img_{one:016d}", f"img_{max(0, one - many // 2):016d}") for one in range(1, many + 1))
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.executemany("INSERT INTO image_sources VALUES (?, 0, ?, 'base')", edges)
 
 
 def _waits(database: Path, meanwhile: Callable[[], None] | None, seconds: float = 5.0) -> tuple[float, ...]:
@@ -191,11 +222,10 @@ def _waits(database: Path, meanwhile: Callable[[], None] | None, seconds: float 
     return tuple(float(one) for one in writer.communicate()[0].split())
 
 
-async def _while_searching(studio: Studio, database: Path, count: int) -> tuple[float, ...]:
-    chance = random.Random(11)
+async def _while_searching(studio: Studio, database: Path, asked: Iterator[FindRequest]) -> tuple[float, ...]:
     waiting = asyncio.create_task(asyncio.to_thread(_waits, database, None))
     while not waiting.done():
-        await studio.find_images(_question(chance, count)[1])
+        await studio.find_images(next(asked))
     return await waiting
 
 
