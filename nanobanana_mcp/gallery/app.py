@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from nanobanana_mcp.gallery.serve import Tools
     from nanobanana_mcp.studio.studio import Studio
 
+Action = Callable[[Request, dict[str, str]], Awaitable[dict[str, Any]]]
+"""What is done with the fields of a form."""
+
 DECODED = 2
 """Pictures that are read at once for pages: a screen full of large photos leaves threads for the agent's own calls."""
 
@@ -54,7 +57,7 @@ def gallery_app(
     pages = Pages(studio, tools, door, paintings)
     actions = Actions(studio, tools, news, paintings)
 
-    def form(path: str, action: Callable[[Request, dict[str, str]], Awaitable[dict[str, Any]]]) -> Route:
+    def form(path: str, action: Action) -> Route:
         """An action on a form: its answer goes to a script as it is, and takes a page to where `go` says."""
 
         async def act(request: Request) -> Response:
@@ -75,29 +78,25 @@ def gallery_app(
 
     decoding = asyncio.Semaphore(DECODED)
 
-    async def thumbnail(request: Request) -> Response:
+    async def read(request: Request, *, small: bool = False) -> Response:
+        """The bytes of a picture, for as long as the browser waits for them."""
         opened = await pages.reading()
         async with decoding:
             if await left(request):
                 return Response(status_code=HTTPStatus.NO_CONTENT)
-            data, mime_type = await opened.picture(request.path_params["id"], thumbnail=True)
+            data, mime_type = await opened.picture(request.path_params["id"], thumbnail=small)
         return Response(data, media_type=mime_type, headers={"cache-control": "private, max-age=3600"})
 
+    async def thumbnail(request: Request) -> Response:
+        return await read(request, small=True)
+
     async def file(request: Request) -> Response:
-        opened = await pages.reading()
-        found = await opened.found(request.path_params["id"])
-        async with decoding:
-            if await left(request):
-                return Response(status_code=HTTPStatus.NO_CONTENT)
-            data, mime_type = await opened.picture(found.record.id)
-        kept = found.record.trash_path or found.record.path or found.record.id
-        inline = mime_type in SHOWN and "download" not in request.query_params
-        name = quote(Path(kept).name, errors="replace")
-        headers = {
-            "cache-control": "private, max-age=3600",
-            "content-disposition": f"{'inline' if inline else 'attachment'}; filename*=UTF-8''{name}",
-        }
-        return Response(data, media_type=mime_type, headers=headers)
+        record = (await (await pages.reading()).found(request.path_params["id"])).record
+        response = await read(request)
+        inline = response.media_type in SHOWN and "download" not in request.query_params
+        name = quote(Path(record.trash_path or record.path or record.id).name, errors="replace")
+        response.headers["content-disposition"] = f"{'inline' if inline else 'attachment'}; filename*=UTF-8''{name}"
+        return response
 
     async def said(request: Request, error: Exception) -> Response:
         """An error in its own words."""
@@ -112,6 +111,14 @@ def gallery_app(
             "There is nothing here", "No page of the gallery has this address.", status=error.status_code
         )
 
+    of_picture: dict[str, Action] = {
+        "notes": actions.annotate,
+        "trash": actions.trash,
+        "restore": actions.restore,
+        "deletion": actions.about_deleting,
+        "delete": actions.delete_for_good,
+        "folder": actions.open_folder,
+    }
     routes = [
         Route("/", pages.grid),
         Route("/api/pictures", pages.found_json),
@@ -122,12 +129,7 @@ def gallery_app(
         Route("/thumbs/{id}", thumbnail),
         Route("/files/{id}", file),
         Route("/events", listen),
-        form("/pictures/{id}/notes", actions.annotate),
-        form("/pictures/{id}/trash", actions.trash),
-        form("/pictures/{id}/restore", actions.restore),
-        form("/pictures/{id}/deletion", actions.about_deleting),
-        form("/pictures/{id}/delete", actions.delete_for_good),
-        form("/pictures/{id}/folder", actions.open_folder),
+        *(form(f"/pictures/{{id}}/{name}", action) for name, action in of_picture.items()),
         form("/edits/quote", actions.quote),
         form("/edits", actions.edit),
         Route("/masks/{id}", keep_mask, methods=["POST"]),

@@ -15,6 +15,7 @@ from nanobanana_mcp.domain.finding import Found, FoundPage, ViewRequest
 from nanobanana_mcp.domain.text import counted, size_of
 from nanobanana_mcp.gallery.lineage import draw, name_of
 from nanobanana_mcp.gallery.wishes import CHOICES, FIELDS, asked_in, find_request, written
+from nanobanana_mcp.studio.results.finding import found_structure
 
 if TYPE_CHECKING:
     from nanobanana_mcp.gallery.guard import Door
@@ -63,7 +64,7 @@ class Pages:
             page = await studio.find_images(find_request(asked, cursor=cursor, limit=PAGE))
         except RequestError as error:
             page, problem = FoundPage(pictures=(), cursor=None, total=0, notes=()), str(error)
-        found = page_json(page)
+        found = found_structure(page, item_json)
         return self._page(
             "grid.html",
             status=HTTPStatus.BAD_REQUEST if problem else HTTPStatus.OK,
@@ -71,7 +72,7 @@ class Pages:
             choices=CHOICES,
             narrowed=bool(set(asked) - {"query"}),
             found=found,
-            counted=_counted(found["total"], len(found["pictures"])),
+            counted=_counted(found["total"], len(found["images"])),
             problem=problem,
             nothing=nothing_in(asked),
             later=cursor is not None,
@@ -85,7 +86,7 @@ class Pages:
         if not (limit.isascii() and limit.isdecimal() and len(limit) < 10) or not 1 <= int(limit) <= LARGEST_PAGE:
             raise RequestError(f"limit is a number from 1 to {LARGEST_PAGE}.")
         wish = find_request(asked, cursor=request.query_params.get("cursor") or None, limit=int(limit))
-        page = page_json(await (await self.reading()).find_images(wish))
+        page = found_structure(await (await self.reading()).find_images(wish), item_json)
         return JSONResponse({**page, "nothing": nothing_in(asked)})
 
     async def landmarks_json(self, request: Request) -> Response:
@@ -166,15 +167,6 @@ def before_of(found: Found) -> str | None:
 def _unplugged(found: Found) -> bool:
     """Tells whether the folder of a file that is gone is not there either, as when its disk is not connected."""
     return found.state == "missing" and found.record.path is not None and not Path(found.record.path).parent.is_dir()
-
-
-def page_json(page: FoundPage) -> dict[str, Any]:
-    return {
-        "pictures": [item_json(found) for found in page.pictures],
-        "next": page.cursor,
-        "total": page.total,
-        "notes": list(page.notes),
-    }
 
 
 def item_json(found: Found) -> dict[str, Any]:

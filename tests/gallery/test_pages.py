@@ -67,7 +67,7 @@ async def test_every_page_of_a_grid_can_be_asked_for_by_itself_whatever_is_searc
     seen = []
     for cursor in marks["cursors"]:
         page = await visitor.json(f"api/pictures?{asked}&cursor={cursor}")
-        seen.append([one["id"] for one in page["pictures"]])
+        seen.append([one["id"] for one in page["images"]])
     assert [len(page) for page in seen[:-1]] == [100] * (len(seen) - 1)
     found = [one for page in seen for one in page]
     assert len(found) == count and set(found) == {one.id for one in pictures}

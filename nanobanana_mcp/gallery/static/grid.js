@@ -154,8 +154,8 @@ async function need(page) {
   try {
     const found = await asking;
     if (mine !== round) return;
-    pages.set(page, found.pictures);
-    if (found.next && !marked) cursors[page + 1] = found.next;
+    pages.set(page, found.images);
+    if (found.cursor && !marked) cursors[page + 1] = found.cursor;
     if (found.total !== null) total = found.total;
     forget(page);
     told(found);
@@ -164,6 +164,14 @@ async function need(page) {
   } finally {
     if (mine === round) coming.delete(page);
   }
+}
+
+// How many there are is asked for when one has stopped typing: it takes longer than the first page.
+let counting = 0;
+function countLater() {
+  clearTimeout(counting);
+  const mine = round;
+  if (total === null && cursors[1]) counting = setTimeout(async () => { await marks(); if (mine === round) told(null); }, 400);
 }
 
 let marking = null;
@@ -215,18 +223,19 @@ async function begin({ keepPlace = false } = {}) {
   }
   if (mine !== round) return;
   const focused = document.activeElement?.closest?.("#grid a")?.dataset.id;
-  pages = new Map([[0, found.pictures]]);
+  pages = new Map([[0, found.images]]);
   if (keepPlace && focused) chosen = indexOf(focused) ?? chosen; // new pictures came before it
-  cursors = ["", ...(found.next ? [found.next] : [])];
-  marked = !found.next;
+  cursors = ["", ...(found.cursor ? [found.cursor] : [])];
+  marked = !found.cursor;
   tried = false;
-  total = found.total ?? (found.next ? null : found.pictures.length);
+  total = found.total ?? (found.cursor ? null : found.images.length);
   fresh.hidden = true;
   if (!keepPlace) {
     chosen = 0;
     scrollTo(0, 0);
   }
   told(found);
+  countLater();
 }
 
 // Search as one types.
@@ -346,6 +355,7 @@ if (!new URLSearchParams(location.search).has("cursor")) {
   marked = !grid.dataset.next;
   if (total === null && marked) total = there;
   told(null);
+  countLater();
   // Where one was, after coming back from a picture.
   const place_ = JSON.parse(sessionStorage.getItem("place") || "null");
   if (place_ && place_.wish === wish.toString() && performance.getEntriesByType("navigation")[0]?.type === "back_forward") {

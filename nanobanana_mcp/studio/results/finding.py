@@ -1,5 +1,6 @@
 """Words the answers of find_images and view_image: the same facts as text and as structure."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nanobanana_mcp.domain.finding import Found, FoundPage
@@ -55,15 +56,6 @@ def _lines(number: int, found: Found) -> list[str]:
     return lines
 
 
-def found_structure(page: FoundPage) -> dict[str, Any]:
-    return {
-        "images": [found_facts(found) for found in page.pictures],
-        "total": page.total,
-        "cursor": page.cursor,
-        "notes": list(page.notes),
-    }
-
-
 def found_facts(found: Found) -> dict[str, Any]:
     record = found.record
     return record_structure(record) | {
@@ -78,6 +70,16 @@ def found_facts(found: Found) -> dict[str, Any]:
         "tags": list(found.tags),
         "note": found.note,
         **({"recognised_by": found.why} if found.why else {}),
+    }
+
+
+def found_structure(page: FoundPage, told: Callable[[Found], dict[str, Any]] = found_facts) -> dict[str, Any]:
+    """`told` says what there is to know of each picture."""
+    return {
+        "images": [told(found) for found in page.pictures],
+        "total": page.total,
+        "cursor": page.cursor,
+        "notes": list(page.notes),
     }
 
 
