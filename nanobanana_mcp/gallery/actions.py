@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from nanobanana_mcp.domain.errors import NotAllowed, RequestError
+from nanobanana_mcp.domain.ids import is_image_id
 from nanobanana_mcp.domain.terms import MAX_FILE_BYTES
 from nanobanana_mcp.domain.text import shorten
 from nanobanana_mcp.gallery.folder import show_in_folder
@@ -95,30 +96,33 @@ class Actions:
         return {"go": f"pictures/{found.record.id}"}
 
     async def keep_mask(self, request: Request) -> Done:
-        """Keep what was painted on a picture, and hand it to the agent that asked for it."""
+        """Keep what was painted on a picture, and hand it to the agent that asked for it. Where the process that was asked has
+        ended, the mask is kept under the id that it promised, which the agent was told.
+        """
         await self._open("output_stats", "the gallery needs")
         await self._open("edit_region", "a mask is painted for")
         png = await body_of(request, MAX_FILE_BYTES)
-        asked = request.query_params.get("ask")
+        asked = request.query_params.get("ask") or None
+        if asked is not None and not is_image_id(asked):
+            raise RequestError(f"{shorten(asked)} is no id that a mask could have; nothing was kept.")
         painting = self._paintings.get(asked) if asked is not None else None
-        if asked is not None and painting is None:
-            raise RequestError("Your assistant does not wait for this any more; ask it again. The mask was not kept.")
         image_id = request.path_params["id"]
         if painting is not None and painting.image_id != image_id:
             raise RequestError("Your assistant asked about another picture.")
-        if painting is not None and painting.done.is_set():
-            raise RequestError("Your assistant has a mask already; it was not replaced.")
-        found = await (await self._studio()).keep_mask(image_id, png)
-        if painting is None:
-            return {"id": found.record.id}
-        waiting = painting.waiting is not None
-        painting.finish(found.record.id)
-        words = (
-            "Your assistant goes on; this page may be closed."
-            if waiting
-            else "It is kept. Tell your assistant that you have painted: it goes on when it calls again."
-        )
-        return {"id": found.record.id, "waiting": waiting, "words": words}
+        mask = (await (await self._studio()).keep_mask(image_id, png, promised=asked)).record.id
+        if asked is None:
+            return {"id": mask}
+        waiting = painting is not None and painting.waiting is not None
+        if painting is not None:
+            painting.done.set()
+        if waiting:
+            words = f"Your assistant goes on with the mask {mask}; this page may be closed."
+        else:
+            words = (
+                f"The mask is kept as {mask}. Tell your assistant that you have painted: call edit_region again with image "
+                f"{image_id} and mask {mask}."
+            )
+        return {"id": mask, "waiting": waiting, "words": words}
 
     async def quote(self, _request: Request, fields: Mapping[str, str]) -> Done:
         """The price of an edit, and the key under which it is made once, however often it is asked for."""

@@ -15,14 +15,13 @@ KEPT_S = 1800.0
 
 @dataclass(eq=False, kw_only=True)
 class Painting:
-    """A place on a picture that a person is asked to paint. `ticket` stands for the mask until there is one, and looks
-    like its id, so that it goes wherever the id of a picture goes.
+    """A place on a picture that a person is asked to paint. `ticket` is the id that the mask will have, so that it is good
+    for an edit in whatever process comes after this one.
     """
 
     image_id: str
     instruction: str
     ticket: str = field(default_factory=new_image_id)
-    mask_id: str | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: object | None = None
     """The call that waits for it: the newest, as a client that gave up an older one may not have said so."""
@@ -33,10 +32,6 @@ class Painting:
     @property
     def page(self) -> str:
         return f"paint/{self.image_id}?ask={self.ticket}"
-
-    def finish(self, mask_id: str) -> None:
-        self.mask_id = mask_id
-        self.done.set()
 
 
 class Paintings:

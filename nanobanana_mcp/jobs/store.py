@@ -158,17 +158,19 @@ class PictureStore:
         self.disk.sidecars.ended(image_id)
         return record, naming_notes(target, stem, extension, path)
 
-    def keep_mask(self, record: ImageRecord, data: bytes, backend: Backend) -> ImageRecord:
-        """Keep what was painted over a picture to say where to edit; the same mask once. Raises RequestError, SetupError."""
+    def keep_mask(self, record: ImageRecord, data: bytes, backend: Backend, promised: str | None = None) -> ImageRecord:
+        """Keep the mask painted over a picture; without a `promised` id the same mask once. Raises RequestError, SetupError."""
         from nanobanana_mcp.pixels.edits.painted import painted_mask  # Pillow's own time, which only masks pay
 
         plane = painted_mask(data, (record.width, record.height))
         with self.disk.making():  # two windows may keep the same mask at once
-            return self._keep_mask(record, plane, backend)
+            return self._keep_mask(record, plane, backend, promised)
 
-    def _keep_mask(self, record: ImageRecord, plane: bytes, backend: Backend) -> ImageRecord:
-        mask_id = child_id(record.id, f"mask {hashlib.sha256(plane).hexdigest()}")
+    def _keep_mask(self, record: ImageRecord, plane: bytes, backend: Backend, promised: str | None) -> ImageRecord:
+        mask_id = promised or child_id(record.id, f"mask {hashlib.sha256(plane).hexdigest()}")
         known = self.library.get(mask_id)
+        if known is not None and promised is not None:
+            raise RequestError(f"Your assistant has a mask already, {promised}; it was not replaced.")
         if known is not None:
             if self.own_bytes(known) is not None and known.trash_path is None:
                 return known
@@ -184,9 +186,7 @@ class PictureStore:
         try:
             return self.derive(plane, derived)[0]
         except OSError as error:
-            raise SetupError(
-                f"The mask could not be written to {self.disk.places.masks} ({error.strerror})."
-            ) from error
+            raise SetupError(f"The mask could not be written ({error.strerror}: {self.disk.places.masks}).") from error
 
     def add_exact(self, image: KeptImage, plan: Plan, data: bytes, *, number: int | None) -> KeptImage:
         """Add the file in the size and format that was asked for, recorded as the picture's child; unchanged where none

@@ -20,7 +20,8 @@ from mcp.types import (
 )
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
-from nanobanana_mcp.domain.errors import NotAgreed, RequestError
+from nanobanana_mcp.domain.errors import NotAgreed, RequestError, SourceNotFound
+from nanobanana_mcp.domain.ids import is_image_id
 from nanobanana_mcp.server.session import progress_to, shared
 from nanobanana_mcp.studio.admission import call_off
 
@@ -108,7 +109,7 @@ async def painted(caller: Context, image: str, instruction: str) -> "Painting | 
     modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
     if modern and caller.request_state:  # painted in an earlier round, of which the client repeats the last answer only
         painting = gallery.paintings.get(caller.request_state)
-        if painting is not None and painting.mask_id is not None:
+        if painting is not None and painting.done.is_set():
             await _check_picture(caller, painting, image)
             return painting
     if modern and caller.input_responses:
@@ -119,7 +120,7 @@ async def painted(caller: Context, image: str, instruction: str) -> "Painting | 
                 return await _finished(caller, gallery, painting, answer)
     record = await (await shared(caller).studio()).record_of(image)
     painting = gallery.paintings.ask(record.id, instruction)
-    if painting.mask_id is not None:  # by a person whose client did not wait for it
+    if painting.done.is_set():  # by a person whose client did not wait for it
         return painting
     address = gallery.address(painting.page)
     if not can_send(caller):
@@ -152,20 +153,37 @@ def carried(question: InputRequiredResult, painting: "Painting") -> InputRequire
 
 
 async def handed_over(caller: Context, image: str, mask: str) -> "Painting | None":
-    """Returns the painting that a person finished, where `mask` is the ticket that stands for it; None when `mask` is
-    no ticket.
+    """Returns the painting that a person finished, where `mask` is the id that it was promised as; None when nobody in
+    this process promised it.
+
+    Raises NotAgreed when it is not painted yet, RequestError when it was painted on another picture, and SourceNotFound
+    when a server that has ended promised it and nobody painted.
     """
     lazy = shared(caller).gallery
     gallery = lazy.opened if lazy is not None else None
     painting = gallery.paintings.get(mask) if gallery is not None else None
     if gallery is None or painting is None:
+        await _check_kept(caller, mask)
         return None
     await _check_picture(caller, painting, image)
-    if painting.mask_id is None:
+    if not painting.done.is_set():
         raise NotAgreed(
             f"Nothing is painted yet, and nothing was sent. {_by_hand(gallery.address(painting.page), painting)}"
         )
     return painting
+
+
+async def _check_kept(caller: Context, mask: str) -> None:
+    """Raises SourceNotFound for an id under which no mask was kept."""
+    if not is_image_id(mask):
+        return
+    try:
+        await (await shared(caller).studio()).found(mask)
+    except SourceNotFound as error:
+        raise SourceNotFound(
+            f"{error} If a person was asked to paint this mask, they have not handed it over, and nothing was sent: leave "
+            "mask out to have them asked again."
+        ) from error
 
 
 async def _check_picture(caller: Context, painting: "Painting", image: str) -> None:

@@ -429,12 +429,14 @@ class Studio:
         """Delete a picture with its record, after a second yes: `token` is that of `about_deleting`. Raises RequestError."""
         return await asyncio.to_thread(self._deletions.delete, image_id, token)
 
-    async def keep_mask(self, image_id: str, data: bytes) -> Found:
-        """Keep a mask, a PNG of the picture's size that is white where to edit; edit_region takes its id. Raises RequestError."""
+    async def keep_mask(self, image_id: str, data: bytes, promised: str | None = None) -> Found:
+        """Keep a mask, a PNG of the picture's size that is white where to edit; edit_region takes its id, which is the one
+        that was `promised`. Raises RequestError.
+        """
         record = await asyncio.to_thread(self.library.get, image_id)
         if record is None:
             raise await asyncio.to_thread(no_such_picture, image_id, self.library)
-        mask = await asyncio.to_thread(self.store.keep_mask, record, data, self.backend)
+        mask = await asyncio.to_thread(self.store.keep_mask, record, data, self.backend, promised)
         return await self.found(mask.id)
 
     async def changes(self, after: int | None) -> Changes:

@@ -50,20 +50,31 @@ class Page:
     async def paint(self) -> tuple[str, str]:
         """Hand a mask over; what the page said, and what the gallery answered."""
         async with httpx2.AsyncClient() as browser:
-            entry = await browser.get(self.address)
-            (onward,) = set(re.findall(r'url=([^"]+)"', entry.text))
-            page = (await browser.get(str(entry.url.join(onward)))).text
-            (base,) = re.findall(r'data-base="([^"]+)"', page)
-            (token,) = re.findall(r'data-form-token="([^"]+)"', page)
+            page = await self._open(browser)
             (image_id,) = re.findall(r'data-id="(img_\w+)"', page)
             (ticket,) = re.findall(r'data-ask="(img_\w*)"', page)
-            origin = f"{entry.url.scheme}://{entry.url.netloc.decode()}"
-            sent = await browser.post(
-                f"{origin}{base}/masks/{image_id}?ask={ticket}",
-                content=mask(),
-                headers={"x-form-token": token, "origin": origin, "accept": "application/json"},
-            )
-            return page, sent.text
+            return page, await self._send(browser, page, image_id, ticket)
+
+    async def hand_over(self, image_id: str, ticket: str) -> str:
+        """Hand over what was painted in a page of a gallery that has ended; what this one answered."""
+        async with httpx2.AsyncClient() as browser:
+            return await self._send(browser, await self._open(browser), image_id, ticket)
+
+    async def _open(self, browser: httpx2.AsyncClient) -> str:
+        entry = await browser.get(self.address)
+        (onward,) = set(re.findall(r'url=([^"]+)"', entry.text))
+        return (await browser.get(str(entry.url.join(onward)))).text
+
+    async def _send(self, browser: httpx2.AsyncClient, page: str, image_id: str, ticket: str) -> str:
+        (base,) = re.findall(r'data-base="([^"]+)"', page)
+        (token,) = re.findall(r'data-form-token="([^"]+)"', page)
+        (origin,) = re.findall(r"http://[^/]+", self.address)
+        sent = await browser.post(
+            f"{origin}{base}/masks/{image_id}?ask={ticket}",
+            content=mask(),
+            headers={"x-form-token": token, "origin": origin, "accept": "application/json"},
+        )
+        return sent.text
 
 
 class Person:
@@ -164,6 +175,47 @@ async def test_any_other_client_gets_the_address_and_calls_again_with_the_mask_i
         _, answer = await Page(address).paint()
         facts = (await client.call_tool("edit_region", {**wish, "mask": ticket})).structured_content
     assert re.findall(r"img_\w+", answer)[0] in facts["images"][0]["parents"]
+
+
+@pytest.mark.parametrize("handed_over", ["before", "after"])
+async def test_a_mask_is_not_lost_with_the_server_that_asked_for_it(
+    settings: Settings,
+    make_studio: Callable[..., Studio],
+    emulator: Emulator,
+    era: Era,
+    tmp_path: Path,
+    handed_over: str,
+) -> None:
+    def started() -> Server:
+        gemini = Gemini(api_key="TEST_KEY", timeout_s=20, transport=httpx2.ASGITransport(app=emulator.app))
+        return build_server(settings, LazyStudio(lambda: make_studio(model=gemini)))
+
+    wish = {"image": photo(tmp_path / "a.png"), "instruction": "a moon"}
+    async with Client(started(), mode=era) as client:
+        with pytest.raises(ToolError) as told:
+            await client.call_tool("edit_region", wish)
+        page = Page(re.findall(r"http://127\S+", str(told.value))[0])
+        (ticket,) = re.findall(r"with mask (img_\w+)", str(told.value))
+        if handed_over == "before":
+            await page.paint()
+    async with Client(started(), mode=era) as client:
+        if handed_over == "after":
+            with pytest.raises(
+                ToolError, match=f"{ticket}.* have not handed it over, .* leave mask out to have them asked"
+            ):
+                await client.call_tool("edit_region", {**wish, "mask": ticket})
+            assert emulator.requests == []
+            found = (await client.call_tool("find_images", {"kind": "imported"})).structured_content
+            image_id = found["images"][0]["id"]
+            for words in (
+                f"call edit_region again with image {image_id} and mask {ticket}",
+                f"has a mask already, {ticket}; it was not replaced",
+            ):
+                read = (await client.read_resource("gallery://"))[0].text
+                next_page = Page(re.findall(r"http://127\S+", read)[0])
+                assert words in await next_page.hand_over(image_id, ticket)
+        facts = (await client.call_tool("edit_region", {**wish, "mask": ticket})).structured_content
+    assert ticket in facts["images"][0]["parents"]
 
 
 async def test_a_question_where_to_paint_uses_up_no_limit_of_the_policy(

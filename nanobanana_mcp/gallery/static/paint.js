@@ -292,9 +292,25 @@ find("hand-over")?.addEventListener("click", async (event) => {
   try {
     await save();
     button.textContent = told.waiting ? "Your assistant has it" : "Kept for your assistant";
-    say(told.words, { stay: true });
+    find("kept").hidden = false;
+    find("kept-words").textContent = told.words;
+    find("kept").scrollIntoView({ block: "nearest" });
   } catch (error) {
     button.disabled = false;
+    say(error.message);
+  }
+});
+find("copy-kept")?.addEventListener("click", () => copy(told.id, "The mask's id"));
+// A file needs no gallery: it is the way out when this one has ended. edit_region takes its path as well as an id.
+find("save-mask").addEventListener("click", async () => {
+  try {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(await png());
+    link.download = `mask of ${id}.png`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    say("Saved. edit_region takes the path of the file as mask.");
+  } catch (error) {
     say(error.message);
   }
 });

@@ -96,7 +96,7 @@ async def edit_region(
             return place
         painting = place
     if painting is not None:
-        mask = painting.mask_id
+        mask = painting.ticket
     request = EditRequest(
         image=image,
         instruction=instruction,
