@@ -93,6 +93,26 @@ async def test_without_a_yes_a_dear_call_sends_nothing_and_uses_up_no_limit(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("era", ["legacy"])  # later clients end the call by themselves
+async def test_a_client_that_fails_to_ask_about_the_price_sends_nothing_and_is_told_the_way_out(
+    settings: Settings, make_studio: Callable[..., Studio], model: FakeModel, era: Era
+) -> None:
+    async def broken(*_given: Any) -> ElicitResult:
+        raise RuntimeError("no window here")
+
+    server = build_server(settings, LazyStudio(lambda: make_studio(limits=settings.limits)))
+    async with Client(server, mode=era, elicitation_handler=broken) as client:
+        with pytest.raises(
+            ToolError, match=r"could not ask whether to go on .* nothing was done. .*call again with max_cost_usd"
+        ):
+            await client.call_tool("generate_image", DEAR)
+        with pytest.raises(ToolError, match=r"could not ask .* command line"):
+            await client.call_tool("generate_image", {"prompt": "a heron"})
+            await client.call_tool("maintenance", CLEAR)
+    assert len(model.requests) == 1
+
+
+@pytest.mark.slow
 async def test_max_cost_usd_is_the_yes_of_a_client_that_cannot_ask_and_is_never_exceeded(
     at_client: Callable[..., Client[Any]], model: FakeModel, tmp_path: Path
 ) -> None:
