@@ -2,8 +2,9 @@
 
 A sharp filter swings below the dark side of an edge. In linear light that is far below in what one sees: black outlines
 around light letters. So what Lanczos makes of a pixel is held within the averages of the pixels beside it. Whole blocks
-are averaged first where much is left out, as Pillow's `reducing_gap` does, and no more than a few rows are held as
-light at once: the memory and the time of a large photograph are then near those of Pillow's own resizing.
+are averaged first where much is left out, as Pillow's `reducing_gap` does, and the result is made a strip at a time, so
+that no more than some rows are held as light: the memory and the time of a large photograph are then near those of
+Pillow's own resizing.
 """
 
 import math
@@ -17,10 +18,13 @@ from nanobanana_mcp.pixels.files.decoding import Size
 
 Plane = NDArray[np.float32]
 Part = tuple[float, float, float, float]
+_Pair = tuple[Plane, Plane]
 
 _GAP = 1.5
 """Times the size wanted that averaging leaves to Lanczos at least: 0.6 levels from Lanczos alone on photographs (mean)."""
-_ROWS = 128  # of the source that are held as light at once, about
+_REACH = 3  # of Lanczos to either side, in pixels of the result
+_STRIP = 128  # rows of the result that are made at once; a strip reads `_REACH` rows of its neighbours again
+_ROWS = 32  # of the source that are turned to light at once, about: they stay in the cache of a processor
 _LEAST_COVER = np.float32(1e-4)
 
 
@@ -48,47 +52,72 @@ def scaled(image: Image.Image, size: Size, *, box: Part | None = None) -> Image.
 
 
 def _shrunk(image: Image.Image, size: Size, box: Part) -> Image.Image:
-    to_light, to_bytes = _curves()
-    planes = np.empty((size[1], size[0], len(image.getbands())), np.uint8)
-    cover = image.getchannel("A") if image.mode == "RGBA" else None
-    shown = None
-    if cover is not None:
-        shown = _resized(cover, size, box, [value / 255 for value in range(256)])
-        planes[..., 3] = np.rint(np.clip(_held(*shown), 0, 1) * 255)
-    for channel in range(3):  # one by one: all three would be three times the memory
-        sharp, soft = _resized(image.getchannel(channel), size, box, to_light, cover=cover)
-        if shown is not None:
-            sharp, soft = (np.where(part > _LEAST_COVER, light / np.maximum(part, _LEAST_COVER), np.float32(np.nan))
-                           for light, part in ((sharp, shown[0]), (soft, shown[1])))  # fmt: skip
-        light = np.nan_to_num(_held(sharp, soft), nan=0.0)
-        planes[..., channel] = to_bytes[np.rint(np.clip(light, 0, 1) * 65_535).astype(np.uint16)]
-    return Image.fromarray(planes)
+    to_bytes = _curves()[1]
+    made = np.empty((size[1], size[0], len(image.getbands())), np.uint8)
+    for first in range(0, size[1], _STRIP):
+        rows = (first, min(first + _STRIP, size[1]))
+        strip = made[first : rows[1]]
+        lights, covers = _resized(image, size, box, rows)
+        if covers is not None:
+            strip[..., 3] = np.rint(np.clip(_held(*covers), 0, 1) * 255)
+        for channel, (sharp, soft) in enumerate(lights):
+            if covers is not None:
+                sharp, soft = (np.where(part > _LEAST_COVER, light / np.maximum(part, _LEAST_COVER), np.float32(np.nan))
+                               for light, part in ((sharp, covers[0]), (soft, covers[1])))  # fmt: skip
+            light = np.clip(np.nan_to_num(_held(sharp, soft), copy=False, nan=0.0), 0, 1)
+            strip[..., channel] = to_bytes[np.asarray(light * np.float32(65_535) + np.float32(0.5), np.uint16)]
+    return Image.fromarray(made)
 
 
-def _resized(
-    channel: Image.Image, size: Size, box: Part, curve: list[float], *, cover: Image.Image | None = None
-) -> tuple[Plane, Plane]:
-    """The part of a channel of bytes in another size, by Lanczos and as plain averages; each byte is read by the `curve`.
+def _resized(image: Image.Image, size: Size, box: Part, rows: tuple[int, int]) -> tuple[list[_Pair], _Pair | None]:
+    """Rows of the light of red, green and blue in another size, each multiplied by its alpha, and of that alpha.
 
-    With `cover`, its alpha, each pixel is multiplied by that.
+    Each by Lanczos, and as plain averages, which have one pixel more on all sides.
     """
     left, top, right, bottom = (math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3]))
     across = max(1, int((box[2] - box[0]) / size[0] / _GAP))
     down = max(1, int((box[3] - box[1]) / size[1] / _GAP))
-    plane = Image.new("F", (-(-(right - left) // across), -(-(bottom - top) // down)))
-    rows = max(1, _ROWS // down) * down
-    for start in range(top, bottom, rows):
-        band = (left, start, right, min(start + rows, bottom))
-        light = channel.crop(band).point(curve, "F")
-        if cover is not None:
-            light = Image.fromarray(np.asarray(light) * (np.asarray(cover.crop(band), np.float32) / np.float32(255)))
-        plane.paste(light if across == down == 1 else light.reduce((across, down)), (0, (start - top) // down))
-    part = ((box[0] - left) / across, (box[1] - top) / down, (box[2] - left) / across, (box[3] - top) / down)
-    sharp, soft = (
-        np.asarray(plane.resize(size, method, box=part), np.float32)
-        for method in (Image.Resampling.LANCZOS, Image.Resampling.BOX)
-    )
-    return sharp, soft
+    # From here on in rows of the averaged picture: where the result begins, how many make one of its rows, what is read.
+    begins, scale = (box[1] - top) / down, (box[3] - box[1]) / size[1] / down
+    upper = max(0, math.floor(begins + (rows[0] - _REACH) * scale))
+    lower = min(-(-(bottom - top) // down), math.ceil(begins + (rows[1] + _REACH) * scale))
+    planes = [Image.new("F", (-(-(right - left) // across), lower - upper)) for _ in image.getbands()]
+    first, last = top + upper * down, min(bottom, top + lower * down)
+    step = max(1, _ROWS // down) * down
+    for start in range(first, last, step):
+        lights = _lights(image.crop((left, start, right, min(start + step, last))))
+        for plane, light in zip(planes, lights, strict=True):
+            plane.paste(light if across == down == 1 else light.reduce((across, down)), (0, (start - first) // down))
+
+    def resized(plane: Image.Image, method: Image.Resampling, first: int, last: int) -> Plane:
+        part = (
+            (box[0] - left) / across,
+            max(0.0, begins + first * scale - upper),
+            (box[2] - left) / across,
+            min(float(plane.height), begins + last * scale - upper),
+        )
+        return np.asarray(plane.resize((size[0], last - first), method, box=part), np.float32)
+
+    beside = max(0, rows[0] - 1), min(size[1], rows[1] + 1)
+    margins = ((int(beside[0] == rows[0]), int(beside[1] == rows[1])), (1, 1))
+    pairs = [
+        (
+            resized(plane, Image.Resampling.LANCZOS, *rows),
+            np.pad(resized(plane, Image.Resampling.BOX, *beside), margins, mode="edge"),
+        )
+        for plane in planes
+    ]
+    return pairs[:3], pairs[3] if len(pairs) == 4 else None
+
+
+def _lights(image: Image.Image) -> list[Image.Image]:
+    """Red, green and blue as light from 0 to 1, multiplied by alpha where there is one, and that."""
+    to_light = _curves()[0]
+    lights = [channel.point(to_light, "F") for channel in image.split()[:3]]
+    if image.mode != "RGBA":
+        return lights
+    cover = np.asarray(image.getchannel("A"), np.float32) / np.float32(255)
+    return [Image.fromarray(plane) for plane in (*(np.asarray(light) * cover for light in lights), cover)]
 
 
 def _held(sharp: Plane, soft: Plane) -> Plane:
@@ -97,9 +126,8 @@ def _held(sharp: Plane, soft: Plane) -> Plane:
 
 
 def _least(plane: Plane) -> Plane:
-    """The least of each pixel and the eight around it."""
-    beside = np.pad(plane, 1, mode="edge")
-    rows = np.fmin(np.fmin(beside[:-2], beside[1:-1]), beside[2:])
+    """The least of each pixel and the eight around it, for all but those at the edges."""
+    rows = np.fmin(np.fmin(plane[:-2], plane[1:-1]), plane[2:])
     return np.fmin(np.fmin(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
 
 
