@@ -12,10 +12,12 @@ from nanobanana_mcp.pixels.files.header import MAX_FRAMES_COUNTED, Header, open_
 from nanobanana_mcp.pixels.files.profiles import MAX_PROFILE_BYTES, is_hdr
 
 # How the main picture of a file says that another one in it is a gain map: Ultra HDR and Adobe, ISO 21496-1, Apple.
-_GAIN_MAP = re.compile(
-    rb"http://ns\.adobe\.com/hdr-gain-map/|urn:iso:std:iso:ts:21496|urn:com:apple:photo:20\d\d:aux:hdrgainmap"
-    rb"|infe\x02\0\0[\0\1]..\0\0tmap",
-    re.DOTALL,
+# One by one, since alternatives would be tried at every byte of a large photograph.
+_GAIN_MAPS = (
+    re.compile(rb"http://ns\.adobe\.com/hdr-gain-map/"),
+    re.compile(rb"urn:iso:std:iso:ts:21496"),
+    re.compile(rb"urn:com:apple:photo:20\d\d:aux:hdrgainmap"),
+    re.compile(rb"infe\x02\0\0[\0\1]..\0\0tmap", re.DOTALL),
 )
 _VIDEO = re.compile(rb"ftyp(mp4|iso|avc|qt  |M4V|hev|hvc|3gp)")
 
@@ -33,7 +35,7 @@ def left_out(data: bytes, header: Header) -> list[str]:
     video = _VIDEO.search(data, end) is not None or (
         header.format in ("heic", "avif") and any(name == b"mpvd" for name in _boxes(data))
     )
-    gain_map = header.format in ("jpeg", "heic", "avif") and _GAIN_MAP.search(data) is not None
+    gain_map = header.format in ("jpeg", "heic", "avif") and any(name.search(data) for name in _GAIN_MAPS)
     if gain_map:
         notes.append("its gain map, which brightens it on HDR screens, is left out")
     if video:
