@@ -14,7 +14,7 @@ StudioError
 │  ├─ RateLimited          a quota is used up
 │  ├─ Unavailable          no answer, or a fault of theirs; nothing can have been charged
 │  └─ UnknownOutcome       sent, and the answer was lost; it may have been charged
-├─ SetupError              the operator: key, folder, database; PolicyError: the policy's file
+├─ SetupError              the operator: key, folder, database; PolicyError: the policy's file; NotEnoughMemory
 └─ BudgetExceeded          a limit on spending; raised before anything is spent
 
 Every message names the thing and the way out, because a model reads it and acts on it.
@@ -111,6 +111,10 @@ class UnknownOutcome(ServiceError):
 
 class SetupError(StudioError):
     """The installation is at fault: a key, a folder, a setting or the database."""
+
+
+class NotEnoughMemory(SetupError):
+    """The machine has not enough memory free for a picture, which may well be whole."""
 
 
 class BudgetExceeded(StudioError):

@@ -4,7 +4,7 @@ import hashlib
 from difflib import get_close_matches
 from pathlib import Path
 
-from nanobanana_mcp.domain.errors import NotAnImage, SourceNotFound
+from nanobanana_mcp.domain.errors import NotAnImage, NotEnoughMemory, SourceNotFound
 from nanobanana_mcp.domain.ids import is_image_id
 from nanobanana_mcp.domain.records import ImageRecord, made_here
 from nanobanana_mcp.domain.terms import MAX_FILE_BYTES, MAX_PIXELS
@@ -13,6 +13,7 @@ from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.pixels.files.clean import clean
 from nanobanana_mcp.pixels.files.containers import stripped
 from nanobanana_mcp.pixels.files.formats import format_of
+from nanobanana_mcp.pixels.files.header import read_header
 from nanobanana_mcp.storage.disk import Disk
 
 UPLOAD_BYTES = MAX_FILE_BYTES
@@ -60,11 +61,12 @@ def bare(record: ImageRecord, data: bytes) -> tuple[bytes, str]:
     try:
         made = made_here(record.origin, record.parents)
         large = len(data) > UPLOAD_BYTES or record.width * record.height > MAX_PIXELS
-        if record.origin != "imported" and record.mime_type in SENT_TYPES and not (made and large):
+        whole = record.mime_type != "image/jpeg" or read_header(data).end is not None
+        if record.origin != "imported" and record.mime_type in SENT_TYPES and whole and not (made and large):
             return stripped(data, format_of(data)) if made else data, record.mime_type
         cleaned = clean(data, max_bytes=UPLOAD_BYTES, made=made)
-    except NotAnImage as error:
-        raise NotAnImage(f"{printable(record.path)}: {error}") from error
+    except (NotAnImage, NotEnoughMemory) as error:
+        raise type(error)(f"{printable(record.path)}: {error}") from error
     return cleaned.data, cleaned.mime_type
 
 

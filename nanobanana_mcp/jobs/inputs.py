@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from nanobanana_mcp.domain.errors import NotAnImage, RequestError, SetupError, SourceNotFound
+from nanobanana_mcp.domain.errors import NotAnImage, NotEnoughMemory, RequestError, SetupError, SourceNotFound
 from nanobanana_mcp.domain.ids import is_file_id, is_image_id, new_id, new_image_id, now
 from nanobanana_mcp.domain.provider import ImageModel
 from nanobanana_mcp.domain.records import ImageRecord, Upload, made_here
@@ -257,8 +257,8 @@ class Sources:
                 )
                 return self._fitting(ours)
             cleaned = clean(data, max_bytes=self._max_bytes)
-        except NotAnImage as error:
-            raise NotAnImage(f"{printable(path)}: {error}") from error
+        except (NotAnImage, NotEnoughMemory) as error:
+            raise type(error)(f"{printable(path)}: {error}") from error
         record = known or _imported(
             str(path),
             mime_type=header.mime_type,

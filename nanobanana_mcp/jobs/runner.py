@@ -277,6 +277,8 @@ class Runner:
         """
         logger.error("Call %s of request %s failed because of a bug", call.id, run.request_row.id, exc_info=error)
         what = f"The program has a bug ({type(error).__name__}; the log has the traceback)"
+        if isinstance(error, MemoryError):
+            what = "There was not enough memory free here to work on the picture"
         emulated = run.request_row.backend == "emulator"
         cost = "" if emulated else f"; it may have cost ${call.estimate_usd:.3f}"
         told = UnknownOutcome(f"{what}. Whether this picture was made is not known{cost}.")

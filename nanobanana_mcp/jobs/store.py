@@ -12,7 +12,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from nanobanana_mcp.domain.errors import NoPicture, NotAnImage, RequestError, SetupError, Unreadable
+from nanobanana_mcp.domain.errors import NoPicture, NotAnImage, NotEnoughMemory, RequestError, SetupError, Unreadable
 from nanobanana_mcp.domain.ids import child_id, now
 from nanobanana_mcp.domain.plan import Plan, Target
 from nanobanana_mcp.domain.pricing import bill
@@ -198,7 +198,7 @@ class PictureStore:
             return image
         try:
             return self._make_exact(image, data, wanted, plan.target, number)
-        except (RequestError, OSError) as error:
+        except (RequestError, NotEnoughMemory, OSError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
             note = f"The exact file could not be made ({why}); this is the picture as delivered."
             return replace(image, notes=(*image.notes, note))
@@ -291,9 +291,7 @@ class PictureStore:
         again: bool,
         prepare_upload: PrepareUpload | None,
     ) -> KeptImage:
-        """Write the bytes first and the row second: after a kill in between, the raw answer is still there and the same
-        is done again.
-        """
+        """Write the bytes first, the row second: after a kill in between the raw answer is there, and this is done again."""
         plan, call, image_id = paid.plan, paid.call, f"img_{paid.call.id}"
         mime_type, extension = named_by_magic(reply.image)
         path, notes = self._write_master(reply.image, mime_type, extension, paid, again=again)
@@ -303,6 +301,10 @@ class PictureStore:
             width, height = header.width, header.height
         except NotAnImage:  # a row of 0 x 0 pixels says so, and whoever asked is told
             preview, width, height = None, 0, 0
+        except NotEnoughMemory as error:
+            header, preview = read_header(reply.image), None
+            width, height = header.width, header.height
+            notes.append(f"The picture is kept as it came, without a preview. {error}")
         record = ImageRecord(
             id=image_id,
             created_at=now(),
@@ -384,10 +386,10 @@ class PictureStore:
             )
             try:
                 record, more = self.derive(data, derived)
-            except (NotAnImage, OSError) as error:
+            except (NotAnImage, NotEnoughMemory, OSError) as error:
                 path = self._rescue(data, derived)
                 where = f"Its bytes are at {path}." if path is not None else "No disk could take it."
-                why = str(error).rstrip(".") if isinstance(error, NotAnImage) else error.strerror
+                why = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
                 notes.append(f"Picture {number} of Gemini's answer is not in the library: {why}. {where}")
                 continue
             kept.append(KeptImage(record=record, cost_usd=0.0))

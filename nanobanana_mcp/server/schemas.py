@@ -71,6 +71,12 @@ def _tool(function: Callable[P, Awaitable[ToolResult | InputRequiredResult]]) ->
             return await function(*args, **kwargs)
         except StudioError as error:
             raise ToolError(str(error), log_level=logging.DEBUG) from error
+        except MemoryError as error:
+            raise ToolError(
+                "There was not enough memory free here, and the call was broken off. Close other programs, raise the limit "
+                "that the server runs under, or take smaller pictures. output_stats lists what was kept.",
+                log_level=logging.WARNING,
+            ) from error
 
     tool = Offered.from_function(spoken, output_schema=None)
     tool.parameters = slim(tool.parameters)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from nanobanana_mcp.domain.errors import RequestError, SetupError
+from nanobanana_mcp.domain.errors import NotEnoughMemory, RequestError, SetupError
 from nanobanana_mcp.domain.ids import child_id, now
 from nanobanana_mcp.domain.plan import Target
 from nanobanana_mcp.domain.records import ImageRecord, Parent
@@ -91,7 +91,7 @@ async def convert(studio: Studio, request: ConvertRequest) -> tuple[list[ImageRe
             f"{target.folder} could not take the file ({error.strerror}). Make room there, or give another output_path."
         ) from error
     except MemoryError as error:
-        raise SetupError(
+        raise NotEnoughMemory(
             f"There is not enough memory free here to work on {source.record.width}x{source.record.height} pixels; nothing was "
             "written. Close other programs, raise the limit that this one runs under, or take a smaller picture."
         ) from error

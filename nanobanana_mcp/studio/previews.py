@@ -1,8 +1,9 @@
 """The small pictures of an answer, together within a budget of bytes however many pictures were made."""
 
+from contextlib import suppress
 from pathlib import Path
 
-from nanobanana_mcp.domain.errors import RequestError
+from nanobanana_mcp.domain.errors import NotAnImage, NotEnoughMemory, RequestError
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.pixels.outputs.thumbnails import SINGLE_BYTES, Thumbnail, as_it_is, contact_sheet, thumbnail
@@ -26,7 +27,11 @@ def make_previews(records: list[ImageRecord], long_side: int, store: PictureStor
         captions = [(data, record.id) for record, data in seen]
         return [contact_sheet(captions, cell=min(320, long_side), max_bytes=ANSWER_BYTES)]
     most = min(ANSWER_BYTES // len(seen), SINGLE_BYTES * max(1, round(long_side / THUMBNAIL_PX)))
-    return [_small(data, long_side=long_side, max_bytes=most) for _, data in seen]
+    previews = []
+    for _, data in seen:
+        with suppress(NotAnImage, NotEnoughMemory):  # the picture was paid for, and its answer is worth more than this
+            previews.append(_small(data, long_side=long_side, max_bytes=most))
+    return previews
 
 
 def make_sheet(records: list[ImageRecord], cell: int, store: PictureStore) -> Thumbnail | None:

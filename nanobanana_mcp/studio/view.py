@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nanobanana_mcp.domain.errors import NotAnImage, RequestError, SourceNotFound
+from nanobanana_mcp.domain.errors import NotAnImage, NotEnoughMemory, RequestError, SourceNotFound
 from nanobanana_mcp.domain.finding import LEAST_VIEW_PX, MOST_VIEW_PX, FoundPage, ViewRequest
 from nanobanana_mcp.domain.ids import is_file_id, is_image_id
 from nanobanana_mcp.domain.records import ImageRecord
@@ -69,8 +69,8 @@ class Viewer:
             notes.append(f"{str(error).split('. ')[0].rstrip('.')}. This is its thumbnail.")
         try:
             seen = look(data, box=wanted.box, max_px=wanted.max_px, max_bytes=ANSWER_BYTES, other=other_data)
-        except NotAnImage as error:
-            raise NotAnImage(f"{shorten(wanted.image)}: {error}") from error
+        except (NotAnImage, NotEnoughMemory) as error:
+            raise type(error)(f"{shorten(wanted.image)}: {error}") from error
         return View(
             look=seen,
             name=record.id if record is not None else wanted.image,
@@ -93,8 +93,8 @@ class Viewer:
         try:
             header = read_header(data)
             mine = look_of(thumbnail(data).data)
-        except NotAnImage as error:
-            raise NotAnImage(f"{printable(path)}: {error}") from error
+        except (NotAnImage, NotEnoughMemory) as error:
+            raise type(error)(f"{printable(path)}: {error}") from error
         of_size = self._finder.thumbnails(limit=SAME_SIZE, size=(header.width, header.height))
         near = [one for one, apart in self._near(mine, of_size, None) if apart <= 2 * ALIKE][:DECODED]
         exact = [one for one in near if self._shows(one, data)]

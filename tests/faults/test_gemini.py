@@ -29,6 +29,7 @@ from nanobanana_mcp.emulator.control import (
     Truncated,
 )
 from nanobanana_mcp.gemini.client import Gemini
+from nanobanana_mcp.pixels.outputs import thumbnails
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect, Emulated
 from tests.support.fakes import FakeModel, jpeg, reply
@@ -169,6 +170,20 @@ async def test_a_picture_that_does_not_decode_is_a_failure_with_its_bytes_kept(
     assert stats.total.pictures == 0 and stats.total.usd > 0
     with pytest.raises(ToolError):
         await emulated.call(prompt="make it blue", input_images=[record.id])
+
+
+async def test_a_picture_that_there_is_no_memory_to_decode_is_delivered_as_it_came_without_a_preview(
+    emulated: Emulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crowded(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(thumbnails, "decode", crowded)
+    result = await emulated.call(prompt="a banana")
+    record = emulated.studio.library.recent(1, emulated.studio.backend)[0]
+    assert record.width and Path(str(record.path)).stat().st_size == record.bytes
+    assert "without a preview. There is not enough memory free here" in words(result)
+    assert states(emulated.studio) == ["done"]
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from nanobanana_mcp.domain.errors import NotAnImage
 from nanobanana_mcp.pixels.files.clean import DECODES, clean
-from nanobanana_mcp.pixels.files.containers import png_chunks
+from nanobanana_mcp.pixels.files.containers import jpeg_segments, png_chunks
+from nanobanana_mcp.pixels.files.decoding import decoded
 from nanobanana_mcp.pixels.files.profiles import described
 from tests.support.strange import png_with, with_tags
 
@@ -342,9 +343,37 @@ def test_what_hides_behind_the_end_of_a_picture_stays_at_home(pillow: str, tail:
 def test_a_file_cut_off_anywhere_is_refused(pillow: str) -> None:
     data = saved(scene(), pillow)
     clean(data)
-    for length in [*(len(data) * percent // 100 for percent in range(5, 100, 5)), len(data) - 1]:
+    last = 12 if pillow == "JPEG" else 1  # of its last two bytes a JPEG may lack one or both
+    for length in [*(len(data) * percent // 100 for percent in range(5, 100, 5)), len(data) - last]:
         with pytest.raises(NotAnImage):
             clean(data[:length])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=str)
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_jpeg_that_lacks_only_its_end_mark_is_taken_and_leaves_with_one(
+    mode: str, options: dict[str, int], lost: int
+) -> None:
+    stream = BytesIO()
+    scene(160, 120).convert(mode).save(stream, "JPEG", quality=90, **options)
+    whole = clean(stream.getvalue())
+    result = clean(stream.getvalue()[:-lost])
+    assert result.data == whole.data
+    assert result.notes == ("the file ends without its end mark; the picture in it is whole",)
+    assert np.array_equal(np.asarray(decoded(stream.getvalue()[:-lost])), np.asarray(decoded(stream.getvalue())))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_a_part_of_its_picture_is_refused(progressive: bool) -> None:
+    stream = BytesIO()
+    scene(160, 120).save(stream, "JPEG", quality=90, progressive=progressive)
+    data = stream.getvalue()
+    scans = [part.stop for part in jpeg_segments(data) if part.name == b"\xda"]
+    for length in [*scans[:-1], *range(scans[-1] - 60, scans[-1] - 4, 5)]:
+        for end in (b"", b"\xff"):
+            with pytest.raises(NotAnImage, match="cut off"):
+                clean(data[:length] + end)
 
 
 def test_a_webp_cut_off_within_its_metadata_is_refused() -> None:

@@ -185,7 +185,7 @@ def test_examining_proves_that_a_picture_is_whole(pillow: str) -> None:
         with pytest.raises(NotAnImage):
             examine(data[: len(data) * percent // 100])
     with pytest.raises(NotAnImage):
-        examine(data[:-1])
+        examine(data[: -12 if pillow == "JPEG" else -1])  # of its last two bytes a JPEG may lack one or both
 
 
 def test_a_small_picture_is_decoded_too() -> None:

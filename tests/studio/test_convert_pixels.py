@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastmcp.exceptions import ToolError
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, JpegImagePlugin
 
 from nanobanana_mcp.pixels.outputs import render as rendering
 from tests.conftest import Emulated
@@ -114,3 +114,33 @@ async def test_too_little_memory_is_said_in_words_and_leaves_no_file(
     with pytest.raises(ToolError, match="not enough memory free here to work on 320x240 pixels"):
         await use(emulated, "convert_image", image=str(source), width=100, output_path=str(tmp_path / "made.png"))
     assert not (tmp_path / "made.png").exists()
+
+
+@cases(
+    ("tool", "wish"),
+    [
+        ("convert_image", {"width": 100}),
+        ("edit_region", {"instruction": "Make it snow.", "box": [0.3, 0.3, 0.6, 0.6]}),
+        ("view_image", {}),
+    ],
+)
+async def test_too_little_memory_to_decode_a_picture_is_not_told_as_damage_and_nothing_is_sent(
+    emulated: Emulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, wish: dict[str, Any]
+) -> None:
+    def crowded(_: object) -> None:
+        raise MemoryError
+
+    source = saved(tmp_path, photo(320, 240, seed=6).convert("RGB"), "s.jpg")
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", crowded)
+    with pytest.raises(ToolError, match=r"not enough memory free here to decode 320x240 pixels of JPEG.*Close") as told:
+        await use(emulated, tool, image=str(source), **wish)
+    assert "s.jpg" in str(told.value) and "damaged" not in str(told.value)
+    assert not emulated.drawn
+
+
+async def test_a_jpeg_without_its_end_mark_is_converted_with_a_note(emulated: Emulated, tmp_path: Path) -> None:
+    source = saved(tmp_path, photo(320, 240, seed=6).convert("RGB"), "s.jpg")
+    source.write_bytes(source.read_bytes()[:-2])
+    facts = await use(emulated, "convert_image", image=str(source), width=100)
+    assert seen(facts["file_paths"][0]).shape == (75, 100, 3)
+    assert any("without its end mark" in note for note in facts["notes"])

@@ -9,9 +9,9 @@ from PIL import Image, ImageChops, ImageFilter
 
 from nanobanana_mcp.pixels.edits.levels import box_sum
 from nanobanana_mcp.pixels.edits.masks import Weight
-from nanobanana_mcp.pixels.files.clean import DECODES, decode, eight_bit, upright
+from nanobanana_mcp.pixels.files.clean import DECODES, decode, eight_bit, upright, with_its_end
 from nanobanana_mcp.pixels.files.decoding import Box
-from nanobanana_mcp.pixels.files.header import read_header
+from nanobanana_mcp.pixels.files.header import memory_for, read_header
 
 _SEEN = 6.0  # 8-bit levels, mean over a cell of smoothed pixels: a redraw of the same stays at 1 to 4
 _CELLS = 16  # along the longer side of what is looked at
@@ -136,7 +136,9 @@ def _alike(first: Image.Image, second: Image.Image) -> bool:
 def _small(data: bytes) -> Image.Image:
     """RGBA where a pixel is not opaque."""
     header = read_header(data)
-    image = upright(eight_bit(decode(data, header, at_least=2 * _LOOKED_AT), header), header)
+    with memory_for(header):
+        image = decode(with_its_end(data, header), header, at_least=2 * _LOOKED_AT)
+        image = upright(eight_bit(image, header), header)
     image.thumbnail((_LOOKED_AT, _LOOKED_AT), Image.Resampling.BOX)
     return image
 

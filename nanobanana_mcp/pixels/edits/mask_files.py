@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanobanana_mcp.domain.errors import NotAnImage, RequestError
+from nanobanana_mcp.domain.errors import NotAnImage, NotEnoughMemory, RequestError
 from nanobanana_mcp.pixels.files.decoding import Size, decoded
 
 _GREY = 48
@@ -43,8 +43,8 @@ def read_mask(data: bytes, source: Image.Image) -> Mask:
     """
     try:
         image = decoded(data)
-    except NotAnImage as error:
-        raise NotAnImage(f"The mask cannot be read. {error}") from error
+    except (NotAnImage, NotEnoughMemory) as error:
+        raise type(error)(f"The mask cannot be read. {error}") from error
     plane, how = _plane(image, source)
     notes = [how] if how else []
     if abs(math.log(image.width / image.height * source.height / source.width)) > 0.02:

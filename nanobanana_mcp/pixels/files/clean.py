@@ -11,9 +11,17 @@ from PIL import Image, ImageCms
 
 from nanobanana_mcp.domain.errors import NotAnImage
 from nanobanana_mcp.domain.terms import MAX_PIXELS
-from nanobanana_mcp.pixels.files.containers import jpeg_frame, stripped
+from nanobanana_mcp.pixels.files.containers import jpeg_frame, jpeg_is_scanned, stripped
 from nanobanana_mcp.pixels.files.formats import FORMATS
-from nanobanana_mcp.pixels.files.header import PILLOW_ERRORS, Header, check_bounds, open_picture, read_header, reason
+from nanobanana_mcp.pixels.files.header import (
+    PILLOW_ERRORS,
+    Header,
+    check_bounds,
+    memory_for,
+    open_picture,
+    read_header,
+    reason,
+)
 from nanobanana_mcp.pixels.files.losses import bits_a_channel, left_out, recoloured
 from nanobanana_mcp.pixels.files.profiles import MAX_PROFILE_BYTES, described, without_names
 
@@ -26,6 +34,9 @@ PHOTOGRAPH_PIXELS: Final = 1_000_000
 """Opaque pictures in the formats of cameras that have to be converted become JPEG above this, and PNG below."""
 QUALITY: Final = 95
 
+_JPEG_END: Final = b"\xff\xd9"
+_FILLINGS: Final = (b"", bytes(range(1, 255)), b"\xa5" * 254)
+"""What may stand for data that a JPEG lacks; no byte of it begins a marker."""
 _CAMERA_FORMATS: Final = {"avif", "heic", "tiff", "webp"}
 _NAMES: Final[dict[SentType, str]] = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WebP"}
 _TURNS: Final = {
@@ -65,14 +76,14 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
     nobody knows Gemini to read, are encoded anew in their format; what Gemini does not read is converted to PNG or
     JPEG. All of these then stand upright. What was `made` here may be larger than a stranger's file, and is made smaller to
     be sent. Raises NotAnImage for what does not decode completely or is
-    beyond `check_bounds`.
+    beyond `check_bounds`, NotEnoughMemory.
     """
     header = read_header(data)
     check_bounds(header, data, made=made)
-    whole_picture(header)
-    notes = left_out(data, header)
-    bare = stripped(data, header.format, profile=without_names)
-    with DECODES:
+    with DECODES, memory_for(header):
+        data = with_its_end(data, header)
+        notes = left_out(data, header)
+        bare = stripped(data, header.format, profile=without_names)
         image = decode(bare, header)
         invisible = is_invisible(image)
         mime_type = _type_as_it_is(header, bare)
@@ -109,13 +120,31 @@ def is_invisible(image: Image.Image) -> bool:
     return alpha.getextrema() == (0, 0)
 
 
-def whole_picture(header: Header) -> int:
-    """Return the offset behind the picture's last byte. Raises NotAnImage when the file ends before it."""
-    if header.end is None:
-        raise NotAnImage(
-            f"This {FORMATS[header.format].words} file is cut off: its end is missing. Fetch or save it again."
-        )
-    return header.end
+def with_its_end(data: bytes, header: Header) -> bytes:
+    """Return the bytes, with its end mark a JPEG that lacks nothing else, as viewers show it. Hold `DECODES` meanwhile.
+
+    Raises NotAnImage when a part of the picture is missing. A decoder fills up what is missing without a word, so
+    nothing is where the pixels are the same whatever the bytes are that follow.
+    """
+    if header.end is not None:
+        return data
+    if header.format == "jpeg":
+        begun = data.rstrip(b"\xff")  # half of the end mark
+        complete = begun + _JPEG_END
+        if jpeg_is_scanned(complete):
+            seen = {_digest(decode(begun + filling + _JPEG_END, header)) for filling in _FILLINGS}
+            if len(seen) == 1:
+                return complete
+    raise NotAnImage(
+        f"This {FORMATS[header.format].words} file is cut off: its end is missing. Fetch or save it again."
+    )
+
+
+def _digest(image: Image.Image) -> bytes:
+    digest = hashlib.sha256()
+    for top in range(0, image.height, 256):
+        digest.update(image.crop((0, top, image.width, min(top + 256, image.height))).tobytes())
+    return digest.digest()
 
 
 def decode(data: bytes, header: Header, *, at_least: int | None = None) -> Image.Image:
@@ -123,7 +152,7 @@ def decode(data: bytes, header: Header, *, at_least: int | None = None) -> Image
 
     With `at_least` a JPEG may come at a half, a quarter or an eighth of its size, as long as its longer side keeps that
     many pixels, and as YCbCr where that is what it codes and it has no profile; all of its bytes are read even so.
-    Raises NotAnImage when the bytes are damaged.
+    Raises NotAnImage when the bytes are damaged, MemoryError.
     """
     image = open_picture(data, header.format)
     if header.format == "tiff" and _lies_in_planes_of_16_bits(image):

@@ -239,6 +239,24 @@ def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
     return None
 
 
+def jpeg_is_scanned(data: bytes) -> bool:
+    """Whether the scans of a JPEG that begin in these bytes give every coefficient to its last bit (T.81, B.2.3 and G.1).
+
+    What lies within a scan is not looked at.
+    """
+    components, progressive, left = b"", False, dict[tuple[int, int], int]()
+    for part in jpeg_segments(data):
+        content = data[part.content : part.stop]
+        if part.name[0] in _JPEG_FRAMES and len(content) >= 6:
+            components, progressive = content[6::3][: content[5]], part.name in (b"\xc2", b"\xc6", b"\xca", b"\xce")
+        elif part.name == b"\xda" and content and len(content) >= 4 + 2 * content[0]:
+            count = content[0]
+            first, last, bits = content[1 + 2 * count : 4 + 2 * count]
+            coefficients = range(first, last + 1) if progressive else range(64)
+            left |= {(one, place): bits & 15 for one in content[1 : 1 + 2 * count : 2] for place in coefficients}
+    return bool(components) and all(left.get((one, place), 1) == 0 for one in components for place in range(64))
+
+
 def picture_end(data: bytes, kind: Format) -> int | None:
     """Return the offset behind the last byte of a picture that is no JPEG, None when the file is cut off before it.
 

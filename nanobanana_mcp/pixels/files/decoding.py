@@ -10,8 +10,8 @@ from io import BytesIO
 
 from PIL import Image, ImageCms
 
-from nanobanana_mcp.pixels.files.clean import DECODES, decode, eight_bit, to_srgb, upright, whole_picture
-from nanobanana_mcp.pixels.files.header import Header, check_bounds, read_header
+from nanobanana_mcp.pixels.files.clean import DECODES, decode, eight_bit, to_srgb, upright, with_its_end
+from nanobanana_mcp.pixels.files.header import Header, check_bounds, memory_for, read_header
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two lie just outside, as in Pillow
 Size = tuple[int, int]  # width, height
@@ -21,13 +21,13 @@ def decoded(data: bytes, header: Header | None = None) -> Image.Image:
     """The decoded source of a file; its header is read unless it is given. Hold a slot of `clean.DECODES` meanwhile.
 
     Raises NotAnImage for bytes that are no whole picture, or one beyond what is made here: a stranger's file was held
-    to its bounds where it came in.
+    to its bounds where it came in. Raises NotEnoughMemory.
     """
     header = header or read_header(data)
     check_bounds(header, data, made=True)
-    whole_picture(header)
-    image = upright(eight_bit(decode(data, header), header), header)
-    return to_srgb(image).convert("RGB") if image.mode == "L" else image
+    with memory_for(header):
+        image = upright(eight_bit(decode(with_its_end(data, header), header), header), header)
+        return to_srgb(image).convert("RGB") if image.mode == "L" else image
 
 
 def is_flat(data: bytes) -> bool:

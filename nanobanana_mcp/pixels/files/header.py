@@ -3,13 +3,15 @@
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
 
 from PIL import Image, PngImagePlugin
 
-from nanobanana_mcp.domain.errors import NotAnImage
+from nanobanana_mcp.domain.errors import NotAnImage, NotEnoughMemory
 from nanobanana_mcp.domain.terms import MADE_BYTES, MADE_PIXELS, MAX_FILE_BYTES, MAX_PIXELS
 from nanobanana_mcp.pixels.files.containers import (
     ORIENTATION_TAG,
@@ -54,13 +56,13 @@ PILLOW_ERRORS: Final = (
     AttributeError,
     RuntimeError,
     AssertionError,
-    MemoryError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
 _SMALLER: Final = "Make it smaller and pass that."
+_MORE_MEMORY: Final = "Close other programs, raise the limit that this one runs under, or take a smaller picture."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ class Header:
     `width` x `height` are pixels as a viewer shows them, with `orientation` (1 to 8, EXIF tag 0x0112) applied. HEIC and
     TIFF are turned by their decoders, HEIC without saying how. `frames` is counted up to 1,000; of a TIFF only the
     first page is ever read, which counts as 1. `scans` are JPEG's. `end` is the offset behind the picture's last byte,
-    None when the file is cut off before it. `extension` has its dot.
+    None when the file ends before it, because it is cut off or is a JPEG that lacks only its end mark. `extension` has its dot.
     """
 
     format: Format
@@ -142,11 +144,15 @@ def check_bounds(header: Header, data: bytes, *, made: bool = False) -> None:
 def open_picture(data: bytes, found: Format) -> Image.Image:
     """Open bytes with the one plugin of their format, without decoding pixels and, but for BMP and TIFF, without metadata.
 
-    Raises NotAnImage when the plugin cannot.
+    Raises NotAnImage when the plugin cannot, NotEnoughMemory.
     """
     name = FORMATS[found].words
     try:
         return Image.open(BytesIO(stripped(data, found)), formats=[FORMATS[found].pillow])
+    except MemoryError as error:
+        raise NotEnoughMemory(
+            f"There is not enough memory free here to open this {name} file. {_MORE_MEMORY}"
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise NotAnImage(
             f"This {name} picture has over {MADE_PIXELS // 1_000_000} megapixels; at most {MAX_PIXELS // 1_000_000} megapixels "
@@ -156,6 +162,18 @@ def open_picture(data: bytes, found: Format) -> Image.Image:
         raise NotAnImage(
             f"This {name} file is damaged or of a kind that is not read ({reason(error)}). "
             "Open it in an image editor, save it as PNG or JPEG and pass that."
+        ) from error
+
+
+@contextmanager
+def memory_for(header: Header) -> Iterator[None]:
+    """Raise NotEnoughMemory, which names the picture's size, where memory runs out while the picture is worked on."""
+    try:
+        yield
+    except MemoryError as error:
+        raise NotEnoughMemory(
+            f"There is not enough memory free here to decode {header.width}x{header.height} pixels of "
+            f"{FORMATS[header.format].words}; the file itself may well be whole. {_MORE_MEMORY}"
         ) from error
 
 

@@ -61,7 +61,7 @@ def read_label(data: bytes) -> Label | None:
     try:
         with Image.open(BytesIO(data), formats=["PNG", "JPEG", "WEBP", "AVIF"]) as image:
             found = image.info.get("xmp")
-    except PILLOW_ERRORS:
+    except (*PILLOW_ERRORS, MemoryError):
         return None
     text = found.encode() if isinstance(found, str) else found
     if not isinstance(text, bytes) or b"<!" in text:  # a document type could make it expand without end

@@ -23,8 +23,10 @@ _VIDEO = re.compile(rb"ftyp(mp4|iso|avc|qt  |M4V|hev|hvc|3gp)")
 
 
 def left_out(data: bytes, header: Header) -> list[str]:
-    """Further frames and pages, a gain map, and what lies behind the picture's end."""
+    """Further frames and pages, a gain map, and what lies behind the picture's end, or that its end mark is missing."""
     notes = []
+    if header.end is None:  # and nothing else, since a picture that lacks more is refused
+        notes.append("the file ends without its end mark; the picture in it is whole")
     if header.frames > 1:
         more = "or more " if header.frames >= MAX_FRAMES_COUNTED else ""
         notes.append(f"only the first of its {header.frames} {more}frames is used")

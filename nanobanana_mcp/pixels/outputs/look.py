@@ -11,9 +11,9 @@ from PIL import Image, ImageChops
 
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.pixels.edits.masks import pixel_box
-from nanobanana_mcp.pixels.files.clean import DECODES, decode, eight_bit, to_srgb, upright, whole_picture
+from nanobanana_mcp.pixels.files.clean import DECODES, decode, eight_bit, to_srgb, upright, with_its_end
 from nanobanana_mcp.pixels.files.decoding import Box, Size
-from nanobanana_mcp.pixels.files.header import check_bounds, read_header
+from nanobanana_mcp.pixels.files.header import check_bounds, memory_for, read_header
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail, within_bytes
 
 TOLERANCE = 16
@@ -107,8 +107,8 @@ def same_pixels(one: bytes, other: bytes) -> bool:
 def _upright(data: bytes) -> Image.Image:
     header = read_header(data)
     check_bounds(header, data, made=True)
-    whole_picture(header)
-    return upright(eight_bit(decode(data, header), header), header)
+    with memory_for(header):
+        return upright(eight_bit(decode(with_its_end(data, header), header), header), header)
 
 
 def _as_large(image: Image.Image, size: Size) -> tuple[Image.Image, list[str]]:
