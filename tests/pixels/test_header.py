@@ -14,6 +14,7 @@ from PIL import Image
 
 from nanobanana_mcp.domain.errors import NotAnImage
 from nanobanana_mcp.pixels.files import formats
+from nanobanana_mcp.pixels.files.decoding import decoded
 from nanobanana_mcp.pixels.files.header import check_bounds, read_header
 
 FORMATS = {
@@ -294,3 +295,18 @@ def test_damaged_headers_are_read_or_refused_and_never_crash(data: bytes, flips:
         check_bounds(read_header(bytes(damaged)), bytes(damaged))
     except NotAnImage as error:
         assert str(error)
+
+
+XMP_ON_ITS_SIDE = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("pillow", ["JPEG", "WEBP", "AVIF", "TIFF"])
+def test_what_xmp_says_of_the_orientation_turns_nothing(pillow: str) -> None:
+    options = {"tiffinfo": {700: XMP_ON_ITS_SIDE}} if pillow == "TIFF" else {"xmp": XMP_ON_ITS_SIDE}
+    data = saved(Image.new("RGB", (60, 30), "red"), pillow, **options)
+    header = read_header(data)
+    assert (header.orientation, header.width, header.height) == (1, 60, 30)
+    assert decoded(data).size == (60, 30)

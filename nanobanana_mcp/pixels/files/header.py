@@ -70,7 +70,8 @@ class Header:
     """The facts that a viewer tells of a picture without showing it.
 
     `width` x `height` are pixels as a viewer shows them, with `orientation` (1 to 8, EXIF tag 0x0112) applied. HEIC and
-    TIFF are turned by their decoders, HEIC without saying how. `frames` is counted up to 1,000; of a TIFF only the
+    TIFF are turned by their decoders, HEIC without saying how. A `tiff:Orientation` in XMP turns nothing: browsers and
+    sharp (its `autoOrient`) go by EXIF alone. `frames` is counted up to 1,000; of a TIFF only the
     first page is ever read, which counts as 1. `scans` are JPEG's. `end` is the offset behind the picture's last byte,
     None when the file ends before it, because it is cut off or is a JPEG that lacks only its end mark. `extension` has its dot.
     """
@@ -148,7 +149,9 @@ def open_picture(data: bytes, found: Format) -> Image.Image:
     """
     name = FORMATS[found].words
     try:
-        return Image.open(BytesIO(stripped(data, found)), formats=[FORMATS[found].pillow])
+        image = Image.open(BytesIO(stripped(data, found)), formats=[FORMATS[found].pillow])
+        image.info.pop("xmp", None)  # by which Pillow would turn a TIFF or an AVIF that has no EXIF
+        return image
     except MemoryError as error:
         raise NotEnoughMemory(
             f"There is not enough memory free here to open this {name} file. {_MORE_MEMORY}"
