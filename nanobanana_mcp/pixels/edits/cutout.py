@@ -9,7 +9,7 @@ from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.pixels.edits.alignment import aligned, restored
 from nanobanana_mcp.pixels.edits.chequer import looks_like_checkerboard
 from nanobanana_mcp.pixels.edits.colours import recoloured
-from nanobanana_mcp.pixels.edits.matte import Matte, Quality, key, matte
+from nanobanana_mcp.pixels.edits.matte import Matte, Quality, key, least, matte
 from nanobanana_mcp.pixels.files.clean import DECODES, to_srgb
 from nanobanana_mcp.pixels.files.decoding import Size, decoded, from_srgb
 from nanobanana_mcp.pixels.files.labels import Label
@@ -127,11 +127,11 @@ def _upon(whole: Image.Image, cut: Image.Image, plate: Image.Image) -> tuple[Ima
     """
     reference = _small(whole)
     alpha = cut.getchannel("A")
-    solid = alpha.resize(reference.size).filter(ImageFilter.MinFilter(5)).point(lambda value: 0 if value > 240 else 255)
-    shown = alpha.resize(reference.size).point(lambda value: 255 if value > 12 else 0)
+    small = np.asarray(alpha.resize(reference.size))
+    solid = least(small, 2) > 240
     # How a plate bends is known where the object is solid, and no guess is made far beyond that: hair, glass, shadow.
-    bends = solid.histogram()[0] > _MOSTLY * shown.histogram()[255]
-    found = aligned(reference, plate, changed=np.asarray(solid), bends=bends)
+    bends = bool(np.count_nonzero(solid) > _MOSTLY * np.count_nonzero(small > 12))
+    found = aligned(reference, plate, changed=(~solid).view(np.uint8), bends=bends)
     if not found.drift.known:
         return None
     # Apart from alpha, so that colour goes on beside the object.

@@ -6,18 +6,20 @@ triangulation matting).
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 from nanobanana_mcp.domain.errors import RequestError
-from nanobanana_mcp.pixels.edits.alignment import SURE, aligned, restored
+from nanobanana_mcp.pixels.edits.alignment import SURE, drift_of, restored
 from nanobanana_mcp.pixels.edits.chequer import chequered
 from nanobanana_mcp.pixels.edits.colours import applied, fitted, recoloured
 from nanobanana_mcp.pixels.edits.warping import Plane
 
 Colour = tuple[int, int, int]
+Value = TypeVar("Value", np.uint8, np.bool_)
 
 # Brightness (Rec. 601), as JPEG has it: chroma is stored at half the resolution and would blur the alpha of a hair.
 _WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
@@ -32,6 +34,9 @@ _SPREAD = (
     12  # levels from the background's colour that half of its pixels may be away: a gradient is no plain background
 )
 _FITTING = 0.003  # misfit of plates that need not be moved: JPEG makes as much
+_SETTLED = (
+    0.35  # of the misfit before, at which plates are laid: each further way costs as much and gave at most 0.0015
+)
 _DENSE = (
     0.45  # of white: plates that are nearer than this show something rather solid, or one a third darker than the other
 )
@@ -96,7 +101,7 @@ def matte(white: Image.Image, black: Image.Image, *, source: Image.Image | None 
     # What JPEG does to alpha shows in the misfit; plates without loss keep the faintest shadow.
     alpha, noise = _cleaned(raw, min(_NOISE, 0.004 + 25 * mismatch))
     alpha, held = _held_solid(alpha, raw)
-    board = chequered(raw, np.ptp(bright, axis=2) < _GREY, own=_brightness(source, white.size))
+    board = chequered(raw, _ptp(white) < _GREY, own=_brightness(source, white.size))
     lit = ((bright - (1 - alpha)[..., None] * paper) + (dark - (1 - alpha)[..., None] * ink)) / 2
     return _finished(np.asarray(lit, np.float32), alpha, mismatch=mismatch, noise=noise, board=board, held=held)
 
@@ -141,8 +146,7 @@ def _as_bright(white: Image.Image, black: Image.Image) -> Image.Image:
     bright, dark = np.asarray(white, np.float32), np.asarray(black, np.float32)
     ink = _border_colour(dark, 0)
     apart = (bright - dark) @ _WEIGHTS / np.float32(255)
-    dense = Image.fromarray(np.where(apart < _DENSE, np.uint8(255), np.uint8(0))).filter(ImageFilter.MinFilter(9))
-    colours, _ = fitted(white, black, np.asarray(dense) > 0, sure=True)
+    colours, _ = fitted(white, black, least(apart < _DENSE, 4), sure=True)
     return recoloured(black, colours) if np.abs(applied(ink[None], colours) - ink).max() <= _STAYS_BLACK else black
 
 
@@ -150,10 +154,8 @@ def _held_solid(alpha: Plane, raw: Plane) -> tuple[Plane, float]:
     """Alpha held at 1 deep inside, where it is only a little less on an average; and in which part of there it was less."""
     levels = np.rint(np.clip(raw, 0, 1) * 255).astype(np.uint8)
     mean = np.asarray(Image.fromarray(levels).filter(ImageFilter.BoxBlur(6)))
-    least = np.asarray(
-        Image.fromarray(np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)).filter(ImageFilter.MinFilter(7))
-    )
-    deep = (mean > 255 * _SOLID) & (least > 255 * _SOLID_LEAST)
+    lowest = least(np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8), 3)
+    deep = (mean > 255 * _SOLID) & (lowest > 255 * _SOLID_LEAST)
     if not deep.any():
         return alpha, 0.0
     return np.where(deep, np.float32(1), alpha), float((alpha[deep] < 0.98).mean())
@@ -168,7 +170,8 @@ def _brightness(source: Image.Image | None, size: tuple[int, int]) -> Plane | No
 
 
 def _laid_upon(white: Image.Image, black: Image.Image) -> Image.Image:
-    """The black plate where the white one is: of several ways to align it, that with which the plates fit best.
+    """The black plate where the white one is: of several ways to align it, the first with which the plates fit far better, else
+    the best.
 
     By what is alike in both, which is the inside of the object unless it has moved far; by all that it shows, which for
     lace and nets is light on the one plate and dark on the other; and by its outline, if it is flat.
@@ -176,24 +179,23 @@ def _laid_upon(white: Image.Image, black: Image.Image) -> Image.Image:
     size = white.size
     there = black if black.size == size else black.resize(size, Image.Resampling.LANCZOS)
     outlines = [_outline(white, 255), _outline(black, 0)]
-    apart = np.asarray(white, np.int16) - np.asarray(there, np.int16)
-    alike = Image.fromarray(np.where(np.abs(apart).max(axis=2) < 48, np.uint8(255), np.uint8(0)))
-    shown = outlines[0].convert("L").point(lambda value: 255 if value > 80 else 0)
-    best, least = there, _misfit(white, there)
+    alike = _greatest(ImageChops.difference(white, there)) < 48
+    shown = np.asarray(outlines[0])[..., 0] > 80
+    before = _misfit(white, there)
+    best, smallest = there, before
     for inside in (alike, shown, None):
-        if least < _FITTING:
+        if smallest < max(_FITTING, _SETTLED * before):
             break
         if inside is None:
-            found = aligned(outlines[0], outlines[1], bends=False).drift
+            found = drift_of(outlines[0], outlines[1], bends=False)
         else:
-            changed = 255 - np.asarray(inside.filter(ImageFilter.MinFilter(5)))
-            found = aligned(white, black, changed=changed).drift
+            found = drift_of(white, black, changed=(~least(inside, 2)).view(np.uint8))
         if found.confidence < SURE or found.warp.furthest(size) < 0.2:
             continue
         moved = restored(black, size, found)
         misfit = _misfit(white, moved)
-        if misfit < least:
-            best, least = moved, misfit
+        if misfit < smallest:
+            best, smallest = moved, misfit
     return best
 
 
@@ -212,7 +214,8 @@ def _misfit(white: Image.Image, black: Image.Image) -> float:
 def _outline(plate: Image.Image, background: int) -> Image.Image:
     """Measures how far each pixel is from the background, cut at 60 levels, so that only the silhouette is left."""
     pixels = np.asarray(plate, np.float32)
-    far = np.abs(pixels - _border_colour(pixels, background)).max(axis=2)
+    apart = np.abs(pixels - _border_colour(pixels, background))
+    far = np.maximum(np.maximum(apart[..., 0], apart[..., 1]), apart[..., 2])
     return Image.fromarray((np.minimum(far, 60) * 4).astype(np.uint8)).convert("RGB")
 
 
@@ -251,9 +254,8 @@ def _cleaned(raw: Plane, level: float) -> tuple[Plane, float]:
     Only what is faint together with all its neighbours is noise: the tip of a hair lies next to more hair, and stays.
     """
     alpha = np.clip(raw, 0, 1)
-    bytes_of = Image.fromarray(np.rint(alpha * 255).astype(np.uint8))
-    around_high = np.asarray(bytes_of.filter(ImageFilter.MaxFilter(5)))
-    around_low = np.asarray(bytes_of.filter(ImageFilter.MinFilter(5)))
+    bytes_of = np.rint(alpha * 255).astype(np.uint8)
+    around_high, around_low = ~least(~bytes_of, 2), least(bytes_of, 2)
     alpha = np.where(around_high < 255 * 2 * level, 0, np.where(around_low > 255 * (1 - 2 * level), 1, alpha))
     alpha = alpha * np.clip(2 * alpha / level - 1, 0, 1)
     alpha = 1 - (1 - alpha) * np.clip(2 * (1 - alpha) / level - 1, 0, 1)
@@ -279,6 +281,33 @@ def _finished(lit: Plane, alpha: Plane, *, mismatch: float, noise: float, board:
         chequered=board,
     )
     return Matte(image=Image.fromarray(values), quality=quality)
+
+
+def least(plane: NDArray[Value], radius: int) -> NDArray[Value]:
+    """The least value within `radius` rows and columns of each; the edges go on beyond themselves.
+
+    What Pillow's MinFilter does, which looks at each pixel's whole square: a fiftieth of its time for 5 x 5.
+    """
+    wide = np.pad(plane, radius, mode="edge")
+    for _ in range(2):  # down, then across
+        rows = wide[: len(wide) - 2 * radius].copy()
+        for step in range(1, 2 * radius + 1):
+            np.minimum(rows, wide[step : step + len(rows)], out=rows)
+        wide = np.ascontiguousarray(rows.T)
+    return wide
+
+
+def _greatest(image: Image.Image) -> NDArray[np.uint8]:
+    """The greatest of red, green and blue."""
+    red, green, blue = image.split()
+    return np.asarray(ImageChops.lighter(ImageChops.lighter(red, green), blue))
+
+
+def _ptp(image: Image.Image) -> NDArray[np.uint8]:
+    """How far the greatest and the least of red, green and blue are apart."""
+    red, green, blue = image.split()
+    lowest = np.asarray(ImageChops.darker(ImageChops.darker(red, green), blue))
+    return np.asarray(_greatest(image) - lowest, np.uint8)
 
 
 def _around(values: Plane) -> Plane:
