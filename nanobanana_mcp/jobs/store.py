@@ -276,9 +276,8 @@ class PictureStore:
         try:
             record, _ = self.derive(reply.image, derived)
         except OSError as error:
-            raise SetupError(
-                f"The recovered picture could not be written to {self.disk.places.output} ({error.strerror})."
-            ) from error
+            folder = self.disk.places.output
+            raise SetupError(f"The recovered picture cannot be written to {folder} ({error.strerror}).") from error
         self.disk.spool.drop(call_id)
         return record
 
@@ -335,10 +334,8 @@ class PictureStore:
             if plan.recipe is None:
                 remember(record, reply, plan.request, paid.continues, self.disk)
         except OSError as error:
-            notes.append(
-                "The picture is kept, but its preview or its record could not be written to "
-                f"{self.disk.places.own} ({error.strerror})."
-            )
+            where = f"{self.disk.places.own} ({error.strerror})"
+            notes.append(f"The picture is kept, but its preview or its record could not be written to {where}.")
         upload = None
         if prepare_upload is not None and preview is not None:
             upload = prepare_upload(record, reply.image, mime_type, record.prompt)
