@@ -66,15 +66,14 @@ class Tour:
     async def make(
         self,
         step: str,
-        how: str,
-        *,
+        *parents: str,
         tool: str = "generate_image",
         caption: str = "",
         size: tuple[int, int] | None = None,
         **arguments: Any,
     ) -> list[Shown]:
-        """Pictures by a tool that draws, which must be as many as asked for and `size` (width, height) where given. The
-        `caption` is the prompt where nothing else is given.
+        """Pictures by a tool that draws, which must be as many as asked for, `size` (width, height) where given, and remember
+        the ids of their `parents`. The `caption` stands for the prompt where the tool takes none.
         """
         answer = await self._call(step, tool, arguments)
         known = {one.id for one in self.shown}
@@ -84,7 +83,7 @@ class Tour:
                 path=Path(image["path"]),
                 thumbnail=Path(image["thumbnail_path"] or image["path"]),
                 prompt=caption or arguments["prompt"],
-                how=how,
+                how=("", "edit of", "from")[min(len(parents), 2)],
                 tier=answer["model_tier"],
                 width=image["width"],
                 height=image["height"],
@@ -101,6 +100,8 @@ class Tour:
                 raise self._wrong(f"{each.path} has {each.width}x{each.height} pixels, not {size[0]}x{size[1]}.")
             if not each.path.is_file():
                 raise self._wrong(f"{each.path} is not there.")
+            if each.parents != parents:
+                raise self._wrong(f"{each.id} should come from {', '.join(parents)}, not {', '.join(each.parents)}.")
         self.shown += found
         self.emulated = answer["backend"] == "emulator"
         cost = answer["cost_usd"]
@@ -134,11 +135,6 @@ class Tour:
         self.audience.ends(outcome.format_map(answer))
         return answer
 
-    def descends(self, child: Shown, *parents: str) -> None:
-        """Insist that a picture remembers what it was made from."""
-        if child.parents != parents:
-            raise self._wrong(f"{child.id} should come from {', '.join(parents)}, not {', '.join(child.parents)}.")
-
     async def _call(self, step: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         self._step = step
         self.audience.begins(step)
@@ -165,79 +161,45 @@ FULL_STEPS, SHORT_STEPS = 17, 3
 
 async def full_tour(tour: Tour, photo: Path) -> None:
     """Every tool of the server, against the emulator."""
-    (fox,) = await tour.make("A flash picture", "", prompt=FOX)
-    (train,) = await tour.make(
-        "A pro picture, 4K, 16:9",
-        "",
-        size=(5504, 3072),
-        prompt=TRAIN,
-        model_tier="pro",
-        resolution="4k",
-        aspect_ratio="16:9",
-    )
-    await tour.make("Three at once", "", prompt=STAMPS, n=3, aspect_ratio="4:5")
+    (fox,) = await tour.make("A flash picture", prompt=FOX)
+    poster: dict[str, Any] = {"model_tier": "pro", "resolution": "4k", "aspect_ratio": "16:9"}
+    (train,) = await tour.make("A pro picture, 4K, 16:9", size=(5504, 3072), prompt=TRAIN, **poster)
+    await tour.make("Three at once", prompt=STAMPS, n=3, aspect_ratio="4:5")
     name = await tour.upload("Upload a photo of yours", photo, (1280, 960))
-    breakfast = tour.shown[-1]
-    (coat,) = await tour.make("Edit, by path", "edit of", prompt=COAT, input_image_path_1=str(fox.path))
-    tour.descends(coat, fox.id)
-    (astronaut,) = await tour.make("Edit, by Files API id", "edit of", prompt=ASTRONAUT, file_id=name)
-    tour.descends(astronaut, breakfast.id)
-    (dawn,) = await tour.make("Edit, by picture id", "edit of", prompt=DAWN, input_images=[train.id], model_tier="pro")
-    tour.descends(dawn, train.id)
-    (bench,) = await tour.make(
-        "Two reference pictures",
-        "from",
-        prompt=BENCH,
-        input_images=[coat.id, str(astronaut.path)],
-        aspect_ratio="3:2",
+    breakfast = tour.shown[-1].id
+    (coat,) = await tour.make("Edit, by path", fox.id, prompt=COAT, input_image_path_1=str(fox.path))
+    (astronaut,) = await tour.make("Edit, by Files API id", breakfast, prompt=ASTRONAUT, file_id=name)
+    await tour.make("Edit, by picture id", train.id, prompt=DAWN, input_images=[train.id], model_tier="pro")
+    both = [coat.id, str(astronaut.path)]
+    await tour.make(
+        "Two reference pictures", coat.id, astronaut.id, prompt=BENCH, input_images=both, aspect_ratio="3:2"
     )
-    tour.descends(bench, coat.id, astronaut.id)
-    (apple,) = await tour.make(
-        "Change one region only",
-        "edit of",
-        tool="edit_region",
-        caption=APPLE,
-        size=(1280, 960),
-        image=str(photo),
-        instruction=APPLE,
-        box=[560, 560, 900, 820],
-    )
-    tour.descends(apple, breakfast.id)
+
+    async def on_the_photo(
+        step: str, tool: str, caption: str, width: int = 1280, height: int = 960, **arguments: Any
+    ) -> str:
+        (made,) = await tour.make(
+            step, breakfast, tool=tool, caption=caption, size=(width, height), image=str(photo), **arguments
+        )
+        return made.id
+
+    place = [560, 560, 900, 820]
+    apple = await on_the_photo("Change one region only", "edit_region", APPLE, instruction=APPLE, box=place)
     await tour.ask(
         "A close look at the edit",
         "view_image",
         "{difference[changed_share_outside_box]:.0%} of the pixels outside the region changed",
-        image=apple.id,
+        image=apple,
         compare_with=str(photo),
-        box=[560, 560, 900, 820],
+        box=place,
     )
-    (table,) = await tour.make(
-        "Extend beyond the edges",
-        "edit of",
-        tool="extend_image",
-        caption=MORE,
-        size=(1600, 960),
-        image=str(photo),
-        instruction=MORE,
-        left=160,
-        right=160,
-    )
-    tour.descends(table, breakfast.id)
-    (alone,) = await tour.make(
-        "Take the background away",
-        "edit of",
-        tool="remove_background",
-        caption=ALONE,
-        size=(1280, 960),
-        image=str(photo),
-        subject="the banana",
-    )
-    tour.descends(alone, breakfast.id)
+    await on_the_photo("Extend beyond the edges", "extend_image", MORE, 1600, instruction=MORE, left=160, right=160)
+    alone = await on_the_photo("Take the background away", "remove_background", ALONE, subject="the banana")
     await tour.ask(
         "Convert, for nothing",
         "convert_image",
         "{images[0][width]}x{images[0][height]}, {images[0][mime_type]}",
-        image=alone.id,
+        image=alone,
         width=400,
         output_format="webp",
     )
@@ -255,6 +217,5 @@ async def full_tour(tour: Tour, photo: Path) -> None:
 
 async def short_tour(tour: Tour, _photo: Path) -> None:
     """One picture and one edit of it: enough to see that the key and the models work."""
-    (fox,) = await tour.make("A flash picture", "", prompt=FOX, model_tier="flash")
-    (coat,) = await tour.make("Edit, by picture id", "edit of", prompt=COAT, input_images=[fox.id], model_tier="flash")
-    tour.descends(coat, fox.id)
+    (fox,) = await tour.make("A flash picture", prompt=FOX, model_tier="flash")
+    await tour.make("Edit, by picture id", fox.id, prompt=COAT, input_images=[fox.id], model_tier="flash")
