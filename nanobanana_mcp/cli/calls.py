@@ -20,6 +20,7 @@ from nanobanana_mcp.cli.output import Bar
 from nanobanana_mcp.domain.errors import StudioError
 from nanobanana_mcp.domain.ids import is_file_id, is_image_id
 from nanobanana_mcp.server.app import Server, build_server
+from nanobanana_mcp.server.clients import facts_of
 from nanobanana_mcp.server.stdio import Bounded
 from nanobanana_mcp.settings import Settings, load_settings, misspelt, project_folder
 
@@ -47,7 +48,7 @@ class Session:
         self._bar = bar
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The structure of a tool's answer, its text under "summary". Raises ToolError, the StudioError as its cause."""
+        """The facts of a tool's answer, its text under "summary". Raises ToolError, the StudioError as its cause."""
         return (await self.look(tool, arguments))[0]
 
     async def look(self, tool: str, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
@@ -55,7 +56,7 @@ class Session:
         self._server.shared.progress = self._bar.report
         result = await self._server.call_tool(tool, dict(arguments))
         pictures = [base64.b64decode(block.data) for block in result.content if isinstance(block, ImageContent)]
-        return dict(result.structured_content or {}), pictures
+        return facts_of(result), pictures
 
     async def studio(self) -> "Studio":
         return await self._server.shared.studio()

@@ -45,12 +45,20 @@ def client_name(context: Context) -> str:
 
 
 def result(context: Context, text: str, structure: dict[str, Any], more: Sequence[ContentBlock] = ()) -> ToolResult:
-    """The answer of a tool. The structure contains the whole text, for clients that show the model the structure alone."""
+    """The answer of a tool. The structure has the sentences too, for clients that show the model the structure alone: the
+    whole text, or under "summary" what no other of its fields says.
+    """
     return ToolResult(
         content=[TextContent(type="text", text=text), *more],
         structured_content={"summary": text, **structure} if wants_structure(context) else None,
         meta=_signed(context),
     )
+
+
+def facts_of(result: ToolResult) -> dict[str, Any]:
+    """The structure of an answer with its whole text under "summary", for doors that show people the words."""
+    (text,) = (block.text for block in result.content[:1] if isinstance(block, TextContent))
+    return {**(result.structured_content or {}), "summary": text}
 
 
 def _signed(context: Context) -> dict[str, Any] | None:

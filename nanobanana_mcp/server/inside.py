@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastmcp.exceptions import ToolError
 
 from nanobanana_mcp.domain.errors import RequestError, StudioError
+from nanobanana_mcp.server.clients import facts_of
 
 if TYPE_CHECKING:
     from nanobanana_mcp.gallery.serve import Gallery
@@ -31,7 +32,7 @@ class Tools:
         server.shared.progress = _report
 
     async def call(self, tool: str, arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-        """The structure of a tool's answer, its text under "summary". Raises StudioError."""
+        """The facts of a tool's answer, its text under "summary". Raises StudioError."""
         _progress.set(progress)
         try:
             result = await self._server.call_tool(tool, dict(arguments))
@@ -42,7 +43,7 @@ class Tools:
             if isinstance(cause, StudioError):
                 raise cause from error
             raise
-        return dict(result.structured_content or {})
+        return facts_of(result)
 
     async def closed(self, tool: str) -> bool:
         return await self._server.shared.closed(tool)

@@ -12,21 +12,40 @@ from nanobanana_mcp.domain.text import counted, size_of
 
 def created_text(created: Created) -> str:
     """Say in a few lines which pictures were made and where they are."""
-    spec, request = created.choice.spec, created.request
-    made, asked = len(created.images), request.n
-    verb = "Edited" if created.mode == "edit" else "Made"
-    count = f"{made} of {asked} pictures" if made < asked else counted(made, "picture")
-    lines = [f"{verb} {count} with {spec.nickname} ({spec.id}){_why(created.choice)}."]
+    lines = [f"{_headline(created)} ({created.choice.spec.id}){_why(created.choice)}."]
     for number, image in enumerate(created.images, 1):
-        lines += _image_lines(number, image, how="put together" if created.parts else "as delivered")
+        lines += _image_lines(number, image, how=_how(created))
     lines += [f"Picture {failure.index} failed ({failure.reason}): {failure.message}" for failure in created.failures]
-    if created.parts:
-        ids = ", ".join(part.id for part in created.parts)
-        answers = f"answer {ids}, which is" if len(created.parts) == 1 else f"answers {ids}, which are"
-        lines.append(f"Put together from the model's {answers} kept.")
-    lines.append(cost_line(created))
+    lines += [*_parts_lines(created), cost_line(created)]
     lines += [f"Note: {warning}" for warning in created.warnings]
     return "\n".join(lines)
+
+
+def _summary(created: Created) -> str:
+    """The sentences of the text that no other field of the structure says."""
+    lines = [f"{_headline(created)}."]
+    for number, image in enumerate(created.images, 1):
+        told = _image_lines(number, image, how=_how(created))[1:]
+        lines += [f"{number}. {image.record.id}", *told] if told else []
+    return "\n".join([*lines, *_parts_lines(created), cost_line(created, where=False)])
+
+
+def _headline(created: Created) -> str:
+    made, asked = len(created.images), created.request.n
+    count = f"{made} of {asked} pictures" if made < asked else counted(made, "picture")
+    return f"{'Edited' if created.mode == 'edit' else 'Made'} {count} with {created.choice.spec.nickname}"
+
+
+def _how(created: Created) -> str:
+    return "put together" if created.parts else "as delivered"
+
+
+def _parts_lines(created: Created) -> list[str]:
+    if not created.parts:
+        return []
+    ids = ", ".join(part.id for part in created.parts)
+    answers = f"answer {ids}, which is" if len(created.parts) == 1 else f"answers {ids}, which are"
+    return [f"Put together from the model's {answers} kept."]
 
 
 def _image_lines(number: int, image: KeptImage, *, how: str = "put together") -> list[str]:
@@ -96,11 +115,13 @@ def _why(choice: Choice) -> str:
     return f"; chosen: {choice.reason}" if choice.auto and choice.reason != USUAL else ""
 
 
-def cost_line(created: Created) -> str:
+def cost_line(created: Created, *, where: bool = True) -> str:
+    """What it cost; of an emulated picture also that it is one, and with `where` that it came from another address."""
     if created.cost_usd is None:
         return "Cost: not known for this model."
     if _is_emulated(created):
-        served = "" if created.images[0].record.backend == "emulator" else " at GEMINI_BASE_URL"
+        elsewhere = where and created.images[0].record.backend != "emulator"
+        served = " at GEMINI_BASE_URL" if elsewhere else ""
         return (
             f"Emulated{served}: not a real picture, and nothing is charged (Gemini would charge "
             f"${created.cost_usd:.4f})."
@@ -118,6 +139,7 @@ def created_structure(created: Created) -> dict[str, Any]:
     images = [image_structure(image) for image in created.images]
     paths = [record.path for record in created.inputs if record.path is not None]
     return {
+        "summary": _summary(created),
         "mode": created.mode,
         "backend": created.images[0].record.backend,
         "emulated": _is_emulated(created),
