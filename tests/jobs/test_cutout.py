@@ -1,5 +1,6 @@
 """remove_background and background="transparent": alpha against the truth, and never a painted chequerboard."""
 
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -313,20 +314,21 @@ async def test_a_painted_chequerboard_is_recognised_and_replaced_by_a_key_colour
 
 
 @cases(
-    "answers",
+    "answered",
     [
-        (_chequered(), _chequered()),
-        (*_plates(1, WHITE), Picture(as_bytes(photo(*SIZE, seed=31))), Picture(as_bytes(photo(*SIZE, seed=32)))),
-        tuple(Picture(as_bytes(photo(*SIZE, seed=seed))) for seed in (41, 42, 43)),
-        tuple(_plates(1, WHITE, WHITE, WHITE)),
-        tuple(Picture(as_bytes(Image.new("RGB", SIZE, colour))) for colour in ("#fff", "#000", "#0f0")),
+        lambda: (_chequered(), _chequered()),
+        lambda: (*_plates(1, WHITE), *(Picture(as_bytes(photo(*SIZE, seed=seed))) for seed in (31, 32))),
+        lambda: tuple(Picture(as_bytes(photo(*SIZE, seed=seed))) for seed in (41, 42, 43)),
+        lambda: tuple(_plates(1, WHITE, WHITE, WHITE)),
+        lambda: tuple(Picture(as_bytes(Image.new("RGB", SIZE, colour))) for colour in ("#fff", "#000", "#0f0")),
     ],
     ids=["chequerboards", "only one plate", "photographs", "always white", "nothing there"],
 )
 async def test_without_real_transparency_nothing_is_delivered_and_the_cost_is_told(
-    emulated: Emulated, tmp_path: Path, answers: tuple[Behaviour, ...]
+    emulated: Emulated, tmp_path: Path, answered: Callable[[], tuple[Behaviour, ...]]
 ) -> None:
     source = saved(tmp_path, photo(*SIZE, seed=9), "s.png")
+    answers = answered()
     drawing(emulated, *answers)
     wish = {"image": str(source), "idempotency_key": "cut"}
     with pytest.raises(

@@ -26,7 +26,6 @@ from tests.support.scenes import as_bytes, photo
 
 DRIFT = Edit(shift=(0.01, -0.008), scale=1.012, gain=(0.95, 1.02, 1.04), offset=(4, -3, 2))
 MIDDLE = (0.42, 0.42, 0.58, 0.58)
-ELSEWHERE = Picture(as_bytes(photo(1024, 1024, seed=77)))
 FORMATS = ("jpg", "png", "webp", "gif", "rgba.png", "p.png", "cmyk.jpg", "cmyk.tif", "16.png", "grey.png")
 
 

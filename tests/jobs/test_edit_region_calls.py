@@ -18,19 +18,18 @@ from nanobanana_mcp.jobs.recipes import region as patching
 from nanobanana_mcp.studio.edits import EditRequest, region_job
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect, Emulated
-from tests.support.easel import beyond, charged, drawing, files, same, saved, seen, use
+from tests.support.easel import beyond, charged, drawing, elsewhere, files, same, saved, seen, use
 from tests.support.fakes import FakeModel
 from tests.support.lanes import cases
 from tests.support.scenes import as_bytes, photo
 
 DRIFT = Edit(shift=(0.01, -0.008), scale=1.012, gain=(0.95, 1.02, 1.04), offset=(4, -3, 2))
-ELSEWHERE = Picture(as_bytes(photo(1024, 1024, seed=77)))
 
 
 @pytest.mark.slow
 async def test_an_answer_that_shows_something_else_is_asked_for_once_more(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(600, 450, seed=8), "s.png")
-    drawing(emulated, ELSEWHERE, DRIFT)
+    drawing(emulated, elsewhere(), DRIFT)
     facts = await use(emulated, "edit_region", image=str(source), instruction="a hat", box=[200, 130, 350, 280])
     assert len(facts["parts"]) == 2 and len(emulated.drawn) == 2
     assert any("asked for once more" in warning for warning in facts["warnings"])
@@ -44,7 +43,7 @@ async def test_an_answer_that_shows_something_else_is_asked_for_once_more(emulat
 async def test_two_answers_that_show_something_else_are_kept_and_not_pasted(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(600, 450, seed=8), "s.png")
     before = source.read_bytes()
-    drawing(emulated, ELSEWHERE, Picture(as_bytes(photo(1024, 1024, seed=78), "JPEG"), "image/jpeg"))
+    drawing(emulated, elsewhere(), Picture(as_bytes(photo(1024, 1024, seed=78), "JPEG"), "image/jpeg"))
     arguments = {"image": str(source), "instruction": "a hat", "box": [200, 130, 350, 280], "idempotency_key": "hat"}
     with pytest.raises(ToolError, match=r"not pasted.*2 answers were paid for \(\$0\.\d+\) and are kept") as caught:
         await use(emulated, "edit_region", **arguments)

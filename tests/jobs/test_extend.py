@@ -15,13 +15,12 @@ from nanobanana_mcp.domain.budget import Limits
 from nanobanana_mcp.emulator.control import Edit, Extension, Finish, Picture
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect, Emulated
-from tests.support.easel import charged, drawing, files, recipe_of, saved, seen, shapes, use
+from tests.support.easel import charged, drawing, elsewhere, files, recipe_of, saved, seen, shapes, use
 from tests.support.fakes import FakeModel
 from tests.support.lanes import cases
 from tests.support.scenes import as_bytes, photo
 
 DRIFT = Edit(shift=(0.01, -0.012), scale=1.015, gain=(0.95, 1.02, 1.04), offset=(4, -3, 2), where=(0.9, 0.9, 1, 1))
-ELSEWHERE = Picture(as_bytes(photo(1024, 1024, seed=77)))
 
 
 def _stands(source: Path, result: str, left: int, top: int) -> None:
@@ -159,7 +158,7 @@ async def test_an_answer_that_does_not_go_on_from_the_picture_is_asked_for_once_
     emulated: Emulated, tmp_path: Path
 ) -> None:
     source = saved(tmp_path, photo(450, 300, seed=2), "s.png")
-    drawing(emulated, ELSEWHERE, DRIFT)
+    drawing(emulated, elsewhere(), DRIFT)
     facts = await use(emulated, "extend_image", image=str(source), right=200)
     assert len(facts["parts"]) == 2
     assert any("asked for once more" in warning for warning in facts["warnings"])
@@ -172,7 +171,7 @@ async def test_nonsense_twice_is_refused_with_what_was_paid_and_nothing_pasted(
     emulated: Emulated, tmp_path: Path
 ) -> None:
     source = saved(tmp_path, photo(450, 300, seed=2), "s.png")
-    drawing(emulated, ELSEWHERE, Picture(as_bytes(photo(1024, 1024, seed=78))))
+    drawing(emulated, elsewhere(), Picture(as_bytes(photo(1024, 1024, seed=78))))
     wish = {"image": str(source), "right": 200, "idempotency_key": "wider"}
     with pytest.raises(ToolError, match=r"2 answers were paid for \(\$0\.\d+\) and are kept") as caught:
         await use(emulated, "extend_image", **wish)

@@ -3,6 +3,8 @@
 import hashlib
 import struct
 import zlib
+from collections.abc import Callable
+from functools import cache
 from io import BytesIO
 
 import numpy as np
@@ -214,21 +216,24 @@ def test_a_jpeg_whose_colours_only_the_adobe_marker_tells_keeps_them() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("data", "mime_type", "note"),
+    ("made", "mime_type", "note"),
     [
-        (saved(scene().quantize(32), "GIF"), "image/png", "converted from GIF to PNG"),
-        (saved(scene(), "BMP"), "image/png", "converted from BMP to PNG"),
-        (saved(scene(1300, 900), "BMP"), "image/png", "converted from BMP to PNG"),
-        (saved(scene(), "TIFF", compression="tiff_lzw"), "image/png", "converted from TIFF to PNG"),
-        (saved(scene(1300, 900), "TIFF"), "image/jpeg", "converted from TIFF to JPEG"),
-        (saved(scene(1300, 900), "AVIF"), "image/jpeg", "converted from AVIF to JPEG"),
-        (saved(scene(1300, 900), "HEIF"), "image/jpeg", "converted from HEIC to JPEG"),
-        (saved(scene(1300, 900, "RGBA"), "TIFF"), "image/png", "converted from TIFF to PNG"),
-        (saved(scene().convert("CMYK"), "JPEG"), "image/jpeg", "converted from CMYK to RGB colours"),
+        (lambda: saved(scene().quantize(32), "GIF"), "image/png", "converted from GIF to PNG"),
+        (lambda: saved(scene(), "BMP"), "image/png", "converted from BMP to PNG"),
+        (lambda: saved(scene(1300, 900), "BMP"), "image/png", "converted from BMP to PNG"),
+        (lambda: saved(scene(), "TIFF", compression="tiff_lzw"), "image/png", "converted from TIFF to PNG"),
+        (lambda: saved(scene(1300, 900), "TIFF"), "image/jpeg", "converted from TIFF to JPEG"),
+        (lambda: saved(scene(1300, 900), "AVIF"), "image/jpeg", "converted from AVIF to JPEG"),
+        (lambda: saved(scene(1300, 900), "HEIF"), "image/jpeg", "converted from HEIC to JPEG"),
+        (lambda: saved(scene(1300, 900, "RGBA"), "TIFF"), "image/png", "converted from TIFF to PNG"),
+        (lambda: saved(scene().convert("CMYK"), "JPEG"), "image/jpeg", "converted from CMYK to RGB colours"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_gemini_does_not_read_is_converted_with_a_note(data: bytes, mime_type: str, note: str) -> None:
+def test_what_gemini_does_not_read_is_converted_with_a_note(
+    made: Callable[[], bytes], mime_type: str, note: str
+) -> None:
+    data = made()
     result = clean(data)
     assert (result.mime_type, result.notes) == (mime_type, (note,))
     assert result.data.startswith(MAGIC[mime_type])
@@ -431,18 +436,21 @@ def test_a_refused_picture_gives_its_place_back() -> None:
     DECODES.release(2)
 
 
+@cache
+def _small(kind: str) -> bytes:
+    """A small picture of this kind of file; where PERSONAL has the kind, with a camera's notes."""
+    return PERSONAL[kind](scene(24, 18), 6) if kind in PERSONAL else saved(scene(24, 18), kind)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @given(
-    data=st.sampled_from(
-        [saved(scene(24, 18), pillow) for pillow in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")]
-        + [make(scene(24, 18), 6) for make in PERSONAL.values()]
-    ),
+    kind=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", *PERSONAL]),
     flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1, max_size=4),
 )
 @settings(derandomize=True, deadline=None, max_examples=400)
-def test_flipped_bits_are_refused_or_leave_a_picture_that_decodes(data: bytes, flips: list[tuple[float, int]]) -> None:
-    damaged = bytearray(data)
+def test_flipped_bits_are_refused_or_leave_a_picture_that_decodes(kind: str, flips: list[tuple[float, int]]) -> None:
+    damaged = bytearray(_small(kind))
     for place, bit in flips:
         damaged[int(place * len(damaged))] ^= 1 << bit
     try:

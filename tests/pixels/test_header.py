@@ -4,6 +4,8 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -218,17 +220,17 @@ def test_a_jpeg_of_two_thousand_scans_is_refused_and_an_ordinary_progressive_one
 @pytest.mark.parametrize(
     "bomb",
     [
-        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(60_000_000))),
-        chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(bytes(60_000_000))),
-        chunk(b"iCCP", b"ICC\0\0" + zlib.compress(bytes(60_000_000))),
-        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1_000_000))) * 9,
-        chunk(b"tEXt", b"Comment\0" + b"x" * 8_000_001),
-        chunk(b"eXIf", bytes(8_000_001)),
+        lambda: chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(60_000_000))),
+        lambda: chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(bytes(60_000_000))),
+        lambda: chunk(b"iCCP", b"ICC\0\0" + zlib.compress(bytes(60_000_000))),
+        lambda: chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1_000_000))) * 9,
+        lambda: chunk(b"tEXt", b"Comment\0" + b"x" * 8_000_001),
+        lambda: chunk(b"eXIf", bytes(8_000_001)),
     ],
     ids=["zTXt", "iTXt", "iCCP", "many", "tEXt", "eXIf"],
 )
-def test_png_metadata_that_swells_is_refused(bomb: bytes) -> None:
-    assert "8 MB" in refusal(png(64, 64, bomb))
+def test_png_metadata_that_swells_is_refused(bomb: Callable[[], bytes]) -> None:
+    assert "8 MB" in refusal(png(64, 64, bomb()))
 
 
 def test_a_png_with_half_a_megabyte_of_workflow_text_passes() -> None:
@@ -281,14 +283,19 @@ def test_the_beginning_of_a_file_is_read_or_refused_in_words(name: str) -> None:
             assert str(error).endswith(".")
 
 
+@cache
+def _red(name: str) -> bytes:
+    return saved(Image.new("RGB", (40, 30), "red"), FORMATS[name][0])
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @given(
-    data=st.sampled_from([saved(Image.new("RGB", (40, 30), "red"), pillow) for pillow, _, _ in FORMATS.values()]),
+    name=st.sampled_from(list(FORMATS)),
     flips=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6),
 )
 @settings(derandomize=True, deadline=None, max_examples=300)
-def test_damaged_headers_are_read_or_refused_and_never_crash(data: bytes, flips: list[tuple[int, int]]) -> None:
-    damaged = bytearray(data)
+def test_damaged_headers_are_read_or_refused_and_never_crash(name: str, flips: list[tuple[int, int]]) -> None:
+    damaged = bytearray(_red(name))
     for position, value in flips:
         damaged[position % len(damaged)] = value
     try:

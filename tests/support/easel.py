@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanobanana_mcp.emulator.control import Behaviour
+from nanobanana_mcp.emulator.control import Behaviour, Picture
 from nanobanana_mcp.pixels.files.labels import Label, read_label
 from tests.conftest import Emulated
-from tests.support.scenes import as_bytes
+from tests.support.scenes import as_bytes, photo
 
 Pixels = NDArray[np.uint8]
 
@@ -22,6 +23,12 @@ def drawing(emulated: Emulated, *behaviours: Behaviour | None) -> Emulated:
     emulated.emulator.control.cheap = False
     emulated.emulator.control.queue.extend(behaviours)
     return emulated
+
+
+@cache
+def elsewhere() -> Picture:
+    """An answer that has nothing to do with the picture it was asked to edit."""
+    return Picture(as_bytes(photo(1024, 1024, seed=77)))
 
 
 async def use(emulated: Emulated, tool: str, **arguments: Any) -> dict[str, Any]:

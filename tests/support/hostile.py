@@ -104,9 +104,29 @@ def contents() -> Iterator[tuple[str, bytes]]:
         yield f"tail.{extension}", whole + b"-----BEGIN PRIVATE KEY-----" * 50
 
 
+BOMBS = (
+    "30000.png",
+    "177mp.png",
+    "88mp.png",
+    "lying.png",
+    "nothing.png",
+    "line.png",
+    "scans.jpg",
+    "lying.jpg",
+    "ztxt.png",
+    "iccp.png",
+    "exif.png",
+    "frames.gif",
+    "lying.gif",
+    "lying.bmp",
+    "lying.webp",
+    "loop.tiff",
+)
+
+
 @functools.cache
 def bombs() -> dict[str, bytes]:
-    """Small files that ask for much time or memory."""
+    """Small files that ask for much time or memory, under the names of BOMBS."""
     frames = [Image.new("P", (8, 8), number % 256) for number in range(300)]
     many = io.BytesIO()
     frames[0].save(many, "GIF", save_all=True, append_images=frames[1:], duration=10, optimize=False)
@@ -121,7 +141,7 @@ def bombs() -> dict[str, bytes]:
     start = struct.unpack_from("<I", loop, 4)[0]
     entries = struct.unpack_from("<H", loop, start)[0]
     struct.pack_into("<I", loop, start + 2 + 12 * entries, start)
-    return {
+    made = {
         "30000.png": png(30_000, 30_000, depth=1, color=0),
         "177mp.png": png(13_300, 13_300, depth=1, color=0),
         "88mp.png": png(9_400, 9_400, depth=8, color=6),
@@ -139,6 +159,8 @@ def bombs() -> dict[str, bytes]:
         "lying.webp": b"RIFF\x1e\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x10\x00\x00\x00" + b"\xff" * 6 + bytes(8),
         "loop.tiff": bytes(loop),
     }
+    assert tuple(made) == BOMBS
+    return made
 
 
 def picture(extension: str, **options: Any) -> bytes:
