@@ -1,1 +1,1 @@
-"""The gallery: a page on this machine where a person looks at the library, and paints where a picture shall change."""
+"""The gallery: pages on this machine where a person looks at the library and paints where a picture should change."""

@@ -30,7 +30,7 @@ NUMBERS = ("grow", "feather")
 
 
 class Actions:
-    """Each takes the fields of a form that is known to be ours."""
+    """The actions of the gallery; each takes the fields of a form that one of our pages sent."""
 
     def __init__(
         self, studio: "Callable[[], Awaitable[Studio]]", tools: "Tools", news: "News", paintings: "Paintings"
@@ -41,7 +41,7 @@ class Actions:
         self._paintings = paintings
 
     async def annotate(self, request: Request, fields: Mapping[str, str]) -> Done:
-        """Note, tags and rating, of which each that is given replaces what was there."""
+        """Changes the note, tags and rating; a field that is not given stays as it is."""
         await self._open("output_stats", "the gallery needs")
         given: dict[str, Any] = {}
         if "note" in fields:
@@ -86,7 +86,7 @@ class Actions:
         return {"deleted": gone.id, "go": ""}
 
     async def open_folder(self, request: Request, _fields: Mapping[str, str]) -> Done:
-        """By the id alone: a path that a page names opens nothing."""
+        """Opens the folder of a picture by its id alone: a path that a page names opens nothing."""
         await self._open("output_stats", "the gallery needs")
         found = await (await self._studio()).found(request.path_params["id"])
         path = found.record.trash_path or found.record.path
@@ -96,8 +96,8 @@ class Actions:
         return {"go": f"pictures/{found.record.id}"}
 
     async def keep_mask(self, request: Request) -> Done:
-        """Keep what was painted on a picture, and hand it to the agent that asked for it. Where the process that was asked has
-        ended, the mask is kept under the id that it promised, which the agent was told.
+        """Keeps the mask that was painted on a picture, and hands it to the agent that asked for it. Where the process that
+        asked has ended, the mask is kept under the id that the agent was promised.
         """
         await self._open("output_stats", "the gallery needs")
         await self._open("edit_region", "a mask is painted for")
@@ -137,7 +137,7 @@ class Actions:
         }
 
     async def edit(self, _request: Request, fields: Mapping[str, str]) -> Done:
-        """Make an edit whose price was shown. The same key again is the same picture, and no new charge."""
+        """Makes an edit whose price was shown. The same key again returns the same picture and costs nothing."""
         key = fields.get("key", "")
         if not key:
             raise RequestError("This edit has no key; ask for its price first. Nothing was sent.")
@@ -153,7 +153,7 @@ class Actions:
         return {"id": made, "summary": told["summary"], "go": f"pictures/{made}?compare=slider"}
 
     async def _tidying(self) -> None:
-        """Raises NotAllowed where the policy lets nobody tidy up."""
+        """Raises NotAllowed where the policy closes the trash."""
         await self._open("maintenance", "the trash needs")
 
     async def _open(self, tool: str, why: str) -> None:
@@ -167,7 +167,7 @@ async def _silent(_done: float, _total: float, _words: str) -> None:
 
 
 def _edit(fields: Mapping[str, str]) -> dict[str, Any]:
-    """The arguments of edit_region in a form."""
+    """The arguments of edit_region from a form. Raises RequestError for a form that lacks one."""
     given = {name: fields[name] for name in EDITED if fields.get(name, "").strip()}
     for name, words in (("image", "a picture"), ("mask", "a mask"), ("instruction", "what should change")):
         if name not in given:
@@ -194,7 +194,7 @@ def _rating(text: str) -> int | None:
 
 
 def _moved(image_id: str, report: Any) -> Done:
-    """Raises RequestError when nothing was moved."""
+    """The answer to a move. Raises RequestError when nothing was moved."""
     if not report.actions:
         raise RequestError(" ".join(report.left) or f"{image_id} stays where it is.")
     return {"moved": image_id, "go": f"pictures/{image_id}"}

@@ -53,12 +53,12 @@ STATUS: tuple[tuple[type[StudioError], HTTPStatus], ...] = (
 def gallery_app(
     studio: "Callable[[], Awaitable[Studio]]", tools: "Tools", door: Door, news: "News", paintings: "Paintings"
 ) -> Starlette:
-    """The application; everything lies in the door's folder."""
+    """Makes the application, whose addresses all lie in the door's folder."""
     pages = Pages(studio, tools, door, paintings)
     actions = Actions(studio, tools, news, paintings)
 
     def form(path: str, action: Action) -> Route:
-        """An action on a form: its answer goes to a script as it is, and takes a page to where `go` says."""
+        """A route for an action on a form: a script gets the action's answer, and a page goes where `go` leads."""
 
         async def act(request: Request) -> Response:
             fields = await form_of(request, door)
@@ -99,7 +99,7 @@ def gallery_app(
         return response
 
     async def said(request: Request, error: Exception) -> Response:
-        """An error in its own words."""
+        """Answers with an error in its own words."""
         status = next((status for kind, status in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
         if wants_json(request):
             return JSONResponse({"error": str(error)}, status_code=status)

@@ -17,16 +17,16 @@ LOOK_S = 1.0
 """The library is asked this often, in seconds, while a page is open."""
 
 ALIVE_S = 15.0
-"""An idle connection says this often, in seconds, that it is there, which is when one that is gone is noticed."""
+"""An idle connection gets a sign of life this often, in seconds, by which one that is gone is noticed."""
 
 BEHIND = 1000
-"""News that a page has not taken; one that is further behind is let go, and comes again."""
+"""The most news that wait for a page. A page that is further behind is let go, and connects again."""
 
 News_ = dict[str, Any]
 
 
 class News:
-    """Looks at the library as long as somebody listens."""
+    """Tells open pages what changed in the library, which it asks as long as a page listens."""
 
     def __init__(self, studio: "Callable[[], Awaitable[Studio]]") -> None:
         self._studio = studio
@@ -35,7 +35,7 @@ class News:
         self._closed = False
 
     def tell(self, kind: str, news: News_) -> None:
-        """Say something to every open page."""
+        """Sends news to every open page."""
         words = f"event: {kind}\ndata: {json.dumps(news)}\n\n"
         for queue in [*self._listeners]:
             self._put(queue, words)

@@ -1,4 +1,4 @@
-"""Opens the folder of a picture in the system's own window of files."""
+"""Opens the folder of a picture in the system's file manager."""
 
 import os
 import subprocess
@@ -10,9 +10,9 @@ from nanobanana_mcp.domain.errors import RequestError
 
 
 def show_in_folder(path: Path) -> None:
-    """Show a file where it lies, which is the file's own folder alone where a system cannot point at it.
+    """Shows a file in its folder; where the system cannot point at a file, opens the folder alone.
 
-    Raises RequestError where there is no window of files, or no such file.
+    Raises RequestError where there is no file manager, or no such file.
     """
     if not path.exists():
         raise RequestError(f"{path} no longer exists.")

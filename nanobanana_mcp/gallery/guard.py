@@ -1,11 +1,12 @@
-"""Lets nobody in but the person at this machine's browser.
+"""Lets in only the browser of the person at this machine.
 
-Whoever is at 127.0.0.1 may be anybody: a page of the web that makes the browser ask us, a name in the DNS that points here, another
-user of the machine, who sees the command line by which a browser is started. So the way in is an address with a token that works
-once; for it the browser gets a cookie that it sends from our own pages only and to the gallery's own folder only, whose name
-nobody can guess: cookies do not tell ports apart. A token that comes a second time throws whoever came first out, since one of
-the two was not meant. Every request has to name our host, none may come from another page, and every action carries a token
-that only our pages know.
+Others can reach 127.0.0.1, too: a page of the web that makes the browser ask us, a name in the DNS that points here, or
+another user of the machine, who can read the command line that starts a browser. So the gallery is entered by an
+address with a token that works once. For it the browser gets a cookie, which it sends from our own pages only and to
+the gallery's own folder only; nobody can guess that folder's name, which is needed since cookies do not tell ports
+apart. When a token comes a second time, the browser that came first is shut out, since one of the two was not meant.
+Every request has to name our host, none may come from another page, and every action carries a token that only our
+pages know.
 """
 
 import hmac
@@ -28,7 +29,7 @@ FIELD = "form_token"
 HEADER = "x-form-token"
 FORM_BYTES = 100_000
 WAITING = 100
-"""The most addresses that are given out and not opened yet; the oldest of more is forgotten."""
+"""The most addresses that wait to be opened; beyond that the oldest is forgotten."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; form-action 'self'; "
@@ -50,7 +51,8 @@ ENTER = """<!doctype html>
 <link rel="icon" href="{folder}/static/icon.svg"><meta http-equiv="refresh" content="0; url={folder}/{path}"></head>
 <body><p><a href="{folder}/{path}">Go on to the gallery</a></p></body></html>
 """
-"""The cookie is sent only by a page of ours: after a redirect the browser would still count who sent it here first."""
+"""The page that sets out for the gallery. A redirect would not do: the browser would count the site before it as the
+sender, and not send the cookie."""
 
 OUTSIDE = (
     "This gallery opens by an address that works once, for one browser. Run 'nanobanana gallery' for a new one, or ask your "
@@ -59,7 +61,7 @@ OUTSIDE = (
 
 
 class Door:
-    """One gallery's way in. `host` is what a browser calls us, such as 127.0.0.1:8123."""
+    """The way into one gallery. `host` is the host that the browser asks for, such as 127.0.0.1:8123."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -79,7 +81,9 @@ class Door:
         return f"{self.origin}{self.folder}/enter?token={token}"
 
     def enter(self, token: str) -> Response | None:
-        """Let the browser in that has a token, which is used up by that: the cookie, and on to the page."""
+        """Lets in the browser that has a token, which works once: the answer sets its cookie and leads to the page.
+        None for any other token.
+        """
         path = self._given_out.pop(token, None)
         if path is None:
             return None
@@ -89,25 +93,24 @@ class Door:
         return response
 
     def onward(self, path: str = "") -> Response:
-        """On to a page, for a browser that has its cookie."""
+        """The answer that leads a browser with its cookie to a page."""
         return HTMLResponse(ENTER.format(folder=self.folder, path=path), headers={"cache-control": "no-store"})
 
     def throw_out(self, token: str) -> bool:
-        """Let the browser in no more that had a token; whether there was one."""
+        """Shuts out the browser that came with a token. Returns whether there was one."""
         return self._cookies.pop(token, None) is not None
 
     def knows(self, headers: Headers) -> bool:
         """Tells whether a request comes from a browser that was let in."""
         pairs = [part.strip().partition("=") for part in headers.get("cookie", "").split(";")]
-        given = [
-            value.encode() for name, _, value in pairs if name == COOKIE
-        ]  # whatever others of this host set beside
+        # Other programs at this host may have set cookies of the same name, so all of them are tried.
+        given = [value.encode() for name, _, value in pairs if name == COOKIE]
         known = [one.encode() for one in self._cookies.values()]
         return any(hmac.compare_digest(one, other) for one in given for other in known)
 
 
 class Guard:
-    """Stands before everything that is served and gives every answer its headers."""
+    """Checks every request before it is served, and gives every answer its headers."""
 
     def __init__(self, app: ASGIApp, door: Door) -> None:
         self._app = app
@@ -115,7 +118,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return  # nothing but HTTP is spoken here, which a browser that asks for more is not told
+            return  # WebSockets get no answer: nothing but HTTP is spoken here
 
         async def headed(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -179,7 +182,7 @@ async def form_of(request: Request, door: Door) -> dict[str, str]:
 
 
 def check_token(given: str, door: Door) -> None:
-    """Raises NotAllowed unless a page of ours sent this."""
+    """Raises NotAllowed unless one of our pages sent this token."""
     if not hmac.compare_digest(given.encode(), door.form_token.encode()):
         raise NotAllowed(
             "This form belongs to another gallery, or to one that has ended; reload the page. Nothing was done."

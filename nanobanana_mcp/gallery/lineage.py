@@ -1,4 +1,6 @@
-"""Draws what a picture was made from and what from it: a row for each generation, the oldest on top."""
+"""Draws the pictures that a picture was made from, and those made from it: a row for each generation, the oldest on
+top.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,11 +10,11 @@ if TYPE_CHECKING:
 
 SIDE, GAP, DOWN = 64, 12, 40
 MOST = 12
-"""Pictures in a row, and rows above; more are counted."""
+"""The most pictures in a row, and rows above the picture; more are only counted."""
 
 BESIDE = ("mask", "part")
-"""The roles of the other inputs of an edit: the mask that says where, and the model's own answer. Neither is a picture
-that anybody made."""
+"""Origins of pictures that are not drawn: the mask of an edit, and a model's answer that a picture was put together
+from."""
 
 
 @dataclass(frozen=True, kw_only=True)

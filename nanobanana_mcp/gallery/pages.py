@@ -1,4 +1,4 @@
-"""The pages: the grid, one picture, and where it is painted. All of them can be read without a script."""
+"""The pages: the grid, one picture, and the one to paint on. All of them can be read without a script."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -51,7 +51,7 @@ class Pages:
         )
 
     async def reading(self) -> "Studio":
-        """The studio, for looking at pictures. Raises NotAllowed where the policy lets nobody be told of them."""
+        """Returns the studio for looking at pictures. Raises NotAllowed where the policy closes output_stats."""
         if await self._tools.closed("output_stats"):
             raise NotAllowed("The policy does not allow output_stats, which the gallery needs.")
         return await self._studio()
@@ -160,7 +160,7 @@ class Pages:
 
 
 def before_of(found: Found) -> str | None:
-    """The picture that a picture is an edit of."""
+    """The id of the picture that this one is an edit of; None for other pictures."""
     return next((parent.image_id for parent in found.record.parents if parent.role == "base"), None)
 
 

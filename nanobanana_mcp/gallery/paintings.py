@@ -1,4 +1,4 @@
-"""Keeps the places that agents asked a person to paint, and the masks that came of it."""
+"""Keeps what agents asked a person to paint, and the ids of the masks that were painted."""
 
 import asyncio
 import time
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from nanobanana_mcp.domain.ids import new_image_id
 
 MOST = 100
-"""The most that are remembered; the oldest of more are forgotten."""
+"""The most paintings that are remembered; beyond that the oldest is forgotten."""
 
 KEPT_S = 1800.0
-"""Seconds for which a call finds what a person was asked, or painted, for an earlier one with the same wish."""
+"""Seconds for which a painting is found by another call with the same wish."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -35,14 +35,14 @@ class Painting:
 
 
 class Paintings:
-    """By ticket."""
+    """The paintings that were asked for, by their tickets."""
 
     def __init__(self) -> None:
         self._asked: dict[str, Painting] = {}
 
     def ask(self, image_id: str, instruction: str) -> Painting:
-        """Returns the painting that a person was asked for before with the same wish and that no edit has taken, so
-        that they need not paint it twice for a client that gave up waiting and calls again; else a new one.
+        """Returns the painting with the same wish that no edit has taken, or else a new one: a person need not paint it
+        twice for a client that gave up waiting and calls again.
         """
         for known in reversed(self._asked.values()):
             fresh = time.monotonic() - known.asked_at < KEPT_S

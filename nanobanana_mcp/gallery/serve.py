@@ -1,4 +1,4 @@
-"""Serves the gallery on 127.0.0.1, in the event loop of whoever starts it, and ends with them."""
+"""Serves the gallery on 127.0.0.1, in the event loop of the program that starts it, and ends with that."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ class Tools(Protocol):
     async def call(
         self, tool: str, arguments: Mapping[str, Any], progress: Callable[[float, float, str], Awaitable[None]]
     ) -> dict[str, Any]:
-        """The structure of a tool's answer. Raises StudioError."""
+        """Calls a tool and returns the structure of its answer. Raises StudioError."""
 
     async def closed(self, tool: str) -> bool:
         """Tells whether the policy closes a tool, however it is called."""
@@ -60,7 +60,7 @@ class Gallery:
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self, port: int | None = None) -> None:
-        """Listen; a second time it does nothing. Raises SetupError when the port is another program's."""
+        """Starts to listen; does nothing when it listens already. Raises SetupError when the port is another program's."""
         if self._serving is not None and not self._serving.done():
             return
         listener = _listener(port)
@@ -87,12 +87,12 @@ class Gallery:
         return self._door.address(path)
 
     async def served(self) -> None:
-        """Until it is closed."""
+        """Waits until the gallery is closed."""
         if self._serving is not None:
             await self._serving
 
     async def close(self) -> None:
-        """End every page's connection and stop listening; what is being drawn is the studio's to bring home."""
+        """Ends every page's connection and stops listening. Pictures that are being drawn go on in the studio."""
         self._news.close()
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
@@ -100,7 +100,7 @@ class Gallery:
 
 
 class _Connection(H11Protocol):
-    """Ends when a request is begun and does not come, or when there are too many others."""
+    """A connection that ends when its request does not come in time, or when there are too many others."""
 
     _late: asyncio.TimerHandle | None = None
 
@@ -131,7 +131,7 @@ class _Connection(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to whoever started the process."""
+    """A server that leaves the signals to the program around it."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Reads from an address which pictures a page is asked for, and writes it into one again."""
+"""Reads the filters of a search from an address of the gallery, and writes them into one."""
 
 import re
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def asked_in(parameters: Mapping[str, str]) -> dict[str, str]:
 
 
 def find_request(asked: Mapping[str, str], *, cursor: str | None, limit: int) -> FindRequest:
-    """Raises RequestError naming what cannot be meant."""
+    """The search that the filters ask for. Raises RequestError naming one that makes no sense."""
     for name, words, options in CHOICES:
         if name in asked and asked[name] not in dict(options):
             raise RequestError(
@@ -62,13 +62,15 @@ def find_request(asked: Mapping[str, str], *, cursor: str | None, limit: int) ->
 
 
 def written(asked: Mapping[str, str], **more: str | None) -> str:
-    """The part of an address behind the page's name."""
+    """Writes filters as the part of an address behind the page's name."""
     fields = {**asked, **{name: value for name, value in more.items() if value}}
     return f"?{urlencode(fields)}" if fields else ""
 
 
 def _as_typed(query: str) -> str:
-    """Plain words of which the last may not be whole yet; what is written as an expression stays as it is."""
+    """The words to search for. The last of plain words may not be whole yet, so it becomes a prefix; an expression
+    stays as it is.
+    """
     return f"{query}*" if re.fullmatch(r"[\w\s]*\w", query) else query
 
 
