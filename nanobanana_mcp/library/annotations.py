@@ -11,7 +11,7 @@ from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.tables import annotations, changes, tags
 
 MOST = 1000
-"""Changes that are told at once."""
+"""The most changes that are returned at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +40,14 @@ class Annotations:
         }
 
     def put(self, noted: Mapping[str, Annotation]) -> None:
-        """Let these be the notes of these pictures, in one transaction."""
+        """Writes the notes of these pictures, in one transaction."""
         with self.database.write() as connection:
             for image_id, annotation in noted.items():
                 _put(connection, image_id, annotation)
 
     def change(self, image_id: str, changed: Mapping[str, Any]) -> Annotation:
-        """Change some of what is noted about a picture; the whole of it as it is then. In one transaction, so that two
-        windows that change different things both have their way.
+        """Changes some fields of a picture's notes, and returns all of them. Reads and writes in one transaction, so
+        that two windows that change different fields both have their way.
         """
         with self.database.write() as connection:
             row = connection.execute(select(annotations).where(annotations.c.image_id == image_id)).first()
@@ -62,7 +62,7 @@ class Annotations:
         return annotation
 
     def all_tags(self) -> tuple[tuple[str, int], ...]:
-        """Every tag with how many pictures have it, the most used first."""
+        """Every tag with the number of pictures that have it, the most used first."""
         count = func.count()
         query = select(tags.c.tag, count).group_by(tags.c.tag).order_by(count.desc(), tags.c.tag)
         with self.database.read() as connection:

@@ -1,4 +1,4 @@
-"""Finds pictures by their facts: newest first, a bounded piece at a time, so that nobody who writes waits for a search."""
+"""Finds pictures by their facts, newest first, a bounded piece at a time, so that no writer waits for a search."""
 
 import hashlib
 import json
@@ -18,22 +18,23 @@ from nanobanana_mcp.library.pictures import read_records
 from nanobanana_mcp.library.tables import annotations, calls, changes, image_sources, images, tags
 
 PIECE, FIRST_PIECE = 20_000, 500
-"""Rows that one statement looks at, at most and first: about 10 ms, for which a writer may have to wait."""
+"""Rows that one statement looks at: the most, which take about 10 ms and may hold up a writer, and those of the first.
+"""
 
 LOOKED_UP = 2000
 """Rows that one statement looks up one by one: in a library of a million about 30 ms."""
 
 COUNTED = 250_000
-"""Pictures that are counted for a total; more are told as not counted."""
+"""The most pictures that are counted for a total; of more, no total is told."""
 
 _NEWEST = (images.c.created_at.desc(), images.c.id.desc())
 _SOURCES = images.alias("sources")
 _OWN = images.c.id == literal("img_").concat(images.c.call_id)
-"""SQL that is true of the one picture that its call was made for, and not of further or derived ones."""
+"""The SQL that is true of the one picture that its call was made for, and not of further or derived ones."""
 
 
 class Place(NamedTuple):
-    """A picture's place among all, newest first."""
+    """A picture's place in the order of all, newest first."""
 
     created_ms: int
     image_id: str
@@ -41,13 +42,13 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Finder:
-    """Questions about the pictures of one backend, and those that belong to none."""
+    """Answers questions about the pictures of one backend, and about those that belong to none."""
 
     database: Database
     backend: Backend
 
     def newest(self, wanted: FindRequest, after: Place | None, count: int) -> tuple[list[Place], bool]:
-        """The places of the next pictures that are wanted, and whether these were all."""
+        """The places of the next `count` pictures that are wanted, and whether there are no more."""
         found: list[Place] = []
         for piece in self._pieces(wanted, after, FIRST_PIECE):
             query = select(images.c.created_at, images.c.id).where(*self._conditions(wanted), *piece)
@@ -66,7 +67,7 @@ class Finder:
         return None if members is None else sorted(self._places(sorted(members), wanted))
 
     def fitting(self, ids: Sequence[str], wanted: FindRequest) -> set[str]:
-        """Those of some pictures that are wanted, whatever `few` tells of them; at most 5,000."""
+        """Returns the ones of these ids, at most 5,000, that fit; it leaves to `few` the filters that `few` answers."""
         query = select(images.c.id).where(images.c.id.in_(_listed(ids)), *self._conditions(wanted))
         with self.database.read() as connection:
             return set(connection.execute(query).scalars())
@@ -82,8 +83,8 @@ class Finder:
         return found[:count]
 
     def count(self, wanted: FindRequest) -> int | None:
-        """Counts the pictures that are wanted, for a wish of which `few` knows nothing; None where the index by date does
-        not tell, or they are over `COUNTED`.
+        """Counts the pictures that are wanted, in a search that `few` does not answer; None where a cost is asked for,
+        or they are more than COUNTED.
         """
         if (wanted.min_cost_usd, wanted.max_cost_usd) != (None, None):
             return None
@@ -97,8 +98,8 @@ class Finder:
         return found
 
     def landmarks(self, wanted: FindRequest, every: int) -> tuple[int, list[Place]]:
-        """Counts the pictures that are wanted, and finds the place of every `every`-th, for a wish of which `few` knows
-        nothing.
+        """Counts the pictures that are wanted, in a search that `few` does not answer, and finds the place of every
+        `every`-th.
         """
         total, marks = 0, list[Place]()
         for within in self._pieces(wanted, None, PIECE):
@@ -113,7 +114,7 @@ class Finder:
         return total, marks
 
     def page(self, ids: Sequence[str]) -> list[tuple[ImageRecord, float | None]]:
-        """Pictures with what their calls cost, in the order of their ids; those that are gone meanwhile are left out."""
+        """The records and costs (USD) of pictures in the order of their ids, without those that are gone meanwhile."""
         with self.database.read() as connection:
             rows = connection.execute(select(images).where(images.c.id.in_(_listed(ids)))).all()
             records = {record.id: record for record in read_records(connection, rows)}
@@ -124,8 +125,8 @@ class Finder:
         return [(records[one], _sum([usd.get(call) for call in paid[one]])) for one in ids if one in records]
 
     def thumbnails(self, *, limit: int, size: tuple[int, int] | None = None) -> dict[str, str]:
-        """The paths of the newest pictures' thumbnails by the pictures' ids; with a size, of those of so many pixels, upright or
-        lying.
+        """The paths of the newest pictures' thumbnails by the pictures' ids; with `size`, only of pictures with so many
+        pixels, upright or lying.
         """
         query = select(images.c.id, images.c.thumbnail_path).where(images.c.thumbnail_path.is_not(None))
         if size is not None:
@@ -135,7 +136,7 @@ class Finder:
             return {row.id: row.thumbnail_path for row in connection.execute(query)}
 
     def ratings(self, ids: Sequence[str]) -> dict[str, int]:
-        """The ratings of those of some pictures that have one."""
+        """The ratings of pictures by their ids, without those that have none."""
         query = select(annotations.c.image_id, annotations.c.rating).where(
             annotations.c.image_id.in_(_listed(ids)), annotations.c.rating.is_not(None)
         )
@@ -153,7 +154,7 @@ class Finder:
             return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
 
     def texts(self, above: int, up_to: int, limit: int, *, newest_first: bool = False) -> list[Text]:
-        """The words to be found of the pictures whose latest change is between two numbers."""
+        """The texts of at most `limit` pictures whose latest change is after `above` and not after `up_to`."""
         order = changes.c.number.desc() if newest_first else changes.c.number
         words = func.group_concat(tags.c.tag, " ")
         query = (
@@ -305,7 +306,7 @@ class Finder:
 
 
 def _listed(ids: Sequence[str]) -> Select[str]:
-    """Many ids as one value, so that the statement is the same however many they are."""
+    """The ids as one value, so that the statement is the same however many they are."""
     rows = func.json_each(json.dumps(list(ids))).table_valued("value")
     return select(rows.c.value)
 
@@ -321,8 +322,8 @@ def _not_below(end: Place) -> ColumnElement[bool]:
 
 
 def _cost_of_row() -> ColumnElement[float]:
-    """SQL of the USD that a picture cost: those of its own call, and those of the parts that it was put together from.
-    NULL, which fits no bound, where a price is not known.
+    """The SQL of a picture's cost in USD: of its own call, and of those of the parts that it was put together from. It
+    is NULL, which fits no bound, where a price is not known.
     """
     own = select(calls.c.cost_usd).where(calls.c.id == images.c.call_id).correlate(images).scalar_subquery()
     parts = (
@@ -337,13 +338,13 @@ def _cost_of_row() -> ColumnElement[float]:
 
 
 def _paid(record: ImageRecord) -> set[str]:
-    """The calls that are in a picture, as _cost_of_row has them."""
+    """The ids of the calls that a picture cost, the same that `_cost_of_row` adds up."""
     paid = {parent.image_id.removeprefix("img_") for parent in record.parents if parent.role == "part"}
     return paid | {record.call_id} if record.call_id is not None and record.id == f"img_{record.call_id}" else paid
 
 
 def _sum(prices: Sequence[float | None]) -> float | None:
-    """None where a price is not known."""
+    """The sum of the prices in USD; None where one is not known."""
     known = [one for one in prices if one is not None]
     return round(sum(known), 9) if len(known) == len(prices) else None
 
@@ -353,6 +354,6 @@ def _ms(moment: datetime) -> int:
 
 
 def fingerprint(wanted: FindRequest) -> str:
-    """The same for every page of one search."""
+    """A hash of the question, the same for every page of one search."""
     asked = {name: str(value) for name, value in vars(wanted).items() if name not in ("cursor", "limit")}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]

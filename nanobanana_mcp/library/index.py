@@ -1,9 +1,8 @@
 """The search index: the words about pictures in a file of its own, beside the library.
 
-It is apart from the library so that a search, however long, never holds up whoever reserves money or keeps a picture there,
-and so that damage to it costs nothing: everything in it can be made again from the library, which is what happens to an
-index that is damaged, of another version or of another library. Processes share the file; each change is applied once, by
-whichever process comes first.
+It is apart from the library so that a search, however long, never holds up a process that writes there, and so that
+damage to it costs nothing: an index that is damaged, of another version or of another library is made again from the
+library. Processes share the file; each change is entered once, by the process that comes first.
 """
 
 import re
@@ -20,10 +19,10 @@ from nanobanana_mcp.library.database import DAMAGE
 VERSION = 1
 BUSY_S = 10
 COLUMNS = ("prompt", "name", "note", "tags", "words")
-"""The names by which an expression can ask for one of them, as in `tags: hero`."""
+"""The columns of an entry. An expression can name one, as in `tags: hero`."""
 
 PLACES_A_MS = 1024
-"""Numbers for the pictures of one millisecond: a picture's number sorts by when it was made."""
+"""The numbers that each millisecond has for its pictures: a picture's number sorts by when it was made."""
 
 _TEXTS = f"CREATE VIRTUAL TABLE texts USING fts5({', '.join(COLUMNS)}, tokenize='unicode61 remove_diacritics 2', prefix='2 3')"
 _SCHEMA = f"""
@@ -38,7 +37,7 @@ _CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\
 
 
 class Text(NamedTuple):
-    """All that is said about a picture, as of its change `number`; `created_ms` is None for one that is deleted."""
+    """The words about a picture as of its change `number`; `created_ms` is None for a picture that was deleted."""
 
     number: int
     image_id: str
@@ -51,7 +50,7 @@ class Text(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A picture that the words fit; the smaller its `rank`, the better."""
+    """A picture that matches an expression; the smaller its `rank`, the better it matches."""
 
     number: int
     image_id: str
@@ -60,7 +59,7 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True)
 class Standing:
-    """The changes of the library that are in the index: those from `bottom` to `top`."""
+    """The part of the library's changes that is in the index: those from `bottom` to `top`."""
 
     top: int
     bottom: int
@@ -71,7 +70,7 @@ class Standing:
 
 
 class Index:
-    """`path` is its file; `prompts` says whether prompts, and what models wrote, are in it."""
+    """The index in the file `path`; `prompts` says whether prompts, and what models wrote, are in it."""
 
     def __init__(self, path: Path, *, library: int, prompts: bool = True) -> None:
         self.path = path
@@ -79,8 +78,9 @@ class Index:
         self._prompts = prompts
 
     def begin(self, newest: int) -> Standing:
-        """Says how far the index goes; an empty one is made where there is none that fits. `newest` is the library's
-        last change, from which a new index works back to the first.
+        """Says which changes are in the index, after making an empty one where there is none that fits.
+
+        `newest` is the library's last change, from which a new index works back to the first.
         """
         with self._connected() as connection:
             standing = _standing(connection, self._library, prompts=self._prompts)
@@ -91,9 +91,8 @@ class Index:
             self.drop()
         with self._connected() as connection, _transaction(connection):
             standing = _standing(connection, self._library, prompts=self._prompts)
-            if (
-                standing is None or standing.top > newest
-            ):  # of another library, or this one was put back to an earlier day
+            # A mark above the newest change: the library was put back to an earlier day.
+            if standing is None or standing.top > newest:
                 _make(connection)
                 row = (VERSION, self._library, self._prompts, newest, newest + 1)
                 connection.execute("INSERT INTO state VALUES (1, ?, ?, ?, ?, ?)", row)
@@ -101,7 +100,7 @@ class Index:
         return standing
 
     def add(self, texts: Sequence[Text], *, was: Standing, now: Standing) -> bool:
-        """Put these in and move the marks, unless another process did meanwhile; whether it was done here."""
+        """Enters the texts and moves the marks, unless another process did meanwhile. Returns whether it did so."""
         with self._connected() as connection, _transaction(connection):
             if _standing(connection, self._library, prompts=self._prompts) != was:
                 return False
@@ -111,7 +110,7 @@ class Index:
         return True
 
     def search(self, expression: str, *, before: int | None, limit: int, ranked: bool = False) -> list[Hit]:
-        """The newest pictures that a valid expression fits, below the number `before`."""
+        """The newest pictures that match a valid expression, of those with numbers below `before`."""
         rank = "rank" if ranked else "0.0"
         query = (
             f"SELECT rowid, (SELECT image_id FROM entries WHERE number = texts.rowid), {rank} FROM texts"  # noqa: S608 - of two words
@@ -122,7 +121,7 @@ class Index:
             return [Hit(*row) for row in rows]
 
     def forget_deleted(self) -> None:
-        """Take the words of deleted pictures out of the file: until its parts are merged, FTS5 only marks them."""
+        """Takes the words of deleted pictures out of the file: FTS5 only marks them until its parts are merged."""
         with self._connected() as connection, _transaction(connection):
             connection.execute("INSERT INTO texts(texts) VALUES('optimize')")
 
@@ -139,9 +138,9 @@ class Index:
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one use, so that whoever replaces the file replaces it for all. A damaged one is made anew.
+        """Opens the file for one use, so that a file that another process has replaced is noticed.
 
-        Raises SetupError.
+        Raises SetupError, and removes a damaged file, so that the next use makes a new one.
         """
         try:
             with closing(_connect(self.path)) as connection:
@@ -210,7 +209,7 @@ def _make(connection: sqlite3.Connection) -> None:
 
 
 def _enter(connection: sqlite3.Connection, text: Text, *, prompts: bool) -> None:
-    """Put a picture's words in the place of what was there."""
+    """Enters a picture's words in place of those that it had; takes a deleted picture out."""
     row = connection.execute("SELECT number FROM entries WHERE image_id = ?", (text.image_id,)).fetchone()
     if row is not None:
         connection.execute("DELETE FROM texts WHERE rowid = ?", row)
@@ -243,8 +242,7 @@ def spaced(text: str) -> str:
 
 
 def is_expression(expression: str) -> bool:
-    """Tells whether FTS5 can parse an expression: asked of an empty table, so that no error of the index itself looks
-    like one.
+    """Tells whether FTS5 can parse an expression. It asks an empty table, so that an error of the index does not count.
 
     Raises SetupError where this Python's SQLite has no FTS5.
     """
@@ -261,13 +259,15 @@ def is_expression(expression: str) -> bool:
 
 
 def as_expression(query: str) -> str:
-    """Turns what somebody typed into an expression that may or may not be a valid one; quoted parts stay phrases."""
+    """Turns what somebody typed into an expression, which need not be a valid one; quoted parts stay phrases."""
     parts = query.split('"')
     return '"'.join(spaced(part) if number % 2 else _phrased(part) for number, part in enumerate(parts))
 
 
 def as_words(query: str) -> str:
-    """The same as plain words, all of which have to occur: quoted parts as phrases, a word with * at its end as a prefix."""
+    """Turns what somebody typed into plain words, all of which have to occur: quoted parts as phrases, a word with * at
+    its end as a prefix.
+    """
     found = []
     for number, part in enumerate(query.split('"')):
         for word in [part] if number % 2 else part.split():
