@@ -1,4 +1,4 @@
-"""Deletes a picture for good, with everything that is known of it, once a person has said so twice."""
+"""Deletes a picture for good, with everything that is known of it, once a person has confirmed it."""
 
 import hashlib
 from pathlib import Path
@@ -13,7 +13,7 @@ from nanobanana_mcp.studio.search import Search, state_of
 
 
 class Deletions:
-    """Only what is in the trash already, or whose file is gone, is deleted; of a caller's own picture only the record."""
+    """Deletes pictures that are in the trash, or whose files are gone; of a caller's own picture only the record."""
 
     def __init__(self, store: PictureStore, search: Search) -> None:
         self._store = store
@@ -27,10 +27,10 @@ class Deletions:
         return self._about(image_id)[0]
 
     def delete(self, image_id: str, token: str) -> Deletion:
-        """Delete what `about` told, if it still is that. Raises RequestError, SetupError.
+        """Deletes the files that `about` returned, if nothing changed since. Raises RequestError, SetupError.
 
-        The files go first and the row last: after a kill in between, the picture is told as one without a file, and the same
-        can be asked once more.
+        The files go first and the row last: after a kill in between, the library has the picture without its file, and
+        it can be deleted again.
         """
         with self._disk.tidying():
             deletion, records = self._about(image_id)

@@ -48,19 +48,20 @@ from nanobanana_mcp.storage.disk import Disk
 logger = logging.getLogger(__name__)
 
 BATCH = 500
-"""Pictures that are read from the library, and entered into the index, at once: about 10 ms of the one, 50 of the other."""
+"""Pictures that are read from the library (about 10 ms) and entered into the index (about 50 ms) at once."""
 
 AT_ONCE_S = 1.0
 """Seconds that a search goes on entering changes before it answers from what there is."""
 
 HITS = 5000
-"""Pictures that fit the words, of which the filters are asked at once; and as many are looked at for the best."""
+"""Pictures that fit the words and are checked against the filters at once; also the most that are put in order of the
+best."""
 
 MARKED = 50_000
 """Pictures that words fit, of which each page's beginning is told: half a second's work."""
 
 SPARE = 20
-"""Pictures more than a page has that are looked for at first, since most fit where nothing else is asked."""
+"""Pictures beyond a page that are looked for at first; without other filters most of them fit."""
 
 SPARSE = 400
 """Pictures that are looked for at first where a filter may leave few of them."""
@@ -69,7 +70,7 @@ OPERATORS = (" -", "(", ")", ":", '"', "^", " AND ", " OR ", " NOT ", "NEAR")
 
 
 class Search:
-    """`index_prompts` says whether prompts, and what models wrote, can be searched."""
+    """The search of one library; `index_prompts` says whether prompts, and what models wrote, can be searched."""
 
     def __init__(self, store: PictureStore, backend: Backend, *, index_prompts: bool) -> None:
         self._store = store
@@ -80,14 +81,14 @@ class Search:
         self._lock = threading.Lock()
         self._index: Index | None = None
         self._folder: Path | None = None
-        """Of an index for this process alone, where the library may only be read."""
+        """The folder of an index for this process alone, where the library may only be read."""
         self._counted: tuple[tuple[str, int] | None, int | None] = None, None
         self._read: tuple[tuple[str, int] | None, list[Place] | None] = None, None
         self._stop = threading.Event()
         self._behind: threading.Thread | None = None
 
     def find(self, wanted: FindRequest) -> FoundPage:
-        """One page of what is wanted. Raises RequestError, SourceNotFound, SetupError."""
+        """One page of the pictures that are wanted. Raises RequestError, SourceNotFound, SetupError."""
         check(wanted)
         if wanted.made_from is not None and self._store.library.get(wanted.made_from) is None:
             raise no_such_picture(wanted.made_from, self._store.library)
@@ -166,8 +167,8 @@ class Search:
         return self._counted[1]
 
     def told(self, ids: Sequence[str], why: Mapping[str, str] | None = None) -> tuple[Found, ...]:
-        """All that is told of some pictures; those that are gone meanwhile are left out."""
-        with self._store.library.database.read():  # one turn at the connection; files are looked at after
+        """The full descriptions of some pictures, without those that are gone meanwhile."""
+        with self._store.library.database.read():  # one read of the database; the files are looked at afterwards
             noted, page = self.annotations.of(ids), self.finder.page(ids)
         found = []
         for record, cost in page:
@@ -187,14 +188,14 @@ class Search:
         return tuple(found)
 
     def annotate(self, image_id: str, changed: Mapping[str, Any]) -> Found:
-        """Change what is noted about a picture, in the library and beside the picture. Raises RequestError, SourceNotFound,
-        SetupError.
+        """Changes the notes on a picture, in the library and in the file beside it. Raises RequestError,
+        SourceNotFound, SetupError.
         """
         if self._store.library.get(image_id) is None:
             raise no_such_picture(image_id, self._store.library)
         annotation = self.annotations.change(image_id, _sound(changed))
         try:
-            # Another window may write its own between the row and the file: what is in the library then counts.
+            # Another window may change the row before this one writes the file, which is then written again from the row.
             while True:
                 said = asdict(annotation)
                 self._disk.sidecars.write_notes(image_id, said if any(said.values()) else None)
@@ -217,7 +218,7 @@ class Search:
         return self.annotations.changes(after)
 
     def begin(self) -> None:
-        """Enter what the index does not have, in a thread behind, unless one is at it."""
+        """Starts a thread that enters what the index lacks, unless one is running."""
         with self._lock:
             if self._stop.is_set() or (self._behind is not None and self._behind.is_alive()):
                 return
@@ -233,7 +234,7 @@ class Search:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def index(self) -> Index:
-        """The index beside the library; one for this process alone where nothing may be written there."""
+        """The index beside the library, or one for this process alone where nothing may be written there."""
         with self._lock:
             if self._index is None:
                 path = self._store.library.database.path
@@ -245,7 +246,9 @@ class Search:
             return self._index
 
     def follow(self, enough: Callable[[], bool]) -> Standing:
-        """Enter changes until all are in, or it is enough: first what is new, then what is old, the newest first."""
+        """Enters changes until all are in, or `enough` says so: the new ones first, then the old ones from the newest
+        back.
+        """
         index = self.index()
         newest = self.annotations.changes(None).last
         standing = index.begin(newest)
@@ -260,7 +263,7 @@ class Search:
         return standing
 
     def forget_deleted(self) -> None:
-        """Take what was deleted out of the index and out of its file. Raises SetupError."""
+        """Takes deleted pictures out of the index and out of its file. Raises SetupError."""
         newest = self.annotations.changes(None).last
         self.follow(lambda: self.index().begin(newest).top >= newest)
         self.index().forget_deleted()
@@ -268,11 +271,11 @@ class Search:
     def _enter_all(self) -> None:
         try:
             self.follow(self._stop.is_set)
-        except StudioError as error:  # a search says the same to whoever asks
+        except StudioError as error:  # the next search raises the same error
             logger.warning("The search index could not be made: %s", error)
 
     def _followed(self) -> list[str]:
-        """Enter what is new, and tell what is not in the index yet."""
+        """Enters the new changes, and says how many older pictures the index does not have yet."""
         until = time.monotonic() + AT_ONCE_S
         standing = self.follow(lambda: time.monotonic() > until)
         if standing.is_whole:
@@ -320,7 +323,7 @@ class Search:
         return [hit for hit in hits if hit.image_id in fitting]
 
     def _best(self, wanted: FindRequest, words: str) -> FoundPage:
-        """The highest rated first, then what fits the words best, then the newest: of a number that can be looked at."""
+        """The highest rated first, then those that fit the words best, then the newest, out of at most HITS."""
         notes: list[str] = []
         if words:
             notes = self._followed()
@@ -348,7 +351,7 @@ class Search:
         )
 
     def _expression(self, words: str) -> tuple[str, list[str]]:
-        """The expression to search for, and a note where it is not what was meant perhaps."""
+        """The expression to search for, and a note where the query was no valid one and became plain words."""
         expression = as_expression(words)
         if not words.startswith("*") and is_expression(expression):  # FTS5 keeps a leading * for questions about itself
             return expression, []
@@ -360,7 +363,7 @@ class Search:
 
 
 def check(wanted: FindRequest) -> None:
-    """Raises RequestError for what could not be answered, or not as it was meant."""
+    """Raises RequestError for a search that cannot be answered, or not as it was meant."""
     for name in ("query", "tag", "made_from", "tier", "cursor"):
         text = getattr(wanted, name) or ""
         if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
@@ -402,7 +405,7 @@ def read_annotation(body: Mapping[str, Any] | None) -> Annotation | None:
 
 
 def _sound(changed: Mapping[str, Any]) -> dict[str, Any]:
-    """Notes as they are kept. Raises RequestError."""
+    """The fields of the notes as they are kept. Raises RequestError."""
     found = dict(changed)
     if found.get("note") is not None:
         note = str(found["note"]).strip()
@@ -432,7 +435,7 @@ def _word_cursor(wanted: FindRequest, last: Hit) -> str:
 
 
 def _parts(wanted: FindRequest, kind: str, count: int) -> list[str] | None:
-    """The parts of a cursor. Raises RequestError for one of another search."""
+    """The parts of a cursor. Raises RequestError for a cursor of another search."""
     if wanted.cursor is None:
         return None
     found = wanted.cursor.split(".")
