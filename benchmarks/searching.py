@@ -197,7 +197,7 @@ WITH RECURSIVE kin(id) AS (
   SELECT image_id FROM image_sources WHERE parent_id = 'img_{"0" * 16}'
   UNION SELECT image_id FROM image_sources JOIN kin ON parent_id = kin.id
 ) SELECT id FROM images WHERE id IN kin ORDER BY created_at DESC, id DESC LIMIT {PAGE}"""
-"""What is looked for as one statement would do it."""
+"""The same search as one statement."""
 
 
 def _read(database: Path, query: str) -> None:

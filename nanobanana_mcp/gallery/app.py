@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nanobanana_mcp.studio.studio import Studio
 
 Action = Callable[[Request, dict[str, str]], Awaitable[dict[str, Any]]]
-"""What is done with the fields of a form."""
+"""Carries out a form, whose fields it gets."""
 
 DECODED = 2
 """Pictures that are read at once for pages: a screen full of large photos leaves threads for the agent's own calls."""

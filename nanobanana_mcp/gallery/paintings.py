@@ -1,4 +1,4 @@
-"""Keeps what agents asked a person to paint, and the ids of the masks that were painted."""
+"""Keeps what agents asked a person to paint."""
 
 import asyncio
 import time

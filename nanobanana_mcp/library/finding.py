@@ -181,7 +181,7 @@ class Finder:
         ]
 
     def _pieces(self, wanted: FindRequest, after: Place | None, size: int) -> Iterator[list[ColumnElement[bool]]]:
-        """The conditions for one piece of the library after the other, the newest first."""
+        """Yields the conditions of one piece of the library after the other, the newest first."""
         while True:
             end = self._end(wanted, after, size)
             below = [_below(after)] if after is not None else []
@@ -192,7 +192,7 @@ class Finder:
             after, size = end, min(PIECE, 4 * size)
 
     def _end(self, wanted: FindRequest, after: Place | None, size: int) -> Place | None:
-        """The last place of a piece of the library; None where it is the last piece that matters."""
+        """The last place of the next piece of the library; None where that is the last piece that matters."""
         query = select(images.c.created_at, images.c.id).order_by(*_NEWEST)
         if after is not None:
             query = query.where(_below(after))
@@ -205,7 +205,9 @@ class Finder:
         return Place(_ms(row[0]), row[1])
 
     def _members(self, wanted: FindRequest) -> set[str] | None:
-        """The ids that the filters leave which leave few, whatever else is wanted; None without such a filter."""
+        """The ids that a tag, a rating and `made_from` leave, whatever else is wanted; None where none of them is
+        given.
+        """
         found: list[set[str]] = []
         if wanted.tag is not None:
             found.append(set(self._tagged(wanted.tag)))
@@ -216,7 +218,7 @@ class Finder:
         return set.intersection(*found) if found else None
 
     def _places(self, ids: Sequence[str], wanted: FindRequest) -> Iterator[Place]:
-        """The places of those of some pictures that are wanted."""
+        """The places of the ones of these pictures that fit the other conditions."""
         for start in range(0, len(ids), LOOKED_UP):
             query = select(images.c.created_at, images.c.id).where(
                 images.c.id.in_(_listed(ids[start : start + LOOKED_UP])), *self._conditions(wanted)
@@ -240,8 +242,8 @@ class Finder:
         yield from self._by_row(annotations, annotations.c.rating == rating)
 
     def _descendants(self, image_id: str) -> set[str]:
-        """Every generation of what was made from a picture. What was seen is not followed again, so that a circle in a damaged
-        lineage ends.
+        """The ids of all generations that were made from a picture. No picture is followed twice, so that a circle in a
+        damaged lineage ends.
         """
         found: set[str] = set()
         generation = [image_id]
@@ -252,7 +254,9 @@ class Finder:
         return found
 
     def _children(self, parents: Sequence[str]) -> Iterator[str]:
-        """What was made from some pictures: from many at once as long as their children fit into one piece."""
+        """Yields the ids of the pictures that were made from these; asks about many at once while their children fit
+        into one piece.
+        """
         start, at_once = 0, LOOKED_UP // 2
         while start < len(parents):
             some = parents[start : start + at_once]
@@ -268,7 +272,7 @@ class Finder:
             start += len(some)
 
     def _by_row(self, table: Table, condition: ColumnElement[bool]) -> Iterator[str]:
-        """The pictures of the rows of a table that fit one value of an index, which has them in the order of the rows."""
+        """Yields the ids in the rows of a table that fit one value of an index, which has them in the rows' order."""
         number, last = literal_column(f"{table.name}.rowid", Integer), 0
         while True:
             query = select(number, table.c.image_id).where(condition, number > last).order_by(number).limit(LOOKED_UP)

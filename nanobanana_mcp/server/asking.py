@@ -93,8 +93,9 @@ async def agreed(caller: Context, question: str, *, yes: str, way_out: str) -> I
 
 
 async def painted(caller: Context, image: str, instruction: str) -> "Painting | InputRequiredResult":
-    """Have the person paint where a picture shall change: what they painted, or what the call has to end with, so that
-    the client sends them to the page and calls again. A later question of the same call has to end with `carried`.
+    """Has the person paint where a picture should change. Returns the painting, or the result that the call has to end
+    with, so that the client sends them to the page and calls again. A later question of the same call has to end with
+    `carried`.
 
     Raises NotAgreed, with the address of the page, where a client cannot send anybody there or nobody paints, and
     RequestError where there is no person: a call of our own.

@@ -58,7 +58,7 @@ HITS = 5000
 best."""
 
 MARKED = 50_000
-"""Pictures that words fit, of which each page's beginning is told: half a second's work."""
+"""The most pictures that fit the words and of which each page's beginning is told: half a second's work."""
 
 SPARE = 20
 """Pictures beyond a page that are looked for at first; without other filters most of them fit."""
@@ -136,7 +136,7 @@ class Search:
         return Landmarks(total=len(found), cursors=tuple(_word_cursor(wanted, hit) for hit in begins))
 
     def _newest(self, wanted: FindRequest, after: Place | None, count: int) -> tuple[list[Place], bool]:
-        """The places of the next pictures that are wanted, and whether these were all."""
+        """The places of the next `count` pictures that are wanted, and whether there are no more."""
         few = self._few(wanted)
         if few is None:
             return self.finder.newest(wanted, after, count)
@@ -303,8 +303,8 @@ class Search:
         return FoundPage(pictures=pictures, cursor=cursor, total=total, notes=tuple(notes))
 
     def _hits(self, wanted: FindRequest, expression: str, size: int) -> Iterator[tuple[list[Hit], bool]]:
-        """Those that words fit and that are wanted, the newest first, `size` and then more looked at at once; and whether these
-        were the last.
+        """Yields the pictures that fit the words and are wanted, newest first, a piece at a time, and whether it is the
+        last piece. The first piece has at most `size` pictures, the later ones more.
         """
         before = _number(wanted)
         if before is None and wanted.until is not None:
@@ -430,7 +430,7 @@ def _cursor(wanted: FindRequest, last: Place) -> str:
 
 
 def _word_cursor(wanted: FindRequest, last: Hit) -> str:
-    """What leads to the pictures after one that words fit."""
+    """The cursor that leads to the pictures after one that the words fit."""
     return f"w.{fingerprint(wanted)}.{last.number}"
 
 
