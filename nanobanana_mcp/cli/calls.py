@@ -48,11 +48,13 @@ class Session:
         self._bar = bar
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The facts of a tool's answer, its text under "summary". Raises ToolError, the StudioError as its cause."""
+        """Calls a tool and returns the facts of its answer, with its text under "summary". Raises ToolError, whose cause is the
+        StudioError.
+        """
         return (await self.look(tool, arguments))[0]
 
     async def look(self, tool: str, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-        """As `call`, with the pictures of the answer."""
+        """Calls a tool as `call` does, and returns the pictures of its answer, too."""
         self._server.shared.progress = self._bar.report
         result = await self._server.call_tool(tool, dict(arguments))
         pictures = [base64.b64decode(block.data) for block in result.content if isinstance(block, ImageContent)]
@@ -77,7 +79,7 @@ async def _run(work: Callable[[Session], Awaitable[T]], settings: Settings) -> T
         under_way = asyncio.ensure_future(work(Session(server, settings, bar)))
 
         def leave() -> None:
-            if not under_way.done() and under_way.cancelling() == 0:  # who presses it twice does not lose a picture
+            if not under_way.done() and under_way.cancelling() == 0:  # pressed twice, it loses no picture either
                 bar.say(HOMECOMING)
                 under_way.cancel()
 
@@ -93,10 +95,10 @@ async def _run(work: Callable[[Session], Awaitable[T]], settings: Settings) -> T
 
 
 def settings_of() -> Settings:
-    """The server's, but with every tool and without previews, which nobody would look at. What the server would log goes
-    to stderr.
+    """The server's settings, but with every tool and without previews, which nobody would look at. The log goes to
+    stderr.
 
-    They are put into this process's environment, so that whoever reads the settings again finds the same. Raises
+    They are put into this process's environment, so that code that reads the settings again finds the same. Raises
     SetupError for wrong ones.
     """
     os.environ |= {"NANOBANANA_STRUCTURED": "always", "NANOBANANA_PREVIEW_PX": "0", "NANOBANANA_TOOLS": "all"}
@@ -106,7 +108,7 @@ def settings_of() -> Settings:
 
 
 def _log(settings: Settings) -> None:
-    """As the server does, but for what FastMCP says of calls, which the verb says itself."""
+    """Sets up the log as the server does, without what FastMCP says of calls, which the verb says itself."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Bounded("nanobanana: %(message)s"))
     logging.basicConfig(level=settings.log_level, handlers=[handler])
@@ -117,7 +119,9 @@ def _log(settings: Settings) -> None:
 
 
 def cause_of(error: ToolError) -> StudioError | None:
-    """The studio's own error behind a tool's; None where an argument was at fault. What is a bug is raised as one."""
+    """The studio's own error behind a tool's; None where an argument was at fault. Any other error is a bug and is
+    raised.
+    """
     cause = error.__cause__
     if cause is None or isinstance(cause, StudioError):
         return cause

@@ -1,4 +1,4 @@
-"""The verb doctor: what was found, each with what to do about it, and an exit code by the worst."""
+"""The verb doctor: prints each finding with what to do about it, and exits by the worst."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ def doctor(
 
 
 def exit_code(found: Sequence[Finding]) -> int:
-    """By the worst finding: what the user can put right comes before what only Gemini can."""
+    """The exit code of the worst finding: what the user can put right comes before what only Gemini can."""
     problems = [one for one in found if one.level == "problem"]
     if not problems:
         return GOOD

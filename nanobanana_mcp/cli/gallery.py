@@ -59,7 +59,7 @@ def paint(
 
 
 async def _serve(settings: Settings, image: str | None, port: int | None, *, opens: bool) -> None:
-    """Until Ctrl-C or a signal; whatever was paid for comes home first."""
+    """Serves until Ctrl-C or a signal; pictures that were paid for come home first."""
     server = build_server(settings)
     shown = open_gallery(lambda: server)
     try:

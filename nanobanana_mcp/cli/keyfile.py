@@ -16,7 +16,8 @@ def has_key() -> bool:
 
 
 def store_key(key: str | None) -> bool:
-    """Put a key into the settings file, in the place of any that is there, or take it out (None); whether it changed.
+    """Puts a key into the settings file, in the place of any that is there, or takes it out (None), and returns whether
+    the file changed.
 
     The file is for this user alone, and no copy of an old key is left. Raises SetupError, and then changes nothing.
     """

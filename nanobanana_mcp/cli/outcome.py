@@ -11,13 +11,13 @@ from nanobanana_mcp.domain.errors import (
 
 MADE = 0
 REFUSED = 1
-"""The request is wrong: change it. Also what a person answered no to."""
+"""The request is wrong and has to be changed; also for a question that a person answered with no."""
 SETTINGS = 2
 GEMINI = 3
 LIMITED = 4
-"""A limit on spending or the policy stands against it."""
+"""A limit on spending, or the policy, forbids the request."""
 UNKNOWN = 5
-"""Sent, and the answer lost: it may have been charged."""
+"""The request was sent and its answer was lost: it may have been charged."""
 INTERRUPTED = 130
 
 _CODES: tuple[tuple[type[StudioError], int], ...] = (
@@ -30,5 +30,5 @@ _CODES: tuple[tuple[type[StudioError], int], ...] = (
 
 
 def code_of(error: BaseException | None) -> int:
-    """The exit code for an error in words; what no class says, such as a wrong argument, the request is to blame for."""
+    """The exit code for an error. An error of no known class, such as a wrong argument, is the request's fault."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), REFUSED)

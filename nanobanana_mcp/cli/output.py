@@ -13,9 +13,8 @@ from nanobanana_mcp.domain.text import printable
 
 
 def write_lines(lines: Iterable[str]) -> None:
-    """Each as one line on stdout: a path in the very bytes of its name, and what the locale cannot spell as UTF-8.
-
-    Raises OSError when stdout takes nothing more.
+    """Writes each as one line on stdout: a path in the very bytes of its name, and what the locale cannot spell as
+    UTF-8. Raises OSError when stdout takes nothing more.
     """
     write_data("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
 
@@ -26,7 +25,7 @@ def write_json(structure: Mapping[str, Any]) -> None:
 
 def write_data(data: bytes) -> None:
     sys.stdout.flush()
-    if not hasattr(sys.stdout, "buffer"):  # replaced by who captures it
+    if not hasattr(sys.stdout, "buffer"):  # replaced where the output is captured
         sys.stdout.write(data.decode())
         return
     sys.stdout.buffer.write(data)
@@ -34,12 +33,12 @@ def write_data(data: bytes) -> None:
 
 
 def shown(text: str) -> str:
-    """Text as a terminal may have it: line by line, without what would move the cursor or change its colours."""
+    """The text as a terminal may have it: line by line, without what would move the cursor or change its colours."""
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def tell(text: str) -> None:
-    """Words for a person, on stderr; letters that it cannot spell are escaped, and a stderr that is closed is no error."""
+    """Writes words for a person on stderr; letters that it cannot spell are escaped, and a closed stderr is no error."""
     try:
         sys.stderr.write(f"{shown(text)}\n")
         sys.stderr.flush()
@@ -48,7 +47,7 @@ def tell(text: str) -> None:
 
 
 def let_go_of_stdout() -> None:
-    """Let nothing complain at the exit that the reader of stdout has left."""
+    """Keeps Python from complaining at its exit that the reader of stdout has left."""
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 1)
     os.close(sink)
@@ -85,6 +84,6 @@ class Bar:
         self._bar.update(self._task, completed=done, total=total, description=printable(words))
 
     def say(self, text: str) -> None:
-        """Words beside the bar."""
+        """Says words beside the bar."""
         self._bar.stop()
         tell(text)

@@ -22,7 +22,7 @@ DONE, REFUSED, SETUP, GEMINI = 0, 1, 2, 3
 
 
 class Stop(Exception):
-    """Setup ends here: in words, with its exit code."""
+    """Ends setup, with words for the person and an exit code."""
 
     def __init__(self, words: str, code: int = SETUP) -> None:
         super().__init__(words)
@@ -126,7 +126,7 @@ def _try(key: str, *, ask: bool) -> None:
 
 
 def _free(error: StudioError) -> str:
-    """The words of an error of a question that is free: they speak of a charge where a picture was asked for."""
+    """The words of an error without the warning of a charge: the question whether a key is good is free."""
     return str(error).replace(" The request was sent, so it may have been charged.", "")
 
 
@@ -154,7 +154,9 @@ def _delete() -> int:
 
 
 def _install(named: list[ClientName] | None, *, everywhere: bool, nowhere: bool) -> int:
-    """Install into the clients that are named, or into those here that somebody agrees to; the worst exit code."""
+    """Installs into the clients that are named, or into those here that somebody agrees to, and returns the worst exit
+    code.
+    """
     around = Surroundings.of_this_machine()
     there = here(around)
     if named:

@@ -75,7 +75,9 @@ def _blocks(picture: Image.Image, columns: int) -> str:
 
 
 def _colour(pixel: list[int], deep: bool) -> str:
-    """In 24 bits, or as the nearest of the 6 x 6 x 6 colours that every terminal with 256 has."""
+    """The colour as an escape sequence ends: in 24 bits, or as the nearest of the 6 x 6 x 6 colours that every terminal
+    with 256 has.
+    """
     if deep:
         return "2;{};{};{}".format(*pixel)
     red, green, blue = (round(value / 255 * 5) for value in pixel)

@@ -73,7 +73,7 @@ def command(verb: Verb, about: str) -> Callable[..., int]:
 
 
 def answered(verb: str, work: Callable[[], None]) -> int:
-    """The exit code of what a verb does, once its error is said in words."""
+    """Runs the work of a verb, says its error in words, and returns the exit code."""
     try:
         work()
     except Interrupted:
@@ -185,8 +185,8 @@ def _run(verb: Verb, given: dict[str, Any]) -> None:
 
 
 async def _unless_dear(verb: Verb, session: Session, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer of a call; for many pictures, and for what costs as much as a client's person is asked about, only the
-    quote of it. An amount that was named is agreed to.
+    """Makes the call and returns its answer. For many pictures, or a price that a client would ask its person about, it
+    returns only the quote. With `max_cost_usd` the price is agreed to already.
     """
     many, most = arguments.get("n", 1) > MANY, session.settings.ask_above_usd
     may_be_dear = most is not None and arguments.get("max_cost_usd") is None and session.settings.backend != "emulator"

@@ -62,7 +62,9 @@ _KINDS = {int: "a whole number", float: "a number", bool: "yes or no"}
 
 
 def for_shell(text: str) -> str:
-    """A tool's words with options in place of its arguments and verbs in place of tools; paths stay as they are."""
+    """Returns a tool's words with options in place of its arguments and verbs in place of tools; paths stay as they
+    are.
+    """
     for pattern, words in _FIRST:
         text = pattern.sub(words, text)
     text = re.sub(r"^(\w+)(?=: )", lambda found: _option(found[1]) if found[1] in _known() else found[1], text)
@@ -137,7 +139,9 @@ def _known() -> frozenset[str]:
 
 @cache
 def _names() -> re.Pattern[str]:
-    """Names of tools and arguments that are no words of English, where they are no part of a path or an option."""
+    """Matches the names of tools and arguments that are no words of English, unless they are part of a path or an
+    option.
+    """
     names = sorted((name for name in {*_known(), *VERB_OF} if "_" in name), key=len, reverse=True)
     return re.compile(rf"(?<![\w/\\.-])(?:{'|'.join(names)})(?!\w|[/\\.-]\w)")
 

@@ -17,7 +17,7 @@ STDIN = "/dev/stdin"
 """Stands for a lone - on the command line; cyclopts would take that for an option."""
 
 MAX_TEXT_BYTES = 1_000_000
-"""Of a file with words; a prompt has 8192 characters at most, and says so itself."""
+"""The most bytes of a file with words; a prompt has 8192 characters at most, and says so itself."""
 
 
 def words_from(given: str | None, file: str | None, *, name: str, stdin_is_free: bool, wanted: bool) -> str | None:
@@ -74,14 +74,16 @@ def _edited(editor: str, name: str) -> str:
 
 
 class Piped:
-    """The picture on stdin, kept in the output folder under the name of its content, so that what is made of it knows it."""
+    """The picture on stdin, kept in the output folder under the name of its content, so that pictures made of it can
+    name it as their source.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._made: Path | None = None
 
     def keep(self) -> str:
-        """The path of it. Raises RequestError for no picture's amount of bytes."""
+        """Keeps the picture and returns its path. Raises RequestError for no bytes, or more than a picture has."""
         if sys.stdin.isatty():
             raise RequestError("- means the picture on stdin, and stdin is a terminal; send it there: - < picture.png")
         data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
@@ -106,7 +108,7 @@ class Piped:
         return str(path)
 
     def drop(self) -> None:
-        """Take it away again, where nothing was made of it."""
+        """Deletes the file again when nothing was made of it."""
         if self._made is not None:
             with suppress(OSError):
                 self._made.unlink()

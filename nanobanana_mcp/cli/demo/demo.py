@@ -99,8 +99,8 @@ class Terminal:
 
 
 def run_demo(folder: Path | None, *, live: bool, agreed: bool, console: Console | None = None) -> int:
-    """Run the demo and say where everything is. 0 when all of it came out right, 1 when a step did not, 2 when
-    something has to be set up first. `agreed`: the cost of a live demo need not be asked about.
+    """Run the demo and say where everything is. Returns 0 when all of it came out right, 1 when a step did not, 2 when
+    something has to be set up first. With `agreed` the cost of a live demo is not asked about.
     """
     console = console or Console(highlight=False)
     stage = Stage(folder=(folder or Path("nanobanana-demo") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}").absolute())

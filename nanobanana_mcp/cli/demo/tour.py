@@ -53,7 +53,7 @@ class Audience(Protocol):
 
 @dataclass(kw_only=True)
 class Tour:
-    """One client's way through the tools. Every step raises ServiceError, naming it, when it does not come out right."""
+    """Leads one client through the tools. A step that does not come out right raises ServiceError with its name."""
 
     client: Client[StdioTransport]
     audience: Audience

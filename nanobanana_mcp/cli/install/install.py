@@ -1,6 +1,7 @@
-"""`nanobanana install CLIENT`: shows what would change in a client's configuration, and changes it when told to.
+"""Compares what a client has with what it would have, and makes the change.
 
-A key never goes into a client's file, which other programs and people read: it stands in the studio's own settings file.
+A key never goes into a client's file, which other programs and people read: it stands in the studio's own settings
+file.
 """
 
 import difflib
@@ -69,7 +70,7 @@ def look(
 
 
 def apply(outlook: Outlook, around: Surroundings) -> Path | None:
-    """Make the change; the copy of what was there before, None where there was no file. Raises LeftAlone."""
+    """Makes the change and returns the copy of what was there before, None where there was no file. Raises LeftAlone."""
     if outlook.tool is not None:
         return _by_claude(outlook, around)
 
@@ -186,7 +187,7 @@ def _by_claude(outlook: Outlook, around: Surroundings) -> Path | None:
 
 
 def _problem_with(step: list[str], around: Surroundings) -> str | None:
-    """Run a program of a client, without a shell; what went wrong, None when nothing did."""
+    """Runs a program of a client, without a shell, and says what went wrong; None when nothing did."""
     try:
         done = subprocess.run(  # noqa: S603 -- the program that the PATH has, with arguments of our own
             step, env=dict(around.environment), stdin=subprocess.DEVNULL, capture_output=True, timeout=_TOOL_S

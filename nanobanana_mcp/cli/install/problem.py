@@ -1,4 +1,6 @@
-"""A client's file as the forms of it have it, JSON or TOML: the one reason to leave it alone, and its entries."""
+"""The parts that JSON and TOML files of clients share: the error for a file to leave alone, and the look-up of an
+entry.
+"""
 
 from typing import Any
 

@@ -17,7 +17,8 @@ _PASSING = ("archive-v0", "environments-v2", "builds-v0")
 
 
 def server_command() -> list[str]:
-    """An absolute path first, since programs that are started from a desktop have another PATH than a shell.
+    """The command of this program: an absolute path first, since programs that are started from a desktop have
+    another PATH than a shell.
 
     Under uvx it is uvx with the same version from the same source, as the environment that runs now may be gone tomorrow.
     """

@@ -1,4 +1,4 @@
-"""`nanobanana install`: what it prints, and with which exit code."""
+"""The verb install: prints what would change in a client's configuration, and changes it when told to."""
 
 import os
 import shlex
@@ -72,8 +72,9 @@ def install_into(
     name: str = NAME,
     environment: dict[str, str] | None = None,
 ) -> int:
-    """The same for a client that is known; nothing is left half done whatever it returns. `ask` is asked where `yes` is
-    not said yet, once the change was shown.
+    """Enters the server into one client, or takes it out, wholly or not at all, and returns the exit code.
+
+    Without `yes` it calls `ask` once the change was shown; without either nothing is changed.
     """
     environment = dict(environment or {})
     if around.environment.get("NANOBANANA_ENV_FILE"):  # else the server would read another settings file
