@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: every job, or those that are named; one table, and JSON for whoever compares."""
+"""`python -m benchmarks`: runs every job, or those that are named, and prints one table, or JSON to compare with."""
 
 import argparse
 import sys

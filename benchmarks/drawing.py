@@ -1,4 +1,4 @@
-"""Pictures one at a time, several in one call, several calls at once, and hundreds in a row."""
+"""Measures pictures one at a time, several in one call, several calls at once, and hundreds in a row."""
 
 import threading
 import time

@@ -1,8 +1,8 @@
 """Measures extensions of real photographs: `python -m benchmarks.extensions FOLDER [--only NAME] [--level L2]`.
 
-The margins of each photograph are taken away and are to be painted again. What a model answers is the whole photograph
+The margins of each photograph are taken away and are to be painted again. A model's answer is the whole photograph
 (good), the canvas as it was sent (left), the picture in a white frame (framed), or with another photograph around it
-(foreign), all redrawn at a level of drift and set in by the code that the studio uses.
+(foreign). Each is redrawn at a level of drift and set in by the code that the studio uses.
 """
 
 import time

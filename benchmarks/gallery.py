@@ -1,4 +1,6 @@
-"""The gallery in a real browser: how soon the first row of a large library is seen, and what scrolling through it takes."""
+"""Measures the gallery in a real browser: how soon the first row of a large library is seen, and what scrolling through
+it takes.
+"""
 
 import io
 import re
@@ -158,7 +160,7 @@ def _once_more(browser: Browser, base: str, state: StorageState) -> float:
 
 
 def _scroll(page: Page, pictures: int) -> None:
-    """A window at a time, and on only when all that is seen has its picture."""
+    """Scrolls a window at a time, and goes on when all that is seen has its picture."""
     columns = 6
     last = f"#grid li[aria-posinset='{pictures - columns}']"
     while not page.locator(last).count():

@@ -43,7 +43,7 @@ class Gemini:
         self._process.wait(10)
 
     def answer_with(self, kind: Sample, *, latency_s: float = 0.0) -> None:
-        """From now on every call is answered with this picture after so many seconds."""
+        """Makes every call from now on answer with this picture, after so many seconds."""
         picture = sample(kind)
         self._post("/emulator/reset", {})
         standing = {"behaviour": "Picture", "data": base64.b64encode(picture.data).decode(), "mime": picture.mime}

@@ -98,7 +98,7 @@ def _room(code: CodeType) -> str:
 
 
 class Died(BaseException):
-    """As if the process were killed here."""
+    """Stands for the end of the process at this place."""
 
 
 async def walks(folder: Path, watch: Watch) -> dict[str, Walk]:

@@ -24,11 +24,13 @@ OPERATIONS = (
     "recover",
 )
 FILES = 2000
-"""So many of the large library's newest pictures have a file."""
+"""The number of the large library's newest pictures that have a file."""
 
 
 def library(bench: Bench) -> Iterator[Result]:
-    """Through the server: the same questions to libraries of 0, 1,000 and 100,000 pictures, and of as many made today."""
+    """Asks, through the server, the same questions of libraries of 0, 1,000 and 100,000 pictures, and of as many made
+    today.
+    """
     bench.gemini.answer_with("1K JPEG")
     many = 10_000 if bench.quick else 100_000
     sizes = {"empty": 0, "small": 1000, "large": many, "today": many}

@@ -26,7 +26,7 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One figure of ours, in `unit`, and the same of others; `detail` goes into the JSON only."""
+    """One figure of ours, in `unit`, and the same figure of others; `detail` goes into the JSON only."""
 
     job: str
     unit: Unit
@@ -36,7 +36,7 @@ class Result:
     detail: dict[str, Any] = field(default_factory=dict)
 
     def met(self, goal: Goal) -> bool | None:
-        """None when what it is compared with was not measured."""
+        """Tells whether the goal is met; None when the figure that it is compared with was not measured."""
         if goal.of is not None and goal.of not in self.beside:
             return None
         bound = goal.most * (self.beside[goal.of] if goal.of is not None else 1)

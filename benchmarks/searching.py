@@ -1,4 +1,4 @@
-"""Searching a large library, what a search costs whoever reserves money meanwhile, and close looks at large pictures."""
+"""Measures searches of a large library, how long a reservation waits meanwhile, and close looks at large pictures."""
 
 import asyncio
 import itertools
@@ -101,11 +101,11 @@ while time.monotonic() < until:
 taken.sort()
 print(len(taken), statistics.median(taken), taken[int(len(taken) * 0.99)], taken[-1])
 """
-"""Reserves and gives back, a hundred times a second, in a process of its own."""
+"""A program that reserves a call and gives it back, a hundred times a second."""
 
 
 def search(bench: Bench) -> Iterator[Result]:
-    """The same questions to libraries of 100,000 and 1,000,000 pictures, beside LIKE on the prompts."""
+    """Asks the same questions of libraries of 100,000 and 1,000,000 pictures, beside LIKE on the prompts."""
     for count in (10_000,) if bench.quick else (100_000, 1_000_000):
         folder = bench.folder / f"search-{count}"
         folder.mkdir()

@@ -133,7 +133,7 @@ class Server:
         with open(self._process.stdout.fileno(), "rb", 1 << 20, closefd=False) as lines:
             for line in lines:
                 at = time.perf_counter()
-                head = line[:200] + line[-60:]  # the id stands at one end; the whole line is for whoever asked
+                head = line[:200] + line[-60:]  # the id stands at one end, so the rest need not be searched
                 if b'"method"' in head and b'"result"' not in head:
                     continue
                 number = json.loads(line).get("id")

@@ -9,11 +9,13 @@ from benchmarks.results import Goal, Result
 from benchmarks.server import Server
 
 SETTLED_S = 3.0
-"""After this long without a request, whatever a server does behind its list of tools is done."""
+"""Seconds without a request after which everything that a server does behind its list of tools is done."""
 
 
 def spawn(bench: Bench) -> Iterator[Result]:
-    """From the birth of the process to the list of its tools; memory idle; from the end of stdin to the end."""
+    """Measures the time from the birth of the process to the list of its tools, its idle memory, and the time from the
+    end of stdin to the end.
+    """
     contestants = bench.contestants(with_bare=True)
     names = [one.name for one in contestants]
     listed: dict[str, list[float]] = {name: [] for name in names}
@@ -65,7 +67,7 @@ def spawn(bench: Bench) -> Iterator[Result]:
 
 
 def first_picture(bench: Bench) -> Iterator[Result]:
-    """From the birth of the process to the first picture, in a library that exists."""
+    """Measures the time from the birth of the process to the first picture, in a library that exists."""
     bench.gemini.answer_with("1K JPEG")
     contestants = bench.contestants()
     figures: dict[str, list[float]] = {one.name: [] for one in contestants}

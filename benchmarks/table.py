@@ -1,4 +1,4 @@
-"""A table of how answers of each kind, at each level of drift, come out on photographs: what its benchmarks share."""
+"""Prints how answers of each kind come out on photographs, at each level of drift; the tables of three benchmarks."""
 
 import argparse
 import sys
