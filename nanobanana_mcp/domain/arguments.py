@@ -9,7 +9,8 @@ from nanobanana_mcp.domain.terms import AskedTier, Fit, OutputFormat, Resolution
 
 USUAL_QUALITY = 90
 AS_THERE = "As in generate_image."
-"""For an argument that generate_image has too and describes, so that a model need not read it twice."""
+"""The description of an argument that generate_image has, too, and describes, so that a model need not read it twice.
+"""
 
 Width = Annotated[int | None, Field(ge=1, le=16384, description="Exact width in pixels.")]
 Height = Annotated[int | None, Field(ge=1, le=16384, description="Exact height.")]

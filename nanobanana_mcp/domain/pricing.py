@@ -7,7 +7,7 @@ from nanobanana_mcp.domain.requests import Choice
 from nanobanana_mcp.domain.wire import Usage
 
 CHARACTERS_PER_TOKEN = 3
-"""On the low side for English (about 4), so that an estimate errs upward."""
+"""Fewer than English has (about 4), so that an estimate errs upward."""
 
 FAR_OFF = 2
 """A token count this many times smaller than usual is noted; this many times below the model's smallest picture, it is

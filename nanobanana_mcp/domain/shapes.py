@@ -33,7 +33,7 @@ def differences(
     ratio: AspectRatio | None,
     source: tuple[int, int] | None,
 ) -> list[str]:
-    """In words, where a picture differs from what was asked for; `source` is the shape an edit should keep."""
+    """Says in words where a picture differs from what was asked for; `source` is the shape an edit should keep."""
     found = []
     if size is not None and size_class(width, height) != size:
         found.append(f"{size} was asked for and {size_class(width, height)} came back ({width}x{height}).")
