@@ -230,7 +230,7 @@ class Emulator:
         return JSONResponse({})
 
     def reset(self) -> None:
-        """As new: no requests, charges, files, batches or counts, every switch as at the start."""
+        """Makes everything as new: no requests, charges, files, batches or counts, every switch as at the start."""
         self.control.reset()
         self._files.clear()
         self._batches.clear()
