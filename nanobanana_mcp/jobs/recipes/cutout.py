@@ -14,7 +14,7 @@ from nanobanana_mcp.pixels.edits.cutout import CHEQUERBOARD, Cutout, from_key, f
 from nanobanana_mcp.pixels.edits.key import key_colour
 
 CALLS = 3
-"""At most: the white plate, the black one, and one on a key colour where those two do not match."""
+"""The most calls of a cutout: the white plate, the black one, and one on a key colour where those two do not match."""
 
 PLAIN = (
     "a perfectly uniform {name} background ({colour}) that fills the frame to every edge: no shadow or reflection on it, "
