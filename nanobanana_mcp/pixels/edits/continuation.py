@@ -95,7 +95,9 @@ def _redrawn(answer: Image.Image, sent: Image.Image) -> NDArray[np.bool_]:
 def _sides(
     pixels: NDArray[np.uint8], painted: NDArray[np.bool_], box: Box, factor: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
-    """For each side of the box what lies along it, the painted part first: along x across it, with which is painted."""
+    """Yields the strip along each side of the box, its columns from the painted part outwards, and which of its pixels
+    are painted.
+    """
     height, width = painted.shape
     shared = overlap((box[0] // factor, box[1] // factor, box[2] // factor, box[3] // factor), (0, 0, width, height))
     if shared is None:

@@ -28,8 +28,8 @@ _CUT = 0.08  # of a keyed alpha: JPEG stores colour at half the resolution, so a
 _NOISE = 0.025  # of alpha: what JPEG q80 to q90 leaves around hair; more would thin out the hair itself
 _GREY = 24  # levels between the channels of a pixel that is still grey in a JPEG
 _PLAIN_RIM = 1 / 6
-"""Of the pixels along the edges, how many must be background: a bust touches three edges, and a picture whose background
-was left as it was has the colour that was asked for here and there."""
+"""The share of the pixels along the edges that must be background: a bust touches three edges, and a picture whose
+background was left as it was has the colour that was asked for here and there."""
 _SPREAD = (
     12  # levels from the background's colour that half of its pixels may be away: a gradient is no plain background
 )

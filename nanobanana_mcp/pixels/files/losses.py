@@ -77,7 +77,7 @@ def as_sentence(note: str) -> str:
 
 
 def bits_a_channel(data: bytes, header: Header) -> int:
-    """As the file says it; 8 where it does not."""
+    """The bits a channel of the file; 8 where it does not say."""
     if header.format == "png":
         return data[24]
     if header.format in ("avif", "heic"):  # pixi: version and flags, the number of channels, and the bits of each

@@ -167,7 +167,7 @@ def _social(master: _Master, name: str, size: Size, fill: Colour) -> _Planned:
 
 
 def _square_facts(master: _Master, name: str, side: int, mime_type: str, shown: int) -> AssetOutline:
-    """Of a square file in which the master's square is `shown` px wide."""
+    """The facts about a square file in which the master's square is `shown` px wide."""
     cut = 0.0 if master.clear else 1 - min(master.size) / max(master.size)
     return AssetOutline(name=name, width=side, height=side, mime_type=mime_type, cut=cut, enlarged=shown / master.side)
 

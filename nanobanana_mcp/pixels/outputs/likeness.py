@@ -5,7 +5,7 @@ from io import BytesIO
 from PIL import Image
 
 ALIKE = 6
-"""Of 64 bits, how many may differ: re-encoded and scaled copies stay below, other pictures are at 20 and more."""
+"""The most of 64 bits that may differ: re-encoded and scaled copies stay below, other pictures are at 20 and more."""
 
 
 def look_of(data: bytes) -> int:
@@ -27,5 +27,5 @@ def look_of(data: bytes) -> int:
 
 
 def distance(one: int, other: int) -> int:
-    """In how many places of 64 two looks differ."""
+    """Counts the places of 64 in which two looks differ."""
     return ((one ^ other) & ((1 << 64) - 1)).bit_count()

@@ -178,7 +178,7 @@ def _apart(first: Image.Image, second: Image.Image) -> NDArray[np.uint8]:
 
 
 def _on_grey(image: Image.Image) -> Image.Image:
-    """Without what nobody can see: the colour of transparent pixels."""
+    """The picture on grey, without the colours of transparent pixels, which nobody can see."""
     if "A" not in image.getbands():
         return image if image.mode == "RGB" else image.convert("RGB")
     ground = Image.new("RGB", image.size, (128, 128, 128))
@@ -191,7 +191,7 @@ def _alpha(image: Image.Image) -> Image.Image:
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """As it is shown: transparency as a chequer."""
+    """The picture as it is shown, with transparency as a chequer."""
     if "A" not in image.getbands():
         return image if image.mode == "RGB" else image.convert("RGB")
     rows, columns = np.ogrid[: image.height, : image.width]

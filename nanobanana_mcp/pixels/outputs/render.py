@@ -277,7 +277,9 @@ def _turned(image: Image.Image, degrees: float) -> Image.Image:
 
 
 def laid_on(image: Image.Image, colour: tuple[int, int, int, int]) -> Image.Image:
-    """On a colour that is named in sRGB, brought into the picture's own profile; RGB when the colour is opaque."""
+    """The picture on a colour, which is named in sRGB and brought into the picture's own profile; RGB when the colour
+    is opaque.
+    """
     patch = from_srgb(Image.new("RGB", (1, 1), colour[:3]), image.info.get("icc_profile"))
     patch.putalpha(colour[3])
     whole = Image.alpha_composite(patch.resize(image.size, Image.Resampling.NEAREST), image)

@@ -86,7 +86,9 @@ def _keys(colours: NDArray[np.integer]) -> NDArray[np.uint32]:
 
 
 def _chosen(colours: NDArray[np.int16]) -> tuple[list[int] | None, NDArray[np.uint8]]:
-    """At most 256 of the colours, none further from all of them than can be told, and the nearest for each (Gonzalez 1985)."""
+    """Chooses at most 256 of the colours, so that each has a near one that cannot be told from it, and the nearest for
+    each (Gonzalez 1985); no colours where 256 are too few.
+    """
     chosen, nearest = [0], np.zeros(len(colours), np.uint8)
     away = np.abs(colours - colours[0]).max(axis=1)
     while away.max() > 0 and len(chosen) < _COLOURS:
