@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _NAME = "agreed"
 _PAINTED = "painted_"
-"""Before the ticket of what a person is asked to paint."""
+"""The beginning of the key of what a person painted; its ticket follows."""
 
 PAINTING_S = 900.0
 """Seconds that a person may take to paint."""
@@ -222,7 +222,7 @@ async def _finished(caller: Context, gallery: "Gallery", painting: "Painting", a
 
 
 async def _wait(caller: Context, gallery: "Gallery", painting: "Painting") -> None:
-    """Until it is painted. Raises NotAgreed after PAINTING_S."""
+    """Waits until it is painted. Raises NotAgreed after PAINTING_S."""
     tell, begun = progress_to(caller), time.monotonic()
     while not painting.done.is_set():
         waited = time.monotonic() - begun

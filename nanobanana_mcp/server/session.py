@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 TakeBack = Callable[[], Awaitable[None]]
 OnTheirWay = dict[str, Callable[[], Awaitable[TakeBack]]]
-"""By a request's JSON-RPC id, the function that notes its answer as delivered, which returns the one that undoes that."""
+"""Notes answers as delivered, by the JSON-RPC id of the request; each function returns the one that takes the note
+back."""
 
 on_their_way: ContextVar[OnTheirWay | None] = ContextVar("on_their_way", default=None)
 """Set by a transport that reports what it has written; without one an answer counts as delivered once it is made."""
