@@ -355,7 +355,7 @@ def picture_stem(prompt: str, image_id: str, at: datetime) -> str:
 
 
 def _local(at: datetime) -> datetime:
-    """In the machine's local time; unchanged when the time zone is not valid, such as TZ=XXX-25."""
+    """The moment in the machine's local time; unchanged when the time zone is not valid, such as TZ=XXX-25."""
     try:
         return at.astimezone()
     except (ValueError, OverflowError, OSError):

@@ -76,7 +76,7 @@ def _is_path(text: str, base: Path) -> bool:
 
 
 def _bare(text: str) -> str:
-    """Without spaces at the ends and pairs of quotes around."""
+    """The text without spaces at the ends and pairs of quotes around."""
     text = text.strip()
     while len(text) > 1 and _QUOTES.get(text[0]) == text[-1]:
         text = text[1:-1].strip()
@@ -100,7 +100,7 @@ def _spellings(bare: str) -> Iterator[str]:
 
 
 def _decoded(text: str) -> str:
-    """With percent signs read as UTF-8; as it is where they are none."""
+    """The text with percent signs read as UTF-8; as it is where they are none."""
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
@@ -138,7 +138,7 @@ def _looks(name: str) -> str:
 
 
 def _tilde(text: str) -> str:
-    """With the home folder written out, so that rules see where the path leads."""
+    """The text with the home folder written out, so that rules see where the path leads."""
     return str(Path.home() / text[2:]) if re.match(r"~[/\\]", text) else text
 
 

@@ -56,7 +56,7 @@ def write_new(
 def write_new_in_any(
     folders: Iterable[Path], stem: str, extension: str, data: bytes, *, key: str, written_after: float | None = None
 ) -> Path | None:
-    """As `write_new`, into the first of the folders that takes it; None when none does."""
+    """Writes as `write_new` does, into the first of the folders that takes it; None when none does."""
     for folder in folders:
         try:
             return write_new(folder, stem, extension, data, key=key, written_after=written_after)
@@ -236,7 +236,7 @@ def _claim(folder: Folder, temporary: str, final: str, data: bytes) -> bool:
 
 
 def _claim_by_copy(folder: Folder, final: str, data: bytes) -> bool:
-    """For disks without hard links (FAT, some network drives): the name is taken exclusively, then filled."""
+    """Takes the name exclusively, then fills the file, for disks without hard links (FAT, some network drives)."""
     try:
         descriptor = folder.open(final, _NEW, 0o666)
     except FileExistsError:
