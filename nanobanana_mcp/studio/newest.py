@@ -5,5 +5,5 @@ from nanobanana_mcp.settings import Settings
 
 
 def newest(settings: Settings, count: int, beginning: str = "") -> list[Glimpse]:
-    """As Studio.newest(); none where the library cannot be looked into."""
+    """The same as Studio.newest(); none where the library cannot be looked into."""
     return glance(settings.database_path, settings.effective_backend, count, beginning)

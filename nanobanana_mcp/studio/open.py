@@ -230,5 +230,5 @@ def models(settings: Settings) -> dict[TierName, ModelSpec]:
 
 
 def _resolved(path: Path) -> Path:
-    """With links followed, so that a path of a caller can be compared with it."""
+    """The path with links followed, so that a path of a caller can be compared with it."""
     return path.resolve()

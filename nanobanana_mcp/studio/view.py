@@ -25,7 +25,7 @@ COMPARED_S = 2.0
 """Seconds for which thumbnails are looked at that nobody has looked at before; the next question goes on from there."""
 
 COMPARED = 20_000
-"""Of so many of the newest pictures the looks are compared."""
+"""The number of the newest pictures whose looks are compared."""
 
 SAME_SIZE = 500
 DECODED = 12

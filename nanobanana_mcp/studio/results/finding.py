@@ -134,7 +134,7 @@ def view_structure(view: "View") -> dict[str, Any]:
 
 
 def _share(part: float) -> str:
-    """As a percentage that is never rounded to none or to all."""
+    """The share as a percentage that is never rounded to none or to all."""
     if part in (0, 1):
         return f"{part:.0%}"
     return "less than 0.01%" if part < 0.0001 else "more than 99.99%" if part > 0.9999 else f"{part:.2%}"
