@@ -20,7 +20,7 @@ NAME = "nanobanana"
 TITLE = "Nano Banana Studio"
 REGISTRY_NAME = "io.github.nanobanana-studio/nanobanana"
 WORDS = "Makes and edits pictures with Gemini's image models and keeps every one on your machine."
-"""At most 100 characters: the registry takes no more."""
+"""The description, of at most 100 characters: the registry takes no more."""
 
 COMMAND: dict[str, Any] = {"command": "uvx", "args": [f"{PROJECT['name']}=={__version__}"]}
 """An exact version: without one, uvx goes on with whatever it has fetched before."""
