@@ -304,7 +304,7 @@ def _greatest(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _ptp(image: Image.Image) -> NDArray[np.uint8]:
-    """How far the greatest and the least of red, green and blue are apart."""
+    """The distance of the greatest and the least of red, green and blue."""
     red, green, blue = image.split()
     lowest = np.asarray(ImageChops.darker(ImageChops.darker(red, green), blue))
     return np.asarray(_greatest(image) - lowest, np.uint8)

@@ -36,7 +36,7 @@ QUALITY: Final = 95
 
 _JPEG_END: Final = b"\xff\xd9"
 _FILLINGS: Final = (b"", bytes(range(1, 255)), b"\xa5" * 254)
-"""What may stand for data that a JPEG lacks; no byte of it begins a marker."""
+"""Bytes that may stand for data that a JPEG lacks; no byte of it begins a marker."""
 _CAMERA_FORMATS: Final = {"avif", "heic", "tiff", "webp"}
 _NAMES: Final[dict[SentType, str]] = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WebP"}
 _TURNS: Final = {

@@ -240,9 +240,8 @@ def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
 
 
 def jpeg_is_scanned(data: bytes) -> bool:
-    """Whether the scans of a JPEG that begin in these bytes give every coefficient to its last bit (T.81, B.2.3 and G.1).
-
-    What lies within a scan is not looked at.
+    """Tells whether the scans of a JPEG that begin in these bytes give every coefficient to its last bit (T.81, B.2.3
+    and G.1).
     """
     components, progressive, left = b"", False, dict[tuple[int, int], int]()
     for part in jpeg_segments(data):

@@ -116,7 +116,9 @@ def _why(choice: Choice) -> str:
 
 
 def cost_line(created: Created, *, where: bool = True) -> str:
-    """What it cost; of an emulated picture also that it is one, and with `where` that it came from another address."""
+    """Says what it cost; of an emulated picture also that it is one, and with `where` that it came from another
+    address.
+    """
     if created.cost_usd is None:
         return "Cost: not known for this model."
     if _is_emulated(created):
