@@ -241,7 +241,7 @@ def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
 
 def jpeg_is_scanned(data: bytes) -> bool:
     """Tells whether the scans of a JPEG that begin in these bytes give every coefficient to its last bit (T.81, B.2.3
-    and G.1).
+    and G.1). It does not look at what lies within a scan.
     """
     components, progressive, left = b"", False, dict[tuple[int, int], int]()
     for part in jpeg_segments(data):
