@@ -1,115 +1,19 @@
-"""The gallery in a real browser: what a person sees, with a pointer, with the keyboard alone, in two windows, and when it ends."""
+"""The gallery in a real browser: what a person sees, with a pointer, with the keyboard alone, and in two windows."""
 
-import io
-import os
 import re
-import signal
 import socket
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Page, expect
+from PIL import Image
+from playwright.sync_api import BrowserContext, Page, expect
 
-from nanobanana_mcp.domain.ids import new_image_id
-from nanobanana_mcp.domain.records import ImageRecord, Parent
-from nanobanana_mcp.library.database import Database
-from nanobanana_mcp.library.pictures import Library
-from tests.support.browser import Served, Visit, chromium, violations
+from tests.support.browser import Visit, violations
 from tests.support.processes import Server
-from tests.support.rooms import hang, record
-from tests.support.world import World, world
+from tests.support.shelf import SIZE, Shelf, drawn, put, tiles
 
 pytestmark = pytest.mark.slow
-
-MANY = 1000
-SIZE = (640, 480)
-
-
-@dataclass(kw_only=True)
-class Shelf:
-    """A gallery that is served, with a library of a thousand pictures of which the newest have files."""
-
-    world: World
-    library: Library
-    served: Served
-    before: ImageRecord
-    after: ImageRecord
-
-
-def drawn(*, moon: bool = False) -> bytes:
-    picture = Image.effect_noise(SIZE, 40).convert("RGB")
-    pen = ImageDraw.Draw(picture)
-    pen.ellipse((120, 120, 320, 320), fill="orange")
-    if moon:
-        pen.ellipse((420, 60, 520, 160), fill="white")
-    out = io.BytesIO()
-    picture.save(out, "PNG")
-    return out.getvalue()
-
-
-def put(shelf_library: Library, output: Path, name: str, data: bytes, **changes: Any) -> ImageRecord:
-    return hang(shelf_library, output / name, data=data, width=SIZE[0], height=SIZE[1], **changes)
-
-
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
-    with world(tmp_path_factory.mktemp("gallery")) as made:
-        made.emulator.control.cheap = False
-        made.database.parent.mkdir(parents=True)
-        database = Database.open(made.database)
-        library = Library(database)
-        before = put(library, made.output, "before.png", drawn(), days_old=0.02, prompt="an orange sun over noise")
-        parents = (Parent(image_id=before.id, role="base"),)
-        after = put(
-            library,
-            made.output,
-            "after.png",
-            drawn(moon=True),
-            days_old=0.01,
-            prompt="a white moon beside the sun",
-            parents=parents,
-            origin="edited",
-        )
-        one = record(prompt="a quiet heron", thumbnail_path=None)
-        library.add_all(
-            replace(one, id=new_image_id(), path=f"/gone/{number}.png", created_at=one.created_at.replace(year=2025))
-            for number in range(MANY - 2)
-        )
-        served = Served(made)
-        yield Shelf(world=made, library=library, served=served, before=before, after=after)
-        said = served.end()
-        database.close()
-        assert "Traceback" not in said, said
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def first(browser: Browser, shelf: Shelf) -> Iterator[Visit]:
-    """The browser that was let in, once for all tests."""
-    visit = Visit(browser, shelf.served)
-    yield visit
-    visit.context.close()
-
-
-@pytest.fixture
-def visit(first: Visit) -> Iterator[Visit]:
-    """A page of it; no test leaves an error on its console behind."""
-    first.errors.clear()
-    yield first
-    assert [error for error in first.errors if "404" not in error] == []  # thumbnails of files that are gone
-
-
-def tiles(page: Page) -> Any:
-    return page.locator("#grid a")
 
 
 def test_the_grid_is_searched_as_one_types_and_scrolls_to_the_end_of_the_library(visit: Visit, shelf: Shelf) -> None:
@@ -379,10 +283,9 @@ def test_an_assistant_that_asked_gets_the_mask_that_is_handed_over(visit: Visit,
         page.mouse.move(sheet["x"] + 300, sheet["y"] + 300, steps=4)
         page.mouse.up()
         hand.click()
-        expect(page.locator("#notice")).to_contain_text("It is kept. Tell your assistant that you have painted")
+        expect(page.locator("#kept-words")).to_contain_text(f"The mask is kept as {ticket}. Tell your assistant")
         done, told = server.call("edit_region", **wish, mask=ticket)
         assert done, told
-        page.close()
     port = int(re.findall(r":(\d+)/", address)[0])
     with pytest.raises(ConnectionRefusedError):  # it ended with its server
         socket.create_connection(("127.0.0.1", port))
@@ -416,7 +319,6 @@ def test_a_new_picture_of_another_process_appears_in_both_of_two_tabs(visit: Vis
     for page in pages:
         page.bring_to_front()
         expect(page.locator(f"#grid a[data-id='{made.id}']")).to_be_visible()
-    pages[1].close()
 
 
 def test_a_picture_whose_file_is_gone_is_told_in_the_grid_and_on_its_page(visit: Visit) -> None:
@@ -427,9 +329,10 @@ def test_a_picture_whose_file_is_gone_is_told_in_the_grid_and_on_its_page(visit:
     expect(page.get_by_role("alert")).to_contain_text("Its folder is not there: /gone/")
 
 
-def test_without_a_script_lists_pictures_and_forms_work(visit: Visit, browser: Browser, shelf: Shelf) -> None:
-    plain = browser.new_context(java_script_enabled=False, storage_state=visit.context.storage_state())
-    page = plain.new_page()
+def test_without_a_script_lists_pictures_and_forms_work(
+    visit: Visit, beside: Callable[..., BrowserContext], shelf: Shelf
+) -> None:
+    page = beside(java_script_enabled=False).new_page()
     page.goto(visit.base)
     assert tiles(page).count() == 100
     page.get_by_role("link", name="Older").click()
@@ -439,19 +342,13 @@ def test_without_a_script_lists_pictures_and_forms_work(visit: Visit, browser: B
     page.get_by_label("Note").fill("by hand")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_label("Note")).to_have_value("by hand")
-    plain.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_and_nothing_is_cut_off_in_a_narrow_window(
-    visit: Visit, browser: Browser, shelf: Shelf, scheme: str
+    visit: Visit, beside: Callable[..., BrowserContext], shelf: Shelf, scheme: str
 ) -> None:
-    context = browser.new_context(
-        color_scheme=scheme,
-        storage_state=visit.context.storage_state(),
-        viewport={"width": 1280, "height": 800},
-    )
-    page = context.new_page()
+    page = beside(color_scheme=scheme, viewport={"width": 1280, "height": 800}).new_page()
     for path in ("", f"pictures/{shelf.after.id}", f"paint/{shelf.after.id}", "nowhere"):
         page.goto(visit.base + path)
         page.wait_for_load_state("networkidle") if path == "nowhere" else page.wait_for_timeout(300)
@@ -463,33 +360,3 @@ def test_axe_finds_nothing_serious_and_nothing_is_cut_off_in_a_narrow_window(
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         assert violations(page) == [], path
         page.set_viewport_size({"width": 1280, "height": 800})
-    context.close()
-
-
-def test_a_gallery_that_dies_is_told_and_what_was_painted_goes_to_the_one_that_comes_back(
-    browser: Browser, shelf: Shelf
-) -> None:
-    served = Served(shelf.world)
-    visit = Visit(browser, served)
-    page = visit.at(f"paint/{shelf.before.id}")
-    page.get_by_text("A box by numbers").click()
-    for name, number in (("Left", "10"), ("Top", "10"), ("Right", "200"), ("Bottom", "200")):
-        page.get_by_label(name).fill(number)
-    page.keyboard.press("Enter")
-    expect(page.locator("#state")).to_have_text("12% is painted")
-    os.kill(served.pid, signal.SIGKILL)
-    served.end()
-    expect(page.locator("#notice")).to_contain_text("The gallery has ended. Start it again with 'nanobanana gallery'")
-    page.get_by_role("button", name="Copy the mask's id").click()
-    expect(page.locator("#notice")).to_contain_text("does not answer; nothing was done")
-    again = Served(shelf.world, port=served.port)
-    tab = visit.tab()
-    tab.goto(again.address)
-    expect(tiles(tab).first).to_be_visible()
-    page.bring_to_front()
-    expect(page.locator("#notice")).to_have_text("The gallery is back.")
-    expect(page.locator("#state")).to_have_text("12% is painted")
-    page.get_by_role("button", name="Copy the mask's id").click()
-    expect(page.locator("#notice")).to_have_text("The mask's id copied.")
-    visit.context.close()
-    assert "Traceback" not in again.end(signal.SIGINT)

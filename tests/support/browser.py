@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -64,6 +64,15 @@ class Served:
     def pid(self) -> int:
         return self._process.pid
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it where a test failed before it did so itself."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate(timeout=30)
+
     def end(self, number: int = signal.SIGTERM) -> str:
         """Ends the process and returns what it said on stderr."""
         if self._process.poll() is None:
@@ -84,6 +93,12 @@ class Visit:
         self.page.goto(served.address)
         self.page.wait_for_url(lambda url: "enter" not in url)
         self.base = re.match(r"http://[^/]+/\w+/", self.page.url)[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()
 
     def tab(self) -> Page:
         page = self.context.new_page()
