@@ -162,7 +162,7 @@ class Plan:
     inputs: tuple[PlannedInput, ...]
     target: Target
     estimate_usd: float | None
-    """For one picture."""
+    """The estimate in USD for one picture; None when the price is not known."""
     warnings: tuple[str, ...] = ()
     recipe: Annotated[RecipeData, Discriminator("edit")] | None = None
     continues: str | None = None

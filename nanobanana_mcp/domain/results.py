@@ -40,7 +40,7 @@ class KeptImage:
     report: tuple[tuple[str, Measure], ...] = ()
     """Measurements of how a picture was put together, by name."""
     notes: tuple[str, ...] = ()
-    """Sentences about it for whoever asked."""
+    """Sentences about it for the caller."""
     others: tuple["KeptImage", ...] = ()
     """Further pictures of the same answer; what they cost is in this one's price."""
     data: bytes = field(default=b"", repr=False)

@@ -104,7 +104,7 @@ class Rule(Part):
 
     @property
     def told(self) -> str:
-        """Words of the file's author to whoever is refused."""
+        """The words of the file's author to a caller who is refused."""
         return (self.on_deny or self.reason).strip()
 
     def refusal(
