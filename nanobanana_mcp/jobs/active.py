@@ -29,7 +29,7 @@ class ActiveRequests:
         task.add_done_callback(lambda done: self._ended(request_id, done))
 
     def stop_of(self, request_id: str) -> asyncio.Event:
-        """Set once nothing more is to be sent for a request."""
+        """The event that is set once nothing more is to be sent for a request."""
         return self._stops.setdefault(request_id, asyncio.Event())
 
     async def answer(self, request_id: str) -> Created:

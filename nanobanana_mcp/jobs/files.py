@@ -54,7 +54,7 @@ def bare(record: ImageRecord, data: bytes) -> tuple[bytes, str]:
     """The bytes of a picture that may leave the machine, in a type that Gemini takes, with that type. Raises NotAnImage.
 
     The model's answers go back as they came; what was made here of one goes without its label, which has the words of
-    whoever asked; a caller's own goes without its metadata, decoded to prove that it is a picture.
+    the caller; a caller's own goes without its metadata, decoded to prove that it is a picture.
     """
     if not record.width or record.mime_type == "image/vnd.microsoft.icon":
         raise NotAnImage(f"{record.id} ({printable(record.path)}) is not a picture that can be sent.")

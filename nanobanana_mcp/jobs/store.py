@@ -298,7 +298,7 @@ class PictureStore:
         try:
             header, preview = examined.result()
             width, height = header.width, header.height
-        except NotAnImage:  # a row of 0 x 0 pixels says so, and whoever asked is told
+        except NotAnImage:  # a row of 0 x 0 pixels says so, and the caller is told
             preview, width, height = None, 0, 0
         except NotEnoughMemory as error:
             header, preview = read_header(reply.image), None

@@ -152,4 +152,4 @@ class Uploads:
     def _finished(self, name: str, task: asyncio.Task[Upload]) -> None:
         self._running.pop(name, None)
         if not task.cancelled():
-            task.exception()  # the row has it; whoever needs the file hears of it by wait() or makes a new one
+            task.exception()  # the row has it; a request that needs the file hears of it by wait() or makes a new one
