@@ -28,7 +28,7 @@ _ID = re.compile(r'"id"\s*:\s*([0-9]{1,15}|"[\w.:-]{1,100}")\s*[,}]')
 
 
 _GOING_MS = 200
-"""Seconds within which the pipes of a dead process close one after the other."""
+"""Milliseconds within which the pipes of a dead process close one after the other."""
 
 
 class LineWriter:

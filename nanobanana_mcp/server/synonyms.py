@@ -147,7 +147,7 @@ _WANTED = {
     "list_type": "a list ([...])",
     "dict_type": "an object ({...})",
 }
-"""By pydantic's name of the problem, the kind of value that belongs where another came."""
+"""The kind of value that belongs where another came, by pydantic's name of the problem."""
 
 
 def argument_error(problem: Any, tool: str, known: Mapping[str, Collection[str]], arguments: Mapping[str, Any]) -> str:
