@@ -33,7 +33,8 @@ def read_other(path: Path) -> bytes:
 
 
 def change_other(path: Path, change: Callable[[bytes], bytes], *, lock: Path, secret: bool = False) -> Path | None:
-    """Replace the bytes of a file by what `change` makes of them; the path of the copy of what was there, None without one.
+    """Replace the bytes of a file by what `change` makes of them, and return the path of the copy of what was there,
+    None without one.
 
     Links are followed and kept, and so is the file's mode; the copy is for this user alone, since other programs keep keys
     in such files. A `secret` is for this user alone, too, and of what it was before no copy is left. `lock` is a file that

@@ -15,7 +15,7 @@ from nanobanana_mcp.domain.text import printable, shorten
 
 MAX_PATH_BYTES = 4096
 OWN_FOLDER = ".nanobanana"
-"""Inside the output folder: thumbnails, records and trash, out of the way of people."""
+"""The folder, inside the output folder, of thumbnails, records and trash, out of the way of people."""
 
 CLOSED = frozenset(
     {".git", "git~1", ".hg", ".svn", ".ssh", ".gnupg", ".aws", ".azure", ".gcloud", ".kube", ".docker", ".password-store",

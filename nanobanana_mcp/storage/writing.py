@@ -46,7 +46,7 @@ def write_new(
             held.unlink(temporary)
             held.sync()
         except OSError:
-            for name in mine:  # whoever catches this writes elsewhere, and the picture must not be there twice
+            for name in mine:  # a caller that catches this writes elsewhere, and the picture must not be there twice
                 with suppress(OSError):
                     held.unlink(name)
             raise
