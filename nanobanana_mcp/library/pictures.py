@@ -53,8 +53,7 @@ class Ancestor:
 
 
 CHILDREN = 100
-"""The most pictures made from one that are read: a picture may have thousands, and whoever reserves money waits for a
-read."""
+"""The most pictures made from one that are read: a picture may have thousands, and a reservation waits for a read."""
 
 
 @dataclass(frozen=True, kw_only=True)
