@@ -150,6 +150,21 @@ def test_a_drifted_and_recoloured_answer_continues_the_picture_without_a_join(se
     assert np.abs(np.asarray(found.image.crop(inner), int) - np.asarray(whole.crop(inner), int)).mean() < 4
 
 
+def test_an_answer_that_ends_before_the_canvas_is_drawn_out_to_its_edges_and_leaves_no_stripes() -> None:
+    whole, place = photo(900, 600, seed=4), (250, 0, 650, 600)
+    canvas = Canvas(size=whole.size, place=place)
+    (step,) = planned(canvas, ratios={"3:2": (1264, 848)})
+    answer = whole.crop((27, 18, 873, 582)).resize((1264, 848))  # 3% of each side is not there
+    found = painted(started(whole.crop(place), canvas), answer, step)
+    assert verdict(found.drift, found.seam) == "good"
+    made = np.asarray(found.image, int)
+    for outermost in (made[:, :20], made[:, -20:]):
+        assert np.abs(np.diff(outermost, axis=1)).mean() > np.abs(np.diff(made, axis=1)).mean() / 3
+    near = [(place[0] - 40, 0, place[0], 600), (place[2], 0, place[2] + 40, 600)]
+    for beside in near:  # where the join is, the answer lies on the picture as before
+        assert np.abs(np.asarray(found.image.crop(beside), int) - np.asarray(whole.crop(beside), int)).mean() < 5
+
+
 def test_a_step_of_colour_at_the_edge_is_faded_out_into_the_new_part() -> None:
     source = Image.new("RGB", (200, 200), (100, 100, 100))
     canvas = canvas_with_margins((200, 200), right=200)

@@ -7,7 +7,7 @@ the new part and fades out there, which leaves no line and, unlike a cross-fade,
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,11 +16,11 @@ from PIL import Image
 
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.terms import MADE_PIXELS, MADE_SIDE
-from nanobanana_mcp.pixels.edits.alignment import Drift, aligned, restored
+from nanobanana_mcp.pixels.edits.alignment import Drift, aligned, laid, restored
 from nanobanana_mcp.pixels.edits.continuation import Edge, edge_along, left_unpainted
 from nanobanana_mcp.pixels.edits.masks import distance, overlap
 from nanobanana_mcp.pixels.edits.region import Seam, seam
-from nanobanana_mcp.pixels.edits.warping import Plane
+from nanobanana_mcp.pixels.edits.warping import Plane, reaching
 from nanobanana_mcp.pixels.files.decoding import Box, Size
 
 Side = Literal["left", "top", "right", "bottom"]
@@ -201,7 +201,12 @@ def painted(picture: Image.Image, answer: Image.Image, step: Step, *, feather: i
     fills = overlap(step.fills, step.box)
     assert fills is not None
     near = np.clip(1 - distance(known, limit=feather) / np.float32(feather + 1), 0, 1)
-    patch = _pulled(crop, found.image, known, np.asarray(near, np.float32)).convert(picture.mode)
+    kept = Image.fromarray(known).getbbox() or (0, 0, *crop.size)
+    to_edges = replace(found.drift, warp=reaching(found.drift.warp, crop.size, kept))
+    whole_answer = (
+        found.image if to_edges.warp is found.drift.warp else laid(answer.convert("RGB"), crop.size, to_edges)
+    )
+    patch = _pulled(crop, whole_answer, known, np.asarray(near, np.float32)).convert(picture.mode)
     as_came = restored(answer.convert("RGB"), crop.size, found.drift)
     left, top, _, _ = step.box
     known_boxes = tuple((box[0] - left, box[1] - top, box[2] - left, box[3] - top) for box in step.known)

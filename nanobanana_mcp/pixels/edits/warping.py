@@ -56,6 +56,31 @@ def similar(shift_x: float, shift_y: float, scale: float) -> Warp:
     return Warp(matrix=np.array([[scale, 0, shift_x], [0, scale, shift_y]], np.float64))
 
 
+def reaching(warp: Warp, size: Size, kept: Box) -> Warp:
+    """Return the warp with what lies around `kept`, a box of a picture of `size`, drawn to the answer's edges.
+
+    An answer that shows a little less than the picture ends before the picture does, and its last pixels would be repeated
+    as stripes. Up to half of each side around the box is drawn out, more and more towards its end; the box stays.
+    """
+    x, y = _nodes(_CELLS)
+    added = []
+    for axis, (along, lies) in enumerate(zip((x, y), warp.lies_at(x, y), strict=True)):
+        first, last = kept[axis] / size[axis], 1 - kept[axis + 2] / size[axis]
+        begins, ends = (np.take(lies, [node], axis=1 - axis) for node in (0, -1))
+        move = np.zeros_like(along)
+        if first > 0:
+            move += np.clip(-begins, 0, first / 2) * np.square(np.clip(1 - along / first, 0, 1))
+        if last > 0:
+            move -= np.clip(ends - 1, 0, last / 2) * np.square(np.clip(1 - (1 - along) / last, 0, 1))
+        added.append(move)
+    flow = np.stack(added, axis=-1)
+    if not flow.any():
+        return warp
+    if warp.flow is not None:
+        flow += between(warp.flow, x, y)
+    return Warp(matrix=warp.matrix, flow=flow.astype(np.float32))
+
+
 def warped(answer: Image.Image, size: Size, warp: Warp, box: Box | None = None) -> Image.Image:
     """The answer in `size`, or the `box` of that, read where each pixel has gone; beyond its edges the last pixels repeat."""
     box = box or (0, 0, *size)
