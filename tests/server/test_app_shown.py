@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Frame, Page, expect
 
 from nanobanana_mcp.server.app import build_server
 from nanobanana_mcp.settings import Settings
-from tests.support.browser import chromium, violations
+from tests.support.browser import BRIDGE, chromium, script, violations
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +51,28 @@ async ([html, answer, resources, capabilities]) => {
 }
 """
 """A host as the protocol of MCP Apps wants it, with nothing that a client would have beside it."""
+
+MCPS_OWN = """
+async ([html, answer, resources, capabilities]) => {
+  const frame = document.createElement("iframe");
+  frame.title = "The App";
+  frame.setAttribute("sandbox", "allow-scripts");
+  frame.style.cssText = "width: 700px; height: 1200px; border: 0";
+  document.body.append(frame);
+  const bridge = new Apps.AppBridge(null, { name: "a host", version: "1" }, capabilities, { hostContext: { theme: "dark" } });
+  window.said = [];
+  bridge.onreadresource = async ({ uri }) => resources[uri] ?? Promise.reject(new Error("not found"));
+  bridge.onsizechange = (size) => window.said.push({ method: "size", size });
+  bridge.oninitialized = async () => {
+    await bridge.sendToolInput({ arguments: {} });
+    await bridge.sendToolResult(answer);
+    window.said.push({ method: "ui/notifications/initialized" });
+  };
+  await bridge.connect(new Apps.PostMessageTransport(frame.contentWindow, frame.contentWindow));
+  frame.srcdoc = html;
+}
+"""
+"""The same by the library that MCP's own basic host is made of, which checks every message."""
 
 
 @pytest.fixture(scope="module")
@@ -113,14 +135,19 @@ def show(browser: Browser, said: dict[str, Any]) -> Iterator[Show]:
     context = browser.new_context(viewport={"width": 760, "height": 1300})
     context.set_default_timeout(15_000)
 
-    def open_it(name: str, *, reads: bool = True) -> tuple[Page, Frame]:
+    def open_it(name: str, *, reads: bool = True, mcps_own: bool = False) -> tuple[Page, Frame]:
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.set_content("<!doctype html><title>A host</title>")
         policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         html = said["page"].replace("<head>", f"<head>{policy}")
-        page.evaluate(HOST, [html, said[name], said["resources"], {"serverResources": {}} if reads else {}])
+        if mcps_own:
+            page.evaluate(script(BRIDGE) + "; window.Apps = Apps")
+        page.evaluate(
+            MCPS_OWN if mcps_own else HOST,
+            [html, said[name], said["resources"], {"serverResources": {}} if reads else {}],
+        )
         page.wait_for_function("window.said.some((one) => one.method === 'ui/notifications/initialized')")
         return page, page.frames[-1]
 
@@ -138,6 +165,20 @@ def test_a_picture_is_shown_with_its_id_and_cost_and_what_was_asked_stays_text(s
     assert frame.evaluate("document.documentElement.dataset.theme") == "dark"
     page.wait_for_function("window.said.some((one) => one.method === 'ui/notifications/size-changed')")
     assert violations(page) == []
+
+
+@pytest.mark.parametrize(("answer", "figures"), [("one", 1), ("found", 6), ("pair", None)])
+def test_mcps_own_host_shows_the_pictures_of_an_answer(show: Show, answer: str, figures: int | None) -> None:
+    page, frame = show(answer, mcps_own=True)
+    if figures is None:
+        expect(frame.locator("#pair")).to_be_visible()
+    else:
+        expect(frame.locator("figure")).to_have_count(figures)
+        expect(frame.locator("figure canvas").first).to_have_js_property("width", 512)
+    frame.wait_for_function("""() => [...document.querySelectorAll("canvas")].some((one) => one.width && new Set(
+        one.getContext("2d").getImageData(0, 0, one.width, one.height).data).size > 20)""")
+    assert frame.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.wait_for_function("window.said.some((one) => one.method === 'size' && one.size.height > 100)")
 
 
 def test_an_edit_is_shown_before_and_after_with_a_slider_that_the_keyboard_moves(show: Show) -> None:

@@ -20,6 +20,9 @@ REQUIRED = os.environ.get("GALLERY_BROWSER") == "required"
 """Set by .ci/run: there a browser that is missing is a failure."""
 
 AXE = Path(__file__).parents[2] / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+BRIDGE = AXE.parents[2] / "app-bridge.js"
+"""What a host of MCP Apps is made of (npm's @modelcontextprotocol/ext-apps), as one script."""
+
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -111,11 +114,16 @@ class Visit:
         return self.page
 
 
+def script(path: Path) -> str:
+    """Read a script that comes from npm; skip, or fail where .ci/run installs it, when it is missing."""
+    if not path.exists():
+        pytest.skip(f"{path.name}, of npm, is not installed") if shutil.which("npm") is None else missing(path.name)
+    return path.read_text("utf-8")
+
+
 def violations(page: Page) -> list[str]:
     """The faults that axe finds on a page that is serious or critical."""
-    if not AXE.exists():
-        pytest.skip("axe-core, of npm, is not installed") if shutil.which("npm") is None else missing("axe-core")
-    page.evaluate(AXE.read_text("utf-8"))
+    page.evaluate(script(AXE))
     found = page.evaluate("axe.run()")
     return [
         f"{one['id']}: {node['html'][:200]}"
