@@ -145,9 +145,9 @@ class Search:
 
     def _few(self, wanted: FindRequest) -> list[Place] | None:
         """Returns `Finder.few`, read once as long as nothing changes: its pages are asked for one after the other."""
-        asked = (fingerprint(wanted), self.annotations.changes(None).last)
         if (wanted.tag, wanted.min_rating, wanted.made_from) == (None,) * 3:
             return None
+        asked = (fingerprint(wanted), self.annotations.changes(None).last)
         if asked != self._read[0]:
             self._read = asked, self.finder.few(wanted)
         return self._read[1]
