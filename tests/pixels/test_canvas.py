@@ -17,9 +17,10 @@ from nanobanana_mcp.pixels.edits.canvas import (
     planned,
     started,
 )
+from nanobanana_mcp.pixels.edits.extend import set_in
 from nanobanana_mcp.pixels.edits.masks import overlap
 from nanobanana_mcp.pixels.edits.region import verdict
-from tests.support.scenes import photo, redrawn
+from tests.support.scenes import as_bytes, photo, redrawn
 
 RATIOS = {
     "1:1": (1024, 1024),
@@ -163,6 +164,18 @@ def test_an_answer_that_ends_before_the_canvas_is_drawn_out_to_its_edges_and_lea
     near = [(place[0] - 40, 0, place[0], 600), (place[2], 0, place[2] + 40, 600)]
     for beside in near:  # where the join is, the answer lies on the picture as before
         assert np.abs(np.asarray(found.image.crop(beside), int) - np.asarray(whole.crop(beside), int)).mean() < 5
+
+
+@pytest.mark.parametrize("left", [248, 251, 253])
+def test_a_frame_around_the_picture_is_seen_wherever_the_join_lies(left: int) -> None:
+    whole, place = photo(900, 600, seed=4), (left, 0, left + 400, 600)
+    canvas = Canvas(size=whole.size, place=place)
+    (step,) = planned(canvas, ratios={"3:2": (1264, 848)})
+    framed = Image.new("RGB", whole.size, "white")
+    framed.paste(whole.crop(place), place)
+    begun = started(whole.crop(place), canvas)
+    assert set_in(begun, as_bytes(framed.resize((1264, 848))), step).fault == "edge"
+    assert set_in(begun, as_bytes(whole.resize((1264, 848))), step).fault is None
 
 
 def test_a_step_of_colour_at_the_edge_is_faded_out_into_the_new_part() -> None:

@@ -74,7 +74,7 @@ def edge_along(answer: Image.Image, sent: Image.Image, known: NDArray[np.bool_],
     """
     factor = -(-max(answer.size) // _LONGEST)
     pixels = np.asarray(answer.reduce(factor) if factor > 1 else answer)
-    shown = known & ~_redrawn(answer, sent)
+    shown = known & ~_redrawn(answer, sent, known)
     painted = shown[::factor, ::factor][: pixels.shape[0], : pixels.shape[1]]
     worst = Edge()
     for box in boxes:
@@ -85,10 +85,16 @@ def edge_along(answer: Image.Image, sent: Image.Image, known: NDArray[np.bool_],
     return worst
 
 
-def _redrawn(answer: Image.Image, sent: Image.Image) -> NDArray[np.bool_]:
-    """Marks the pixels of cells whose means differ by more than light and alignment bring about."""
-    cells = np.asarray(answer.reduce(_BLOCK), np.float32) - np.asarray(sent.reduce(_BLOCK), np.float32)
-    apart: NDArray[np.bool_] = np.abs(cells).max(axis=2) > _OTHER
+def _redrawn(answer: Image.Image, sent: Image.Image, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Marks the pixels of cells whose means differ by more than light and alignment bring about.
+
+    What lies beyond the join differs as it should, and so does what alignment leaves of that on this side of it.
+    """
+    compared = known & (distance(~known, limit=_NEAR + 1) > _NEAR)
+    share = np.asarray(Image.fromarray(np.where(compared, np.uint8(255), np.uint8(0))).reduce(_BLOCK), np.float32) / 255
+    shown = Image.composite(answer, sent, Image.fromarray(compared))
+    cells = np.asarray(shown.reduce(_BLOCK), np.float32) - np.asarray(sent.reduce(_BLOCK), np.float32)
+    apart: NDArray[np.bool_] = np.abs(cells).max(axis=2) > _OTHER * np.maximum(share, np.float32(0.1))
     return apart.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)[: answer.height, : answer.width]
 
 
