@@ -61,10 +61,12 @@ def _shrunk(image: Image.Image, size: Size, box: Part) -> Image.Image:
         if covers is not None:
             strip[..., 3] = np.rint(np.clip(_held(*covers), 0, 1) * 255)
         for channel, (sharp, soft) in enumerate(lights):
-            if covers is not None:
-                sharp, soft = (np.where(part > _LEAST_COVER, light / np.maximum(part, _LEAST_COVER), np.float32(np.nan))
-                               for light, part in ((sharp, covers[0]), (soft, covers[1])))  # fmt: skip
-            light = np.clip(np.nan_to_num(_held(sharp, soft), copy=False, nan=0.0), 0, 1)
+            if covers is None:
+                light = _held(sharp, soft)  # within averages of what lies between 0 and 1
+            else:
+                sharp, soft = (np.where(part > _LEAST_COVER, shown / np.maximum(part, _LEAST_COVER), np.float32(np.nan))
+                               for shown, part in ((sharp, covers[0]), (soft, covers[1])))  # fmt: skip
+                light = np.clip(np.nan_to_num(_held(sharp, soft), copy=False, nan=0.0), 0, 1)
             strip[..., channel] = to_bytes[np.asarray(light * np.float32(65_535) + np.float32(0.5), np.uint16)]
     return Image.fromarray(made)
 
