@@ -31,7 +31,7 @@ def _bench(folder: Path, *jobs: str) -> tuple[str, list[dict[str, object]]]:
 
 
 @pytest.mark.slow
-def test_a_quick_run_prints_its_table_and_writes_its_figures(tmp_path: Path) -> None:
+def test_a_quick_run_prints_its_table_and_writes_its_figures_and_lineage_is_one_query(tmp_path: Path) -> None:
     said, results = _bench(tmp_path, "definitions", "answers", "lineage", "several")
     lines = said.splitlines()
     assert lines[0].startswith("| job ")
@@ -39,9 +39,5 @@ def test_a_quick_run_prints_its_table_and_writes_its_figures(tmp_path: Path) -> 
         assert any(str(result["job"]) in line for line in lines), result["job"]
         assert float(str(result["ours"])) > 0
     assert len(results) == 6
-
-
-@pytest.mark.slow
-def test_a_thousand_edits_in_a_row_are_traced_back_in_one_query(tmp_path: Path) -> None:
-    _, (result,) = _bench(tmp_path, "lineage")
-    assert result["ours"] == 1
+    (queries,) = (result["ours"] for result in results if "lineage" in str(result["job"]))
+    assert queries == 1  # however many edits lie between a picture and its first source

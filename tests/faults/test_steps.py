@@ -1,6 +1,7 @@
 """Death and disk errors at every step between a request and its kept picture."""
 
 import errno
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,12 +135,11 @@ def test_a_raw_answer_that_nobody_could_put_aside_is_still_kept_as_a_picture(fre
 
 def test_a_kill_in_the_middle_of_a_cleanup_leaves_every_picture_where_its_row_says(fresh: tuple[World, Forge]) -> None:
     world, forge = fresh
-    number = 0
-    while True:
-        number += 1
-        world.forget()
-        for wish in ("one", "two"):
-            assert forge.create(wish=wish)["error"] is None
+    for wish in ("one", "two"):
+        assert forge.create(wish=wish)["error"] is None
+    world.remember()
+    for number in itertools.count(1):
+        world.go_back()
         killed = forge.run(EVERYTHING | {"at": "calls", "nth": number, "how": "kill"})
         for operation in ("database_hygiene", "restore"):
             outcome = forge.run({"act": "tidy", "operation": operation})[0]
@@ -161,14 +161,13 @@ def test_a_kill_in_the_middle_of_a_restore_leaves_every_picture_once_where_its_r
     fresh: tuple[World, Forge], mending: str
 ) -> None:
     world, forge = fresh
-    number = 0
-    while True:
-        number += 1
-        world.forget()
-        for wish in ("one", "two"):
-            assert forge.create(wish=wish)["error"] is None
-        assert forge.run(EVERYTHING)[0]["error"] is None
-        taken = world.rows("SELECT path FROM images WHERE trash_path IS NOT NULL ORDER BY id")[0][0]
+    for wish in ("one", "two"):
+        assert forge.create(wish=wish)["error"] is None
+    assert forge.run(EVERYTHING)[0]["error"] is None
+    taken = world.rows("SELECT path FROM images WHERE trash_path IS NOT NULL ORDER BY id")[0][0]
+    world.remember()
+    for number in itertools.count(1):
+        world.go_back()
         Path(taken).write_bytes(b"somebody else's")
         restore = {"act": "tidy", "operation": "restore"}
         killed = forge.run(restore | {"at": "calls", "nth": number, "how": "kill"})[0]

@@ -73,13 +73,29 @@ class World:
         """The state of every call, oldest first."""
         return [state for (state,) in self.rows("SELECT state FROM calls ORDER BY reserved_at, id")]
 
+    def remember(self) -> None:
+        """Put aside what is kept now, for `go_back`; no process may be at work."""
+        for folder in (self.output, self.database.parent):
+            assert all(path.is_dir() or path.stat().st_nlink == 1 for path in folder.rglob("*")), "links would be lost"
+            shutil.copytree(folder, self.root / "before" / folder.name)
+
+    def go_back(self) -> None:
+        """As it was when it was remembered; what was charged until then stays charged."""
+        self._clear()
+        for folder in (self.output, self.database.parent):
+            shutil.copytree(self.root / "before" / folder.name, folder)
+
     def forget(self) -> None:
         """As new for the next case: no library, no pictures, no charges."""
-        for folder in (self.output, self.database.parent):
-            shutil.rmtree(folder, ignore_errors=True)
+        self._clear()
+        shutil.rmtree(self.root / "before", ignore_errors=True)
         self.emulator.reset()
         self.emulator.control.cheap = True
         self.said.clear()
+
+    def _clear(self) -> None:
+        for folder in (self.output, self.database.parent):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
