@@ -16,22 +16,9 @@ from nanobanana_mcp.cli.install.clients import CLIENTS, Surroundings
 from nanobanana_mcp.cli.install.program import is_ours
 from nanobanana_mcp.cli.main import run
 from release.manifests import COMMAND, ROOT, clients_in_readme, manifests, text
+from tests.support.needed import client
 
 MADE = manifests()
-PACKAGES = {
-    "claude": "@anthropic-ai/claude-code",
-    "codex": "@openai/codex",
-    "gemini": "@google/gemini-cli",
-    "mcpb": "@anthropic-ai/mcpb",
-}
-
-
-def tool(name: str) -> str:
-    """A program of npm's that is on the PATH; without it the test is left out, and says so."""
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed here (npm install -g {PACKAGES[name]})")
-    return found
 
 
 def done(*command: str, home: Path) -> str:
@@ -80,22 +67,22 @@ def test_the_readme_has_a_folded_section_for_each_client_and_its_line_works(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("program", "client"), [("claude", "claude-code"), ("codex", "codex"), ("gemini", "gemini-cli")]
+    ("program", "entry"), [("claude", "claude-code"), ("codex", "codex"), ("gemini", "gemini-cli")]
 )
 def test_a_real_client_has_the_server_after_install_and_not_after_remove(
-    program: str, client: str, nobody: Path
+    program: str, entry: str, nobody: Path
 ) -> None:
-    path = tool(program)
-    assert run(["install", client, "--yes", "--env", "NANOBANANA_BACKEND=emulator"]) == 0
+    path = client(program)
+    assert run(["install", entry, "--yes", "--env", "NANOBANANA_BACKEND=emulator"]) == 0
     listed = done(path, "mcp", "list", home=nobody)
     assert "nanobanana" in listed and (program == "codex" or "Connected" in listed)  # which starts none for its list
-    assert run(["install", client, "--yes", "--remove"]) == 0
+    assert run(["install", entry, "--yes", "--remove"]) == 0
     assert "nanobanana" not in done(path, "mcp", "list", home=nobody)
 
 
 @pytest.mark.slow
 def test_the_line_that_adds_the_server_to_claude_code_by_hand_works_with_an_empty_home(tmp_path: Path) -> None:
-    claude = tool("claude")
+    claude = client("claude")
     (line,) = re.findall(r"^claude mcp add .+$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
     words = shlex.split(line.replace("$PWD/.venv/bin/nanobanana", str(Path(sys.executable).with_name("nanobanana"))))
     done(claude, *words[1:], home=tmp_path)
@@ -146,7 +133,7 @@ def test_the_bundle_has_a_page_on_privacy_and_names_the_key_secret() -> None:
 
 @pytest.mark.slow
 def test_claude_code_takes_plugin_and_marketplace_and_installs_it(tmp_path: Path) -> None:
-    claude = tool("claude")
+    claude = client("claude")
     for folder in ("plugin", "."):
         assert "Validation passed" in done(claude, "plugin", "validate", "--strict", folder, home=tmp_path)
     done(claude, "plugin", "marketplace", "add", str(ROOT), home=tmp_path)
@@ -156,7 +143,7 @@ def test_claude_code_takes_plugin_and_marketplace_and_installs_it(tmp_path: Path
 
 @pytest.mark.slow
 def test_gemini_cli_takes_the_extension_and_installs_it(tmp_path: Path) -> None:
-    gemini = tool("gemini")
+    gemini = client("gemini")
     source = tmp_path / "source"
     shutil.copytree(ROOT / "plugin", source / "plugin")
     shutil.copy(ROOT / "gemini-extension.json", source)
@@ -168,7 +155,7 @@ def test_gemini_cli_takes_the_extension_and_installs_it(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_bundle_is_packed_by_its_own_tool_with_all_that_it_needs(tmp_path: Path) -> None:
-    mcpb = tool("mcpb")
+    mcpb = client("mcpb")
     source = tmp_path / "source"
     for name in ("nanobanana_mcp", "migrations", "docs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from socksio.exceptions import ProtocolError
 
 from nanobanana_mcp.domain import errors
 from nanobanana_mcp.domain.wire import ModelRequest
@@ -143,10 +144,8 @@ async def test_the_proxy_of_the_environment_is_used_and_sees_no_key(variable: st
 
 
 async def test_a_socks_proxy_that_does_not_answer_as_one_costs_nothing(keyed: pytest.MonkeyPatch) -> None:
-    socksio = pytest.importorskip("socksio.exceptions", reason="it is an extra")
-
     async def stumble(_self: object, _request: object) -> httpx2.Response:
-        raise socksio.ProtocolError("Malformed reply")
+        raise ProtocolError("Malformed reply")
 
     keyed.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
     keyed.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", stumble)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.messages_api import SERVER, MessagesAPI
+from tests.support.needed import client
 
 SCRIPT: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("generate_image", {"prompt": "a red fox"}, "Emulated: not a real picture, and nothing is charged"),
@@ -32,8 +32,7 @@ def received(
     """The requests that the model gets when a person types that and the model uses the tools of a script; `changes` are
     of the server's environment.
     """
-    claude = shutil.which("claude")
-    assert claude is not None
+    claude = client("claude")
     home = folder / "home"
     home.mkdir()
     environment = {"NANOBANANA_BACKEND": "emulator", "NANOBANANA_OUTPUT_DIR": str(folder / "pictures")} | changes
@@ -62,7 +61,6 @@ def received(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("claude") is None, reason="Claude Code is not installed here")
 def test_claude_codes_model_gets_every_sentence_and_the_picture(tmp_path: Path) -> None:
     results = received(tmp_path, [(name, arguments) for name, arguments, _ in SCRIPT]).results
     for (_, _, sentence), result in zip(SCRIPT, results, strict=True):
@@ -71,7 +69,6 @@ def test_claude_codes_model_gets_every_sentence_and_the_picture(tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("claude") is None, reason="Claude Code is not installed here")
 @pytest.mark.parametrize("era", ["legacy", "auto"])
 def test_a_prompt_is_a_slash_command_and_a_dear_call_without_anybody_there_sends_nothing(
     tmp_path: Path, era: str

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from nanobanana_mcp.domain.terms import TOOLS
+from tests.support.needed import client
 
-INSPECTOR = shutil.which("mcp-inspector")
 LONGEST_S = 300
 Era = Literal["legacy", "modern"]
 
@@ -27,7 +26,6 @@ class Inspector:
 
     def ask(self, method: str, *arguments: str) -> Any:
         """The result's JSON; an error of a tool or of the protocol fails."""
-        assert INSPECTOR is not None
         own = {
             "NANOBANANA_BACKEND": "emulator",
             "NANOBANANA_OUTPUT_DIR": str(self._folder / "pictures"),
@@ -36,7 +34,7 @@ class Inspector:
         settings = [part for name, value in own.items() for part in ("-e", f"{name}={value}")]
         server = [sys.executable, "-m", "nanobanana_mcp", "--method", method, "--protocol-era", self._era]
         done = subprocess.run(
-            [INSPECTOR, "--cli", *settings, *server, *arguments],
+            [client("mcp-inspector"), "--cli", *settings, *server, *arguments],
             cwd=self._folder,
             env={"PATH": os.environ["PATH"], "HOME": str(self._folder)},
             capture_output=True,
@@ -54,7 +52,6 @@ class Inspector:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(INSPECTOR is None, reason="the MCP Inspector is not installed here")
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 def test_the_inspector_lists_and_calls_every_tool_and_reads_resources_and_prompts(tmp_path: Path, era: Era) -> None:
     source = tmp_path / "source.png"

@@ -1,6 +1,5 @@
 """Debian's chromium, driven by playwright, at a gallery in a process of its own."""
 
-import os
 import re
 import shutil
 import signal
@@ -11,13 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.support.needed import missing
 from tests.support.world import World
-
-REQUIRED = os.environ.get("GALLERY_BROWSER") == "required"
-"""Set by .ci/run: there a browser that is missing is a failure."""
 
 AXE = Path(__file__).parents[2] / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 BRIDGE = AXE.parents[2] / "app-bridge.js"
@@ -26,18 +22,12 @@ BRIDGE = AXE.parents[2] / "app-bridge.js"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
-def missing(what: str) -> None:
-    if REQUIRED:
-        pytest.fail(f"{what} is missing, and .ci/run installs it")
-    pytest.skip(f"{what} is not installed")
-
-
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """One browser; playwright downloads none of its own."""
     program = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
     if program is None:
-        missing("chromium")
+        missing("chromium", "browser")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program)
         try:
@@ -117,7 +107,7 @@ class Visit:
 def script(path: Path) -> str:
     """Read a script that comes from npm; skip, or fail where .ci/run installs it, when it is missing."""
     if not path.exists():
-        pytest.skip(f"{path.name}, of npm, is not installed") if shutil.which("npm") is None else missing(path.name)
+        missing(f"{path.name} of npm", "clients")
     return path.read_text("utf-8")
 
 
