@@ -237,6 +237,7 @@ async def test_a_canvas_goes_on_from_what_is_painted_or_fails_as_it_is_told(beyo
         assert (before[0, 0] != 255).any() and apart[0, 0] == (255 - before[0, 0]).max()
 
 
+@pytest.mark.slow
 async def test_answers_drift_as_far_as_the_level_says() -> None:
     further = [(await changed("a hat", drift=level))[1][:200].mean() for level in ("none", "L1", "L2", "L3", "L4")]
     assert further[0] == 0

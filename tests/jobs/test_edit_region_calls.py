@@ -20,7 +20,6 @@ from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect, Emulated
 from tests.support.easel import beyond, charged, drawing, elsewhere, files, same, saved, seen, use
 from tests.support.fakes import FakeModel
-from tests.support.lanes import cases
 from tests.support.scenes import as_bytes, photo
 
 DRIFT = Edit(shift=(0.01, -0.008), scale=1.012, gain=(0.95, 1.02, 1.04), offset=(4, -3, 2))
@@ -124,6 +123,7 @@ async def test_a_policy_that_denies_the_tool_stops_it_before_anything_is_sent(
     assert model.requests == []
 
 
+@pytest.mark.slow
 async def test_the_same_key_again_gives_the_finished_picture_and_pays_nothing(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -139,7 +139,8 @@ async def test_the_same_key_again_gives_the_finished_picture_and_pays_nothing(
         await use(emulated, "edit_region", **(wish | {"box": [150, 110, 310, 230]}))
 
 
-@cases("by", ["recovery", "asking again"])
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["recovery", "asking again"])
 async def test_an_edit_whose_process_died_after_its_answer_came_is_finished_without_paying_again(
     emulated: Emulated,
     make_studio: Callable[..., Studio],

@@ -117,6 +117,7 @@ async def test_a_change_over_the_edge_is_told_with_the_box_that_has_all_of_it(em
     assert len(emulated.emulator.charges) == 1
 
 
+@pytest.mark.slow
 async def test_a_region_that_grows_by_itself_goes_as_far_as_the_change(emulated: Emulated, source: Path) -> None:
     drawing(emulated, _answer(source, OVER))
     facts = await use(emulated, "edit_region", image=str(source), instruction="a hat", box=list(BOX), grow="auto")
@@ -145,6 +146,7 @@ async def test_a_mask_stays_a_hard_limit_when_the_region_would_grow(
     assert facts["images"][0]["report"]["changed_box"][2] >= OVER[2]
 
 
+@pytest.mark.slow
 async def test_the_same_join_again_is_the_same_picture_and_another_is_another(emulated: Emulated, source: Path) -> None:
     drawing(emulated, _answer(source, (270, 200, 350, 270)))
     first = await use(emulated, "edit_region", image=str(source), instruction="a hat", box=list(BOX), width=320)
