@@ -28,7 +28,7 @@ from tests.support.earlier import ANSWERED, GOING_ON, KILLED, ROOT, UNANSWERED
 from tests.support.fakes import FakeModel
 from tests.support.lanes import cases
 from tests.support.processes import Server
-from tests.support.rooms import rows
+from tests.support.rooms import SAFELY, rows
 from tests.support.world import world
 
 DATA = Path(__file__).parents[1] / "data"
@@ -78,7 +78,7 @@ class Earlier:
 def earlier(request: pytest.FixtureRequest, tmp_path: Path) -> Earlier:
     """The library, unpacked into the test's folder as if it had been made there, a minute ago."""
     with tarfile.open(DATA / f"{request.param}.tar.xz") as packed:
-        packed.extractall(tmp_path, filter="data")
+        packed.extractall(tmp_path, **SAFELY)
     told, sql = tmp_path / "told.json", tmp_path / "library.sql"
     for path in (told, sql, *tmp_path.glob("pictures/.nanobanana/*/*.json")):
         text, written_at = path.read_text("utf-8"), path.stat().st_mtime

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.journal import Journal, RequestRow
 from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places
+
+SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+"""How `extractall` of tarfile unpacks an archive of ours; Python 3.11.0 to 3.11.3 have no filters."""
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
