@@ -423,6 +423,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(JSON)
 def test_no_json_whatever_makes_the_reader_stumble(body: Any) -> None:

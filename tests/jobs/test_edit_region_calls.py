@@ -83,6 +83,7 @@ async def test_a_dry_run_sends_nothing_and_says_two_calls_at_most(emulated: Emul
     assert emulated.studio.library.find_by_content(hashlib.sha256(source.read_bytes()).hexdigest()) is None
 
 
+@pytest.mark.slow
 async def test_what_is_charged_is_what_the_answer_and_the_ledger_say_and_no_more_than_was_reserved(
     emulated: Emulated, tmp_path: Path
 ) -> None:

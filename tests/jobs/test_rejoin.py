@@ -53,6 +53,7 @@ def source(tmp_path: Path) -> Path:
     return saved(tmp_path, photo(*SIZE, seed=8), "harbour.png")
 
 
+@pytest.mark.slow
 async def test_a_region_that_comes_back_as_it_was_is_no_edit_and_not_asked_for_again(
     emulated: Emulated, source: Path
 ) -> None:
@@ -71,6 +72,7 @@ async def test_a_region_that_comes_back_as_it_was_is_no_edit_and_not_asked_for_a
     assert len(emulated.emulator.charges) == 1
 
 
+@pytest.mark.slow
 async def test_a_change_beside_the_region_is_told_and_joined_for_nothing_where_it_is(
     emulated: Emulated, source: Path
 ) -> None:

@@ -285,6 +285,7 @@ async def test_a_file_google_refuses_for_good_is_not_asked_for_forever(studio: S
     assert len(model.requests) <= 2
 
 
+@pytest.mark.slow
 async def test_a_picture_that_was_put_together_is_uploaded_without_the_words_in_its_label(
     emulated: Emulated, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ STEPS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(steps=st.lists(STEPS, max_size=16))
 def test_no_sequence_of_calls_settlements_and_clock_steps_passes_a_limit(

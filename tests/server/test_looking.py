@@ -152,6 +152,7 @@ async def test_a_box_is_shown_pixel_for_pixel_so_that_small_letters_can_be_read(
         assert np.abs(np.asarray(seen.convert("L"), np.int16) - wanted).max() < 40
 
 
+@pytest.mark.slow
 async def test_a_look_stays_small_whatever_is_looked_at_and_says_when_it_is_reduced(
     client: Client[Any], tmp_path: Path
 ) -> None:
