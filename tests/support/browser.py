@@ -17,7 +17,7 @@ from tests.support.world import World
 
 AXE = Path(__file__).parents[2] / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 BRIDGE = AXE.parents[2] / "app-bridge.js"
-"""What a host of MCP Apps is made of (npm's @modelcontextprotocol/ext-apps), as one script."""
+"""The parts that a host of MCP Apps is made of (npm's @modelcontextprotocol/ext-apps), as one script."""
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 

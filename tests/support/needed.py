@@ -7,7 +7,7 @@ from typing import Literal, NoReturn
 import pytest
 
 REQUIRED = os.environ.get("TESTS_REQUIRE", "").split()
-"""What .ci/run has installed: there a program that is missing is a failure."""
+"""Kinds of programs that .ci/run has installed: there one that is missing is a failure."""
 
 PACKAGES = {
     "claude": "@anthropic-ai/claude-code",

@@ -27,7 +27,7 @@ from nanobanana_mcp.library.pictures import Library
 from nanobanana_mcp.storage.paths import Places
 
 SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-"""How `extractall` of tarfile unpacks an archive of ours; Python 3.11.0 to 3.11.3 have no filters."""
+"""Arguments with which `extractall` of tarfile unpacks an archive of ours; Python 3.11.0 to 3.11.3 have no filters."""
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
