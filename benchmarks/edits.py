@@ -20,9 +20,11 @@ from benchmarks.table import run
 from nanobanana_mcp.domain.catalog import RATIOS
 from nanobanana_mcp.domain.shapes import answer_pixels
 from nanobanana_mcp.emulator.drift import LEVELS, Redrawn, redrawn
-from nanobanana_mcp.pixels.edits.alignment import aligned
+from nanobanana_mcp.pixels.edits.alignment import aligned, rgb
+from nanobanana_mcp.pixels.edits.alpha import composed
 from nanobanana_mcp.pixels.edits.masks import distance
 from nanobanana_mcp.pixels.edits.patch import Joined, Patch, join, prepare
+from nanobanana_mcp.pixels.files.clean import to_srgb
 from nanobanana_mcp.pixels.files.decoding import decoded
 
 KINDS = ("good", "unchanged", "beside", "spilled", "grown", "zoomed", "moved", "cropped", "other scene")
@@ -31,7 +33,11 @@ BOX = (0.36, 0.34, 0.62, 0.64)
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One answer: what became of it, the rim's error in px of the crop, colours before and after (dE), and seconds."""
+    """One answer: what became of it, the rim's error in px of the crop, colours before and after (dE), and seconds.
+
+    `inside` is the dE of the region from what was drawn before the redraw, `left` the share of it that stays the source's;
+    NaN where nothing was delivered.
+    """
 
     kind: str
     level: str
@@ -40,6 +46,9 @@ class Row:
     rim: float
     before: float
     after: float
+    inside: float
+    left: float
+    seam: float
     outside: int
     seconds: float
 
@@ -49,8 +58,10 @@ def _line(rows: list[Row]) -> str:
     known = [row.rim for row in rows if row.outcome != "refused"]
     rim = f"{np.median(known):8.2f}" if known else f"{'-':>8}"
     before, after = np.mean([row.before for row in rows]), np.mean([row.after for row in rows])
+    delivered = [(row.inside, row.left, row.seam) for row in rows if not np.isnan(row.inside)]
+    joined = "{:8.1f}{:7.2f}{:6.2f}".format(*np.mean(delivered, axis=0)) if delivered else f"{'-':>8}{'-':>7}{'-':>6}"
     return (
-        f"{rows[0].kind:<13}{rows[0].level:<6}{outcomes[0]:>5}{outcomes[1]:>5}{outcomes[2]:>8}{rim}{before:8.1f}{after:7.1f}"
+        f"{rows[0].kind:<13}{rows[0].level:<6}{outcomes[0]:>5}{outcomes[1]:>5}{outcomes[2]:>8}{rim}{before:8.1f}{after:7.1f}{joined}"
         f"{sum(row.outside for row in rows):8}{np.median([row.seconds for row in rows]):6.1f}"
     )
 
@@ -64,23 +75,26 @@ def _tried(photograph: Photograph, other: Photograph, levels: Sequence[str], kin
     foreign = decoded(other.data).convert("RGB")
     for level in levels:
         for kind in kinds:
-            answer = _answer(sent, foreign, patch, kind, level, size)
+            edited, answer = _answer(sent, foreign, patch, kind, level, size)
             data = png_of(answer.image)
             began = time.perf_counter()
             joined = join(photograph.data, data, replace(patch, grows=kind == "grown"))
             seconds = time.perf_counter() - began
             outcome = _outcome(joined)
-            outside = 0
+            outside, inside = 0, np.nan
             if joined.data is not None:
                 kept = np.ones(source.size[::-1], bool)
                 x, y, right, bottom = joined.pasted
                 kept[y:bottom, x:right] = False
                 after = np.asarray(decoded(joined.data).convert(source.mode))
+                shown = rgb(to_srgb(composed(decoded(joined.data).crop(patch.box))))
+                region = patch.region.within(patch.box) > 0
+                inside = float(apart(np.asarray(shown), np.asarray(edited.resize(shown.size)))[region].mean())
                 outside = int((after != np.asarray(source)).any(axis=-1)[kept].sum())
             rim, before, left = _measured(sent, answer, patch)
             yield Row(
                 kind=kind, level=level, tuned=photograph.tuned, outcome=outcome, rim=rim, before=before, after=left,
-                outside=outside, seconds=seconds,
+                inside=inside, left=joined.left_share, seam=joined.seam.score, outside=outside, seconds=seconds,
             )  # fmt: skip
 
 
@@ -93,7 +107,8 @@ def _outcome(joined: Joined) -> str:
 
 def _answer(
     sent: Image.Image, foreign: Image.Image, patch: Patch, kind: str, level: str, size: tuple[int, int]
-) -> Redrawn:
+) -> tuple[Image.Image, Redrawn]:
+    """The picture as it should come back, and as it does."""
     left, top = patch.region.box[0] - patch.box[0], patch.region.box[1] - patch.box[1]
     width, height = patch.region.box[2] - patch.region.box[0], patch.region.box[3] - patch.region.box[1]
     edited = sent.copy()
@@ -114,7 +129,7 @@ def _answer(
     }
     zoom, moved, stretched = further.get(kind, (1.0, (0, 0), (1, 1)))
     shown = foreign.resize(sent.size) if kind == "other scene" else edited
-    return redrawn(shown, LEVELS[level], seed=7, size=size, zoom=zoom, moved=moved, stretched=stretched)
+    return shown, redrawn(shown, LEVELS[level], seed=7, size=size, zoom=zoom, moved=moved, stretched=stretched)
 
 
 def _measured(sent: Image.Image, answer: Redrawn, patch: Patch) -> tuple[float, float, float]:
@@ -136,7 +151,7 @@ def _measured(sent: Image.Image, answer: Redrawn, patch: Patch) -> tuple[float, 
     return rim, float(apart(smooth[1], smooth[0])[~inside].mean()), float(apart(smooth[2], smooth[0])[~inside].mean())
 
 
-HEADING = f"{'answer':<13}{'level':<6}{'good':>5}{'told':>5}{'refused':>8}{'rim px':>8}{'dE was':>8}{'dE is':>7}{'outside':>8}{'s':>6}"
+HEADING = f"{'answer':<13}{'level':<6}{'good':>5}{'told':>5}{'refused':>8}{'rim px':>8}{'dE was':>8}{'dE is':>7}{'inside':>8}{'left':>7}{'seam':>6}{'outside':>8}{'s':>6}"
 
 if __name__ == "__main__":
     run("edits", __doc__, KINDS, _tried, heading=HEADING, line=_line)

@@ -120,6 +120,8 @@ def measured(joined: Joined) -> tuple[tuple[str, Measure], ...]:
         ("seam", round(joined.seam.score, 2)),
         ("seam_worst", round(joined.seam.worst, 2)),
     )
+    if joined.left_share:
+        join += (("left_share", round(joined.left_share, 2)),)
     if joined.grown:
         join += (("grown", "yes"),)
     if joined.offer is not None:

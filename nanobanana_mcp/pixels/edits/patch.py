@@ -13,6 +13,7 @@ from nanobanana_mcp.domain.terms import Grow
 from nanobanana_mcp.pixels.edits.alignment import Drift, drift_of, laid, rgb
 from nanobanana_mcp.pixels.edits.alpha import background_of, composed, uncomposed
 from nanobanana_mcp.pixels.edits.change import Change, compared
+from nanobanana_mcp.pixels.edits.extent import extent
 from nanobanana_mcp.pixels.edits.levels import fewer
 from nanobanana_mcp.pixels.edits.masks import Region, Weight, context_box, overlap, region_from_box, region_from_mask
 from nanobanana_mcp.pixels.edits.region import Seam, Verdict, composite, seam, verdict
@@ -32,6 +33,8 @@ SENT_BYTES = 7_000_000
 JUDGED_PIXELS = 1_500_000
 """The most pixels by which a join is judged; more would show no more."""
 
+_COMPARED = 1024  # px of the longer side in which the changed part of a region is looked for
+_SEEN_LESS, _WORST_LESS = 0.05, 0.1  # by how much more a part's join may show than the whole region's
 _FEATHER = 16  # px around a change that a region is grown to, and of its soft edge
 _MOST_GROWN = 4  # times the region's area up to which it is grown to the change
 
@@ -55,7 +58,8 @@ class Joined:
     """A finished picture with how well it joined; `data` is None when the answer does not belong there, or is no edit.
 
     Boxes are in px of the source: `pasted` holds all that may have changed, `offer` the region grown to the change where that
-    is larger and still small enough, `beside` what the model changed elsewhere.
+    is larger and still small enough, `beside` what the model changed elsewhere. `left_share` is the share of the region
+    that stays the source's, since the edit left it as it was.
     """
 
     data: bytes | None
@@ -64,6 +68,7 @@ class Joined:
     drift: Drift
     change: Change
     pasted: Box
+    left_share: float = 0.0
     grown: bool = False
     offer: Box | None = None
     beside: Box | None = None
@@ -145,9 +150,7 @@ def _joined(data: bytes, answer: bytes, patch: Patch, anyway: bool) -> tuple[Ima
     def laid_in(region: Region) -> tuple[Drift, Image.Image, Weight]:
         weight = region.within(patch.box)
         drift = drift_of(reference, given, changed=weight)
-        if shown.size != size:
-            weight = np.asarray(Image.fromarray(weight).resize(shown.size, Image.Resampling.BOX))
-        return drift, laid(given, shown.size, drift), weight
+        return drift, laid(given, shown.size, drift), _of_size(weight, shown.size)
 
     drift, seen, weight = laid_in(region)
     change = compared(shown, seen, weight)
@@ -163,6 +166,15 @@ def _joined(data: bytes, answer: bytes, patch: Patch, anyway: bool) -> tuple[Ima
     opinion = verdict(drift, edge)
     if change.told == "no" and opinion != "nonsense" and not anyway:
         opinion = "unchanged"
+    left_share = 0.0
+    if drift.known and opinion == "good" and change.told == "yes":
+        part = _changed_part(region, patch.box, shown, seen, weight)
+        if part is not None:
+            weight = _of_size(part.within(patch.box), shown.size)
+            finer = seam(shown, seen, weight)
+            if finer.score <= edge.score + _SEEN_LESS and finer.worst <= edge.worst + _WORST_LESS:
+                left_share = 1 - np.count_nonzero(part.weight) / np.count_nonzero(region.weight)
+                region, edge = part, finer
     joined = Joined(
         data=None,
         verdict=opinion,
@@ -170,6 +182,7 @@ def _joined(data: bytes, answer: bytes, patch: Patch, anyway: bool) -> tuple[Ima
         drift=drift,
         change=change,
         pasted=region.box,
+        left_share=left_share,
         grown=grown,
         offer=offer,
         beside=_in_source(change.beside, patch.box, shown.size) if drift.known else None,
@@ -182,6 +195,33 @@ def _joined(data: bytes, answer: bytes, patch: Patch, anyway: bool) -> tuple[Ima
     if source.mode == "RGBA":
         inside = uncomposed(inside, source.crop(region.box), background_of(source.crop(patch.box)))
     return composite(source, inside, box=region.box, region=region), joined
+
+
+def _of_size(weight: Weight, size: Size) -> Weight:
+    image = Image.fromarray(weight)
+    return weight if image.size == size else np.asarray(image.resize(size, Image.Resampling.BOX))
+
+
+def _changed_part(region: Region, crop: Box, shown: Image.Image, seen: Image.Image, weight: Weight) -> Region | None:
+    """The region less what the edit left as it was; None where all of it is wanted."""
+    looked = fewer(shown, _COMPARED)
+    wanted = extent(looked, fewer(seen, _COMPARED), _of_size(weight, looked.size))
+    if wanted is None:
+        return None
+    left, top, right, bottom = region.box
+    across, down = looked.width / (crop[2] - crop[0]), looked.height / (crop[3] - crop[1])
+    read = ((left - crop[0]) * across, (top - crop[1]) * down, (right - crop[0]) * across, (bottom - crop[1]) * down)
+    size = (right - left, bottom - top)
+    share = np.asarray(Image.fromarray(wanted).resize(size, Image.Resampling.BILINEAR, box=read))
+    product = region.weight.astype(np.uint16) * share
+    part = ((product + 127) // 255).astype(np.uint8)
+    rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
+    if not rows.size:
+        return None
+    x, y, end, low = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return replace(
+        region, box=(left + x, top + y, left + end, top + low), weight=np.ascontiguousarray(part[y:low, x:end])
+    )
 
 
 def _offer(change: Change, patch: Patch, shown: Size) -> Box | None:

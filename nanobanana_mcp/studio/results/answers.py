@@ -83,6 +83,8 @@ def join_words(report: Mapping[str, Measure]) -> str:
     parts.append("the join is invisible" if report["verdict"] == "good" else "the join shows")
     share = _number(report["changed_share"])
     parts.append(f"{f'{share:.0%}' if share >= 0.01 else 'less than 1%'} of the region changed")
+    if "left_share" in report:
+        parts.append(f"{_number(report['left_share']):.0%} of it stays the source's, bit for bit")
     told = "; ".join(parts)
     return f"{told[:1].upper()}{told[1:]}."
 
