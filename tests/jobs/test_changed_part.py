@@ -17,7 +17,7 @@ from tests.support.scenes import as_bytes, noise, photo, redrawn
 
 SIZE, BOX = (900, 700), (240, 160, 660, 520)
 HAT = (270, 190, 430, 330)
-"""What the model paints in the upper left of the box."""
+"""The box of the thing that the model paints in the upper left of the region."""
 
 
 async def _edited(
@@ -73,6 +73,17 @@ async def test_what_the_edit_left_alone_in_the_box_stays_the_sources_bit_for_bit
     )
     assert (seen(again["file_paths"][0])[:, 500:] == old[:, 500:]).all()
     assert again["images"][0]["report"]["left_share"] > 0.3 and again["cost_usd"] == 0
+
+
+async def test_a_small_thing_in_a_large_box_leaves_most_of_the_box_alone(emulated: Emulated, tmp_path: Path) -> None:
+    picture = photo(*SIZE, seed=8)
+    wanted = picture.copy()
+    ImageDraw.Draw(wanted).ellipse((300, 260, 400, 360), fill=(200, 30, 30))
+    made, facts = await _edited(emulated, saved(tmp_path, picture, "harbour.png"), wanted)
+    report = facts["images"][0]["report"]
+    assert report["changed_share"] < 0.1 and report["left_share"] > 0.5
+    assert _off(made, wanted, (290, 250, 410, 370)) < 16
+    assert (made[:, 520:] == np.asarray(picture)[:, 520:]).all(), "the right third of the box"
 
 
 @pytest.mark.parametrize("hat", [False, True], ids=["alone", "beside a plain change"])

@@ -40,6 +40,11 @@ class Change:
     reached: Box | None = None
     beside: Box | None = None
 
+    @property
+    def plain(self) -> bool:
+        """True when so much changed that the change itself can be told from what a redraw does."""
+        return self.share > _UNCHANGED
+
 
 def compared(reference: Image.Image, answer: Image.Image, weight: Weight) -> Change:
     """Finds where an aligned answer differs from what it stands for, by more than a redraw of the same does outside the

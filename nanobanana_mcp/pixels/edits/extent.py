@@ -25,7 +25,7 @@ _CLEARLY = 1.5  # times that, from where on it is a change without a doubt
 
 
 def extent(reference: Image.Image, answer: Image.Image, weight: Weight) -> Weight | None:
-    """How much of an aligned answer is wanted at each pixel, 0 to 255, in the size of both; None for all of the region.
+    """Tells how much of an aligned answer is wanted at each pixel, 0 to 255, in the size of both; None for all of the region.
 
     Measured are the colour of patches of three sizes (an object, a soft shadow, a tint of a whole sky), how alike
     neighbouring pixels are (writing on rough paper), and how much detail there is (what was sharpened or smoothed).

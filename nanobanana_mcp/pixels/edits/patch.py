@@ -167,7 +167,7 @@ def _joined(data: bytes, answer: bytes, patch: Patch, anyway: bool) -> tuple[Ima
     if change.told == "no" and opinion != "nonsense" and not anyway:
         opinion = "unchanged"
     left_share = 0.0
-    if drift.known and opinion == "good" and change.told == "yes":
+    if drift.known and opinion == "good" and change.plain:
         part = _changed_part(region, patch.box, shown, seen, weight)
         if part is not None:
             weight = _of_size(part.within(patch.box), shown.size)
