@@ -19,6 +19,7 @@ from nanobanana_mcp.pixels.files.decoding import Box
 _CELL = 16  # px of the cells that are looked at for what was left: grain is gone in their means
 _SAME = 5.0  # levels between what was sent and an answer's cell that was left: 3 at most where drift was worst
 _RECOLOURED = 24.0  # levels that an even change of colour may have
+_GREY = 0.85  # of the way out to where `canvas.padded` is as grey as it gets, from which on it counts as grey
 _LONGEST = 1400  # px of the longer side at which edges are looked at: steps are as wide at every size of answer
 _DEEP, _BESIDE, _WIDE = (
     24,
@@ -56,11 +57,14 @@ def left_unpainted(
     unknown = np.asarray(Image.fromarray(np.where(known, np.uint8(0), np.uint8(255))).reduce(cell)) > 250
     if not unknown.any():
         return 0.0
+    away = distance(np.logical_not(unknown), limit=max(unknown.shape))
+    grey = (away >= _GREY * min(float(away.max()), max(1.0, min(unknown.shape) / 4)))[unknown]
     before = np.asarray(sent.reduce(cell), np.float32)[unknown]
     shares = []
     for answer in answers:
         apart = np.asarray(answer.reduce(cell), np.float32)[unknown] - before
-        near = np.abs(apart).max(axis=1) < _RECOLOURED
+        # An even change is told where the canvas is grey: beside the picture white on nearly white would look like one.
+        near = grey & (np.abs(apart).max(axis=1) < _RECOLOURED)
         even = np.median(apart[near], axis=0) if near.any() else np.zeros(3, np.float32)
         shares += [float((np.abs(apart - change).max(axis=1) < _SAME).mean()) for change in (even, np.zeros(3))]
     return max(shares)
