@@ -121,10 +121,8 @@ def bent_by(image: Image.Image, *, degrees: float, stretched: float, px: float, 
 
 
 def as_bytes(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    """The picture as a file of this kind; a PNG is squeezed quickly, not well."""
+    """The picture as a file of this kind."""
     stream = BytesIO()
-    if kind == "PNG":
-        options = {"compress_level": 1, **options}
     image.save(stream, kind, **options)
     return stream.getvalue()
 
