@@ -1,4 +1,43 @@
-"""Decides which calls a policy file allows, denies and limits."""
+"""Decides which calls a policy file allows, denies and limits.
+
+The file has the form that policy proxies for MCP use:
+
+    version: "1"             # any scalar, not looked at
+    default: allow           # or deny
+    hide: [cleanup]          # neither listed nor callable; "*" hides every tool
+    tools:
+      generate_image:
+        rules:
+          - name: few at a time
+            action: allow
+            rate_limit: {max: 60, window: 60}
+            validate: {required_args: true}
+            conditions: [{path: args.n, op: lte, value: 4}]
+            on_deny: Ask for four pictures or fewer.    # or reason, as some proxies call it
+          - {action: deny, conditions: [{path: args.resolution, op: eq, value: 4k}]}
+      "*":
+        rules: [{rate_limit: 500/day}]
+
+A call must pass every rule of its tool and then every rule under `*`, in the order of the file; the first that refuses
+is the one named. Each part of a rule holds by itself:
+
+- `action: deny` refuses the call when all its conditions match, and always when it has none:
+  `{action: deny, conditions: [{path: args.resolution, op: eq, value: 4k}]}` refuses 4K and nothing else.
+- `action: allow`, which is also the meaning of no action, makes every condition a requirement, with or without a limit:
+  `{action: allow, conditions: [{path: args.n, op: lte, value: 4}]}` refuses n = 8 and allows n = 4.
+- `validate: {required_args: true}` demands every required argument of the tool, a list demands the arguments it names;
+  null, blank text and an empty list or mapping count as not given.
+- `rate_limit` counts the calls that got past the rule; under `*` all tools count together. `{max: 60, window: 60}`
+  rolls (60 calls in any 60 seconds); `10/second`, `10/minute`, `10/hour`, `10/day` are calendar windows in UTC.
+
+`args.input_images` holds every picture that a call names, in whichever argument (input_image_path_1 to 3, file_id,
+continue_from, image, mask, path). Paths, those of output_path, too, are as they lead: absolute, without `..` and links. A rule on an
+argument that its tool does not have, or for a word that it never takes, is refused, since it would hold nothing.
+
+Under `default: deny` a tool also needs an entry of its own with at least one rule that is not a deny. Conditions are
+explained in `conditions.py`. Values are those of YAML 1.2: 16:9 is text, and words that
+YAML 1.1 reads in another way, such as no and off, are refused until they are written as false or in quotes.
+"""
 
 import re
 import stat

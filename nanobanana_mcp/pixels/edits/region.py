@@ -20,7 +20,13 @@ _FLOOR = 4.0  # 8-bit levels of local variation taken for granted: a step below 
 
 @dataclass(frozen=True, kw_only=True)
 class Seam:
-    """The measures of how visible the join is."""
+    """The measures of how visible the join is.
+
+    `score` is the colour step between answer and source along the inside of the region's edge (8-bit levels, smoothed
+    over 5 x 5 px), divided by the source's own variation there (mean absolute deviation over 13 x 13 px, plus 4
+    levels): 0 is perfect, and at 1 the join stands out as much as the picture's own texture. `worst` is the same for
+    the worst twentieth of the edge.
+    """
 
     score: float
     worst: float
