@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 
-from nanobanana_mcp.pixels.edits.levels import box_sum
+from nanobanana_mcp.pixels.edits.levels import box_sum, slope
 from nanobanana_mcp.pixels.edits.masks import Weight
 from nanobanana_mcp.pixels.files.clean import DECODES, decode, eight_bit, upright, with_its_end
 from nanobanana_mcp.pixels.files.decoding import Box
@@ -56,10 +56,7 @@ def compared(reference: Image.Image, answer: Image.Image, weight: Weight) -> Cha
     """
     apart = np.asarray(_apart(reference, answer), np.int16)
     smooth = np.asarray(reference.convert("L").filter(ImageFilter.BoxBlur(2)), np.int16)
-    slope = np.zeros_like(apart)
-    slope[:, 1:-1] = np.abs(smooth[:, 2:] - smooth[:, :-2])
-    slope[1:-1] = np.maximum(slope[1:-1], np.abs(smooth[2:] - smooth[:-2]))
-    beyond = np.maximum(apart - slope, 0)
+    beyond = np.maximum(apart - slope(smooth), 0)
     inside, outside = weight >= 128, np.zeros(weight.shape, bool)
     edge = max(6, round(_EDGE * min(weight.shape)))
     outside[edge:-edge, edge:-edge] = weight[edge:-edge, edge:-edge] == 0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from nanobanana_mcp.pixels.edits.levels import box_sum
+from nanobanana_mcp.pixels.edits.levels import box_sum, slope
 from nanobanana_mcp.pixels.edits.masks import Weight, distance
 
 Plane = NDArray[np.float32]
@@ -69,8 +69,8 @@ def _measures(reference: Image.Image, answer: Image.Image) -> list[tuple[Plane, 
             np.asarray(image.convert("RGB").filter(ImageFilter.BoxBlur(radius)), np.float32)
             for image in (reference, answer)
         ]
-        slope = _slope(smooth[0].mean(axis=-1)) if radius == 2 else np.float32(0)
-        apart = np.abs(smooth[0] - smooth[1]).max(axis=-1) - slope
+        steep = slope(smooth[0].mean(axis=-1)) if radius == 2 else np.float32(0)
+        apart = np.abs(smooth[0] - smooth[1]).max(axis=-1) - steep
         measures.append((np.asarray(apart, np.float32), floor))
     detail = [_detail(plane) for plane in bright]
     unlike = _mean(np.abs(bright[0] - bright[1])) / (detail[0] + 3)
@@ -78,13 +78,6 @@ def _measures(reference: Image.Image, answer: Image.Image) -> list[tuple[Plane, 
     ratio = np.abs(np.log((detail[1] + 2) / (detail[0] + 2)))
     measures.append((np.asarray(ratio, np.float32), 0.3))
     return measures
-
-
-def _slope(plane: Plane) -> Plane:
-    slope = np.zeros_like(plane)
-    slope[:, 1:-1] = np.abs(plane[:, 2:] - plane[:, :-2])
-    slope[1:-1] = np.maximum(slope[1:-1], np.abs(plane[2:] - plane[:-2]))
-    return slope
 
 
 def _mean(plane: Plane) -> Plane:

@@ -1,6 +1,7 @@
 """A picture at a smaller size with what aligning it wants to know: its detail, and which pixels may be compared."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,8 @@ from PIL import Image
 
 from nanobanana_mcp.pixels.edits.warping import Plane, Warp
 from nanobanana_mcp.pixels.files.decoding import Size
+
+Value = TypeVar("Value", np.int16, np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,3 +110,11 @@ def reduced_to(answered: Image.Image, size: Size, times: float = 1.0) -> Image.I
     """The answer with about `times` as many pixels a side as are read of it, where it has more: it is read many times."""
     factor = min(answered.width / size[0], answered.height / size[1]) / times
     return fewer(answered, max(answered.size) / factor) if factor > 1.3 else answered
+
+
+def slope(plane: NDArray[Value]) -> NDArray[Value]:
+    """Measures how far a plane differs from one pixel to the next but one, down or across: what a misfit of a pixel makes."""
+    steep = np.zeros_like(plane)
+    steep[:, 1:-1] = np.abs(plane[:, 2:] - plane[:, :-2])
+    steep[1:-1] = np.maximum(steep[1:-1], np.abs(plane[2:] - plane[:-2]))
+    return steep
