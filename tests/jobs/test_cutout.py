@@ -154,12 +154,30 @@ def _deep(subject: Image.Image) -> np.ndarray:
 
 
 @pytest.mark.slow
-@cases("drift", ["L1", "L2", "L3"])
+async def test_a_pane_that_lets_a_fifth_through_is_not_taken_for_a_brighter_plate(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    grain = np.random.default_rng(3).normal(0, 4, (*SIZE[::-1], 1))
+    colour = np.clip(np.array([150, 140, 130]) + grain, 0, 255)
+    alpha = np.zeros(SIZE[::-1], np.float32)
+    alpha[SIZE[1] // 4 : 3 * SIZE[1] // 4, SIZE[0] // 4 : 3 * SIZE[0] // 4] = 0.8
+    plates = [
+        Picture(as_bytes(on_background(alpha, colour, plain), "JPEG", quality=90), "image/jpeg")
+        for plain in (WHITE, BLACK)
+    ]
+    drawing(emulated, *plates)
+    facts = await use(emulated, "generate_image", prompt="a pane of glass", background="transparent")
+    found = _alpha(facts["file_paths"][0])
+    assert np.abs(found[alpha > 0] - 0.8).mean() < 0.03
+
+
+@pytest.mark.slow
+@cases(("drift", "squeezed"), [("L1", 6), ("L2", 6), ("L3", 6), ("L3", 1), ("L3", 7)])
 async def test_a_cutout_has_the_own_pixels_of_its_picture_inside_however_the_model_redrew_it(
-    emulated: Emulated, tmp_path: Path, drift: Any
+    emulated: Emulated, tmp_path: Path, drift: Any, squeezed: int
 ) -> None:
     picture, subject = _outstanding()
-    source = saved(tmp_path, picture, "s.png")
+    source = saved(tmp_path, picture, "s.png", compress_level=squeezed)  # other bytes are another draw of the drift
     emulated.emulator.control.drift = drift
     drawing(emulated, None)
     facts = await use(emulated, "remove_background", image=str(source))

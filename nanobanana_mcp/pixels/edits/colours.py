@@ -14,15 +14,22 @@ LOOKED_AT = 256  # px of the longer side at which colours are compared
 _BLURRED = 40  # the same where pixels are not known to lie upon each other
 _LEAST, _MOST = 0.6, 1.6  # of the three parts of a colour together
 _FREE = np.array([0.15, 0.15, 0.15, 12.0])  # how far a part and a sum are from 1 or 0 before a fit needs reasons
+_BLACK = np.array([0.15, 0.15, 0.15, 0.001])  # the same where nothing is to be added
 
 
 def fitted(
-    reference: Image.Image, moved: Image.Image, outside: NDArray[np.bool_], *, sure: bool
+    reference: Image.Image,
+    moved: Image.Image,
+    outside: NDArray[np.bool_],
+    *,
+    sure: bool,
+    black_stays: bool = False,
 ) -> tuple[Colours, float]:
     """The colours that bring `moved` nearest to `reference` outside the changed part, and the mean difference left.
 
     All pixels count, white and black ones too: paper that came back grey is what shows most. What has changed is
-    outvoted (Tukey's weights). Where pixels are not `sure` to lie upon each other, large patches are compared.
+    outvoted (Tukey's weights). Where pixels are not `sure` to lie upon each other, large patches are compared. With
+    `black_stays` nothing is added to what is black.
     """
     wanted, given, shown = small(reference, moved, outside, longest=LOOKED_AT if sure else _BLURRED)
     if shown.sum() < 12:
@@ -34,10 +41,15 @@ def fitted(
     found: list[float] = []
     for channel in range(3):
         usual = np.array([float(channel == 0), float(channel == 1), float(channel == 2), 0.0])
-        found += [float(value) for value in _robust(columns, second[:, channel], usual)]
+        found += [
+            float(value) for value in _robust(columns, second[:, channel], usual, _BLACK if black_stays else _FREE)
+        ]
     # A flat source before an uneven answer would take all contrast out of it; then only a sum is sure.
     parts = [sum(found[4 * channel : 4 * channel + 3]) for channel in range(3)]
-    if min(parts) < _LEAST or max(parts) > _MOST:
+    beyond = min(parts) < _LEAST or max(parts) > _MOST
+    if beyond and black_stays:
+        return SAME, float(np.abs(second - first).mean())
+    if beyond:
         added = np.clip(np.median(second - first, axis=0), -60, 60)
         found = [*SAME[:3], float(added[0]), *SAME[4:7], float(added[1]), *SAME[8:11], float(added[2])]
     colours = tuple(found)
@@ -76,7 +88,7 @@ def small(
 
 
 def _robust(
-    columns: NDArray[np.float64], wanted: NDArray[np.float64], usual: NDArray[np.float64]
+    columns: NDArray[np.float64], wanted: NDArray[np.float64], usual: NDArray[np.float64], free: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Least squares with Tukey's weights, held near `usual` where the pixels do not tell."""
     found = usual.copy()
@@ -86,7 +98,7 @@ def _robust(
         sigma = max(1.0, 1.4826 * float(np.median(np.abs(left))))
         weight = np.square(np.clip(1 - np.square(left / (4.685 * sigma)), 0, None))
         # Neighbours are alike, so that some 25 pixels count as one.
-        held = np.diag(25 * sigma**2 / np.square(_FREE))
+        held = np.diag(25 * sigma**2 / np.square(free))
         normal = (columns * weight[:, None]).T @ columns + held
         found = np.linalg.solve(normal, (columns * weight[:, None]).T @ wanted + held @ usual)
     return np.asarray(found, np.float64)

@@ -41,6 +41,9 @@ _DENSE = (
     0.45  # of white: plates that are nearer than this show something rather solid, or one a third darker than the other
 )
 _STAYS_BLACK = 16  # levels that black may change by when the plates are made as bright as each other
+_BRIGHTER = (
+    1.22  # times that a second plate may be brighter or darker all over: what lets 0.12 through and more is a veil
+)
 _SOLID, _SOLID_LEAST = 0.93, 0.75
 """The mean of alpha around, and the least beside, from where an object is taken for solid: uneven light between two plates
 makes up to 0.06, and what lets less than that through cannot be told from it."""
@@ -140,14 +143,20 @@ def _as_bright(white: Image.Image, black: Image.Image) -> Image.Image:
     """The black plate in the colours that the white one has where the object lets nothing through.
 
     A model draws its second plate a little darker or warmer, and the difference would be solved as an object that one sees
-    through. A veil differs as well, but by the same everywhere, so that what suits it would make black grey: then the
-    plate stays as it is.
+    through. A veil differs as well, but by the same everywhere, so that what suits it would make black grey: then only
+    what leaves black as it is is taken, and little of it. Darker middle tones look like a veil, too, where an object has
+    no dark parts to tell them by.
     """
     bright, dark = np.asarray(white, np.float32), np.asarray(black, np.float32)
     ink = _border_colour(dark, 0)
     apart = (bright - dark) @ _WEIGHTS / np.float32(255)
-    colours, _ = fitted(white, black, least(apart < _DENSE, 4), sure=True)
-    return recoloured(black, colours) if np.abs(applied(ink[None], colours) - ink).max() <= _STAYS_BLACK else black
+    dense = least(apart < _DENSE, 4)
+    colours, _ = fitted(white, black, dense, sure=True)
+    if np.abs(applied(ink[None], colours) - ink).max() <= _STAYS_BLACK:
+        return recoloured(black, colours)
+    colours, _ = fitted(white, black, dense, sure=True, black_stays=True)
+    parts = np.array(colours).reshape(3, 4)[:, :3].sum(axis=1)
+    return recoloured(black, colours) if parts.max() <= _BRIGHTER and parts.min() >= 1 / _BRIGHTER else black
 
 
 def _held_solid(alpha: Plane, raw: Plane) -> tuple[Plane, float]:
