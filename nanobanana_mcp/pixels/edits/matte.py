@@ -30,20 +30,16 @@ _GREY = 24  # levels between the channels of a pixel that is still grey in a JPE
 _PLAIN_RIM = 1 / 6
 """The share of the pixels along the edges that must be background: a bust touches three edges, and a picture whose
 background was left as it was has the colour that was asked for here and there."""
-_SPREAD = (
-    12  # levels from the background's colour that half of its pixels may be away: a gradient is no plain background
-)
+_SPREAD = 12
+"""Levels from the background's colour that half of its pixels may be away: a gradient is no plain background."""
 _FITTING = 0.003  # misfit of plates that need not be moved: JPEG makes as much
-_SETTLED = (
-    0.35  # of the misfit before, at which plates are laid: each further way costs as much and gave at most 0.0015
-)
-_DENSE = (
-    0.45  # of white: plates that are nearer than this show something rather solid, or one a third darker than the other
-)
+_SETTLED = 0.35
+"""The share of the misfit before at which plates count as laid: each further way costs as much and gave at most 0.0015."""
+_DENSE = 0.45
+"""The part of white nearer than which plates show something rather solid, or one a third darker than the other."""
 _STAYS_BLACK = 16  # levels that black may change by when the plates are made as bright as each other
-_BRIGHTER = (
-    1.22  # times that a second plate may be brighter or darker all over: what lets 0.12 through and more is a veil
-)
+_BRIGHTER = 1.22
+"""Times that a second plate may be brighter or darker all over: what lets 0.12 through and more is a veil."""
 _SOLID, _SOLID_LEAST = 0.93, 0.75
 """The mean of alpha around, and the least beside, from where an object is taken for solid: uneven light between two plates
 makes up to 0.06, and what lets less than that through cannot be told from it."""
