@@ -148,9 +148,11 @@ class Search:
         if (wanted.tag, wanted.min_rating, wanted.made_from) == (None,) * 3:
             return None
         asked = (fingerprint(wanted), self.annotations.changes(None).last)
-        if asked != self._read[0]:
-            self._read = asked, self.finder.few(wanted)
-        return self._read[1]
+        remembered, few = self._read
+        if asked != remembered:
+            few = self.finder.few(wanted)
+            self._read = asked, few  # as one: another search may ask for something else at the same moment
+        return few
 
     def _among(self, wanted: FindRequest) -> set[str] | None:
         few = self._few(wanted)
