@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Create new images or edit existing ones. About $0.04 a picture with flash, $0.15 with pro ($0.27 at 4k). They are \
-saved on this machine; the answer has absolute paths, ids (img_...) for later calls, previews and the cost. To edit, \
+saved on this machine; the answer has paths, ids (img_...) for later calls, previews and the cost. To edit, \
 give exactly one input image (or file_id) and say in the prompt what changes and what must stay."""
 
 

@@ -94,7 +94,7 @@ def add(server: FastMCP) -> None:
         upload_file,
         title="Upload a file",
         description="Put a local picture into Gemini's Files API (free, 48 hours), for use by its files/... id. "
-        "generate_image takes paths itself; upload what several calls use. The same content is not sent twice.",
+        "generate_image takes paths itself; upload what several calls use.",
         annotations=ToolAnnotations(
             read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
         ),
