@@ -73,6 +73,28 @@ def test_feathering_never_reaches_beyond_what_was_grown(
         assert (weight[distance <= grow] == 255).all()
 
 
+@QUICK
+@given(
+    corner=st.tuples(st.integers(0, 60), st.integers(0, 60)),
+    sides=st.tuples(st.integers(1, 260), st.integers(1, 260)),
+    beyond=st.tuples(st.integers(0, 60), st.integers(0, 60)),
+    grow=st.sampled_from([0, 1, 7, 16, 96, 97]),
+    feather=st.sampled_from([0, 1, 16, 30, 95, 96]),
+)
+def test_a_box_that_is_made_short_and_stretched_is_that_of_the_whole_rectangle(
+    corner: tuple[int, int], sides: tuple[int, int], beyond: tuple[int, int], grow: int, feather: int
+) -> None:
+    size = corner[0] + sides[0] + beyond[0] + 2, corner[1] + sides[1] + beyond[1] + 2
+    box = (*corner, corner[0] + sides[0] + 1, corner[1] + sides[1] + 1)
+    whole = Region(size=size, box=box, weight=np.full((sides[1] + 1, sides[0] + 1), 255, np.uint8))
+    wanted, found = (
+        grown(whole, grow=grow, feather=feather),
+        region_from_box(box, size=size, grow=grow, feather=feather),
+    )
+    assert found.box == wanted.box
+    assert (found.weight == wanted.weight).all()
+
+
 def test_a_wide_feather_falls_smoothly_from_full_to_nothing() -> None:
     region = region_from_box([400, 300, 1000, 900], size=(1400, 1200), grow=200, feather=200)
     across = region.within((0, 600, 1400, 601))[0].astype(int)

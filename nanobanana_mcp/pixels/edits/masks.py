@@ -107,8 +107,26 @@ def _plain(box: Sequence[float]) -> str:
 def region_from_box(box: Sequence[float], *, size: Size, grow: int = 0, feather: int = 0) -> Region:
     """A rectangle of a picture of `size`; the box is read as in `pixel_box`, grow and feather as in `grown`."""
     left, top, right, bottom = pixel_box(box, size=size)
-    weight = np.full((bottom - top, right - left), 255, np.uint8)
-    return grown(Region(size=size, box=(left, top, right, bottom), weight=weight), grow=grow, feather=feather)
+    width, height = right - left, bottom - top
+    # The middle of a long side is the same all along, so it is made once and repeated. Beyond _REACH distances are
+    # measured on blocks, which lie differently in another length.
+    far = max(grow, feather + 1, 1)
+    least = 4 * far + 4 if far <= _REACH else max(width, height)
+    wide, high = min(width, least), min(height, least)
+    weight = np.full((high, wide), 255, np.uint8)
+    short = Region(
+        size=(size[0] - width + wide, size[1] - height + high), box=(left, top, left + wide, top + high), weight=weight
+    )
+    found = grown(short, grow=grow, feather=feather)
+    weight = found.weight
+    for axis, (middle, more) in enumerate(
+        ((top + high // 2 - found.box[1], height - high), (left + wide // 2 - found.box[0], width - wide))
+    ):
+        times = np.ones(weight.shape[axis], int)
+        times[middle] += more
+        weight = np.repeat(weight, times, axis)
+    reached = (*found.box[:2], found.box[2] + width - wide, found.box[3] + height - high)
+    return Region(size=size, box=reached, weight=weight)
 
 
 def region_from_mask(data: bytes, *, source: Image.Image, grow: int = 0, feather: int = 0) -> Region:
