@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, Integer, Row, Select, Table, create_engine, event, literal_column
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
@@ -79,6 +79,20 @@ class Database:
                 yield connection
             finally:
                 self._held.connection = None
+
+    def by_row(self, table: Table, query: Select[*tuple[Any, ...]], piece: int) -> Iterator[Row[*tuple[Any, ...]]]:
+        """Yield the rows of a query on one value of an index of `table`, in the order in which they were entered, with the
+        number of the row of `table` as their last column. Each read takes `piece` rows, so that no writer waits for all.
+        """
+        number, last = literal_column(f"{table.name}.rowid", Integer), 0
+        while True:
+            part = query.add_columns(number).where(number > last).order_by(number).limit(piece)
+            with self.read() as connection:
+                rows = connection.execute(part).all()
+            yield from rows
+            if len(rows) < piece:
+                return
+            last = rows[-1][-1]
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Integer, Select, Table, and_, case, func, literal, literal_column, or_, select
+from sqlalchemy import ColumnElement, Select, Table, and_, case, func, literal, or_, select
 
 from nanobanana_mcp.domain.finding import KIND_OF, MAX_RATING, FindRequest
 from nanobanana_mcp.domain.records import ImageRecord
 from nanobanana_mcp.domain.terms import Backend
 from nanobanana_mcp.library.database import Database
 from nanobanana_mcp.library.index import Text
-from nanobanana_mcp.library.pictures import read_records
+from nanobanana_mcp.library.pictures import LOOKED_UP, read_records
 from nanobanana_mcp.library.tables import annotations, calls, changes, image_sources, images, tags
 
 PIECE, FIRST_PIECE = 20_000, 500
 """Rows that one statement looks at: the most, which take about 10 ms and may hold up a writer, and those of the first.
 """
-
-LOOKED_UP = 2000
-"""Rows that one statement looks up one by one: in a library of a million about 30 ms."""
 
 COUNTED = 250_000
 """The most pictures that are counted for a total; of more, no total is told."""
@@ -273,15 +270,8 @@ class Finder:
 
     def _by_row(self, table: Table, condition: ColumnElement[bool]) -> Iterator[str]:
         """Yields the ids in the rows of a table that fit one value of an index, which has them in the rows' order."""
-        number, last = literal_column(f"{table.name}.rowid", Integer), 0
-        while True:
-            query = select(number, table.c.image_id).where(condition, number > last).order_by(number).limit(LOOKED_UP)
-            with self.database.read() as connection:
-                rows = connection.execute(query).all()
-            yield from (row[1] for row in rows)
-            if len(rows) < LOOKED_UP:
-                return
-            last = rows[-1][0]
+        query = select(table.c.image_id).where(condition)
+        return (row.image_id for row in self.database.by_row(table, query, LOOKED_UP))
 
     def _conditions(self, wanted: FindRequest) -> list[ColumnElement[bool]]:
         kinds = [origin for origin, kind in KIND_OF.items() if kind == wanted.kind]

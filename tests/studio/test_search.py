@@ -381,8 +381,9 @@ async def test_a_search_under_way_holds_no_lock_on_the_library(
 @pytest.fixture
 def pieces(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """One for each time that the library was let go of, when another process wrote to it at once."""
-    for name, rows_ in (("PIECE", 4), ("FIRST_PIECE", 4), ("LOOKED_UP", 2)):
-        monkeypatch.setattr(f"nanobanana_mcp.library.finding.{name}", rows_)
+    sizes = {"finding.PIECE": 4, "finding.FIRST_PIECE": 4, "finding.LOOKED_UP": 2, "pictures.LOOKED_UP": 2}
+    for name, rows_ in sizes.items():
+        monkeypatch.setattr(f"nanobanana_mcp.library.{name}", rows_)
     read, found = Database.read, list[object]()
 
     @contextmanager
@@ -428,6 +429,22 @@ async def test_many_descendants_are_read_in_pieces_between_which_others_write(
     page = await studio.find_images(FindRequest(made_from=root.id, limit=15, cursor=page.cursor))
     assert prompts(page) == [str(number) for number in range(15, 21)] and page.cursor is None
     assert len(pieces) < 10  # what was read is known as long as nothing changes
+
+
+async def test_the_many_children_of_a_lineage_are_read_in_pieces_between_which_others_write(
+    studio: Studio, pieces: list[object]
+) -> None:
+    root = record()
+    studio.library.add(root)
+    made = [record(prompt=str(number), created_at=now() - timedelta(minutes=number)) for number in range(101)]
+    parents = (Parent(image_id=root.id, role="base"), Parent(image_id=root.id, role="input"))
+    for one in made:
+        studio.library.add(replace(one, parents=parents))
+    pieces.clear()
+    lineage = await studio.lineage(root.id)
+    assert [one.prompt for one in lineage.children] == [str(number) for number in range(99, -1, -1)]
+    assert lineage.child_count == 101
+    assert len(pieces) > 101
 
 
 async def test_many_pictures_of_a_tag_or_a_rating_are_read_in_pieces_between_which_others_write(
