@@ -31,6 +31,14 @@ LARGEST_PAGE = 200
 SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/avif", "image/gif"})
 """The formats that every browser draws; anything else is downloaded."""
 
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+
 
 class Pages:
     """The pages that a person looks at, and the JSON that their scripts ask for."""
@@ -42,13 +50,6 @@ class Pages:
         self._tools = tools
         self._door = door
         self._paintings = paintings
-        self._templates = Environment(
-            loader=FileSystemLoader(Path(__file__).parent / "templates"),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=StrictUndefined,
-        )
 
     async def reading(self) -> "Studio":
         """Returns the studio for looking at pictures. Raises NotAllowed where the policy closes output_stats."""
@@ -153,7 +154,7 @@ class Pages:
         return self._page("message.html", status=status, heading=heading, words=words)
 
     def _page(self, template: str, /, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
-        page = self._templates.get_template(template)
+        page = _TEMPLATES.get_template(template)
         return HTMLResponse(
             page.render(base=self._door.folder, form_token=self._door.form_token, **values), status_code=status
         )
