@@ -227,6 +227,7 @@ async def test_an_edit_of_an_area_that_its_words_name_stays_within_it() -> None:
     assert apart.max() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("beyond", "painted"), [("on", True), ("left", False), ("framed", True), ("foreign", True)])
 async def test_a_canvas_goes_on_from_what_is_painted_or_fails_as_it_is_told(beyond: str, painted: bool) -> None:
     words = f"Extend it: what is grey is not painted yet. Painted is the area {AREA}."

@@ -56,6 +56,7 @@ def _sky() -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
+@pytest.mark.slow
 async def test_what_the_edit_left_alone_in_the_box_stays_the_sources_bit_for_bit(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ async def test_a_small_thing_in_a_large_box_leaves_most_of_the_box_alone(emulate
     assert (made[:, 520:] == np.asarray(picture)[:, 520:]).all(), "the right third of the box"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hat", [False, True], ids=["alone", "beside a plain change"])
 async def test_a_faint_thing_in_plain_sky_is_gone_where_it_was_taken_out(
     emulated: Emulated, tmp_path: Path, hat: bool
@@ -104,6 +106,7 @@ async def test_a_faint_thing_in_plain_sky_is_gone_where_it_was_taken_out(
     assert not hat or facts["images"][0]["report"]["left_share"] > 0.15
 
 
+@pytest.mark.slow
 async def test_where_everything_in_the_box_was_recoloured_all_of_it_is_there(
     emulated: Emulated, tmp_path: Path
 ) -> None:
@@ -119,6 +122,7 @@ async def test_where_everything_in_the_box_was_recoloured_all_of_it_is_there(
     assert _off(made, wanted, inner, blur=8) < 12 and "left_share" not in facts["images"][0]["report"]
 
 
+@pytest.mark.slow
 async def test_the_soft_shadow_of_what_is_new_is_not_cut_off(emulated: Emulated, tmp_path: Path) -> None:
     picture = _sky()
     shadow = Image.new("L", SIZE)

@@ -151,6 +151,7 @@ def test_a_drifted_and_recoloured_answer_continues_the_picture_without_a_join(se
     assert np.abs(np.asarray(found.image.crop(inner), int) - np.asarray(whole.crop(inner), int)).mean() < 4
 
 
+@pytest.mark.slow
 def test_an_answer_that_ends_before_the_canvas_is_drawn_out_to_its_edges_and_leaves_no_stripes() -> None:
     whole, place = photo(900, 600, seed=4), (250, 0, 650, 600)
     canvas = Canvas(size=whole.size, place=place)
@@ -166,6 +167,7 @@ def test_an_answer_that_ends_before_the_canvas_is_drawn_out_to_its_edges_and_lea
         assert np.abs(np.asarray(found.image.crop(beside), int) - np.asarray(whole.crop(beside), int)).mean() < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [248, 251, 253])
 def test_a_frame_around_the_picture_is_seen_wherever_the_join_lies(left: int) -> None:
     whole, place = photo(900, 600, seed=4), (left, 0, left + 400, 600)
