@@ -153,15 +153,17 @@ async def test_what_was_asked_for_is_there_and_the_rest_of_the_photo_is_untouche
 async def test_the_report_tells_the_drift_that_the_model_had(emulated: Emulated, tmp_path: Path) -> None:
     source = saved(tmp_path, photo(800, 600, seed=2), "harbour.png")
     drawing(emulated, Edit(shift=(0.012, -0.008), scale=1.01, gain=(0.9, 1.0, 1.05), offset=(6, 0, -4), where=MIDDLE))
-    facts = await use(
-        emulated, "edit_region", image=str(source), instruction="a hat", box=[300, 200, 450, 350], context=1.5
-    )
-    left, top, right, bottom = recipe_of(facts["file_paths"][0])["crop"]
-    report = facts["images"][0]["report"]
+    wish = {"image": str(source), "instruction": "a hat", "box": [300, 200, 450, 350], "context": 1.5}
+    result = await emulated.client.call_tool("edit_region", wish)
+    (made,) = result.structured_content["images"]
+    left, top, right, bottom = recipe_of(made["path"])["crop"]
+    report = made["report"]
     assert report["drift_shift_x_px"] == pytest.approx(0.012 * (right - left), abs=0.5)
     assert report["drift_shift_y_px"] == pytest.approx(-0.008 * (bottom - top), abs=0.5)
     assert report["drift_scale"] == pytest.approx(1.01, abs=0.002)
     assert 3 < report["drift_colour_levels"] < 12
+    assert 0.1 <= report["drift_left_px"] < 0.5
+    assert f"which is taken back to within {report['drift_left_px']:g} px; the join" in result.content[0].text
     assert report["verdict"] == "good" and report["seam"] < 0.5 and report["drift_confidence"] > 0.8
 
 
@@ -345,6 +347,7 @@ async def test_a_mask_that_could_mean_two_things_is_asked_about_and_nothing_is_s
     assert "The mask's colour on black was read as what to edit." in facts["warnings"]
 
 
+@pytest.mark.slow
 async def test_what_is_hidden_does_not_leave_and_what_is_drawn_on_nothing_gets_alpha(
     emulated: Emulated, tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ def test_colours_are_brought_back_where_geometry_is_unsure() -> None:
     assert np.abs(np.asarray(result.image, int) - np.asarray(sky, int)).mean() < 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [31, 32])
 def test_a_turned_stretched_and_bent_answer_is_put_back_within_half_a_pixel(seed: int) -> None:
     source, weight = photo(900, 700, seed=seed), _changed((900, 700), 0.4)
@@ -116,6 +117,17 @@ def test_a_turned_stretched_and_bent_answer_is_put_back_within_half_a_pixel(seed
     assert np.hypot((found[0] - x) * 900, (found[1] - y) * 700).mean() < 0.5
 
 
+def test_what_is_left_of_a_drift_is_measured_and_a_waver_too_fine_to_take_back_is_seen() -> None:
+    source, weight = photo(900, 700, seed=31), _changed((900, 700), 0.4)
+    moved = redrawn(source, shift=(9.5, -6.2), scale=1.01)
+    down = np.arange(700)[:, None] + np.round(3 * np.sin(np.arange(900) / 6))[None, :].astype(int)
+    wavering = Image.fromarray(np.asarray(moved)[np.clip(down, 0, 699), np.arange(900)[None, :]])
+    left, wavered = (aligned(source, answer, changed=weight).drift.within for answer in (moved, wavering))
+    assert left is not None and left < 0.25
+    assert wavered is not None and wavered > 3 * left
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("zoom", "shift"), [(0.86, (0.0, 0.0)), (1.28, (0.0, 0.0)), (1.0, (0.13, -0.1)), (1.15, (0.05, 0.04))]
 )

@@ -18,6 +18,8 @@ WORDS = (
     "colours exactly; the framing stays, nothing is moved, zoomed or cropped, and no border or mark is added."
 )
 
+_LEAST_LEFT = 0.1  # px of the crop: nothing smaller is said to be left of a drift
+
 
 @dataclass(frozen=True, kw_only=True)
 class RegionEdit:
@@ -131,11 +133,15 @@ def measured(joined: Joined) -> tuple[tuple[str, Measure], ...]:
     confidence = ("drift_confidence", round(drift.confidence, 2))
     if not drift.known:
         return (*join, ("drift", "not known"), confidence)
+    within: tuple[tuple[str, Measure], ...] = ()
+    if drift.within is not None:
+        within = (("drift_left_px", max(_LEAST_LEFT, round(drift.within, 1))),)
     return (
         *join,
         ("drift_shift_x_px", round(drift.shift_x, 1)),
         ("drift_shift_y_px", round(drift.shift_y, 1)),
         ("drift_scale", round(drift.scale, 3)),
+        *within,
         ("drift_colour_levels", round(drift.recolouring)),
         confidence,
     )

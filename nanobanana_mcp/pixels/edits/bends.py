@@ -9,6 +9,7 @@ from nanobanana_mcp.pixels.edits.warping import Plane, Warp, between, warped
 from nanobanana_mcp.pixels.files.decoding import Size
 
 _BLOCK = 8  # px of the blocks of which windows are made
+_LEAST_BLOCKS = 6  # along a side, below which nothing is said about a bend
 _BENT = 2.0  # px at 1024: how far a bend usually reaches
 
 
@@ -21,37 +22,58 @@ def bent(level: Level, answered: Image.Image, warp: Warp, *, turns: int) -> Warp
     width, height = level.size
     level = shown_by(level, warp)
     rows, columns = height // _BLOCK, width // _BLOCK
-    if min(rows, columns) < 6:
+    if min(rows, columns) < _LEAST_BLOCKS:
         return warp
-    slope_x, slope_y = slopes_of(level.detail)
     answered = reduced_to(answered, level.size)
+    slopes = slopes_of(level.detail)
     flow = _on_nodes(warp.flow, rows, columns)
-    free = (_BENT * max(level.size) / 1024) ** 2
     for _ in range(turns):
-        current = Warp(matrix=warp.matrix, flow=flow)
-        other = detail_of(np.asarray(warped(answered, level.size, current), np.float32), level.mask, level.around)
-        turned_x, turned_y = slopes_of(other)
-        step_x, step_y = (slope_x + turned_x) / 2 * level.mask, (slope_y + turned_y) / 2 * level.mask
-        ones, others, both = (
-            _windows(plane) for plane in (level.detail * level.detail, other * other, level.detail * other)
-        )
-        contrast = np.asarray(np.clip(both / np.maximum(others, 1e-3), 0.3, 3), np.float32)
-        alike = np.clip((both / np.sqrt(np.maximum(ones * others, 1e-3)) - 0.3) / 0.5, 0, 1)
-        left = np.asarray(level.detail - other * _spread_out(contrast, level.size), np.float32)
-        noise = _windows(left * left) / np.maximum(_windows(level.mask), 1)
-        xx, xy, yy = (_windows(plane) for plane in (step_x * step_x, step_x * step_y, step_y * step_y))
-        xt, yt = _windows(step_x * left), _windows(step_y * left)
-        # A window's pixels are no independent witnesses; what they do not tell is taken to be no bend at all.
-        held = 10 * noise / free + 1e-3
-        det = (xx + held) * (yy + held) - xy * xy
-        moved_x, moved_y = ((yy + held) * xt - xy * yt) / det, ((xx + held) * yt - xy * xt) / det
-        least = np.maximum((xx + yy) / 2 - np.sqrt(np.square(xx - yy) / 4 + xy * xy), 0)
-        weight = np.asarray(alike * alike * least / (least + held), np.float32)
+        moved, weight = _moved(level, slopes, answered, Warp(matrix=warp.matrix, flow=flow))
         reach = 2.0
-        length = np.maximum(np.hypot(moved_x, moved_y) / reach, 1)
-        step = np.asarray(np.stack([moved_x / length / width, moved_y / length / height], axis=-1), np.float32)
+        length = np.maximum(np.hypot(moved[..., 0], moved[..., 1]) / reach, 1)
+        step = np.asarray(moved / length[..., None] / np.array([width, height], np.float32), np.float32)
         flow = np.asarray(flow + _from_blocks(_smooth(step, weight)), np.float32)
     return Warp(matrix=warp.matrix, flow=flow.astype(np.float32))
+
+
+def lies_within(level: Level, answered: Image.Image, warp: Warp) -> float | None:
+    """The distance within which nine in ten windows outside lie where they should, px of the level, measured afresh.
+
+    None where there are too few windows. Over the photographs of `benchmarks.edits` it follows the true error along a
+    region's edge (correlation of the logarithms 0.85) and is about as large.
+    """
+    level = shown_by(level, warp)
+    if min(level.size) < _LEAST_BLOCKS * _BLOCK:
+        return None
+    moved, weight = _moved(level, slopes_of(level.detail), reduced_to(answered, level.size), warp)
+    if not weight.sum() > 0:
+        return None
+    length = np.hypot(moved[..., 0], moved[..., 1]).ravel()
+    by_length = np.argsort(length)
+    counted = np.cumsum(weight.ravel()[by_length])
+    return float(length[by_length][np.searchsorted(counted, 0.9 * counted[-1])])
+
+
+def _moved(level: Level, slopes: tuple[Plane, Plane], answered: Image.Image, warp: Warp) -> tuple[Plane, Plane]:
+    """The distance that each window has moved, px to the right and down, and its weight, 0 to 1."""
+    other = detail_of(np.asarray(warped(answered, level.size, warp), np.float32), level.mask, level.around)
+    turned_x, turned_y = slopes_of(other)
+    step_x, step_y = (slopes[0] + turned_x) / 2 * level.mask, (slopes[1] + turned_y) / 2 * level.mask
+    ones, others, both = (
+        _windows(plane) for plane in (level.detail * level.detail, other * other, level.detail * other)
+    )
+    contrast = np.asarray(np.clip(both / np.maximum(others, 1e-3), 0.3, 3), np.float32)
+    alike = np.clip((both / np.sqrt(np.maximum(ones * others, 1e-3)) - 0.3) / 0.5, 0, 1)
+    left = np.asarray(level.detail - other * _spread_out(contrast, level.size), np.float32)
+    noise = _windows(left * left) / np.maximum(_windows(level.mask), 1)
+    xx, xy, yy = (_windows(plane) for plane in (step_x * step_x, step_x * step_y, step_y * step_y))
+    xt, yt = _windows(step_x * left), _windows(step_y * left)
+    # A window's pixels are no independent witnesses; what they do not tell is taken to be no bend at all.
+    held = 10 * noise / (_BENT * max(level.size) / 1024) ** 2 + 1e-3
+    det = (xx + held) * (yy + held) - xy * xy
+    moved = np.stack([((yy + held) * xt - xy * yt) / det, ((xx + held) * yt - xy * xt) / det], axis=-1)
+    least = np.maximum((xx + yy) / 2 - np.sqrt(np.square(xx - yy) / 4 + xy * xy), 0)
+    return np.asarray(moved, np.float32), np.asarray(alike * alike * least / (least + held), np.float32)
 
 
 def _windows(plane: NDArray[np.floating]) -> Plane:

@@ -77,9 +77,11 @@ def join_words(report: Mapping[str, Measure]) -> str:
         zoom = abs(_number(report["drift_scale"]) - 1)
         moved = [f"by {shift:.0f} px"] if shift >= 1 else []
         moved += [f"by {zoom:.1%} in size"] if zoom >= 0.001 else []
-        parts.append(
-            f"the model had moved it {' and '.join(moved)}, which is taken back" if moved else "it lies where it was"
-        )
+        within = f"to within {_number(report['drift_left_px']):g} px" if "drift_left_px" in report else ""
+        if moved:
+            parts.append(f"the model had moved it {' and '.join(moved)}, which is taken back{within and f' {within}'}")
+        else:
+            parts.append(f"it lies where it was{within and f', {within}'}")
     parts.append("the join is invisible" if report["verdict"] == "good" else "the join shows")
     share = _number(report["changed_share"])
     parts.append(f"{f'{share:.0%}' if share >= 0.01 else 'less than 1%'} of the region changed")
