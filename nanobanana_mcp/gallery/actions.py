@@ -153,7 +153,8 @@ class Actions:
         return {"id": made, "summary": told["summary"], "go": f"pictures/{made}?compare=slider"}
 
     async def _tidying(self) -> None:
-        """Raises NotAllowed where the policy closes the trash."""
+        """Raises NotAllowed where the policy closes the gallery or the trash."""
+        await self._open("output_stats", "the gallery needs")
         await self._open("maintenance", "the trash needs")
 
     async def _open(self, tool: str, why: str) -> None:

@@ -74,6 +74,7 @@ def gallery_app(
         return JSONResponse(await actions.keep_mask(request))
 
     async def listen(_request: Request) -> Response:
+        await pages.reading()
         return StreamingResponse(news.listen(), media_type="text/event-stream")
 
     decoding = asyncio.Semaphore(DECODED)

@@ -221,6 +221,7 @@ async def test_limits_and_policy_hold_for_a_person_as_for_an_agent(
         assert "NANOBANANA_MAX_USD_PER_CALL" in quote["refused"]
         over = await visitor.post("edits", {**edit, "key": quote["key"]})
         assert over.status_code == 402 and model.requests == []
-        closed = await visitor.post(f"pictures/{kept.id}/trash")
-        assert closed.status_code == 403 and "does not allow maintenance" in closed.json()["error"]
+        for action in ("trash", "restore", "deletion", "delete"):
+            closed = await visitor.post(f"pictures/{kept.id}/{action}")
+            assert closed.status_code == 403 and "does not allow maintenance" in closed.json()["error"], action
         assert Path(str(kept.path)).exists()

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from nanobanana_mcp.gallery.guard import COOKIE
 from nanobanana_mcp.gallery.serve import Gallery
 from nanobanana_mcp.server.inside import Tools
 from nanobanana_mcp.settings import Settings
+from nanobanana_mcp.studio.studio import Studio
 from tests.support.fakes import FakeModel
 from tests.support.rooms import dump, hang
-from tests.support.visitor import Visitor
+from tests.support.visitor import Visitor, visit
 
 TEMPLATES = Path(__file__).parents[2] / "nanobanana_mcp" / "gallery" / "templates"
 SECRET = "a secret heron"
@@ -45,11 +46,15 @@ def _routes(routes: Any, before: str = "") -> Iterator[tuple[str, str]]:
 
 
 async def _everything(
-    visitor: Visitor, image_id: str, headers: dict[str, str], only: tuple[str, ...] = ("GET", "HEAD", "POST")
+    visitor: Visitor,
+    image_id: str,
+    headers: dict[str, str],
+    only: tuple[str, ...] = ("GET", "HEAD", "POST"),
+    but: str | None = None,
 ) -> list[Any]:
     answers = []
     for method, path in _routes(visitor.app.routes):
-        if method in only:
+        if method in only and (but is None or but not in path):
             async with asyncio.timeout(30):  # the stream of events, where it is let by, has no end
                 answers.append(await visitor.client.request(method, path.replace("{id}", image_id), headers=headers))
     return answers
@@ -151,6 +156,27 @@ async def test_every_answer_forbids_what_is_not_ours(visitor: Visitor, shelf: st
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "same-origin"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+async def test_a_policy_that_closes_output_stats_closes_every_page_and_every_action_on_a_picture(
+    settings: Settings, make_studio: Callable[..., Studio], model: FakeModel, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\ntools: {output_stats: {rules: [{action: deny}]}}\n")
+    async with visit(settings, make_studio, policy=policy) as visitor:
+        kept = hang((await visitor.server.shared.studio()).library, settings.output_dir / "a.png", prompt=SECRET)
+        await visitor.enter()
+        before = dump(settings.database_path)
+        ours = {"origin": visitor.door.origin, "x-form-token": visitor.door.form_token}
+        answers = await _everything(visitor, kept.id, ours, but="/static/")
+        assert len(answers) > 20
+        for answer in answers:
+            assert SECRET not in answer.text and kept.id not in answer.text
+            if "/edits" in answer.url.path:  # the tool that they are made with asks the policy
+                assert answer.status_code == 400 and "This edit has no" in answer.text
+            else:
+                assert answer.status_code == 403, answer.url
+        assert dump(settings.database_path) == before and model.requests == []
 
 
 def test_no_page_needs_what_the_policy_forbids() -> None:
