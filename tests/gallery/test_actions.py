@@ -20,7 +20,7 @@ from nanobanana_mcp.gemini.client import Gemini
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.studio.studio import Studio
 from tests.support.fakes import FakeModel
-from tests.support.rooms import hang, png
+from tests.support.rooms import hang, png, rows
 from tests.support.visitor import Visitor, visit
 
 SIZE = (320, 240)
@@ -164,6 +164,7 @@ async def test_a_price_costs_nothing_and_an_edit_sent_twice_at_once_or_later_pay
     async with visit(settings, lambda: make_studio(model=gemini)) as visitor:
         await visitor.enter()
         await _pays_once(visitor, emulator, _hang(await visitor.server.shared.studio(), settings))
+    assert rows(settings.database_path, "SELECT count(*) FROM requests") == [(1,)]
 
 
 async def _pays_once(visitor: Visitor, emulator: Emulator, kept: ImageRecord) -> None:

@@ -13,7 +13,7 @@ import pytest
 from starlette.routing import Mount, Route
 
 from nanobanana_mcp.domain.errors import SetupError
-from nanobanana_mcp.gallery.guard import COOKIE
+from nanobanana_mcp.gallery.guard import COOKIE, WAITING
 from nanobanana_mcp.gallery.serve import Gallery
 from nanobanana_mcp.server.inside import Tools
 from nanobanana_mcp.settings import Settings
@@ -72,6 +72,14 @@ async def test_an_address_lets_one_browser_in_and_only_once(outside: Visitor, sh
     assert again.status_code == 403 and "set-cookie" not in again.headers and "works once" in again.text
     assert (await outside.client.get(address)).status_code == 403
     assert (await outside.client.get(outside.door.address() + "x")).status_code == 403
+
+
+async def test_of_very_many_addresses_that_nobody_opened_the_oldest_is_forgotten(outside: Visitor) -> None:
+    first, second = outside.door.address(), outside.door.address()
+    for _ in range(WAITING - 1):
+        outside.door.address()
+    assert (await outside.client.get(first)).status_code == 403
+    assert (await outside.client.get(second)).status_code == 200
 
 
 async def test_who_took_the_address_from_the_command_line_of_a_browser_is_thrown_out_by_the_person(
@@ -145,6 +153,16 @@ async def test_a_forged_form_does_nothing(
     assert dump(settings.database_path) == before and model.requests == []
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "application/json"])
+async def test_what_is_no_form_as_our_pages_send_it_does_nothing(
+    visitor: Visitor, shelf: str, settings: Settings, kind: str
+) -> None:
+    before = dump(settings.database_path)
+    refused = await visitor.post(f"pictures/{shelf}/notes", {"note": "x"}, **{"content-type": kind})
+    assert refused.status_code == 400 and "application/x-www-form-urlencoded" in refused.json()["error"]
+    assert dump(settings.database_path) == before
+
+
 async def test_every_answer_forbids_what_is_not_ours(visitor: Visitor, shelf: str) -> None:
     told = [
         await visitor.get(path) for path in ("", f"pictures/{shelf}", f"thumbs/{shelf}", "static/grid.js", "nowhere")
@@ -154,6 +172,7 @@ async def test_every_answer_forbids_what_is_not_ours(visitor: Visitor, shelf: st
         policy = answer.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'") and "unsafe" not in policy and "frame-ancestors 'none'" in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"].startswith("private" if "/thumbs/" in answer.url.path else "no-store")
         assert answer.headers["referrer-policy"] == "same-origin"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 

@@ -139,6 +139,18 @@ async def test_a_picture_is_served_byte_for_byte_and_downloaded_under_its_name(
     assert small.headers["content-type"] == "image/jpeg" and len(small.content) < 60_000
 
 
+async def test_a_picture_of_a_format_that_browsers_do_not_draw_is_downloaded(
+    visitor: Visitor, settings: Settings
+) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (24, 16)).save(out, "TIFF")
+    library = (await _library(visitor)).library
+    kept = hang(library, settings.output_dir / "scan.tiff", data=out.getvalue(), mime_type="image/tiff")
+    saved = await visitor.get(f"files/{kept.id}")
+    assert saved.headers["content-type"] == "image/tiff"
+    assert saved.headers["content-disposition"] == "attachment; filename*=UTF-8''scan.tiff"
+
+
 async def test_a_picture_whose_file_is_gone_keeps_its_page_and_thumbnail_and_says_so(
     visitor: Visitor, settings: Settings, tmp_path: Path
 ) -> None:
