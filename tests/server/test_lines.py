@@ -32,27 +32,24 @@ def call(number: int, prompt: str, **more: Any) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("prompt", "why"),
-    [
+def test_a_line_that_cannot_be_read_is_answered_in_words_and_the_next_call_goes_on(at: World) -> None:
+    unreadable = [
         (f'"a cat {HALF}"', "half of a character"),
         ("9" * 5000, "digits"),
         ("[" * 2000 + "]" * 2000, "nested"),
         ("[" * 200 + "]" * 200, "nested"),
         ('"a cat', "not JSON"),
-    ],
-)
-def test_a_line_that_cannot_be_read_is_answered_in_words_and_the_next_call_goes_on(
-    at: World, prompt: str, why: str
-) -> None:
+    ]
     with Server(at).greet() as server:
-        server.write_line(call(900, prompt))
-        if why != "not JSON":
-            assert why in server.answer(900)["error"]["message"]
-        well, _ = server.call("output_stats", recent=0)
-        assert well
-        errors = [json.loads(line)["error"]["message"] for line in server.lines if b'"error"' in line]
-        assert len(errors) == 1 and why in errors[0]
+        for number, (prompt, why) in enumerate(unreadable, 900):
+            before = len(server.lines)
+            server.write_line(call(number, prompt))
+            if why != "not JSON":
+                assert why in server.answer(number)["error"]["message"]
+            well, _ = server.call("output_stats", recent=0)
+            assert well
+            errors = [json.loads(line)["error"]["message"] for line in server.lines[before:] if b'"error"' in line]
+            assert len(errors) == 1 and why in errors[0], prompt[:20]
 
 
 @pytest.mark.slow
