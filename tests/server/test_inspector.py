@@ -51,26 +51,29 @@ class Inspector:
         return found["structuredContent"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("era", ["legacy", "modern"])
-def test_the_inspector_lists_and_calls_every_tool_and_reads_resources_and_prompts(tmp_path: Path, era: Era) -> None:
-    source = tmp_path / "source.png"
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    """The path of a picture with one thing on it."""
     with Image.new("RGB", (900, 700), (180, 200, 210)) as drawing:
         ImageDraw.Draw(drawing).ellipse((300, 150, 600, 550), fill=(160, 60, 40), outline=(30, 30, 30), width=12)
-        drawing.save(source)
-    inspector = Inspector(tmp_path, era)
+        drawing.save(tmp_path / "source.png")
+    return str(tmp_path / "source.png")
+
+
+@pytest.mark.slow
+def test_the_inspector_lists_and_calls_every_tool_and_reads_resources_and_prompts(tmp_path: Path, source: str) -> None:
+    inspector = Inspector(tmp_path, "legacy")
     tools = {tool["name"] for tool in inspector.ask("tools/list", "--strict")["tools"]}
-    image = str(source)
     made = inspector.call("generate_image", prompt="a heron", n=2)["images"][0]["id"]
     called = {
         "generate_image": made,
-        "edit_region": inspector.call("edit_region", image=image, instruction="a dot", box=[0.4, 0.4, 0.6, 0.6]),
-        "extend_image": inspector.call("extend_image", image=image, right=200, dry_run=True),
-        "remove_background": inspector.call("remove_background", image=image, subject="the disc"),
+        "edit_region": inspector.call("edit_region", image=source, instruction="a dot", box=[0.4, 0.4, 0.6, 0.6]),
+        "extend_image": inspector.call("extend_image", image=source, right=200, dry_run=True),
+        "remove_background": inspector.call("remove_background", image=source, subject="the disc"),
         "convert_image": inspector.call("convert_image", image=made, width=100),
         "find_images": inspector.call("find_images", query="heron"),
         "view_image": inspector.call("view_image", image=made),
-        "upload_file": inspector.call("upload_file", path=image),
+        "upload_file": inspector.call("upload_file", path=source),
         "output_stats": inspector.call("output_stats", lineage_of=made),
         "maintenance": inspector.call("maintenance", operation="check_quota"),
     }
@@ -83,5 +86,20 @@ def test_the_inspector_lists_and_calls_every_tool_and_reads_resources_and_prompt
         assert content["uri"] == uri and (content.get("text") or content.get("blob"))
     prompts = [prompt["name"] for prompt in inspector.ask("prompts/list")["prompts"]]
     assert len(prompts) == 10
+    _tell_a_story(inspector)
+
+
+@pytest.mark.slow
+def test_the_inspector_does_each_kind_of_thing_in_the_newest_era(tmp_path: Path, source: str) -> None:
+    inspector = Inspector(tmp_path, "modern")
+    assert {tool["name"] for tool in inspector.ask("tools/list", "--strict")["tools"]} == TOOLS
+    made = inspector.call("generate_image", prompt="a heron", n=2)["images"][0]["id"]
+    assert inspector.call("edit_region", image=source, instruction="a dot", box=[0.4, 0.4, 0.6, 0.6])
+    (content,) = inspector.ask("resources/read", "--uri", f"image://{made}")["contents"]
+    assert content["blob"]
+    _tell_a_story(inspector)
+
+
+def _tell_a_story(inspector: Inspector) -> None:
     told = inspector.ask("prompts/get", "--prompt-name", "story", "--prompt-args", "plot=an otter", "pictures=3")
     assert "an otter" in told["messages"][0]["content"]["text"]
