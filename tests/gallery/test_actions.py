@@ -147,6 +147,22 @@ async def test_a_mask_of_another_size_or_kind_is_refused(
     assert words in refused.json()["error"]
 
 
+async def test_a_mask_is_kept_under_a_promised_id_of_its_own_picture_alone(
+    visitor: Visitor, kept: ImageRecord, settings: Settings
+) -> None:
+    studio = await visitor.server.shared.studio()
+    other = hang(studio.library, settings.output_dir / "other.png", data=png(5, SIZE), width=SIZE[0], height=SIZE[1])
+    ticket = visitor.paintings.ask(kept.id, "a moon").ticket
+    for image_id, promised, words in (
+        (other.id, ticket, "Your assistant asked about another picture."),
+        (kept.id, "img_../../x", "is no id that a mask could have"),
+    ):
+        refused = await visitor.mask(image_id, _painted(), f"?ask={promised}")
+        assert refused.status_code == 400 and words in refused.json()["error"]
+    assert studio.library.get(ticket) is None
+    assert (await visitor.mask(kept.id, _painted(), f"?ask={ticket}")).json()["id"] == ticket
+
+
 async def test_a_mask_that_has_no_end_is_not_read_to_it(
     visitor: Visitor, kept: ImageRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:

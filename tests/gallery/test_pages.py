@@ -96,8 +96,9 @@ async def test_a_picture_has_its_prompt_model_cost_place_and_lineage_to_click_th
     links = re.findall(r'<a href="[^"]+/pictures/(img_\w+)" aria-label', page)
     assert links == [first.id, second.id, third.id]
     assert f'data-before="{first.id}"' in page
-    alone = (await visitor.get(f"pictures/{first.id}")).text
-    assert 'data-before=""' in alone
+    style = hang(studio.library, settings.output_dir / "d.png", parents=(Parent(image_id=first.id, role="reference"),))
+    for alone in (first, style):
+        assert 'data-before=""' in (await visitor.get(f"pictures/{alone.id}")).text
 
 
 async def test_how_much_an_edit_changed_is_told_in_percent(visitor: Visitor, settings: Settings) -> None:
