@@ -54,7 +54,7 @@ def compared(reference: Image.Image, answer: Image.Image, weight: Weight) -> Cha
     as the picture does from one pixel to the next but one, since no alignment is exact. Along the crop's edges an answer that
     was moved shows nothing, so they do not tell what a redraw does.
     """
-    apart = np.asarray(_apart(reference, answer), np.int16)
+    apart = np.asarray(furthest_apart(reference, answer), np.int16)
     smooth = np.asarray(reference.convert("L").filter(ImageFilter.BoxBlur(2)), np.int16)
     beyond = np.maximum(apart - slope(smooth), 0)
     inside, outside = weight >= 128, np.zeros(weight.shape, bool)
@@ -131,7 +131,7 @@ def became(before: bytes, after: bytes) -> list[str]:
 def _alike(first: Image.Image, second: Image.Image) -> bool:
     if abs(first.width / first.height - second.width / second.height) > 0.02 * first.width / first.height:
         return False
-    apart = _apart(first, second.resize(first.size, Image.Resampling.BOX))
+    apart = furthest_apart(first, second.resize(first.size, Image.Resampling.BOX))
     return float(_cells(apart, np.ones(apart.shape, bool)).max()) <= _SEEN
 
 
@@ -145,10 +145,12 @@ def _small(data: bytes) -> Image.Image:
     return image
 
 
-def _apart(first: Image.Image, second: Image.Image) -> NDArray[np.uint8]:
-    """The largest difference of R, G and B at each pixel, 8-bit levels; whole numbers, since a crop may have 24 megapixels."""
+def furthest_apart(first: Image.Image, second: Image.Image, radius: int = 2) -> NDArray[np.uint8]:
+    """The largest difference of R, G and B at each pixel once both are smoothed over `radius` px all round, 8-bit levels;
+    whole numbers, since a crop may have 24 megapixels.
+    """
     smooth = [
-        (image if image.mode == "RGB" else image.convert("RGB")).filter(ImageFilter.BoxBlur(2))
+        (image if image.mode == "RGB" else image.convert("RGB")).filter(ImageFilter.BoxBlur(radius))
         for image in (first, second)
     ]
     red, green, blue = ImageChops.difference(*smooth).split()

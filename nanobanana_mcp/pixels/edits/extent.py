@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from nanobanana_mcp.pixels.edits.levels import box_sum, slope
+from nanobanana_mcp.pixels.edits.alignment import rgb
+from nanobanana_mcp.pixels.edits.change import furthest_apart
+from nanobanana_mcp.pixels.edits.levels import box_sum, mean_of, slope
 from nanobanana_mcp.pixels.edits.masks import Weight, distance
 
 Plane = NDArray[np.float32]
@@ -61,17 +63,14 @@ def extent(reference: Image.Image, answer: Image.Image, weight: Weight) -> Weigh
 
 def _measures(reference: Image.Image, answer: Image.Image) -> list[tuple[Plane, float]]:
     """The planes in which a change stands out, and the value of each below which nobody sees one."""
-    first, second = (np.asarray(image.convert("RGB"), np.float32) for image in (reference, answer))
-    bright = [np.asarray(values.mean(axis=-1), np.float32) for values in (first, second)]
+    reference, answer = rgb(reference), rgb(answer)
+    bright = [mean_of(image) for image in (reference, answer)]
     measures = []
     for radius, floor in ((2, 6.0), (8, 3.0), (24, 2.0)):
-        smooth = [
-            np.asarray(image.convert("RGB").filter(ImageFilter.BoxBlur(radius)), np.float32)
-            for image in (reference, answer)
-        ]
-        steep = slope(smooth[0].mean(axis=-1)) if radius == 2 else np.float32(0)
-        apart = np.abs(smooth[0] - smooth[1]).max(axis=-1) - steep
-        measures.append((np.asarray(apart, np.float32), floor))
+        apart = np.asarray(furthest_apart(reference, answer, radius), np.float32)
+        if radius == 2:
+            apart = apart - slope(mean_of(reference.filter(ImageFilter.BoxBlur(radius))))
+        measures.append((apart, floor))
     detail = [_detail(plane) for plane in bright]
     unlike = _mean(np.abs(bright[0] - bright[1])) / (detail[0] + 3)
     measures.append((np.asarray(unlike, np.float32), 0.8))

@@ -58,7 +58,7 @@ def box_sum(plane: NDArray[np.floating] | NDArray[np.int16], radius: int = 6) ->
 def _run_sum(plane: Plane, length: int) -> Plane:
     """Sums of `length` rows, put together of those of 1, 2, 4, ... rows: a running sum would want double precision."""
     rows, start, power, runs = plane.shape[0] - length + 1, 0, 1, plane
-    total = np.zeros((rows, plane.shape[1]), np.float32)
+    total = np.zeros_like(plane[:rows])  # lies in memory as the plane does, which may be turned
     while True:
         if length & power:
             total += runs[start : start + rows]
@@ -110,6 +110,12 @@ def reduced_to(answered: Image.Image, size: Size, times: float = 1.0) -> Image.I
     """The answer with about `times` as many pixels a side as are read of it, where it has more: it is read many times."""
     factor = min(answered.width / size[0], answered.height / size[1]) / times
     return fewer(answered, max(answered.size) / factor) if factor > 1.3 else answered
+
+
+def mean_of(image: Image.Image) -> Plane:
+    """The mean of R, G and B at each pixel, 8-bit levels."""
+    red, green, blue = (np.asarray(plane) for plane in image.split())
+    return np.asarray((np.add(red, green, dtype=np.float32) + blue) / np.float32(3), np.float32)
 
 
 def slope(plane: NDArray[Value]) -> NDArray[Value]:

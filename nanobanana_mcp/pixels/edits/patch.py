@@ -16,7 +16,7 @@ from nanobanana_mcp.pixels.edits.change import Change, compared
 from nanobanana_mcp.pixels.edits.extent import extent
 from nanobanana_mcp.pixels.edits.levels import fewer
 from nanobanana_mcp.pixels.edits.masks import Region, Weight, context_box, overlap, region_from_box, region_from_mask
-from nanobanana_mcp.pixels.edits.region import Seam, Verdict, composite, seam, verdict
+from nanobanana_mcp.pixels.edits.region import Seam, Verdict, composite, seam_within, steps_between, verdict
 from nanobanana_mcp.pixels.files.clean import DECODES, to_srgb
 from nanobanana_mcp.pixels.files.decoding import Box, Size, decoded, from_srgb
 from nanobanana_mcp.pixels.files.labels import Label
@@ -162,7 +162,8 @@ def _joined(data: bytes, answer: bytes, patch: Patch, anyway: bool) -> tuple[Ima
         region = region_from_box(offer, size=source.size, grow=0, feather=_FEATHER)
         drift, seen, weight = laid_in(region)
         change, offer = compared(shown, seen, weight), None
-    edge = seam(shown, seen, weight)
+    steps = steps_between(shown, seen)
+    edge = seam_within(steps, weight)
     opinion = verdict(drift, edge)
     if change.told == "no" and opinion != "nonsense" and not anyway:
         opinion = "unchanged"
@@ -171,7 +172,7 @@ def _joined(data: bytes, answer: bytes, patch: Patch, anyway: bool) -> tuple[Ima
         part = _changed_part(region, patch.box, shown, seen, weight)
         if part is not None:
             weight = _of_size(part.within(patch.box), shown.size)
-            finer = seam(shown, seen, weight)
+            finer = seam_within(steps, weight)
             if finer.score <= edge.score + _SEEN_LESS and finer.worst <= edge.worst + _WORST_LESS:
                 left_share = 1 - np.count_nonzero(part.weight) / np.count_nonzero(region.weight)
                 region, edge = part, finer

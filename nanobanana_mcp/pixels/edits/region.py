@@ -4,14 +4,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageFilter
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageFilter
 
 from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.pixels.edits.alignment import Drift, rgb
+from nanobanana_mcp.pixels.edits.levels import mean_of
 from nanobanana_mcp.pixels.edits.masks import Region, Weight, distance, overlap
 from nanobanana_mcp.pixels.files.decoding import Box
 
 Verdict = Literal["good", "poor", "nonsense", "unchanged"]
+Steps = NDArray[np.float32]
 
 _JOIN = 4  # px inside the region's edge that are looked at where there is no feather
 _UNLIKE = 0.47
@@ -66,22 +69,35 @@ def composite(source: Image.Image, answer: Image.Image, *, box: Box, region: Reg
 
 def seam(reference: Image.Image, answer: Image.Image, weight: Weight) -> Seam:
     """The join of an aligned answer with the crop it stands for; `weight` is the crop's. No edge: 0."""
+    return seam_within(steps_between(reference, answer), weight)
+
+
+def steps_between(reference: Image.Image, answer: Image.Image) -> Steps:
+    """The colour step between an aligned answer and the crop it stands for at each pixel, divided by the crop's own
+    variation there; smaller where the crop is large.
+    """
     reference, answer = rgb(reference), rgb(answer)
-    factor = int(np.ceil(np.sqrt(weight.size / 1_500_000)))
+    factor = _times_too_large(reference.width * reference.height)
     if factor > 1:
         reference, answer = reference.reduce(factor), answer.reduce(factor)
+    smooth = [image.filter(ImageFilter.BoxBlur(2)) for image in (reference, answer)]
+    step = mean_of(ImageChops.difference(*smooth))
+    bright = reference.convert("L")
+    mean = bright.filter(ImageFilter.BoxBlur(6))
+    own = np.asarray(ImageChops.difference(bright, mean).filter(ImageFilter.BoxBlur(6)), np.float32)
+    return np.asarray(step / (own + np.float32(_FLOOR)), np.float32)
+
+
+def seam_within(steps: Steps, weight: Weight) -> Seam:
+    """`seam` of the region that `weight` marks, of the same crop as `steps`."""
+    factor = _times_too_large(weight.size)
+    if factor > 1:
         weight = np.asarray(Image.fromarray(weight).reduce(factor))
     inside = weight > 0
     edge = inside & ((weight < 128) | (distance(~inside, limit=_JOIN) <= _JOIN))
     if not edge.any() or inside.all():
         return Seam(score=0.0, worst=0.0)
-    smooth = [np.asarray(image.filter(ImageFilter.BoxBlur(2)), np.int16) for image in (reference, answer)]
-    step = np.abs(smooth[0] - smooth[1]).mean(axis=2, dtype=np.float32)
-    bright = reference.convert("L")
-    mean = np.asarray(bright.filter(ImageFilter.BoxBlur(6)), np.int16)
-    deviation = Image.fromarray(np.abs(np.asarray(bright, np.int16) - mean).astype(np.uint8))
-    own = np.asarray(deviation.filter(ImageFilter.BoxBlur(6)), np.float32)
-    relative = np.where(edge, step / (own + np.float32(_FLOOR)), np.float32(0))
+    relative = np.where(edge, steps, np.float32(0))
     height, width = edge.shape
     cell = max(8, max(height, width) // 24)
     starts = (np.arange(0, height, cell), np.arange(0, width, cell))
@@ -90,6 +106,10 @@ def seam(reference: Image.Image, answer: Image.Image, weight: Weight) -> Seam:
     told = counts >= min(cell, int(counts.max()))
     cells = sums[told] / counts[told]
     return Seam(score=float(relative[edge].mean()), worst=float(np.percentile(cells, 95)))
+
+
+def _times_too_large(pixels: int) -> int:
+    return int(np.ceil(np.sqrt(pixels / 1_500_000)))
 
 
 def verdict(drift: Drift, seam: Seam) -> Verdict:
