@@ -56,8 +56,7 @@ def bare(record: ImageRecord, data: bytes) -> tuple[bytes, str]:
     The model's answers go back as they came; what was made here of one goes without its label, which has the words of
     the caller; a caller's own goes without its metadata, decoded to prove that it is a picture.
     """
-    if not record.width or record.mime_type == "image/vnd.microsoft.icon":
-        raise NotAnImage(f"{record.id} ({printable(record.path)}) is not a picture that can be sent.")
+    check_is_picture(record)
     try:
         made = made_here(record.origin, record.parents)
         large = len(data) > UPLOAD_BYTES or record.width * record.height > MAX_PIXELS
@@ -68,6 +67,12 @@ def bare(record: ImageRecord, data: bytes) -> tuple[bytes, str]:
     except (NotAnImage, NotEnoughMemory) as error:
         raise type(error)(f"{printable(record.path)}: {error}") from error
     return cleaned.data, cleaned.mime_type
+
+
+def check_is_picture(record: ImageRecord) -> None:
+    """Raises NotAnImage for a kept answer that does not decode, and for an icon."""
+    if not record.width or record.mime_type == "image/vnd.microsoft.icon":
+        raise NotAnImage(f"{record.id} ({printable(record.path)}) is not a picture that can be sent.")
 
 
 def no_such_picture(given: str, library: Library) -> SourceNotFound:

@@ -14,10 +14,10 @@ from nanobanana_mcp.domain.records import ImageRecord, Upload, made_here
 from nanobanana_mcp.domain.terms import MAX_FILE_BYTES, REQUEST_BYTES, Backend, Role
 from nanobanana_mcp.domain.text import printable, shorten
 from nanobanana_mcp.domain.wire import InputPart
-from nanobanana_mcp.jobs.files import UPLOAD_BYTES, bare, no_such_picture
+from nanobanana_mcp.jobs.files import UPLOAD_BYTES, bare, check_is_picture, no_such_picture
 from nanobanana_mcp.jobs.store import PictureStore
 from nanobanana_mcp.jobs.uploads import MARGIN_S, RETENTION, Uploads
-from nanobanana_mcp.pixels.files.clean import clean
+from nanobanana_mcp.pixels.files.clean import clean, photograph_notes
 from nanobanana_mcp.pixels.files.header import check_bounds, read_header
 from nanobanana_mcp.storage.reading import too_large
 
@@ -32,7 +32,9 @@ _INSTEAD = "Give the picture's path or its img_... id instead."
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One input. `data` is what would be sent, already cleaned; None for one that is only in the Files API."""
+    """One input. `data` is what would be sent, already cleaned; None for one that is only in the Files API, or of which
+    only a part is sent.
+    """
 
     given: str
     record: ImageRecord
@@ -75,17 +77,18 @@ class Sources:
         self._uploading = uploading
         self._max_bytes = VERTEX_BYTES if backend == "vertex_ai" else UPLOAD_BYTES if uploading else REQUEST_BYTES
 
-    async def resolve(self, given: str, *, offline: bool = False) -> Source:
+    async def resolve(self, given: str, *, offline: bool = False, sent: bool = True) -> Source:
         """Find the picture that a caller's string names. Nothing is written, uploaded or paid for here; `offline` does not even look
-        an unknown Files API id up.
+        an unknown Files API id up. A photograph or a picture of ours that is not `sent` itself is not decoded here and has no
+        `data`: whoever cuts out what is sent finds out whether it is whole.
 
         Raises SourceNotFound, NotAnImage, NotAllowed or RequestError, naming the input.
         """
         if is_file_id(given):
             return await self._by_file_id(given, offline=offline)
         if is_image_id(given):
-            return await asyncio.to_thread(self._by_image_id, given)
-        return await asyncio.to_thread(self._by_path, given)
+            return await asyncio.to_thread(self._by_image_id, given, sent)
+        return await asyncio.to_thread(self._by_path, given, sent)
 
     async def import_(self, sources: list[Source]) -> list[Source]:
         """Enter the callers' own pictures into the library: one row for each content, even when it is given twice at once."""
@@ -225,17 +228,14 @@ class Sources:
             return False
         return known is None or not Path(known).exists()
 
-    def _by_image_id(self, given: str) -> Source:
+    def _by_image_id(self, given: str, sent: bool) -> Source:
         record = self._library.get(given)
         if record is None:
             raise no_such_picture(given, self._library)
-        original = self._store.read(record)
-        data, mime_type = bare(record, original)
-        return self._fitting(
-            Source(given=given, record=record, new=False, data=data, mime_type=mime_type, original=original)
-        )
+        source = Source(given=given, record=record, new=False, original=self._store.read(record))
+        return self._with_data(source) if sent else self._as_it_is(source)
 
-    def _by_path(self, given: str) -> Source:
+    def _by_path(self, given: str, sent: bool) -> Source:
         try:
             path, data = self._disk.read_input(given, may_be_made=self._library.has_made)
         except SourceNotFound as error:
@@ -251,12 +251,10 @@ class Sources:
             header = read_header(data)
             check_bounds(header, data, made=made)
             if known is not None and known.origin != "imported":
-                sent, mime_type = bare(known, data)
-                ours = Source(
-                    given=given, record=known, new=False, data=sent, mime_type=mime_type, original=data, path=path
-                )
-                return self._fitting(ours)
-            cleaned = clean(data, max_bytes=self._max_bytes)
+                ours = Source(given=given, record=known, new=False, original=data, path=path)
+                return self._with_data(ours) if sent else self._as_it_is(ours)
+            notes = None if sent else photograph_notes(data, header)
+            cleaned = None if notes is not None else clean(data, max_bytes=self._max_bytes)
         except (NotAnImage, NotEnoughMemory) as error:
             raise type(error)(f"{printable(path)}: {error}") from error
         record = known or _imported(
@@ -267,25 +265,33 @@ class Sources:
             size=len(data),
             sha256=digest,
         )
-        notes = tuple(f"{printable(path.name)}: {note}." for note in cleaned.notes)
+        told = notes if cleaned is None else cleaned.notes
         return Source(
             given=given,
             record=record,
             new=known is None,
-            data=cleaned.data,
-            mime_type=cleaned.mime_type,
-            notes=notes,
+            data=None if cleaned is None else cleaned.data,
+            mime_type=header.mime_type if cleaned is None else cleaned.mime_type,
+            notes=tuple(f"{printable(path.name)}: {note}." for note in told or ()),
             original=data,
             path=path,
-            invisible=cleaned.invisible,
+            invisible=cleaned is not None and cleaned.invisible,
         )
 
-    def _fitting(self, source: Source) -> Source:
-        """One of our own pictures as delivered, or, where it is beyond what a request takes, smaller."""
-        if source.data is None or len(source.data) <= self._max_bytes:
-            return source
+    def _as_it_is(self, source: Source) -> Source:
+        check_is_picture(source.record)
+        return replace(source, mime_type=source.record.mime_type)
+
+    def _with_data(self, source: Source) -> Source:
+        """One of the library's pictures with what is sent of it: as delivered, or, where that is beyond what a request
+        takes, smaller.
+        """
+        assert source.original is not None
+        data, mime_type = bare(source.record, source.original)
+        if len(data) <= self._max_bytes:
+            return replace(source, data=data, mime_type=mime_type)
         made = made_here(source.record.origin, source.record.parents)
-        cleaned = clean(source.data, max_bytes=self._max_bytes, made=made)
+        cleaned = clean(data, max_bytes=self._max_bytes, made=made)
         notes = tuple(f"{source.given}: {note}." for note in cleaned.notes)
         return replace(source, data=cleaned.data, mime_type=cleaned.mime_type, notes=notes)
 

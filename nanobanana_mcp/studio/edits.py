@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from nanobanana_mcp.domain.catalog import RATIOS, AspectRatio, ImageSize, ModelSpec, ThinkingLevel
-from nanobanana_mcp.domain.errors import RequestError, UnsupportedOption
+from nanobanana_mcp.domain.errors import NotAnImage, NotEnoughMemory, RequestError, UnsupportedOption
 from nanobanana_mcp.domain.plan import CutoutRecipe, ExtensionRecipe, Plan, RegionRecipe
 from nanobanana_mcp.domain.requests import ImageRequest, OutputSpec
 from nanobanana_mcp.domain.selector import choose
@@ -68,23 +68,26 @@ async def region_job(
     """Edit a part of a picture. Raises RequestError for a region that is none, and what the inputs may raise."""
     if (box is None) == (mask is None):
         raise RequestError("Give box or mask, and not both, to say which region to edit.")
-    source, original = await _seen(studio, edit_request.image)
+    source, original = await _seen(studio, edit_request.image, sent=False)
     sources = [source]
     mask_bytes = None
     if mask is not None:
         mask_source, mask_bytes = await exact_source(studio, mask)
         sources.append(replace(mask_source, role="mask"))
     spec = choose(edit_request.request(), studio.models).spec
-    patch = await asyncio.to_thread(
-        prepare,
-        original,
-        box=box,
-        mask=mask_bytes,
-        grow=grow,
-        feather=feather,
-        context=context,
-        ratios={ratio: answer_pixels(ratio, "1K") for ratio in spec.ratios},
-    )
+    try:
+        patch = await asyncio.to_thread(
+            prepare,
+            original,
+            box=box,
+            mask=mask_bytes,
+            grow=grow,
+            feather=feather,
+            context=context,
+            ratios={ratio: answer_pixels(ratio, "1K") for ratio in spec.ratios},
+        )
+    except (NotAnImage, NotEnoughMemory) as error:  # of the picture: the mask was decoded when it was read
+        raise type(error)(f"{printable(source.path or source.record.path)}: {error}") from error
     ratio = _ratio(patch.ratio)
     width, height = patch.box[2] - patch.box[0], patch.box[3] - patch.box[1]
     request = _sized(edit_request, spec, ratio, width, height)
@@ -220,20 +223,24 @@ def _check_transparent(plan: Plan) -> None:
         raise UnsupportedOption("JPEG has no transparency; use png, webp or avif as output_format or in output_path.")
 
 
-async def _seen(studio: Studio, given: str) -> tuple[Source, bytes]:
+async def _seen(studio: Studio, given: str, *, sent: bool = True) -> tuple[Source, bytes]:
     """The picture to be edited, with its bytes, and a note where its colours cannot stay as they are."""
-    source, original = await exact_source(studio, given)
+    source, original = await exact_source(studio, given, sent=sent)
     check_something_is_seen([source])
     name = given if source.path is None else printable(source.path.name)
     changes = await asyncio.to_thread(lambda: recoloured(original, read_header(original)))
     return replace(source, notes=(*source.notes, *(f"{name}: {change}." for change in changes))), original
 
 
-async def exact_source(studio: Studio, given: str) -> tuple[Source, bytes]:
-    """A picture with its file's own bytes. Raises RequestError for one that is only in the Files API."""
-    source = await studio.sources.resolve(given, offline=True)
+async def exact_source(studio: Studio, given: str, *, sent: bool = True) -> tuple[Source, bytes]:
+    """A picture with its file's own bytes; see `Sources.resolve` for one that is not `sent`. Raises RequestError for one that
+    is only in the Files API.
+    """
+    source = await studio.sources.resolve(given, offline=True, sent=sent)
     if source.original is None and source.record.path is not None:
-        source = await studio.sources.resolve(source.record.id)  # a Files API id whose picture is also in the library
+        source = await studio.sources.resolve(
+            source.record.id, sent=sent
+        )  # a Files API id whose picture is also in the library
     if source.original is None:
         raise RequestError(
             f"{given} is only in the Files API, and exact work on pixels needs the file; give its path or img_... id."

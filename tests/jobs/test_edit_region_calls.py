@@ -83,6 +83,40 @@ async def test_a_dry_run_sends_nothing_and_says_two_calls_at_most(emulated: Emul
     assert emulated.studio.library.find_by_content(hashlib.sha256(source.read_bytes()).hexdigest()) is None
 
 
+@pytest.mark.parametrize("cut", [-2000, 400])
+async def test_a_damaged_photograph_is_named_and_nothing_is_paid_for_it(
+    emulated: Emulated, tmp_path: Path, cut: int
+) -> None:
+    source = saved(tmp_path, photo(480, 360, seed=6), "holiday.jpg")
+    source.write_bytes(source.read_bytes()[:cut])
+    for dry_run in (True, False):
+        with pytest.raises(ToolError, match=r"holiday\.jpg: .*cut off"):
+            await use(
+                emulated,
+                "edit_region",
+                image=str(source),
+                instruction="a hat",
+                box=[0.3, 0.3, 0.6, 0.6],
+                dry_run=dry_run,
+            )
+    assert emulated.emulator.requests == []
+
+
+async def test_a_photograph_of_which_a_part_is_sent_has_the_notes_of_one_that_is_sent(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    source = saved(tmp_path, photo(480, 360, seed=6), "holiday.jpg", exif=exif.tobytes())
+    source.write_bytes(source.read_bytes() + b"x" * 77)
+    whole = await use(emulated, "generate_image", prompt="a hat", input_images=[str(source)], dry_run=True)
+    part = await use(
+        emulated, "edit_region", image=str(source), instruction="a hat", box=[0.3, 0.3, 0.6, 0.6], dry_run=True
+    )
+    told = [note for note in whole["warnings"] if "holiday" in note]
+    assert len(told) == 2 and told == [note for note in part["warnings"] if "holiday" in note]
+
+
 @pytest.mark.slow
 async def test_what_is_charged_is_what_the_answer_and_the_ledger_say_and_no_more_than_was_reserved(
     emulated: Emulated, tmp_path: Path

@@ -112,6 +112,13 @@ def clean(data: bytes, *, max_bytes: int = 7_000_000, max_side: int | None = Non
         return replace(fitted, invisible=invisible)
 
 
+def photograph_notes(data: bytes, header: Header) -> list[str] | None:
+    """The notes that `clean` makes on a JPEG of grey or RGB that fits, without decoding it; None for any other file."""
+    if header.format != "jpeg" or _type_as_it_is(header, data) is None:
+        return None
+    return left_out(data, header) + (["turned upright"] if header.orientation != 1 else [])
+
+
 def is_invisible(image: Image.Image) -> bool:
     """Tells whether every pixel of a decoded picture is wholly transparent."""
     if image.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in image.info:
