@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from nanobanana_mcp.domain.errors import NotAnImage, RequestError
 from nanobanana_mcp.pixels.edits.alignment import Drift, aligned
 from nanobanana_mcp.pixels.edits.masks import region_from_box
-from nanobanana_mcp.pixels.edits.region import Seam, composite, seam, verdict
+from nanobanana_mcp.pixels.edits.region import Seam, seam, set_in, verdict
 from nanobanana_mcp.pixels.files.clean import to_srgb
 from nanobanana_mcp.pixels.files.decoding import decoded, from_srgb
 from nanobanana_mcp.pixels.files.png import png
@@ -49,7 +49,9 @@ def test_every_pixel_outside_the_region_is_bit_identical_to_the_source(
     region = region_from_box(box, size=source.size, grow=grow, feather=feather)
     crop = (left // 2, top // 2, width, height)
     answer = Image.new("RGB", (crop[2] - crop[0], crop[3] - crop[1]), (1, 2, 3))
-    result = decoded(png(composite(source, answer, box=crop, region=region)))
+    finished = source.copy()
+    set_in(finished, answer, box=crop, region=region)
+    result = decoded(png(finished))
     weight = np.zeros((height, width), np.uint8)
     weight[crop[1] :, crop[0] :] = region.within(crop)
     before, after = np.asarray(source), np.asarray(result)
@@ -62,7 +64,8 @@ def test_every_pixel_outside_the_region_is_bit_identical_to_the_source(
 def test_a_feather_mixes_in_proportion_to_the_weight() -> None:
     source = Image.new("RGB", (60, 60), (0, 100, 200))
     region = region_from_box([10, 10, 50, 50], size=(60, 60), feather=12)
-    result = np.asarray(composite(source, Image.new("RGB", (60, 60), (255, 100, 0)), box=(0, 0, 60, 60), region=region))
+    set_in(source, Image.new("RGB", (60, 60), (255, 100, 0)), box=(0, 0, 60, 60), region=region)
+    result = np.asarray(source)
     weight = region.within((0, 0, 60, 60)).astype(int)
     assert (result[..., 0] == weight).all()
     assert (result[..., 1] == 100).all()
@@ -71,7 +74,7 @@ def test_a_feather_mixes_in_proportion_to_the_weight() -> None:
 def test_pieces_that_do_not_fit_are_refused() -> None:
     region = region_from_box([1, 1, 9, 9], size=(20, 20))
     with pytest.raises(RequestError, match="do not fit"):
-        composite(Image.new("RGB", (20, 20)), Image.new("RGB", (7, 7)), box=(0, 0, 20, 20), region=region)
+        set_in(Image.new("RGB", (20, 20)), Image.new("RGB", (7, 7)), box=(0, 0, 20, 20), region=region)
 
 
 def test_the_decoded_source_is_upright_and_sixteen_bits_keep_their_upper_byte() -> None:

@@ -31,6 +31,7 @@ from nanobanana_mcp.pixels.edits.levels import (
     slopes_of,
 )
 from nanobanana_mcp.pixels.edits.searching import searched
+from nanobanana_mcp.pixels.edits.threads import both
 from nanobanana_mcp.pixels.edits.warping import STILL, Exact, Plane, Warp, warped
 from nanobanana_mcp.pixels.files.decoding import Box, Size
 
@@ -112,7 +113,9 @@ def drift_of(
 ) -> Drift:
     """The drift that `aligned` takes back. It is measured in pictures of at most 1024 px, however large the given ones are."""
     size = reference.size
-    reference_rgb, answer_rgb = fewer(rgb(reference), _LEVELS[-1]), fewer(rgb(answer), 2 * _LEVELS[-1])
+    reference_rgb, answer_rgb = both(
+        lambda: fewer(rgb(reference), _LEVELS[-1]), lambda: fewer(rgb(answer), 2 * _LEVELS[-1])
+    )
     outside = np.ones(size[::-1], bool) if changed is None else changed == 0
     outside = of_size(outside, reference_rgb.size)
     warp, confidence, textured, within = _motion(reference_rgb, answer_rgb, outside, bends)

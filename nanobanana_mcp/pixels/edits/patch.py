@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,11 +17,12 @@ from nanobanana_mcp.pixels.edits.change import Change, compared
 from nanobanana_mcp.pixels.edits.extent import extent
 from nanobanana_mcp.pixels.edits.levels import fewer
 from nanobanana_mcp.pixels.edits.masks import Region, Weight, context_box, overlap, region_from_box, region_from_mask
-from nanobanana_mcp.pixels.edits.region import Seam, Verdict, composite, seam_within, steps_between, verdict
+from nanobanana_mcp.pixels.edits.region import Seam, Verdict, seam_within, set_in, steps_between, verdict
+from nanobanana_mcp.pixels.edits.threads import both
 from nanobanana_mcp.pixels.files.clean import DECODES, to_srgb
 from nanobanana_mcp.pixels.files.decoding import Box, Size, decoded, from_srgb
 from nanobanana_mcp.pixels.files.labels import Label
-from nanobanana_mcp.pixels.files.png import png
+from nanobanana_mcp.pixels.files.png import Begun, begin, png
 from nanobanana_mcp.pixels.outputs.thumbnails import Thumbnail, thumbnail_of
 
 SENT_PIXELS = 2048 * 2048
@@ -131,29 +133,39 @@ def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None
 
     An answer that gives the region back as it was is no edit, and is set in only `anyway`.
     """
-    with DECODES:
-        whole, joined = _joined(data, answer, patch, anyway)
-        encoded = None if whole is None else png(whole, label=label)
-        preview = None if whole is None else thumbnail_of(whole)
-    return replace(joined, data=encoded, preview=preview)
+    with DECODES, ThreadPoolExecutor(1) as beside:
+        whole, joined, begun = _joined(data, answer, patch, anyway, beside)
+        if whole is None:
+            beside.shutdown(cancel_futures=True)
+            return joined
+        preview = beside.submit(thumbnail_of, whole)
+        return replace(joined, data=png(whole, label=label, begun=begun), preview=preview.result())
 
 
-def _joined(data: bytes, answer: bytes, patch: Patch, anyway: bool) -> tuple[Image.Image | None, Joined]:
-    """The picture before it is encoded; apart, so that what it was made of is gone from memory by then."""
+def _joined(
+    data: bytes, answer: bytes, patch: Patch, anyway: bool, beside: Executor
+) -> tuple[Image.Image | None, Joined, Begun]:
+    """The picture before it is encoded; apart, so that what it was made of is gone from memory by then. Rows that stay as
+    they are have begun to be compressed `beside`, while the answer is aligned and judged.
+    """
+    drawn = beside.submit(decoded, answer)
     source = decoded(data)
     # In the source's own colours: those beyond sRGB are clipped in what was sent, and the recolouring brings them nearer.
-    given = from_srgb(rgb(decoded(answer)), source.info.get("icc_profile"))
+    given = from_srgb(rgb(drawn.result()), source.info.get("icc_profile"))
     reference, region = composed(source.crop(patch.box)), patch.region
     size = reference.size
-    shown = fewer(reference, math.sqrt(JUDGED_PIXELS * max(size) / min(size)))
+    showing = beside.submit(fewer, reference, math.sqrt(JUDGED_PIXELS * max(size) / min(size)))
+    begun = begin(source, patch.box, beside)
 
     def laid_in(region: Region) -> tuple[Drift, Image.Image, Weight]:
         weight = region.within(patch.box)
         drift = drift_of(reference, given, changed=weight)
-        return drift, laid(given, shown.size, drift), _of_size(weight, shown.size)
+        shown = showing.result().size
+        return drift, laid(given, shown, drift), _of_size(weight, shown)
 
     drift, seen, weight = laid_in(region)
-    change = compared(shown, seen, weight)
+    shown = showing.result()
+    change, steps = both(lambda: compared(shown, seen, weight), lambda: steps_between(shown, seen))
     if not drift.known and change.told == "no":
         change = replace(change, told="little")
     offer = _offer(change, patch, shown.size) if drift.known else None
@@ -161,8 +173,7 @@ def _joined(data: bytes, answer: bytes, patch: Patch, anyway: bool) -> tuple[Ima
     if grown and offer is not None:
         region = region_from_box(offer, size=source.size, grow=0, feather=_FEATHER)
         drift, seen, weight = laid_in(region)
-        change, offer = compared(shown, seen, weight), None
-    steps = steps_between(shown, seen)
+        change, steps, offer = compared(shown, seen, weight), steps_between(shown, seen), None
     edge = seam_within(steps, weight)
     opinion = verdict(drift, edge)
     if change.told == "no" and opinion != "nonsense" and not anyway:
@@ -189,13 +200,15 @@ def _joined(data: bytes, answer: bytes, patch: Patch, anyway: bool) -> tuple[Ima
         beside=_in_source(change.beside, patch.box, shown.size) if drift.known else None,
     )
     if opinion in ("nonsense", "unchanged"):
-        return None, joined
+        return None, joined, begun
+    begun = begin(source, region.box, beside, begun)
     left, top, right, bottom = region.box
     within = (left - patch.box[0], top - patch.box[1], right - patch.box[0], bottom - patch.box[1])
     inside = laid(given, size, drift, within)
     if source.mode == "RGBA":
         inside = uncomposed(inside, source.crop(region.box), background_of(source.crop(patch.box)))
-    return composite(source, inside, box=region.box, region=region), joined
+    set_in(source, inside, box=region.box, region=region)
+    return source, joined, begun
 
 
 def _of_size(weight: Weight, size: Size) -> Weight:

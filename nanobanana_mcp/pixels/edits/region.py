@@ -35,8 +35,8 @@ class Seam:
     worst: float
 
 
-def composite(source: Image.Image, answer: Image.Image, *, box: Box, region: Region) -> Image.Image:
-    """The source with the answer set into it by the region's weights; every pixel of weight 0 keeps its exact numbers.
+def set_in(source: Image.Image, answer: Image.Image, *, box: Box, region: Region) -> None:
+    """Set the answer into the source by the region's weights; every pixel of weight 0 keeps its exact numbers.
 
     `answer` has the size of `box`, the crop of `source` it stands for, and is in the source's colour profile. Blending
     is on the encoded (gamma) values, as image editors do: both sides of a feather show the same thing, and a weight of
@@ -48,10 +48,9 @@ def composite(source: Image.Image, answer: Image.Image, *, box: Box, region: Reg
             f"The pieces do not fit: a source of {source.size}, a region of {region.size}, "
             f"an answer of {answer.size} for the box {box}. Align the answer to the crop first."
         )
-    whole = source.copy()
     shared = overlap(region.box, box)
     if shared is None:
-        return whole
+        return
     left, top, right, bottom = shared
     patch = answer.crop((left - box[0], top - box[1], right - box[0], bottom - box[1]))
     weight = region.within(shared)
@@ -59,12 +58,11 @@ def composite(source: Image.Image, answer: Image.Image, *, box: Box, region: Reg
         empty = np.asarray(source.crop(shared).getchannel("A")) == 0
         lone = np.where((empty & (weight > 0))[..., None], np.asarray(patch), np.asarray(source.crop(shared)))
         lone[..., 3] = np.asarray(source.crop(shared).getchannel("A"))
-        whole.paste(Image.fromarray(lone), shared)
+        source.paste(Image.fromarray(lone), shared)
     elif source.mode == "RGBA":
         patch = patch.convert("RGB")
         patch.putalpha(source.crop(shared).getchannel("A"))
-    whole.paste(patch if source.mode == "RGBA" else patch.convert("RGB"), shared, Image.fromarray(weight))
-    return whole
+    source.paste(patch if source.mode == "RGBA" else patch.convert("RGB"), shared, Image.fromarray(weight))
 
 
 def seam(reference: Image.Image, answer: Image.Image, weight: Weight) -> Seam:

@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nanobanana_mcp.pixels.edits.threads import both
 from nanobanana_mcp.pixels.files.decoding import Box, Size
 
 Plane = NDArray[np.float32]
 Exact = NDArray[np.float64]
 
+_LARGE = 1_000_000  # px from which two threads are worth while
 _CELLS = 32  # of the mesh along each side; the flow is smooth over far more than one of them
 
 
@@ -114,7 +116,28 @@ def warped(answer: Image.Image, size: Size, warp: Warp, box: Box | None = None) 
         for row in range(len(rows) - 1)
         for column in range(len(columns) - 1)
     ]
-    return part.transform((wide, high), Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
+    return _meshed(part, (wide, high), mesh)
+
+
+_Cell = tuple[Box, tuple[float, ...]]
+
+
+def _meshed(part: Image.Image, size: Size, mesh: list[_Cell]) -> Image.Image:
+    """The mesh, given from its top to its bottom, in two halves at once where it is large."""
+    wide, high = size
+    middle = mesh[len(mesh) // 2][0][1]  # a row of cells begins here
+    if wide * high < _LARGE or not middle:
+        return part.transform(size, Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
+
+    def half(top: int, bottom: int) -> Image.Image:
+        cells = [((x, y - top, right, low - top), read) for (x, y, right, low), read in mesh if top <= y < bottom]
+        return part.transform((wide, bottom - top), Image.Transform.MESH, cells, Image.Resampling.BICUBIC)
+
+    upper, lower = both(lambda: half(0, middle), lambda: half(middle, high))
+    whole = Image.new(part.mode, size)
+    whole.paste(upper, (0, 0))
+    whole.paste(lower, (0, middle))
+    return whole
 
 
 def _scaled(answer: Image.Image, size: Size, warp: Warp, box: Box) -> Image.Image:
