@@ -13,6 +13,7 @@ from nanobanana_mcp.pixels.edits.alignment import rgb
 from nanobanana_mcp.pixels.edits.change import furthest_apart
 from nanobanana_mcp.pixels.edits.levels import box_sum, mean_of, slope
 from nanobanana_mcp.pixels.edits.masks import Weight, distance
+from nanobanana_mcp.pixels.edits.threads import both
 
 Plane = NDArray[np.float32]
 
@@ -64,19 +65,21 @@ def extent(reference: Image.Image, answer: Image.Image, weight: Weight) -> Weigh
 def _measures(reference: Image.Image, answer: Image.Image) -> list[tuple[Plane, float]]:
     """The planes in which a change stands out, and the value of each below which nobody sees one."""
     reference, answer = rgb(reference), rgb(answer)
-    bright = [mean_of(image) for image in (reference, answer)]
-    measures = []
-    for radius, floor in ((2, 6.0), (8, 3.0), (24, 2.0)):
-        apart = np.asarray(furthest_apart(reference, answer, radius), np.float32)
-        if radius == 2:
-            apart = apart - slope(mean_of(reference.filter(ImageFilter.BoxBlur(radius))))
-        measures.append((apart, floor))
-    detail = [_detail(plane) for plane in bright]
-    unlike = _mean(np.abs(bright[0] - bright[1])) / (detail[0] + 3)
-    measures.append((np.asarray(unlike, np.float32), 0.8))
-    ratio = np.abs(np.log((detail[1] + 2) / (detail[0] + 2)))
-    measures.append((np.asarray(ratio, np.float32), 0.3))
-    return measures
+
+    def colours() -> list[tuple[Plane, float]]:
+        planes = [np.asarray(furthest_apart(reference, answer, radius), np.float32) for radius in (2, 8, 24)]
+        planes[0] = planes[0] - slope(mean_of(reference.filter(ImageFilter.BoxBlur(2))))
+        return list(zip(planes, (6.0, 3.0, 2.0), strict=True))
+
+    def details() -> list[tuple[Plane, float]]:
+        bright = [mean_of(image) for image in (reference, answer)]
+        detail = [_detail(plane) for plane in bright]
+        unlike = _mean(np.abs(bright[0] - bright[1])) / (detail[0] + 3)
+        ratio = np.abs(np.log((detail[1] + 2) / (detail[0] + 2)))
+        return [(np.asarray(unlike, np.float32), 0.8), (np.asarray(ratio, np.float32), 0.3)]
+
+    first, second = both(colours, details)
+    return first + second
 
 
 def _mean(plane: Plane) -> Plane:
