@@ -1,7 +1,7 @@
 """Long searches and lineages are read in pieces, between which other processes write to the library."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -14,6 +14,7 @@ from nanobanana_mcp.domain.finding import FindRequest
 from nanobanana_mcp.domain.ids import now
 from nanobanana_mcp.domain.records import Parent
 from nanobanana_mcp.library.database import Database
+from nanobanana_mcp.library.finding import Finder
 from nanobanana_mcp.library.index import Hit, Index
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.studio.studio import Studio
@@ -90,6 +91,25 @@ async def test_many_descendants_are_read_in_pieces_between_which_others_write(
     page = await studio.find_images(FindRequest(made_from=root.id, limit=15, cursor=page.cursor))
     assert prompts(page) == [str(number) for number in range(15, 21)] and page.cursor is None
     assert len(pieces) < 10  # what was read is known as long as nothing changes
+
+
+async def test_pictures_that_a_damaged_lineage_has_made_from_each_other_are_followed_once(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = [record(prompt=str(number), created_at=now() - timedelta(minutes=number)) for number in range(3)]
+    studio.library.add_all(ring)
+    with studio.library.database.write() as connection:
+        for one, other in zip(ring, [*ring[1:], ring[0]], strict=True):
+            connection.exec_driver_sql("INSERT INTO image_sources VALUES (?, 0, ?, 'base')", (one.id, other.id))
+    children, asked = Finder._children, list[Sequence[str]]()
+
+    def counted(finder: Finder, parents: Sequence[str]) -> Iterator[str]:
+        asked.append(parents)
+        assert len(asked) < 10
+        return children(finder, parents)
+
+    monkeypatch.setattr(Finder, "_children", counted)
+    assert await find(studio, made_from=ring[0].id) == ["0", "1", "2"]
 
 
 async def test_the_many_children_of_a_lineage_are_read_in_pieces_between_which_others_write(

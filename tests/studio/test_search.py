@@ -324,6 +324,7 @@ async def test_prompts_stay_out_of_the_index_where_the_setting_says_so(
     with closing(sqlite3.connect(beside)) as connection:
         assert rows(beside, "SELECT count(*) FROM entries") == [(1,)]
         assert "secret" not in "\n".join(line for line in connection.iterdump() if "texts_content" in line)
+    assert b"secret" not in beside.read_bytes()
 
 
 async def test_an_index_that_is_damaged_or_gone_or_of_another_library_is_made_anew(
