@@ -21,6 +21,7 @@ from nanobanana_mcp.library.pictures import CHILDREN
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.storage.paths import Places
 from nanobanana_mcp.studio.rebuild import rebuild
+from nanobanana_mcp.studio.search import Search
 from nanobanana_mcp.studio.studio import Studio
 from tests.support.fakes import FakeModel, jpeg, photo, reply
 from tests.support.finding import a_picture, all_pages, find, prompts
@@ -292,18 +293,20 @@ async def test_an_index_whose_tables_are_gone_or_of_another_form_is_made_anew(st
     assert await find(studio, "panda") == ["a panda"]
 
 
+@pytest.mark.parametrize("at", [(Annotations, "change"), (Search, "told")], ids=["before its file", "after it"])
 async def test_a_note_on_a_picture_that_is_deleted_meanwhile_says_that_there_is_none(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, at: tuple[type, str]
 ) -> None:
     made = a_picture(studio, "a panda")
-    change = Annotations.change
+    real = getattr(*at)
 
-    def late(self: Annotations, image_id: str, changed: Any) -> Any:
-        noted = change(self, image_id, changed)
-        studio.library.forget(image_id)
-        return noted
+    def late(*arguments: Any) -> Any:
+        """Delete the picture after its row is changed, or before it is read again."""
+        noted = real(*arguments) if at[0] is Annotations else None
+        studio.library.forget(made.id)
+        return noted or real(*arguments)
 
-    monkeypatch.setattr(Annotations, "change", late)
+    monkeypatch.setattr(*at, late)
     with pytest.raises(SourceNotFound):
         await studio.annotate(made.id, note="late")
     assert studio.disk.sidecars.read_notes(made.id) is None
