@@ -312,6 +312,24 @@ async def test_a_note_on_a_picture_that_is_deleted_meanwhile_says_that_there_is_
     assert studio.disk.sidecars.read_notes(made.id) is None
 
 
+async def test_a_note_that_another_window_changes_while_its_file_is_written_is_the_one_in_the_file(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = a_picture(studio, "a panda")
+    sidecars = studio.disk.sidecars
+    write = sidecars.write_notes
+
+    def slow(image_id: str, said: Any) -> None:
+        write(image_id, said)
+        if said["note"] == "first":
+            studio._search.annotations.change(image_id, {"note": "second"})
+
+    monkeypatch.setattr(sidecars, "write_notes", slow)
+    await studio.annotate(made.id, note="first", rating=3)
+    kept = sidecars.read_notes(made.id)
+    assert kept is not None and (kept["note"], kept["rating"]) == ("second", 3)
+
+
 async def test_prompts_stay_out_of_the_index_where_the_setting_says_so(
     make_studio: Callable[..., Studio], settings: Settings
 ) -> None:
