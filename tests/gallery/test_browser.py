@@ -212,6 +212,11 @@ def test_a_price_is_not_shown_for_what_was_changed_while_it_was_asked_for(
     with Image.open(str(shelf.library.get(mask).path)) as painted:
         right = 400 if late == "/masks/" else 100
         assert painted.convert("L").point(bool).getbbox() == (10, 10, right, right)
+    box_by_numbers(page, 200, 200, 470, 470)
+    expect(page.locator("#make")).to_be_hidden()
+    with page.expect_request("**/edits/quote") as asked:  # of what is painted now, and not of the mask that was kept
+        page.get_by_role("button", name="Show the price").click()
+    assert f"mask={mask}" not in str(asked.value.post_data)
 
 
 def test_arrows_on_the_slider_and_on_the_stars_do_not_leave_the_picture(visit: Visit, shelf: Shelf) -> None:
