@@ -59,9 +59,10 @@ class Deletions:
                 f"{image_id} is at {record.path}. Move it to the trash first; from there it can be deleted."
             )
         self._check_unchanged(record)
-        masks = library.children(image_id, origin="mask")
+        children = library.child_count(image_id)
+        masks = library.children(image_id, origin="mask", most=children)
         records = [record, *self._own_parts(record), *masks]
-        children = library.child_count(image_id) - len(masks)
+        children -= len(masks)
         facts = [f"{one.id} {one.sha256} {one.path} {one.trash_path}" for one in records]
         facts += [str(children), *(one.id for one in library.children(image_id, most=1))]
         deletion = Deletion(

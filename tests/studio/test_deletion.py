@@ -13,6 +13,7 @@ from nanobanana_mcp.domain.errors import RequestError, SetupError, SourceNotFoun
 from nanobanana_mcp.domain.finding import FindRequest
 from nanobanana_mcp.domain.records import ImageRecord, Parent
 from nanobanana_mcp.domain.requests import ImageRequest
+from nanobanana_mcp.library.pictures import CHILDREN
 from nanobanana_mcp.studio.edits import EditRequest, region_job
 from nanobanana_mcp.studio.studio import Studio
 from tests.support.fakes import FakeModel
@@ -134,6 +135,18 @@ async def test_masks_painted_on_a_picture_are_deleted_with_it(studio: Studio) ->
     await _delete(studio, made.id)
     assert studio.library.get(mask.id) is None
     assert not Path(mask.record.path or "").exists()
+
+
+async def test_more_masks_than_a_lineage_shows_are_deleted_with_their_picture(studio: Studio) -> None:
+    made = a_picture(studio, "a panda")
+    masks = [
+        a_picture(studio, f"mask {number}", origin="mask", parents=(Parent(image_id=made.id, role="mask"),))
+        for number in range(CHILDREN + 1)
+    ]
+    await studio.trash([made.id])
+    assert (await studio.about_deleting(made.id)).children == 0
+    await _delete(studio, made.id)
+    assert [mask.id for mask in masks if studio.library.get(mask.id) is not None] == []
 
 
 async def test_one_mask_that_many_windows_keep_at_once_is_one(studio: Studio) -> None:
