@@ -1,7 +1,8 @@
 """The gallery's pages, pictures and actions, behind the guard."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,15 @@ def gallery_app(
 
     async def listen(_request: Request) -> Response:
         await pages.reading()
-        return StreamingResponse(news.listen(), media_type="text/event-stream")
+        return StreamingResponse(allowed_news(), media_type="text/event-stream")
+
+    async def allowed_news() -> AsyncIterator[str]:
+        """The news until the policy closes output_stats, which it may do while a page is open."""
+        async with aclosing(news.listen()) as told:
+            async for words in told:
+                if await tools.closed("output_stats"):
+                    return
+                yield words
 
     decoding = asyncio.Semaphore(DECODED)
 

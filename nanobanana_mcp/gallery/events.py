@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from nanobanana_mcp.domain.errors import StudioError
@@ -40,7 +40,7 @@ class News:
         for queue in [*self._listeners]:
             self._put(queue, words)
 
-    async def listen(self) -> AsyncIterator[str]:
+    async def listen(self) -> AsyncGenerator[str, None]:
         """Yields every event from now on, as the lines of an event stream."""
         queue: asyncio.Queue[str | None] = asyncio.Queue(BEHIND)
         self._listeners.add(queue)

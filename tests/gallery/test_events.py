@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from nanobanana_mcp.domain.requests import ImageRequest
 from nanobanana_mcp.gallery.events import BEHIND, News
 from nanobanana_mcp.settings import Settings
 from nanobanana_mcp.studio.studio import Studio
+from tests.support.visitor import visit
 
 
 async def _next(stream: Any, kind: str) -> dict[str, Any]:
@@ -43,6 +45,24 @@ async def test_a_picture_that_another_process_made_is_told_to_every_page(
         await elsewhere.close()
 
 
+async def test_a_page_that_is_open_when_the_policy_closes_output_stats_is_told_nothing_more(
+    settings: Settings, make_studio: Callable[..., Studio], tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\ntools: {}\n")
+    async with visit(settings, make_studio, policy=policy) as visitor:
+        (mount,) = visitor.app.routes
+        (events,) = (route for route in mount.routes if route.path == "/events")
+        page = (await events.endpoint(None)).body_iterator
+        assert (await anext(page)).startswith("retry: ")
+        visitor.news.tell("pictures", {"ids": ["img_1"], "gone": []})
+        assert await _next(page, "pictures") == {"ids": ["img_1"], "gone": []}
+        policy.write_text("version: 1\ntools: {output_stats: {rules: [{action: deny}]}}\n")
+        visitor.news.tell("pictures", {"ids": ["img_2"], "gone": []})
+        async with asyncio.timeout(20):
+            assert [words async for words in page] == []
+
+
 async def test_the_library_is_left_alone_once_no_page_listens(make_studio: Callable[..., Studio]) -> None:
     studio, asked = make_studio(), 0
 
@@ -54,7 +74,7 @@ async def test_the_library_is_left_alone_once_no_page_listens(make_studio: Calla
     news = News(counted)
     page = news.listen()
     await anext(page)
-    await page.aclose()  # type: ignore[attr-defined]  # a generator
+    await page.aclose()
     assert news._looking is not None
     await asyncio.wait_for(news._looking, 5)
     assert asked <= 2
