@@ -81,8 +81,9 @@ class Database:
                 self._held.connection = None
 
     def by_row(self, table: Table, query: Select[*tuple[Any, ...]], piece: int) -> Iterator[Row[*tuple[Any, ...]]]:
-        """Yield the rows of a query on one value of an index of `table`, in the order in which they were entered, with the
-        number of the row of `table` as their last column. Each read takes `piece` rows, so that no writer waits for all.
+        """Yield the rows of a query in the order in which those of `table` were entered, with the number of the row of `table`
+        as their last column. Each read takes `piece` rows, so that no writer waits for all. The query asks for one value of
+        an index of `table`, which keeps that order: else each piece would sort the rest.
         """
         number, last = literal_column(f"{table.name}.rowid", Integer), 0
         while True:

@@ -238,9 +238,8 @@ async def exact_source(studio: Studio, given: str, *, sent: bool = True) -> tupl
     """
     source = await studio.sources.resolve(given, offline=True, sent=sent)
     if source.original is None and source.record.path is not None:
-        source = await studio.sources.resolve(
-            source.record.id, sent=sent
-        )  # a Files API id whose picture is also in the library
+        # A Files API id whose picture is in the library, too.
+        source = await studio.sources.resolve(source.record.id, sent=sent)
     if source.original is None:
         raise RequestError(
             f"{given} is only in the Files API, and exact work on pixels needs the file; give its path or img_... id."

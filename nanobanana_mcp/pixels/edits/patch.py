@@ -133,29 +133,29 @@ def join(data: bytes, answer: bytes, patch: Patch, *, label: Label | None = None
 
     An answer that gives the region back as it was is no edit, and is set in only `anyway`.
     """
-    with DECODES, ThreadPoolExecutor(1) as beside:
-        whole, joined, begun = _joined(data, answer, patch, anyway, beside)
+    with DECODES, ThreadPoolExecutor(1) as thread:
+        whole, joined, begun = _joined(data, answer, patch, anyway, thread)
         if whole is None:
-            beside.shutdown(cancel_futures=True)
+            thread.shutdown(cancel_futures=True)
             return joined
-        preview = beside.submit(thumbnail_of, whole)
+        preview = thread.submit(thumbnail_of, whole)
         return replace(joined, data=png(whole, label=label, begun=begun), preview=preview.result())
 
 
 def _joined(
-    data: bytes, answer: bytes, patch: Patch, anyway: bool, beside: Executor
+    data: bytes, answer: bytes, patch: Patch, anyway: bool, thread: Executor
 ) -> tuple[Image.Image | None, Joined, Begun]:
-    """The picture before it is encoded; apart, so that what it was made of is gone from memory by then. Rows that stay as
-    they are have begun to be compressed `beside`, while the answer is aligned and judged.
+    """The picture before it is encoded; apart, so that what it was made of is gone from memory by then. `thread` begins
+    to compress the rows that stay as they are while the answer is aligned and judged.
     """
-    drawn = beside.submit(decoded, answer)
+    drawn = thread.submit(decoded, answer)
     source = decoded(data)
     # In the source's own colours: those beyond sRGB are clipped in what was sent, and the recolouring brings them nearer.
     given = from_srgb(rgb(drawn.result()), source.info.get("icc_profile"))
     reference, region = composed(source.crop(patch.box)), patch.region
     size = reference.size
-    showing = beside.submit(fewer, reference, math.sqrt(JUDGED_PIXELS * max(size) / min(size)))
-    begun = begin(source, patch.box, beside)
+    showing = thread.submit(fewer, reference, math.sqrt(JUDGED_PIXELS * max(size) / min(size)))
+    begun = begin(source, patch.box, thread)
 
     def laid_in(region: Region) -> tuple[Drift, Image.Image, Weight]:
         weight = region.within(patch.box)
@@ -201,7 +201,7 @@ def _joined(
     )
     if opinion in ("nonsense", "unchanged"):
         return None, joined, begun
-    begun = begin(source, region.box, beside, begun)
+    begun = begin(source, region.box, thread, begun)
     left, top, right, bottom = region.box
     within = (left - patch.box[0], top - patch.box[1], right - patch.box[0], bottom - patch.box[1])
     inside = laid(given, size, drift, within)

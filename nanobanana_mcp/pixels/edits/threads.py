@@ -10,6 +10,6 @@ Second = TypeVar("Second")
 
 def both(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
     """Call two functions at once, the second one in another thread, and return what both return. Raises what they raise."""
-    with ThreadPoolExecutor(1) as beside:
-        waiting = beside.submit(second)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(second)
         return first(), waiting.result()

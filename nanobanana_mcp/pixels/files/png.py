@@ -60,8 +60,8 @@ def png(image: Image.Image, *, label: Label | None = None, begun: Begun | None =
 
 
 def begin(image: Image.Image, box: tuple[int, int, int, int], pool: Executor, begun: Begun | None = None) -> Begun:
-    """Let `pool` compress the rows above and below a box of a picture, which may still change in it, unless they are
-    `begun`.
+    """Let `pool` compress the blocks of a picture that no change within `box` can reach. Returns them all, those that were
+    `begun` before among them.
     """
     step, (_, top, _, bottom) = _rows(image), box
     # A row is coded by how it differs from the one above, so the row below the box is as uncertain as those in it.
