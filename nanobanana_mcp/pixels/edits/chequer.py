@@ -209,19 +209,20 @@ def _has_cells(square: NDArray[np.uint8], cell: float) -> bool:
 
 def _cell(square: NDArray[np.uint8]) -> float:
     """The cell size in px of the grey chequerboard that fills a square of pixels, 0 when none does."""
-    values = square.astype(np.float32)
-    if float((values.max(axis=2) - values.min(axis=2)).mean()) > 14:
+    red, green, blue = (square[..., channel] for channel in range(3))
+    colour = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    if float(colour.mean()) > 14:
         return 0.0
-    return _strongest(values.mean(axis=2), least=0.45)
+    return _strongest(square.mean(axis=2, dtype=np.float32), least=0.45)
 
 
 def _strongest(grey: Plane, *, least: float) -> float:
     """The cell size in px of the chequerboard that has at least this part of a square's power, 0 when none has."""
+    if float(grey.std()) < 3:
+        return 0.0
     side = len(grey)
     window = np.hanning(side + 1)[:side].astype(np.float32)
     power = np.abs(np.fft.fft2((grey - grey.mean()) * window[:, None] * window)) ** 2
-    if float(grey.std()) < 3:
-        return 0.0
     total = float(power.sum())
     best, cell = 0.0, 0.0
     for row in range(_PERIODS, side // 12 + 2):
