@@ -87,6 +87,7 @@ def _tried_at(
             done = set_in(begun, answer, steps[0])
             seconds = time.perf_counter() - began
             outcome = {"good": "good", "poor": "told"}.get(done.verdict, "refused")
+            outcome = "told" if outcome == "good" and done.partly_left else outcome
             changed = int((np.asarray(done.canvas.crop(box)) != np.asarray(whole.crop(box))).any(axis=-1).sum())
             yield Row(
                 kind=kind, level=level, tuned=photograph.tuned, outcome=outcome, left=done.left,

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from nanobanana_mcp.domain.budget import Limits
+from nanobanana_mcp.domain.catalog import RATIOS
+from nanobanana_mcp.domain.shapes import answer_pixels
 from nanobanana_mcp.emulator.control import Edit, Extension, Finish, Picture
+from nanobanana_mcp.pixels.edits.canvas import canvas_with_margins, padded, planned, started
 from nanobanana_mcp.studio.studio import Studio
 from tests.conftest import Connect, Emulated
 from tests.support.easel import charged, drawing, elsewhere, files, recipe_of, saved, seen, shapes, use
@@ -227,6 +230,25 @@ async def test_a_narrow_margin_that_was_left_is_told_and_one_that_was_painted_is
         await use(emulated, "extend_image", image=str(source), top=margin)
     facts = await use(emulated, "extend_image", image=str(source), top=margin)
     _stands(source, facts["file_paths"][0], 0, margin)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("painted", "told"), [(1.0, False), (0.76, True)])
+async def test_a_quarter_of_a_canvas_that_looks_as_it_was_sent_is_told_and_delivered(
+    emulated: Emulated, tmp_path: Path, painted: float, told: bool
+) -> None:
+    wide = photo(700, 480, seed=2)
+    source = saved(tmp_path, wide.crop((0, 0, 450, 480)), "s.png")
+    canvas = canvas_with_margins((450, 480), right=250)
+    (step,) = planned(canvas, ratios={ratio: answer_pixels(ratio, "1K") for ratio in RATIOS})
+    answer = padded(started(wide.crop((0, 0, 450, 480)), canvas), step)
+    below = round(480 * painted)
+    answer.paste(wide.crop((0, 0, 700, below)), (-step.box[0], -step.box[1]))
+    answer.paste(wide.crop((0, 0, 450, 480)), (-step.box[0], -step.box[1]))
+    drawing(emulated, Picture(as_bytes(answer, "PNG"), "image/png"))
+    facts = await use(emulated, "extend_image", image=str(source), right=250)
+    assert any("% of what was to be painted looks as it was sent" in warning for warning in facts["warnings"]) == told
+    _stands(source, facts["file_paths"][0], 0, 0)
 
 
 @pytest.mark.slow

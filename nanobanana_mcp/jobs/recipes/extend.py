@@ -66,6 +66,11 @@ class Extension:
             canvas = done.canvas
             seams.append(done.seam)
             used.append(replace(answer, data=b""))
+            if done.partly_left:
+                model_calls.run.warnings.append(
+                    f"{done.left:.0%} of what was to be painted looks as it was sent, grey and even. Look whether something is "
+                    "missing there; if so, say in the instruction what lies beyond the edge."
+                )
             if done.verdict == "poor":
                 which = "The join" if len(self.steps) == 1 else f"The join of step {number} of {len(self.steps)}"
                 model_calls.run.warnings.append(
