@@ -113,11 +113,9 @@ def _answer(
     width, height = patch.region.box[2] - patch.region.box[0], patch.region.box[3] - patch.region.box[1]
     edited = sent.copy()
     if kind == "beside":
-        size = (width * 4 // 10, height * 4 // 10)
+        thing = foreign.resize((width * 4 // 10, height * 4 // 10))
         right = left + width + 12
-        edited.paste(
-            foreign.resize(size), (right if right + size[0] < sent.width else left - size[0] - 12, top + height // 4)
-        )
+        edited.paste(thing, (right if right + thing.width < sent.width else left - thing.width - 12, top + height // 4))
     elif kind in ("spilled", "grown"):
         edited.paste(foreign.resize((width, height)), (left + width // 4, top))
     elif kind != "unchanged":
