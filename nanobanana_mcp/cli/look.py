@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from nanobanana_mcp.cli.calls import here, run_to_end, settings_of
+from nanobanana_mcp.cli.calls import Session, here, run_to_end, settings_of
 from nanobanana_mcp.cli.output import shown, tell, write_json, write_lines
 from nanobanana_mcp.cli.show import draw
 from nanobanana_mcp.cli.verb import JSON, Verb, answered, command, four_numbers
@@ -59,7 +59,13 @@ def _view(asked: dict[str, Any], output_path: str | None, *, as_json: bool) -> N
         given["box"] = four_numbers("box", given["box"])
     if "compare_with" in given:
         given["compare_with"] = here(given["compare_with"])
-    found, pictures = run_to_end(lambda session: session.look("view_image", given), settings_of())
+
+    async def look_at(session: Session) -> tuple[dict[str, Any], list[bytes]]:
+        if output_path is not None:
+            (await session.studio()).disk.target(here(output_path))  # raises where pictures may not be written to
+        return await session.look("view_image", given)
+
+    found, pictures = run_to_end(look_at, settings_of())
     words = found.pop("summary")
     if output_path is not None:
         found["saved"] = _saved(Path(here(output_path)), pictures)

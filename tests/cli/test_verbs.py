@@ -458,5 +458,8 @@ def test_find_tells_paths_and_view_saves_what_it_shows_and_overwrites_nothing(at
     before = (at.project / "seen.jpg").read_bytes()
     assert run(compared) == outcome.REFUSED
     assert "File exists" in capsys.readouterr().err and (at.project / "seen.jpg").read_bytes() == before
+    (at.project / ".private").mkdir()
+    assert run(["view", "out/small.png", "-o", ".private/seen.jpg"]) == outcome.REFUSED
+    assert "hidden folder" in capsys.readouterr().err and not list((at.project / ".private").iterdir())
     assert run(["view", "out/small.png", "--box", "1,2,3"]) == outcome.REFUSED
     assert "four numbers" in capsys.readouterr().err
