@@ -5,8 +5,8 @@ another user of the machine, who can read the command line that starts a browser
 address with a token that works once. For it the browser gets a cookie, which it sends from our own pages only and to
 the gallery's own folder only; nobody can guess that folder's name, which is needed since cookies do not tell ports
 apart. When a token comes a second time, the browser that came first is shut out, since one of the two was not meant.
-Every request has to name our host, none may come from another page, and every action carries a token that only our
-pages know.
+Every request has to name our host; none but the first, to that address, may come from another page; and every action
+carries a token that only our pages know.
 """
 
 import hmac

@@ -1,1 +1,1 @@
-"""Gemini: the only place that knows google-genai and its HTTP library."""
+"""Gemini: the only room that imports google-genai."""

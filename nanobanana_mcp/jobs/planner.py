@@ -204,8 +204,8 @@ def _inputs(mode: Mode, sources: list[Source]) -> tuple[PlannedInput, ...]:
 def _ratio_to_send(
     request: ImageRequest, mode: Mode, spec: ModelSpec, sources: list[Source]
 ) -> tuple[AspectRatio | None, list[str]]:
-    """The caller's ratio, or in an edit the source's nearest one. Without a ratio the model follows its last input,
-    which is the wrong picture when references come after the source.
+    """The caller's ratio, or in an edit of several inputs the first one's nearest. Without a ratio the model follows its
+    last input, which is right when that is the only one, and the wrong picture when references come after the source.
     """
     if request.aspect_ratio is not None or mode == "generate" or len(sources) == 1:
         return request.aspect_ratio, []

@@ -1,7 +1,8 @@
 """Finishes the requests that a killed process left behind, from their raw answers where there are any.
 
-All of it goes through one function, `finish`, whether a start finds an abandoned request, its caller asks again, or
-maintenance is told to look. The first one does the work, and nothing is paid for twice.
+Every request goes through one function, `finish`, whether a start finds it abandoned, its caller asks again, or
+maintenance is told to look. The first one does the work, and nothing is paid for twice. `sweep` keeps answers that
+belong to no request.
 """
 
 import logging
@@ -70,7 +71,7 @@ class Finished:
 
 
 class Recovery:
-    """Finishes requests of dead processes, and never touches those of a living one."""
+    """Finishes requests of dead processes, and those that this one failed to finish; never another living one's."""
 
     def __init__(
         self,
@@ -206,7 +207,7 @@ class Recovery:
     def _to_settle(self, calls: tuple[Call, ...], *, asked: bool) -> list[Call]:
         """The calls that were cut short; with `asked` also those whose answer was set aside.
 
-        Scenario: killed before its picture had a row. What there is of an answer is in the spool.
+        Scenario: killed before its picture had a row. Its answer, if one arrived, is in the spool.
         """
         return [call for call in calls if call.state in UNSETTLED or (asked and self._is_aside(call))]
 

@@ -83,7 +83,7 @@ class PictureStore:
         try:
             reply = reading.reply.result()
         except NoPicture as error:
-            price = _with(paid.spent_usd, price_of(error, plan, call))
+            price = _plus(paid.spent_usd, price_of(error, plan, call))
             self.journal.mark_failed(call.id, reason=error.reason, message=str(error), cost_usd=price)
             self.disk.spool.drop(call.id)
             raise
@@ -325,7 +325,7 @@ class PictureStore:
             parents=paid.parents,
         )
         billed = bill(plan.choice, reply.usage, estimate_usd=call.estimate_usd, drew=True)
-        price = _with(paid.spent_usd, billed.usd)
+        price = _plus(paid.spent_usd, billed.usd)
         notes += [billed.note] if billed.note else []
         try:
             if preview is not None:
@@ -495,5 +495,5 @@ def other_id(call_id: str, number: int) -> str:
     return child_id(f"img_{call_id}", f"picture {number}")
 
 
-def _with(spent_usd: float, usd: float | None) -> float | None:
+def _plus(spent_usd: float, usd: float | None) -> float | None:
     return None if usd is None else round(spent_usd + usd, 9)

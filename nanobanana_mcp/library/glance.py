@@ -10,7 +10,7 @@ from nanobanana_mcp.domain.terms import Backend
 from nanobanana_mcp.library import HEAD
 
 WAIT_S = 0.5
-"""Seconds to wait for another process's transaction; a list that is empty once does no harm."""
+"""Seconds to wait for another process's transaction; when that takes longer, the list is empty this once."""
 
 NEWEST = """
 SELECT id, mime_type, width, height, bytes FROM images

@@ -371,8 +371,9 @@ def _settle(
     reason: str | None = None,
     message: str | None = None,
 ) -> None:
-    """End a call; the day's spending gets its cost, or its estimate where the cost is not known. A call that has ended
-    stays as it is, except that a picture found later replaces an unknown outcome.
+    """End a call. Its cost, or its estimate where the cost is not known, goes into the statistics; triggers of migration
+    0005 take it into `spent`, which the limits read. A call that has ended stays as it is, except that a picture found later
+    replaces an unknown outcome.
     """
     row = connection.execute(_WITH_REQUEST, {"which": call_id}).one()
     counted = cost_usd if cost_usd is not None else row.estimate_usd

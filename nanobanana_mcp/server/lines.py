@@ -28,7 +28,7 @@ _ID = re.compile(r'"id"\s*:\s*([0-9]{1,15}|"[\w.:-]{1,100}")\s*[,}]')
 
 
 _GOING_MS = 200
-"""Milliseconds within which the pipes of a dead process close one after the other."""
+"""Milliseconds to wait for the other pipes of a dead process to close."""
 
 
 class LineWriter:
@@ -71,7 +71,9 @@ class LineWriter:
 
     def _write(self, data: bytes) -> None:
         left = memoryview(data)
-        self._given += len(left)  # before writing: a message half written when the client goes is not one of those
+        self._given += len(
+            left
+        )  # less what is not written: a message that is cut short has a part that the client may have read
         try:
             while left:
                 left = left[os.write(self._wire, left) :]

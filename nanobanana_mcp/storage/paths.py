@@ -49,7 +49,9 @@ _MISLEADING = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\uf
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """The folders of one installation. `allowed` narrows what callers may read and write; empty means anything."""
+    """The folders of one installation. `allowed` narrows what callers may read and write; empty means any folder that is not hidden
+    or closed.
+    """
 
     output: Path
     state: Path

@@ -1,4 +1,4 @@
-"""Writes a picture: whole or not at all, durable when it returns, and never over another file."""
+"""Writes files whole or not at all. A picture never replaces a file (`write_new`); the studio's own state may (`replace_durably`)."""
 
 import errno
 import os

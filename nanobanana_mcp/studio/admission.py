@@ -1,7 +1,7 @@
 """Asks the policy whether a call may be made, for every tool and every door.
 
 A door hands over the call's arguments in plain form, with their defaults. Once the plan is made and before anything is
-sent, the studio also holds what `auto`, `high` or a width came to against the same rules.
+sent, the studio asks again with the model, the size and the shape that `auto`, `high` or a width came to.
 """
 
 import asyncio

@@ -267,7 +267,7 @@ class Studio:
         return replace(stats, live_uploads=len(files), live_upload_bytes=sum(file.bytes for file in files))
 
     async def recover(self, *, asked: bool = False) -> list[Recovered]:
-        """Finish or report what dead processes left behind; runs at every start, and when asked for."""
+        """Finish or report what dead processes left behind; runs when a studio is opened, and when asked for."""
         return await asyncio.to_thread(self._recovery.recover, asked=asked)
 
     async def knows(self, key: str) -> bool:

@@ -207,6 +207,7 @@ def _joined(
     inside = laid(given, size, drift, within)
     if source.mode == "RGBA":
         inside = uncomposed(inside, source.crop(region.box), background_of(source.crop(patch.box)))
+    # The thread may still read other rows of `source`: those that are begun lie outside this box, and stay as they are.
     set_in(source, inside, box=region.box, region=region)
     return source, joined, begun
 
