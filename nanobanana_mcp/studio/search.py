@@ -248,13 +248,16 @@ class Search:
             return self._index
 
     def follow(self, enough: Callable[[], bool]) -> Standing:
-        """Enters changes until all are in, or `enough` says so: the new ones first, then the old ones from the newest
-        back.
+        """Enters changes until all are in, or `enough` says so: the new ones first, some of them in any case, then the old
+        ones from the newest back.
         """
         index = self.index()
         newest = self.annotations.changes(None).last
-        standing = index.begin(newest)
-        while not enough() and (standing.top < newest or not standing.is_whole):
+        standing, entered = index.begin(newest), False
+        while standing.top < newest or not standing.is_whole:
+            if enough() and (entered or standing.top == newest):
+                break
+            entered = True
             if standing.top < newest:
                 texts = self.finder.texts(standing.top, newest, BATCH)
                 now = Standing(texts[-1].number if len(texts) == BATCH else newest, standing.bottom)
@@ -277,14 +280,19 @@ class Search:
             logger.warning("The search index could not be made: %s", error)
 
     def _followed(self) -> list[str]:
-        """Enters the new changes, and says how many older pictures the index does not have yet."""
-        until = time.monotonic() + AT_ONCE_S
+        """Enters the new changes, and says how many pictures the index does not have yet."""
+        until, newest = time.monotonic() + AT_ONCE_S, self.annotations.changes(None).last
         standing = self.follow(lambda: time.monotonic() > until)
-        if standing.is_whole:
+        # Scenario: the machine stands still for a second, and what was made last is not in the index yet.
+        newer = (
+            self.finder.changes_up_to(newest) - self.finder.changes_up_to(standing.top) if standing.top < newest else 0
+        )
+        older = 0 if standing.is_whole else self.finder.changes_up_to(standing.bottom - 1)
+        if not newer and standing.is_whole:
             return []
         self.begin()
-        missing = self.finder.changes_up_to(standing.bottom - 1)
-        return [f"The search index is still being made: {counted(missing, 'older picture')} not searched yet."]
+        missing = [counted(number, f"{age} picture") for number, age in ((newer, "newer"), (older, "older")) if number]
+        return [f"The search index is still being made: {' and '.join(missing)} not searched yet."] if missing else []
 
     def _fitting_words(self, wanted: FindRequest, words: str) -> FoundPage:
         notes = self._followed()

@@ -392,6 +392,23 @@ async def test_while_a_long_index_is_being_made_the_newest_are_found_and_the_res
     assert page.notes == () and len(page.pictures) == 7
 
 
+async def test_what_was_made_last_is_found_or_told_however_long_the_machine_stands_still(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_picture(studio, "panda 0", days=9)
+    assert await find(studio, "panda") == ["panda 0"]
+    monkeypatch.setattr("nanobanana_mcp.studio.search.BATCH", 2)
+    monkeypatch.setattr("nanobanana_mcp.studio.search.AT_ONCE_S", -1.0)
+    monkeypatch.setattr("nanobanana_mcp.studio.search.Search.begin", lambda _self: None)
+    for number in range(1, 4):
+        a_picture(studio, f"panda {number}", days=9 - number)
+    page = await studio.find_images(FindRequest(query="panda"))
+    assert prompts(page) == ["panda 2", "panda 1", "panda 0"]
+    assert page.notes == ("The search index is still being made: 1 newer picture not searched yet.",)
+    page = await studio.find_images(FindRequest(query="panda"))
+    assert len(page.pictures) == 4 and page.notes == ()
+
+
 async def test_a_cursor_of_another_search_is_refused(studio: Studio) -> None:
     for number in range(3):
         a_picture(studio, f"panda {number}", days=number)
