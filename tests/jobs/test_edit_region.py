@@ -17,7 +17,7 @@ from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.ids import is_image_id
 from nanobanana_mcp.domain.shapes import answer_pixels
 from nanobanana_mcp.emulator.control import Edit, Picture
-from nanobanana_mcp.pixels.edits.patch import join, prepare
+from nanobanana_mcp.pixels.edits.patch import Patch, join, prepare
 from nanobanana_mcp.pixels.outputs.thumbnails import thumbnail
 from tests.conftest import Emulated
 from tests.support.easel import beyond, drawing, files, of_kind, recipe_of, same, saved, seen, shapes, use
@@ -375,16 +375,29 @@ async def test_what_is_hidden_does_not_leave_and_what_is_drawn_on_nothing_gets_a
     assert (new[160:180, 250:280, 3] < 8).all(), "what stays empty stays see-through"
 
 
-def test_colours_beyond_srgb_come_back_near_to_what_they_were() -> None:
+def _vivid(rough: float = 1) -> tuple[Image.Image, bytes, Patch]:
+    """A picture of colours beyond sRGB, as a file, and what is sent of it."""
     across, down = np.meshgrid(np.linspace(0, 1, 640), np.linspace(0, 1, 480))
-    noise = np.asarray(photo(640, 480, seed=8), float)
+    noise = np.asarray(photo(640, 480, seed=8), float) * rough
     vivid = np.dstack([235 - noise[..., 0] / 8 * across, 15 + noise[..., 1] / 10, 20 + noise[..., 2] / 6 * down])
-    source = as_bytes(Image.fromarray(vivid.astype(np.uint8)), "PNG", icc_profile=wide_profile())
+    picture = Image.fromarray(vivid.astype(np.uint8))
+    source = as_bytes(picture, "PNG", icc_profile=wide_profile())
     ratios = {ratio: answer_pixels(ratio, "1K") for ratio in RATIOS}
     box = (250, 180, 370, 290)
-    patch = prepare(source, box=box, mask=None, grow=0, feather=0, context=0.5, ratios=ratios)
+    return picture, source, prepare(source, box=box, mask=None, grow=0, feather=0, context=0.5, ratios=ratios)
+
+
+def test_colours_beyond_srgb_that_come_back_clipped_are_no_edit() -> None:
+    _, source, patch = _vivid(rough=3)
+    joined = join(source, patch.crop, patch)
+    assert (joined.verdict, joined.change.told, joined.data) == ("unchanged", "no", None)
+    assert joined.beside is None, "nor is it a change beside the region"
+
+
+def test_colours_beyond_srgb_come_back_near_to_what_they_were() -> None:
+    vivid, source, patch = _vivid()
     joined = join(source, patch.crop, patch, anyway=True)
     assert joined.data is not None and joined.seam.score > 0.1, "what is left is not hidden by judging it clipped"
     with Image.open(io.BytesIO(joined.data)) as made:
         after = np.asarray(made.convert("RGB"), int)[180:290, 250:370]
-    assert np.abs(after - vivid.astype(np.uint8)[180:290, 250:370].astype(int)).mean() < 4
+    assert np.abs(after - np.asarray(vivid, int)[180:290, 250:370]).mean() < 4

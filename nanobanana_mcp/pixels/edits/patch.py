@@ -165,7 +165,9 @@ def _joined(
 
     drift, seen, weight = laid_in(region)
     shown = showing.result()
-    change, steps = both(lambda: compared(shown, seen, weight), lambda: steps_between(shown, seen))
+    # As the model saw it: what it gives back of colours beyond sRGB is clipped, which is no change.
+    sent = from_srgb(to_srgb(shown), source.info.get("icc_profile"))
+    change, steps = both(lambda: compared(sent, seen, weight), lambda: steps_between(shown, seen))
     if not drift.known and change.told == "no":
         change = replace(change, told="little")
     offer = _offer(change, patch, shown.size) if drift.known else None
@@ -173,14 +175,14 @@ def _joined(
     if grown and offer is not None:
         region = region_from_box(offer, size=source.size, grow=0, feather=_FEATHER)
         drift, seen, weight = laid_in(region)
-        change, steps, offer = compared(shown, seen, weight), steps_between(shown, seen), None
+        change, steps, offer = compared(sent, seen, weight), steps_between(shown, seen), None
     edge = seam_within(steps, weight)
     opinion = verdict(drift, edge)
     if change.told == "no" and opinion != "nonsense" and not anyway:
         opinion = "unchanged"
     left_share = 0.0
     if drift.known and opinion == "good" and change.plain:
-        part = _changed_part(region, patch.box, shown, seen, weight)
+        part = _changed_part(region, patch.box, sent, seen, weight)
         if part is not None:
             weight = _of_size(part.within(patch.box), shown.size)
             finer = seam_within(steps, weight)
