@@ -71,9 +71,8 @@ class LineWriter:
 
     def _write(self, data: bytes) -> None:
         left = memoryview(data)
-        self._given += len(
-            left
-        )  # less what is not written: a message that is cut short has a part that the client may have read
+        # A message that is cut short counts as far as it was written: the client may have read that part.
+        self._given += len(left)
         try:
             while left:
                 left = left[os.write(self._wire, left) :]
