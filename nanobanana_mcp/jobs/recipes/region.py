@@ -134,8 +134,8 @@ def measured(joined: Joined) -> tuple[tuple[str, Measure], ...]:
     if not drift.known:
         return (*join, ("drift", "not known"), confidence)
     within: tuple[tuple[str, Measure], ...] = ()
-    if drift.within is not None:
-        within = (("drift_left_px", max(_LEAST_LEFT, round(drift.within, 1))),)
+    if joined.within is not None:
+        within = (("drift_left_px", max(_LEAST_LEFT, round(joined.within, 1))),)
     return (
         *join,
         ("drift_shift_x_px", round(drift.shift_x, 1)),

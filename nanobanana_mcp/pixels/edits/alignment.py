@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanobanana_mcp.pixels.edits.bends import bent, lies_within
+from nanobanana_mcp.pixels.edits.bends import bent
 from nanobanana_mcp.pixels.edits.colours import LOOKED_AT, SAME, Colours, applied, fitted, recoloured, small
 from nanobanana_mcp.pixels.edits.levels import (
     Level,
@@ -59,8 +59,7 @@ class Drift:
     `colours` bring the answer's back to the source's. `residual` is the mean absolute difference that is left outside
     the changed part, in 8-bit levels. `confidence` is 0 to 1: below `SURE` the answer was not moved. `unlike` is then
     what the best colours would leave as a part of the source's own mean deviation from its median colour: 0.5 and more
-    where the answer shows something else, and 0 where the source has nothing to align by. `within` is how far off most of
-    what is outside the changed part still lies, px of the crop; None where that was not measured.
+    where the answer shows something else, and 0 where the source has nothing to align by.
     """
 
     shift_x: float = 0.0
@@ -70,7 +69,6 @@ class Drift:
     residual: float
     confidence: float
     unlike: float = 0.0
-    within: float | None = None
 
     @property
     def known(self) -> bool:
@@ -118,7 +116,7 @@ def drift_of(
     )
     outside = np.ones(size[::-1], bool) if changed is None else changed == 0
     outside = of_size(outside, reference_rgb.size)
-    warp, confidence, textured, within = _motion(reference_rgb, answer_rgb, outside, bends)
+    warp, confidence, textured = _motion(reference_rgb, answer_rgb, outside, bends)
     sure = confidence >= SURE
     if not sure:
         warp = STILL
@@ -143,7 +141,6 @@ def drift_of(
         residual=residual,
         confidence=confidence,
         unlike=unlike,
-        within=within * max(size) if sure and within is not None else None,
     )
 
 
@@ -174,17 +171,15 @@ def _unlike(wanted: Plane, given: Plane, shown: NDArray[np.bool_]) -> float:
 
 def _motion(
     reference: Image.Image, answer: Image.Image, outside: NDArray[np.bool_], bends: bool
-) -> tuple[Warp, float, bool, float | None]:
-    """Finds where the picture lies in the answer, the confidence, 0 to 1, and whether there was texture. The last is what
-    the bends leave, as a part of the longer side.
-    """
+) -> tuple[Warp, float, bool]:
+    """Finds where the picture lies in the answer, the confidence, 0 to 1, and whether there was texture."""
     bright, answered = reference.convert("L"), answer.convert("L")
     level = level_of(bright, outside, _COARSE)
     if level.count < _LEAST_PIXELS * (_COARSE / _LEVELS[0]) ** 2 or level.texture < _LEAST_TEXTURE:
-        return STILL, 0.0, False, None
+        return STILL, 0.0, False
     darkest, brightest = answered.getextrema()
     if brightest - darkest <= _FLAT:  # type: ignore[operator]  # grey has two numbers
-        return STILL, 0.0, True, None
+        return STILL, 0.0, True
     warp, score = searched(level, answered, _NEAR, _FURTHEST)
     if score < _FOUND:  # zoomed or framed in another way; twice as long to search for, so only then
         further, better = searched(level, answered, _FAR, _FARTHER)
@@ -193,7 +188,7 @@ def _motion(
     confidence = 0.0
     level = level_of(bright, outside, _LEVELS[0])
     if level.count < _LEAST_PIXELS or level.texture < _LEAST_TEXTURE:
-        return STILL, 0.0, False, None
+        return STILL, 0.0, False
     for longest in _LEVELS:
         if longest > _LEVELS[0]:
             if longest // 2 >= max(reference.size):
@@ -211,9 +206,8 @@ def _motion(
         if bends and confidence >= SURE and longest > _LEVELS[0]:
             warp = bent(level, answered, warp, turns=2)
     if np.abs(warp.matrix[:, 2]).max() > 1.2 * _FARTHER or not 0.7 < np.linalg.det(warp.matrix[:, :2]) ** 0.5 < 1.45:
-        return STILL, 0.0, True, None
-    off = lies_within(level, answered, warp) if bends else None
-    return warp, confidence, True, None if off is None else off / max(level.size)
+        return STILL, 0.0, True
+    return warp, confidence, True
 
 
 def _refined(level: Level, answered: Image.Image, warp: Warp, most: Mapping[str, int]) -> tuple[Warp, float]:

@@ -4,12 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanobanana_mcp.pixels.edits.levels import Level, box_sum, detail_of, reduced_to, shown_by, slopes_of
-from nanobanana_mcp.pixels.edits.warping import Plane, Warp, between, warped
+from nanobanana_mcp.pixels.edits.levels import Level, box_sum, detail_of, level_of, reduced_to, shown_by, slopes_of
+from nanobanana_mcp.pixels.edits.warping import STILL, Plane, Warp, between, warped
 from nanobanana_mcp.pixels.files.decoding import Size
 
 _BLOCK = 8  # px of the blocks of which windows are made
 _LEAST_BLOCKS = 6  # along a side, below which nothing is said about a bend
+_LOOKED_AT = 1024  # px of the longer side at which it is measured how an answer lies
 _BENT = 2.0  # px at 1024: how far a bend usually reaches
 
 
@@ -36,22 +37,24 @@ def bent(level: Level, answered: Image.Image, warp: Warp, *, turns: int) -> Warp
     return Warp(matrix=warp.matrix, flow=flow.astype(np.float32))
 
 
-def lies_within(level: Level, answered: Image.Image, warp: Warp) -> float | None:
-    """The distance within which nine in ten windows outside lie where they should, px of the level, measured afresh.
+def lies_within(reference: Image.Image, laid: Image.Image, outside: NDArray[np.bool_]) -> float | None:
+    """The distance within which nine in ten windows outside the changed part lie where they should, px of `reference`, once
+    an answer is laid on it. None where there are too few windows.
 
-    None where there are too few windows. Over the photographs of `benchmarks.edits` it follows the true error along a
-    region's edge (correlation of the logarithms 0.85) and is about as large.
+    For the good answers of `benchmarks.edits` it says 0.11, 0.16 and 0.33 px at L2 to L4 where a region's edge is 0.07, 0.10
+    and 0.21 off (medians), and less than half of the truth for two of 96.
     """
-    level = shown_by(level, warp)
+    level = level_of(reference.convert("L"), outside, _LOOKED_AT)
     if min(level.size) < _LEAST_BLOCKS * _BLOCK:
         return None
-    moved, weight = _moved(level, slopes_of(level.detail), reduced_to(answered, level.size), warp)
+    moved, weight = _moved(level, slopes_of(level.detail), laid.convert("L"), STILL)
     if not weight.sum() > 0:
         return None
     length = np.hypot(moved[..., 0], moved[..., 1]).ravel()
     by_length = np.argsort(length)
     counted = np.cumsum(weight.ravel()[by_length])
-    return float(length[by_length][np.searchsorted(counted, 0.9 * counted[-1])])
+    within = length[by_length][np.searchsorted(counted, 0.9 * counted[-1])]
+    return float(within) * max(reference.size) / max(level.size)
 
 
 def _moved(level: Level, slopes: tuple[Plane, Plane], answered: Image.Image, warp: Warp) -> tuple[Plane, Plane]:

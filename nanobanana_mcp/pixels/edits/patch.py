@@ -13,9 +13,10 @@ from nanobanana_mcp.domain.errors import RequestError
 from nanobanana_mcp.domain.terms import Grow
 from nanobanana_mcp.pixels.edits.alignment import Drift, drift_of, laid, rgb
 from nanobanana_mcp.pixels.edits.alpha import background_of, composed, uncomposed
+from nanobanana_mcp.pixels.edits.bends import lies_within
 from nanobanana_mcp.pixels.edits.change import Change, compared
 from nanobanana_mcp.pixels.edits.extent import extent
-from nanobanana_mcp.pixels.edits.levels import fewer
+from nanobanana_mcp.pixels.edits.levels import covered, fewer
 from nanobanana_mcp.pixels.edits.masks import Region, Weight, context_box, overlap, region_from_box, region_from_mask
 from nanobanana_mcp.pixels.edits.region import Seam, Verdict, seam_within, set_in, steps_between, verdict
 from nanobanana_mcp.pixels.edits.threads import both
@@ -61,7 +62,8 @@ class Joined:
 
     Boxes are in px of the source: `pasted` holds all that may have changed, `offer` the region grown to the change where that
     is larger and still small enough, `beside` what the model changed elsewhere. `left_share` is the share of the region
-    that stays the source's, since the edit left it as it was.
+    that stays the source's, since the edit left it as it was. `within` is how far off most of what lies around the region is
+    after the alignment, px of the crop; None where that is not known, or nothing is set in.
     """
 
     data: bytes | None
@@ -74,6 +76,7 @@ class Joined:
     grown: bool = False
     offer: Box | None = None
     beside: Box | None = None
+    within: float | None = None
     preview: Thumbnail | None = None
 
     @property
@@ -180,6 +183,9 @@ def _joined(
     opinion = verdict(drift, edge)
     if change.told == "no" and opinion != "nonsense" and not anyway:
         opinion = "unchanged"
+    within = None
+    if drift.known and opinion in ("good", "poor"):
+        within = lies_within(shown, seen, (weight == 0) & covered(drift.warp, shown.size))
     left_share = 0.0
     if drift.known and opinion == "good" and change.plain:
         part = _changed_part(region, patch.box, sent, seen, weight)
@@ -197,6 +203,7 @@ def _joined(
         change=change,
         pasted=region.box,
         left_share=left_share,
+        within=None if within is None else within * max(size) / max(shown.size),
         grown=grown,
         offer=offer,
         beside=_in_source(change.beside, patch.box, shown.size) if drift.known else None,
@@ -205,8 +212,8 @@ def _joined(
         return None, joined, begun
     begun = begin(source, region.box, thread, begun)
     left, top, right, bottom = region.box
-    within = (left - patch.box[0], top - patch.box[1], right - patch.box[0], bottom - patch.box[1])
-    inside = laid(given, size, drift, within)
+    pasted = (left - patch.box[0], top - patch.box[1], right - patch.box[0], bottom - patch.box[1])
+    inside = laid(given, size, drift, pasted)
     if source.mode == "RGBA":
         inside = uncomposed(inside, source.crop(region.box), background_of(source.crop(patch.box)))
     # The thread may still read other rows of `source`: those that are begun lie outside this box, and stay as they are.
